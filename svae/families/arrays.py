@@ -1,0 +1,81 @@
+"""What the families share: symmetric matrices in batches, and the shape of draws.
+
+Matrices are (..., D, D).  Only their symmetric part counts, which also makes their
+cotangents symmetric.
+"""
+
+from typing import Any
+
+import autograd.numpy as np
+import numpy as onp
+
+__all__ = [
+    "draw_shape",
+    "inverse_and_log_det",
+    "is_positive_definite",
+    "matvec",
+    "outer",
+    "symmetric",
+    "transpose",
+]
+
+
+def transpose(matrix: Any) -> Any:
+    """Swap the last two axes."""
+    return np.swapaxes(matrix, -1, -2)
+
+
+def symmetric(matrix: Any) -> Any:
+    """Return the symmetric part of (..., D, D)."""
+    return 0.5 * (matrix + transpose(matrix))
+
+
+def outer(left: Any, right: Any) -> Any:
+    """Return ``left right'``, (..., D, E), of vectors (..., D) and (..., E)."""
+    return left[..., :, None] * right[..., None, :]
+
+
+def matvec(matrix: Any, vector: Any) -> Any:
+    """Multiply (..., D, E) by (..., E)."""
+    return np.matmul(matrix, vector[..., None])[..., 0]
+
+
+def inverse_and_log_det(matrix: Any) -> tuple[Any, Any]:
+    """Invert a positive definite matrix by its Cholesky factor.
+
+    Parameters
+    ----------
+    matrix : (..., D, D) symmetric array
+
+    Returns
+    -------
+    inverse : (..., D, D), exactly symmetric
+    log_det : (...), log determinant of ``matrix``
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If a matrix is not positive definite.
+    """
+    factor = np.linalg.cholesky(matrix)
+    root = np.linalg.inv(factor)
+    # the axes as autograd's derivative of `diagonal` wants them
+    pivots = np.diagonal(factor, axis1=-1, axis2=-2)
+    log_det = 2.0 * np.sum(np.log(pivots), axis=-1)
+    return np.matmul(transpose(root), root), log_det
+
+
+def is_positive_definite(matrix: Any) -> bool:
+    """Whether every matrix of (..., D, D) is finite and has a Cholesky factor."""
+    if not onp.isfinite(matrix).all():
+        return False
+    try:
+        onp.linalg.cholesky(matrix)
+    except onp.linalg.LinAlgError:
+        return False
+    return True
+
+
+def draw_shape(size: int | tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of ``size`` draws of arrays of ``shape``."""
+    return (*size, *shape) if isinstance(size, tuple) else (size, *shape)

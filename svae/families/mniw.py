@@ -1,0 +1,143 @@
+r"""The matrix-normal-inverse-Wishart, over linear dynamics (A, Q).
+
+.. math:: Q^{-1} \sim \mathcal{W}(S^{-1}, \nu), \qquad
+          A \mid Q \sim \mathcal{MN}(M, Q, K),
+
+with A (..., D, Din), rows correlated by Q (..., D, D), columns by K (..., Din, Din), and
+
+.. math::
+    t(A, Q^{-1}) = (-\tfrac12 A'Q^{-1}A,\ A'Q^{-1},\ -\tfrac12 Q^{-1},\
+                    \tfrac12 \log|Q^{-1}|), \qquad
+    \eta = (K^{-1},\ K^{-1}M',\ S + M K^{-1} M',\ \nu),
+
+of shapes (..., Din, Din), (..., Din, D), (..., D, D) and (...).  The expected statistics
+are the pair potentials (J11, J12, J22) of x' ~ N(A x, Q) and, fourth, its constant.  The
+base measure is ``|Q^-1|^((Din-D-1)/2) dA dQ^-1``, so that
+
+.. math:: \log Z = \tfrac{\nu D}2 \log 2 + \log\Gamma_D(\nu/2) - \tfrac\nu2 \log|S|
+                   + \tfrac{D D_{in}}2 \log 2\pi - \tfrac D2 \log|K^{-1}|,
+
+proper for K and S positive definite and nu > D - 1.
+"""
+
+from typing import Any
+
+import autograd.numpy as np
+import numpy as onp
+
+from svae.families import wishart
+from svae.families.arrays import (
+    inverse_and_log_det,
+    is_positive_definite,
+    symmetric,
+    transpose,
+)
+
+__all__ = [
+    "expected_stats",
+    "from_standard",
+    "in_domain",
+    "log_normalizer",
+    "sample",
+    "stats",
+    "to_standard",
+]
+
+NatParams = tuple[Any, Any, Any, Any]
+LOG_2PI = onp.log(2.0 * onp.pi)
+
+
+def from_standard(mean: Any, column_cov: Any, scale: Any, dof: Any) -> NatParams:
+    """Return natural parameters of MNIW(mean, column_cov, scale, dof).
+
+    Parameters
+    ----------
+    mean : (..., D, Din) array
+        M.
+    column_cov : (..., Din, Din) array
+        K.
+    scale : (..., D, D) array
+        S, with E[Q] = S / (nu - D - 1).
+    dof : (...) array
+        nu.  Batch shapes broadcast.
+
+    Returns
+    -------
+    (..., Din, Din), (..., Din, D), (..., D, D), (...)
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If a ``column_cov`` is not positive definite.
+    """
+    batch = onp.broadcast_shapes(
+        *(np.shape(matrix)[:-2] for matrix in (mean, column_cov, scale)), np.shape(dof)
+    )
+    ones = onp.ones((*batch, 1, 1))
+    column_precision = inverse_and_log_det(symmetric(column_cov))[0] * ones
+    weighted = np.matmul(column_precision, transpose(mean))
+    S, nu = wishart.from_standard(scale * ones, dof)
+    return column_precision, weighted, S + symmetric(np.matmul(mean, weighted)), nu
+
+
+def to_standard(natparams: NatParams) -> NatParams:
+    """Return ``mean``, ``column_cov``, ``scale`` and ``dof``."""
+    mean, column_cov, _, wishart_natparams = _conditional(natparams)
+    return mean, column_cov, *wishart.to_standard(wishart_natparams)
+
+
+def log_normalizer(natparams: NatParams) -> Any:
+    """Log normalizer, (...)."""
+    mean, _, log_det, wishart_natparams = _conditional(natparams)
+    rows, columns = np.shape(mean)[-2:]
+    constant = 0.5 * rows * (columns * LOG_2PI - log_det)
+    return wishart.log_normalizer(wishart_natparams) + constant
+
+
+def expected_stats(natparams: NatParams) -> NatParams:
+    """Return E[-A'LA/2], E[A'L], E[-L/2] and E[log|L|/2], L the precision Q^-1."""
+    mean, column_cov, _, wishart_natparams = _conditional(natparams)
+    J22, half_log_det = wishart.expected_stats(wishart_natparams)
+    J12 = -2.0 * np.matmul(transpose(mean), J22)
+    # E[A'LA] = D K + M' E[L] M
+    spread = np.shape(mean)[-2] * column_cov
+    return -0.5 * (symmetric(np.matmul(J12, mean)) + spread), J12, J22, half_log_det
+
+
+def stats(x: tuple[Any, Any]) -> NatParams:
+    """Return t of x = (A (..., D, Din), Q^-1 (..., D, D))."""
+    dynamics, precision = x
+    J22, half_log_det = wishart.stats(precision)
+    J12 = np.matmul(transpose(dynamics), precision)
+    return -0.5 * symmetric(np.matmul(J12, dynamics)), J12, J22, half_log_det
+
+
+def sample(
+    natparams: NatParams, rng: Any, size: int | tuple[int, ...] = ()
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw A (*size, ..., D, Din) and the precision Q^-1 (*size, ..., D, D)."""
+    mean, column_cov, _, wishart_natparams = _conditional(natparams)
+    rng = onp.random.default_rng(rng)
+    root = wishart.sample_root(wishart_natparams, rng, size)
+    noise = rng.standard_normal((*root.shape[:-1], mean.shape[-1]))
+    columns = transpose(onp.linalg.cholesky(column_cov))
+    dynamics = mean + onp.linalg.inv(transpose(root)) @ noise @ columns
+    return dynamics, root @ transpose(root)
+
+
+def in_domain(natparams: NatParams) -> bool:
+    """Whether every element has K and S positive definite and nu > D - 1."""
+    column_precision, weighted = natparams[:2]
+    if not onp.isfinite(weighted).all():
+        return False
+    if not is_positive_definite(symmetric(column_precision)):
+        return False
+    return wishart.in_domain(_conditional(natparams)[3])
+
+
+def _conditional(natparams: NatParams) -> tuple[Any, Any, Any, tuple[Any, Any]]:
+    """Return M, K, log|K^-1| and the natural parameters (S, nu) of Q^-1."""
+    column_precision, weighted, second, nu = natparams
+    column_cov, log_det = inverse_and_log_det(symmetric(column_precision))
+    mean = transpose(np.matmul(column_cov, weighted))
+    return mean, column_cov, log_det, (second - np.matmul(mean, weighted), nu)

@@ -1,0 +1,119 @@
+r"""The normal-inverse-Wishart, over the mean and precision of a Gaussian.
+
+.. math:: \Lambda \sim \mathcal{W}(S^{-1}, \nu), \qquad
+          \mu \mid \Lambda \sim \mathcal{N}(m, (\kappa \Lambda)^{-1}),
+
+    t(\mu, \Lambda) = (-\Lambda/2,\ \Lambda\mu,\ -\mu'\Lambda\mu/2,\
+                       \tfrac12 \log|\Lambda|), \qquad
+    \eta = (S + \kappa m m',\ \kappa m,\ \kappa,\ \nu),
+
+of shapes (..., D, D), (..., D), (...) and (...).  The expected statistics are the
+potentials (J, h) of x ~ N(mu, Lambda^-1) and, third plus fourth, its constant up to
+2 pi.  The base measure is ``|Lambda|^(-D/2) dmu dLambda``, so that
+
+.. math:: \log Z = \tfrac{\nu D}2 \log 2 + \log\Gamma_D(\nu/2) - \tfrac\nu2 \log|S|
+                   + \tfrac D2 \log 2\pi - \tfrac D2 \log\kappa,
+
+proper for S positive definite, kappa > 0 and nu > D - 1.
+"""
+
+from typing import Any
+
+import autograd.numpy as np
+import numpy as onp
+
+from svae.families import wishart
+from svae.families.arrays import matvec, outer, transpose
+
+__all__ = [
+    "expected_stats",
+    "from_standard",
+    "in_domain",
+    "log_normalizer",
+    "sample",
+    "stats",
+    "to_standard",
+]
+
+NatParams = tuple[Any, Any, Any, Any]
+LOG_2PI = onp.log(2.0 * onp.pi)
+
+
+def from_standard(mean: Any, kappa: Any, scale: Any, dof: Any) -> NatParams:
+    """Return natural parameters of NIW(mean, kappa, scale, dof).
+
+    Parameters
+    ----------
+    mean : (..., D) array
+    kappa : (...) array
+        Strength of belief in ``mean``, in observations.
+    scale : (..., D, D) array
+        S, with E[Sigma] = S / (nu - D - 1).
+    dof : (...) array
+        nu.  Batch shapes broadcast.
+
+    Returns
+    -------
+    (..., D, D), (..., D), (...), (...)
+    """
+    batch = onp.broadcast_shapes(
+        np.shape(mean)[:-1], np.shape(kappa), np.shape(scale)[:-2], np.shape(dof)
+    )
+    kappa = kappa * onp.ones(batch)
+    weighted = kappa[..., None] * mean
+    S, nu = wishart.from_standard(scale * onp.ones((*batch, 1, 1)), dof)
+    return S + outer(weighted, mean), weighted, kappa, nu
+
+
+def to_standard(natparams: NatParams) -> NatParams:
+    """Return ``mean``, ``kappa``, ``scale`` and ``dof``."""
+    second, weighted, kappa, nu = natparams
+    mean = weighted / np.reshape(kappa, (*np.shape(kappa), 1))
+    scale, dof = wishart.to_standard((second - outer(weighted, mean), nu))
+    return mean, kappa, scale, dof
+
+
+def log_normalizer(natparams: NatParams) -> Any:
+    """Log normalizer, (...)."""
+    mean, kappa, scale, dof = to_standard(natparams)
+    dim = np.shape(mean)[-1]
+    return wishart.log_normalizer((scale, dof)) + 0.5 * dim * (LOG_2PI - np.log(kappa))
+
+
+def expected_stats(natparams: NatParams) -> NatParams:
+    """Return E[-L/2], E[L mu], E[-mu'L mu/2] and E[log|L|/2], L the precision."""
+    mean, kappa, scale, dof = to_standard(natparams)
+    J, half_log_det = wishart.expected_stats((scale, dof))
+    h = -2.0 * matvec(J, mean)
+    spread = np.shape(mean)[-1] / kappa
+    return J, h, -0.5 * (np.sum(h * mean, axis=-1) + spread), half_log_det
+
+
+def stats(x: tuple[Any, Any]) -> NatParams:
+    """Return t of x = (mu (..., D), Lambda (..., D, D))."""
+    mean, precision = x
+    J, half_log_det = wishart.stats(precision)
+    h = matvec(precision, mean)
+    return J, h, -0.5 * np.sum(h * mean, axis=-1), half_log_det
+
+
+def sample(
+    natparams: NatParams, rng: Any, size: int | tuple[int, ...] = ()
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw mu (*size, ..., D) and the precision (*size, ..., D, D)."""
+    mean, kappa, scale, dof = to_standard(natparams)
+    rng = onp.random.default_rng(rng)
+    root = wishart.sample_root((scale, dof), rng, size)
+    noise = rng.standard_normal(root.shape[:-1]) / onp.sqrt(kappa)[..., None]
+    return mean + matvec(onp.linalg.inv(transpose(root)), noise), root @ transpose(root)
+
+
+def in_domain(natparams: NatParams) -> bool:
+    """Whether every element has S positive definite, kappa > 0 and nu > D - 1."""
+    _, weighted, kappa, _ = natparams
+    if not (onp.isfinite(kappa) & (kappa > 0)).all():
+        return False
+    if not onp.isfinite(weighted).all():
+        return False
+    _, _, scale, dof = to_standard(natparams)
+    return wishart.in_domain((scale, dof))

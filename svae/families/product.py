@@ -1,0 +1,49 @@
+"""Products of families: the q(theta) of a model, factor by factor.
+
+A ``family`` here is a dict from the name of a factor to its module of `svae.families`;
+natural parameters, statistics and draws are dicts with the same names.  Batch axes are
+independent members too (one for each discrete state, say), so numbers are summed over
+factors and batches.  The empty product is legal: it has no parameters and KL 0.
+"""
+
+from typing import Any
+
+import autograd.numpy as np
+import numpy as onp
+
+from svae import families
+
+__all__ = ["expected_stats", "in_domain", "kl", "log_normalizer", "sample"]
+
+Family = dict[str, Any]
+Tree = dict[str, Any]
+
+
+def log_normalizer(family: Family, natparams: Tree) -> Any:
+    """Return the log normalizer of the whole product, a scalar."""
+    terms = (np.sum(f.log_normalizer(natparams[name])) for name, f in family.items())
+    return sum(terms, 0.0)
+
+
+def expected_stats(family: Family, natparams: Tree) -> Tree:
+    """Return the expected statistics of each factor."""
+    return {name: f.expected_stats(natparams[name]) for name, f in family.items()}
+
+
+def kl(family: Family, q: Tree, p: Tree) -> Any:
+    """Return KL(q || p), summed over factors and batches, a scalar."""
+    terms = (np.sum(families.kl(f, q[name], p[name])) for name, f in family.items())
+    return sum(terms, 0.0)
+
+
+def sample(
+    family: Family, natparams: Tree, rng: Any, size: int | tuple[int, ...] = ()
+) -> Tree:
+    """Draw every factor; see the ``sample`` of each family."""
+    rng = onp.random.default_rng(rng)
+    return {name: f.sample(natparams[name], rng, size) for name, f in family.items()}
+
+
+def in_domain(family: Family, natparams: Tree) -> bool:
+    """Whether every factor is proper."""
+    return all(f.in_domain(natparams[name]) for name, f in family.items())

@@ -1,0 +1,119 @@
+r"""The Wishart, over a precision matrix L (..., D, D): what NIW and MNIW share.
+
+.. math:: t(\Lambda) = (-\Lambda/2,\ \tfrac12 \log|\Lambda|), \qquad \eta = (S, \nu),
+
+that is W(S^-1, nu) with nu degrees of freedom.  The base measure is
+``|L|^(-(D+1)/2) dL`` over the D(D+1)/2 entries of L, so that
+
+.. math:: \log Z = \tfrac{\nu D}2 \log 2 + \log\Gamma_D(\nu/2) - \tfrac\nu2 \log|S|,
+
+proper for S positive definite and nu > D - 1.
+"""
+
+from typing import Any
+
+import autograd.numpy as np
+import numpy as onp
+from autograd.scipy.special import digamma, gammaln
+
+from svae.families.arrays import (
+    draw_shape,
+    inverse_and_log_det,
+    is_positive_definite,
+    symmetric,
+    transpose,
+)
+
+__all__ = [
+    "expected_stats",
+    "from_standard",
+    "in_domain",
+    "log_normalizer",
+    "sample",
+    "sample_root",
+    "stats",
+    "to_standard",
+]
+
+LOG_2, LOG_PI = onp.log(2.0), onp.log(onp.pi)
+
+
+def from_standard(scale: Any, dof: Any) -> tuple[Any, Any]:
+    """Return (S, nu) of ``scale`` S (..., D, D), the *inverse* scale of L, and ``dof``.
+
+    ``dof`` broadcasts to the batch (...) of ``scale``.
+    """
+    return symmetric(scale), dof * onp.ones(np.shape(scale)[:-2])
+
+
+def to_standard(natparams: tuple[Any, Any]) -> tuple[Any, Any]:
+    """Return ``scale`` (..., D, D) and ``dof`` (...)."""
+    return symmetric(natparams[0]), natparams[1]
+
+
+def log_normalizer(natparams: tuple[Any, Any]) -> Any:
+    """Log normalizer, (...)."""
+    S, nu = natparams
+    dim = np.shape(S)[-1]
+    _, log_det = inverse_and_log_det(symmetric(S))
+    log_gamma = 0.25 * dim * (dim - 1) * LOG_PI + np.sum(
+        gammaln(_gamma_arguments(nu, dim)), axis=-1
+    )
+    return 0.5 * nu * (dim * LOG_2 - log_det) + log_gamma
+
+
+def expected_stats(natparams: tuple[Any, Any]) -> tuple[Any, Any]:
+    """Return -E[L]/2 (..., D, D) and E[log|L|]/2 (...).
+
+    ``E[log|L|] = sum_{i<D} psi((nu - i)/2) + D log 2 - log|S|`` and E[L] = nu S^-1.
+    """
+    S, nu = natparams
+    dim = np.shape(S)[-1]
+    inverse, log_det = inverse_and_log_det(symmetric(S))
+    digammas = np.sum(digamma(_gamma_arguments(nu, dim)), axis=-1)
+    half_precision = 0.5 * np.reshape(nu, (*np.shape(nu), 1, 1)) * inverse
+    return -half_precision, 0.5 * (digammas + dim * LOG_2 - log_det)
+
+
+def stats(precision: Any) -> tuple[Any, Any]:
+    """Return -L/2 and log|L|/2 of L (..., D, D)."""
+    return -0.5 * precision, 0.5 * inverse_and_log_det(precision)[1]
+
+
+def sample(
+    natparams: tuple[Any, Any], rng: Any, size: int | tuple[int, ...] = ()
+) -> np.ndarray:
+    """Draw precision matrices L, (*size, ..., D, D)."""
+    root = sample_root(natparams, rng, size)
+    return root @ transpose(root)
+
+
+def sample_root(
+    natparams: tuple[Any, Any], rng: Any, size: int | tuple[int, ...] = ()
+) -> np.ndarray:
+    """Draw R with L = RR', (*size, ..., D, D), by the decomposition of Bartlett (1933).
+
+    R is ``F^-T B`` with S = FF' and B lower triangular: standard normal below the
+    diagonal, and the roots of chi-square draws of nu - i degrees of freedom on it.
+    """
+    S, nu = natparams
+    rng = onp.random.default_rng(rng)
+    dim = S.shape[-1]
+    shape = draw_shape(size, S.shape[:-2])
+    bartlett = onp.tril(rng.standard_normal((*shape, dim, dim)), -1)
+    gammas = rng.standard_gamma(_gamma_arguments(nu, dim), (*shape, dim))
+    bartlett[..., range(dim), range(dim)] = onp.sqrt(2.0 * gammas)
+    factor = onp.linalg.cholesky(symmetric(S))
+    return onp.linalg.inv(transpose(factor)) @ bartlett
+
+
+def in_domain(natparams: tuple[Any, Any]) -> bool:
+    """Whether every S is positive definite and every nu finite and above D - 1."""
+    S, nu = natparams
+    valid = onp.isfinite(nu) & (nu > S.shape[-1] - 1)
+    return bool(valid.all()) and is_positive_definite(symmetric(S))
+
+
+def _gamma_arguments(nu: Any, dim: int) -> Any:
+    """Return (nu - i)/2 for i = 0 .. D-1, (..., D)."""
+    return 0.5 * (np.reshape(nu, (*np.shape(nu), 1)) - onp.arange(dim))

@@ -1,0 +1,111 @@
+r"""Linear dynamical system with a conjugate prior.
+
+.. math::
+    x_1 \sim \mathcal{N}(\mu, \Sigma), \quad
+    x_{t+1} = A x_t + u_t,\; u_t \sim \mathcal{N}(0, Q), \qquad
+    (\mu, \Sigma) \sim \mathrm{NIW}, \quad (A, Q) \sim \mathrm{MNIW},
+
+Johnson et al. (2016), Section 2.2, with Q = BB'.  Expected statistics of q(theta) are
+the initial and pair potentials of a Gaussian chain, so q(x) is exact: one call of
+`svae.kernels.gaussian_chain`, differentiable in all its potentials.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import autograd.numpy as np
+import numpy as onp
+
+from svae import kernels
+from svae.families import mniw, niw
+from svae.models.base import Diagnostics, Local, check_positive_int
+
+__all__ = ["LDS"]
+
+
+@dataclass(frozen=True)
+class LDS:
+    r"""Latent linear dynamical system.
+
+    The defaults are the prior of the dots experiment of Johnson et al. (2016):
+    ``NIW(0, 1/(2D), 2(D+1) I, D+1)`` and ``MNIW(I, I/(2D), 2(D+1) I, D+1)``.
+
+    Parameters
+    ----------
+    latent_dim : int
+        D.
+    """
+
+    latent_dim: int = 10
+
+    independent: ClassVar[bool] = False
+    family: ClassVar[dict[str, Any]] = {"init": niw, "dynamics": mniw}
+
+    def __post_init__(self):
+        """Refuse a latent dimension that is not a positive integer."""
+        check_positive_int(latent_dim=self.latent_dim)
+
+    def prior(self):
+        """Return the natural parameters of p(theta), ``init`` and ``dynamics``."""
+        dim = self.latent_dim
+        identity, dof = onp.eye(dim), dim + 1.0
+        scale = 2.0 * dof * identity
+        return {
+            "init": niw.from_standard(onp.zeros(dim), 1 / (2 * dim), scale, dof),
+            "dynamics": mniw.from_standard(identity, identity / (2 * dim), scale, dof),
+        }
+
+    def initial_posterior(self, rng):
+        """Return the prior: q(theta) starts there."""
+        return self.prior()
+
+    def infer(self, stats, node, noise=None, lengths=None):
+        """Run exact inference in the chain; see `LatentModel.infer`.
+
+        Parameters
+        ----------
+        stats : dict
+            Expected statistics of ``init`` (NIW) and ``dynamics`` (MNIW).
+        node : (J, h)
+            (N, T, D) each, or J (N, T, D, D).
+        noise : (N, S, T, D) array or None
+        lengths : (N,) int array or None
+
+        Returns
+        -------
+        Local
+
+        Raises
+        ------
+        NotPositiveDefinite
+            If the chain has no proper Gaussian, naming sequence and step.
+        """
+        init_J, init_h, *init_constants = stats["init"]
+        J11, J12, J22, half_log_det = stats["dynamics"]
+        logZ, chain_stats, samples = kernels.gaussian_chain(
+            (init_J, init_h), (J11, J12, J22), node, noise, lengths
+        )
+        second_moment, mean = chain_stats[2]
+        steps = np.full(len(logZ), node[1].shape[1]) if lengths is None else lengths
+        half_log_2pi = 0.5 * self.latent_dim * np.log(2 * np.pi)
+        log_normalizer = (
+            logZ
+            + (init_constants[0] + init_constants[1] - half_log_2pi)
+            + (steps - 1) * (half_log_det - half_log_2pi)
+        )
+        evidence = inner(node[0], second_moment) + inner(node[1], mean)
+        exact = np.zeros(len(steps))
+        return Local(
+            samples,
+            evidence - log_normalizer,
+            mean,
+            second_moment,
+            log_normalizer,
+            None,
+            Diagnostics(exact, exact),
+        )
+
+
+def inner(potential, statistic):
+    """Inner product over all axes but the first."""
+    return np.sum(potential * statistic, axis=tuple(range(1, potential.ndim)))

@@ -1,0 +1,254 @@
+r"""Neural networks: recognition networks, decoders and their likelihoods.
+
+A network maps ``(..., in_dim)`` to a *location* and a positive *scale*, each
+``(..., out_dim)``.  As a recognition network these are the node potentials of the
+latent model (Johnson et al. 2016, Section 4): ``h`` = location and
+``J`` = -scale / 2, so the evidence has precision ``scale``.  As a decoder they are the
+mean and the variance of the observations, Eq. (1).
+
+A network object holds only its architecture; weights are trees passed in.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import autograd.numpy as np
+import numpy as onp
+
+__all__ = ["MLP", "Linear", "Network", "Residual", "log_likelihood", "recognize"]
+
+Weights = Any
+
+ACTIVATIONS = {"tanh": np.tanh, "relu": lambda x: np.maximum(x, 0.0)}
+LIKELIHOODS = ("gaussian", "bernoulli")
+
+
+def sigmoid(x):
+    """Logistic function, without overflow for any x."""
+    return 0.5 * (np.tanh(0.5 * x) + 1.0)
+
+
+def softplus(x):
+    """log(1 + exp(x)), without overflow for any x."""
+    return np.logaddexp(x, 0.0)
+
+
+MEANS = {"linear": lambda x: x, "sigmoid": sigmoid}
+
+
+class Network(Protocol):
+    """What every network provides."""
+
+    def init(self, rng: onp.random.Generator, in_dim: int, out_dim: int) -> Weights:
+        """Draw initial weights."""
+
+    def apply(self, weights: Weights, inputs) -> tuple[Any, Any]:
+        """Map inputs (..., in_dim) to location and scale, (..., out_dim) each."""
+
+
+def _affine(inputs, layer):
+    matrix, bias = layer
+    return np.dot(inputs, matrix) + bias
+
+
+def _hidden_layers(weights, inputs, activation):
+    for layer in weights:
+        inputs = ACTIVATIONS[activation](_affine(inputs, layer))
+    return inputs
+
+
+def _init_layers(rng, sizes, weight_scale):
+    """Draw layers; ``weight_scale`` None means 1 / sqrt(fan in) and zero biases."""
+    if weight_scale is None:
+        return [
+            (rng.standard_normal((m, n)) / onp.sqrt(m), onp.zeros(n))
+            for m, n in zip(sizes[:-1], sizes[1:], strict=True)
+        ]
+    return [
+        (
+            weight_scale * rng.standard_normal((m, n)),
+            weight_scale * rng.standard_normal(n),
+        )
+        for m, n in zip(sizes[:-1], sizes[1:], strict=True)
+    ]
+
+
+def _check(network):
+    if not all(isinstance(n, int) and n > 0 for n in network.hidden):
+        raise ValueError(f"hidden must be positive integers, got {network.hidden}")
+    if network.activation not in ACTIVATIONS:
+        names = sorted(ACTIVATIONS)
+        raise ValueError(f"activation must be one of {names}: {network.activation!r}")
+    if network.mean not in MEANS:
+        raise ValueError(f"mean must be one of {sorted(MEANS)}: {network.mean!r}")
+
+
+@dataclass(frozen=True)
+class MLP:
+    r"""Multilayer perceptron with two linear heads.
+
+    The scale is ``exp(10 tanh(s / 10))`` of the second head's output ``s``: an
+    exponential near zero, confined to ``exp(+-10)``, as in the code of Johnson et al.
+    (2016) for their LDS.
+
+    Parameters
+    ----------
+    hidden : tuple of int
+        Widths of the hidden layers.
+    activation : {"tanh", "relu"}
+    mean : {"linear", "sigmoid"}
+        Output function of the location.
+    weight_scale : float or None
+        Standard deviation of initial weights and biases; None draws weights with
+        standard deviation ``1 / sqrt(fan_in)`` and sets biases to zero.
+    """
+
+    hidden: tuple[int, ...] = (200, 200)
+    activation: str = "tanh"
+    mean: str = "linear"
+    weight_scale: float | None = None
+
+    def __post_init__(self):
+        """Refuse unknown words and sizes at once."""
+        _check(self)
+
+    def init(self, rng, in_dim, out_dim):
+        """Draw initial weights.
+
+        Returns
+        -------
+        dict with ``hidden``, ``location`` and ``scale`` layers, (matrix, bias) each.
+        """
+        sizes = (in_dim, *self.hidden)
+        heads = (sizes[-1], out_dim)
+        return {
+            "hidden": _init_layers(rng, sizes, self.weight_scale),
+            "location": _init_layers(rng, heads, self.weight_scale)[0],
+            "scale": _init_layers(rng, heads, self.weight_scale)[0],
+        }
+
+    def apply(self, weights, inputs):
+        """Map inputs (..., in_dim) to location and scale, (..., out_dim) each."""
+        features = _hidden_layers(weights["hidden"], inputs, self.activation)
+        location = MEANS[self.mean](_affine(features, weights["location"]))
+        log_scale = _affine(features, weights["scale"])
+        return location, np.exp(10.0 * np.tanh(0.1 * log_scale))
+
+
+@dataclass(frozen=True)
+class Residual:
+    r"""Perceptron beside a linear map: the networks of the warped mixtures.
+
+    The location is ``mlp(x) + x W + b`` where W starts as a partial isometry, the
+    scale is ``softplus(mlp(x)) + softplus(c)``; both perceptrons share their hidden
+    layers.  With small perceptron weights the network starts as a linear map
+    (Johnson et al. 2016, Fig. 1d and its code).
+
+    Parameters
+    ----------
+    hidden, activation, mean
+        As in `MLP`.
+    weight_scale : float
+        Standard deviation of the perceptron's initial weights and biases.
+    """
+
+    hidden: tuple[int, ...] = (40, 40)
+    activation: str = "tanh"
+    mean: str = "linear"
+    weight_scale: float = 1e-2
+
+    def __post_init__(self):
+        """Refuse unknown words and sizes at once."""
+        _check(self)
+
+    def init(self, rng, in_dim, out_dim):
+        """Draw initial weights: those of `MLP`, ``skip`` and ``floor``."""
+        weights = MLP(self.hidden, weight_scale=self.weight_scale).init(
+            rng, in_dim, out_dim
+        )
+        size = max(in_dim, out_dim)
+        rotation = onp.linalg.qr(rng.standard_normal((size, size)))[0]
+        weights["skip"] = (rotation[:in_dim, :out_dim].copy(), onp.zeros(out_dim))
+        weights["floor"] = self.weight_scale * rng.standard_normal(out_dim)
+        return weights
+
+    def apply(self, weights, inputs):
+        """Map inputs (..., in_dim) to location and scale, (..., out_dim) each."""
+        features = _hidden_layers(weights["hidden"], inputs, self.activation)
+        skip = _affine(inputs, weights["skip"])
+        location = MEANS[self.mean](_affine(features, weights["location"]) + skip)
+        scale = softplus(_affine(features, weights["scale"]))
+        return location, scale + softplus(weights["floor"])
+
+
+@dataclass(frozen=True)
+class Linear:
+    r"""Affine location and a scale that does not depend on the input.
+
+    With this decoder every latent model is linear-Gaussian, which is what makes it
+    useful: bounds can be checked against exact evidences.
+    """
+
+    def init(self, rng, in_dim, out_dim):
+        """Draw initial weights: an affine ``location`` and the ``log_scale``."""
+        return {
+            "location": _init_layers(rng, (in_dim, out_dim), None)[0],
+            "log_scale": onp.zeros(out_dim),
+        }
+
+    def apply(self, weights, inputs):
+        """Map inputs (..., in_dim) to location and scale, (..., out_dim) each."""
+        location = _affine(inputs, weights["location"])
+        return location, np.exp(weights["log_scale"]) * np.ones(location.shape)
+
+
+def recognize(network: Network, weights: Weights, data):
+    r"""Return the node potentials of the recognition network, r(y; phi).
+
+    Parameters
+    ----------
+    network : Network
+    weights : tree
+        Its weights, phi.
+    data : (N, T, P) array
+
+    Returns
+    -------
+    J : (N, T, D) array
+        Diagonal of the quadratic potential, negative.
+    h : (N, T, D) array
+    """
+    location, scale = network.apply(weights, data)
+    return -0.5 * scale, location
+
+
+def log_likelihood(kind: str, network: Network, weights: Weights, latents, data, mask):
+    r"""Return log p(y | x, gamma), averaged over samples of x, for each sequence.
+
+    Parameters
+    ----------
+    kind : {"gaussian", "bernoulli"}
+        Gaussian with the network's mean and variance for each dimension, or Bernoulli
+        with the location as log odds.
+    network, weights
+        The decoder and its weights, gamma.
+    latents : (N, S, T, D) array
+        Samples of x.
+    data : (N, T, P) array
+    mask : (N, T) array or None
+        True at the frames that count; None when all do.
+
+    Returns
+    -------
+    (N,) array, summed over frames and dimensions.
+    """
+    location, scale = network.apply(weights, latents)
+    data = data[:, None]
+    if kind == "gaussian":
+        errors = (data - location) ** 2 / scale + np.log(scale)
+        frames = -0.5 * np.sum(errors + np.log(2 * np.pi), axis=-1)
+    else:
+        frames = np.sum(data * location - softplus(location), axis=-1)
+    if mask is not None:
+        frames = np.where(mask[:, None], frames, 0.0)
+    return np.sum(np.mean(frames, axis=1), axis=-1)

@@ -1,0 +1,305 @@
+r"""The bound of the structured variational autoencoder and its gradients.
+
+For a batch of M out of N sequences the objective (Johnson et al. 2016, Eq. 3 and
+Section 4.2) is
+
+.. math::
+    \mathcal{L} = \tfrac{N}{M} \sum_n \left( \mathbb{E}_{q(x)q(\gamma)}
+        \log p(y_n | x_n, \gamma) - \mathrm{KL}_n \right)
+        - \mathrm{KL}(q(\theta) \| p(\theta)) - \mathrm{KL}(q(\gamma) \| p(\gamma)) .
+
+Everything local depends on q(theta) only through the message
+:math:`m = \mathbb{E}_{q(\theta)}[t(\theta)]`, and the Fisher matrix is the Jacobian of
+m in eta.  The natural gradient, every term of Eq. (4), is therefore an *ordinary*
+gradient in m, taken through inference:
+
+.. math::
+    \tilde\nabla_\eta \mathcal{L} = \eta^0 - \eta
+        + \tfrac{N}{M} \sum_n \nabla_m \left( \mathbb{E} \log p(y_n|x_n, \gamma)
+        - \mathrm{KL}_n \right).
+
+(Algorithm 1 as printed uses the gradient of log p(y | x) alone for the correction;
+Eq. (4) has that of log p(y | x) - psi, and so has this file.)
+"""
+
+from typing import Any, NamedTuple
+
+import autograd.numpy as np
+import numpy as onp
+from autograd.builtins import tuple as box_tuple
+from autograd.core import make_vjp
+
+from svae.families import gaussian, kl, product
+from svae.models import LatentModel, Local
+from svae.networks import Network, log_likelihood, recognize
+from svae.trees import from_vector, leaves, rebuild, to_vector, tree_map
+
+__all__ = [
+    "Batch",
+    "Bound",
+    "Generative",
+    "Gradients",
+    "Noise",
+    "Parameters",
+    "bound",
+    "bound_and_gradients",
+    "decoder_kl",
+    "decoder_weights",
+    "draw_noise",
+    "infer",
+    "local_terms",
+]
+
+
+class Generative(NamedTuple):
+    """What is fixed about a model: its latent model, networks and likelihood."""
+
+    latent: LatentModel
+    encoder: Network
+    decoder: Network
+    likelihood: str
+    decoder_posterior: str
+    """``"point"``, or ``"gaussian"`` for a mean-field Gaussian q(gamma)."""
+
+
+class Parameters(NamedTuple):
+    """What is learned: eta of q(theta), phi, and gamma or the parameters of q(gamma)."""
+
+    natparams: Any
+    encoder: Any
+    decoder: Any
+    """Weights; for a Gaussian q(gamma) a dict of ``mean`` and ``log_std`` weights."""
+
+
+class Batch(NamedTuple):
+    """M sequences, padded to one length."""
+
+    values: np.ndarray
+    """(M, T, P)."""
+    lengths: np.ndarray | None
+    """(M,), or None when all have length T."""
+    scale: float
+    """N / M: how many batches make the data."""
+
+
+class Noise(NamedTuple):
+    """Standard normal draws that make the bound a deterministic function."""
+
+    latents: np.ndarray
+    """(M, S, T, D)."""
+    decoder: np.ndarray
+    """(W,) for a Gaussian q(gamma) of W weights, else (0,)."""
+
+
+class Bound(NamedTuple):
+    """The objective and its parts, for the whole data.
+
+    ``objective = reconstruction - local_kl - global_kl``.
+    """
+
+    objective: float
+    reconstruction: float
+    local_kl: float
+    global_kl: float
+    """KL of q(theta) plus KL of q(gamma)."""
+    decoder_kl: float
+    """The part of ``global_kl`` that belongs to q(gamma); 0 for a point estimate."""
+
+
+class Gradients(NamedTuple):
+    """Ascent directions, for the whole data."""
+
+    natparams: Any
+    """Natural gradient in eta, Eq. (4)."""
+    encoder: Any
+    decoder: Any
+
+
+def draw_noise(
+    model: Generative,
+    decoder: Any,
+    shape: tuple[int, int],
+    num_samples: int,
+    rng: onp.random.Generator,
+) -> Noise:
+    """Draw the noise for a batch of ``shape`` = (M, T)."""
+    size = to_vector(decoder["mean"]).size if _is_gaussian(model) else 0
+    sequences, steps = shape
+    latents = (sequences, num_samples, steps, model.latent.latent_dim)
+    return Noise(rng.standard_normal(latents), rng.standard_normal(size))
+
+
+def decoder_weights(model: Generative, decoder: Any, noise: onp.ndarray) -> Any:
+    """Return weights gamma: the point estimate, or mean + std * noise from q(gamma)."""
+    if not _is_gaussian(model):
+        return decoder
+    shaped = from_vector(decoder["mean"], noise)
+    return tree_map(
+        lambda mean, log_std, draw: mean + np.exp(log_std) * draw,
+        decoder["mean"],
+        decoder["log_std"],
+        shaped,
+    )
+
+
+def decoder_kl(model: Generative, decoder: Any) -> Any:
+    """KL(q(gamma) || N(0, I)) for a Gaussian q(gamma); 0 for a point estimate."""
+    if not _is_gaussian(model):
+        return 0.0
+    total = 0.0
+    for mean, log_std in zip(
+        leaves(decoder["mean"]), leaves(decoder["log_std"]), strict=True
+    ):
+        q = gaussian.from_standard(mean, np.exp(2.0 * log_std))
+        prior = gaussian.from_standard(onp.zeros(mean.shape), onp.ones(mean.shape))
+        total = total + np.sum(kl(gaussian, q, prior))
+    return total
+
+
+def _is_gaussian(model: Generative) -> bool:
+    return model.decoder_posterior == "gaussian"
+
+
+def infer(
+    model: Generative,
+    stats: Any,
+    encoder: Any,
+    values: onp.ndarray,
+    lengths: onp.ndarray | None = None,
+    noise: onp.ndarray | None = None,
+    dense: bool = False,
+) -> Local:
+    """Return the local factor: recognition network, then message passing.
+
+    Parameters
+    ----------
+    model : Generative
+    stats : dict
+        Expected statistics of q(theta), the message m.
+    encoder : tree
+        Weights of the recognition network, phi.
+    values : (N, T, P) array
+    lengths : (N,) int array or None
+    noise : (N, S, T, D) array or None
+    dense : bool
+        For a chain, return second moments of x as (N, T, D, D), not their diagonals.
+
+    Returns
+    -------
+    Local
+    """
+    J, h = recognize(model.encoder, encoder, values)
+    if dense and not model.latent.independent:
+        J = J[..., None] * onp.eye(model.latent.latent_dim)
+    return model.latent.infer(stats, (J, h), noise, lengths)
+
+
+def local_terms(
+    model: Generative,
+    stats: Any,
+    encoder: Any,
+    weights: Any,
+    batch: Batch,
+    noise: onp.ndarray,
+    dense: bool = False,
+) -> tuple[Any, Local]:
+    """Return E log p(y | x, gamma), (M,), and the local factor with its KL, (M,)."""
+    local = infer(model, stats, encoder, batch.values, batch.lengths, noise, dense)
+    reconstruction = log_likelihood(
+        model.likelihood,
+        model.decoder,
+        weights,
+        local.samples,
+        batch.values,
+        _mask(batch),
+    )
+    return reconstruction, local
+
+
+def _mask(batch: Batch) -> onp.ndarray | None:
+    if batch.lengths is None:
+        return None
+    return onp.arange(batch.values.shape[1]) < batch.lengths[:, None]
+
+
+def bound(
+    model: Generative, parameters: Parameters, prior: Any, batch: Batch, noise: Noise
+) -> Bound:
+    """Estimate the objective from one batch.
+
+    Parameters
+    ----------
+    model : Generative
+    parameters : Parameters
+    prior : dict
+        Natural parameters of p(theta).
+    batch : Batch
+    noise : Noise
+
+    Returns
+    -------
+    Bound
+    """
+    stats = product.expected_stats(model.latent.family, parameters.natparams)
+    weights = decoder_weights(model, parameters.decoder, noise.decoder)
+    reconstruction, local = local_terms(
+        model, stats, parameters.encoder, weights, batch, noise.latents
+    )
+    return _assemble(
+        model, parameters, prior, batch, np.sum(reconstruction), np.sum(local.kl)
+    )
+
+
+def _assemble(model, parameters, prior, batch, reconstruction, local_kl) -> Bound:
+    of_decoder = float(decoder_kl(model, parameters.decoder))
+    of_theta = float(product.kl(model.latent.family, parameters.natparams, prior))
+    reconstruction = float(batch.scale * reconstruction)
+    local_kl = float(batch.scale * local_kl)
+    global_kl = of_theta + of_decoder
+    objective = reconstruction - local_kl - global_kl
+    return Bound(objective, reconstruction, local_kl, global_kl, of_decoder)
+
+
+def bound_and_gradients(
+    model: Generative, parameters: Parameters, prior: Any, batch: Batch, noise: Noise
+) -> tuple[Bound, Gradients, Any]:
+    """Estimate the objective and all its ascent directions from one batch.
+
+    Parameters
+    ----------
+    model, parameters, prior, batch, noise
+        As in `bound`.
+
+    Returns
+    -------
+    bound : Bound
+    gradients : Gradients
+    diagnostics : Diagnostics
+        Of inference.
+    """
+    message = product.expected_stats(model.latent.family, parameters.natparams)
+    inputs = (message, parameters.encoder, parameters.decoder)
+
+    def of_leaves(boxed):
+        stats, encoder, decoder = rebuild(inputs, [boxed[i] for i in range(len(boxed))])
+        weights = decoder_weights(model, decoder, noise.decoder)
+        reconstruction, local = local_terms(
+            model, stats, encoder, weights, batch, noise.latents
+        )
+        terms = (np.sum(reconstruction), np.sum(local.kl), decoder_kl(model, decoder))
+        return box_tuple((*terms, *local.diagnostics))
+
+    pull_back, values = make_vjp(of_leaves, tuple(leaves(inputs)))
+    reconstruction, local_kl, _, *diagnostics = values
+    cotangents = [batch.scale, -batch.scale, -1.0]
+    zeros = [onp.zeros_like(d) for d in diagnostics]
+    gradients = pull_back((*cotangents, *zeros))
+    of_message, of_encoder, of_decoder = rebuild(inputs, gradients)
+    natural = tree_map(
+        lambda eta0, eta, local: eta0 - eta + local,
+        prior,
+        parameters.natparams,
+        of_message,
+    )
+    terms = _assemble(model, parameters, prior, batch, reconstruction, local_kl)
+    return terms, Gradients(natural, of_encoder, of_decoder), tuple(diagnostics)

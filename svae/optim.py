@@ -1,0 +1,118 @@
+r"""Optimisers as pure functions: state in, state out.
+
+Two kinds of parameter, two kinds of step.  Networks take Adam steps (Kingma and Ba,
+2015) on one flat vector.  The factor q(theta) takes steps along the natural gradient,
+
+.. math:: \eta \leftarrow \eta + \rho\,\tilde\nabla_\eta \mathcal{L},
+
+where the conjugate part alone is a convex combination of valid parameters and stays
+valid for 0 < rho <= 1, but the correction term of Johnson et al. (2016), Eq. (4), can
+leave the domain.  A step that does is halved until it does not, and the halvings are
+counted.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from svae.trees import tree_map
+
+__all__ = ["AdamState", "adam_init", "adam_step", "natural_step"]
+
+
+class AdamState(NamedTuple):
+    """Moments of Adam over a flat parameter vector of length P."""
+
+    step: int
+    mean: np.ndarray
+    """(P,), running mean of the gradient."""
+    square: np.ndarray
+    """(P,), running mean of the squared gradient."""
+
+
+def adam_init(size: int) -> AdamState:
+    """Return the state of Adam before its first step."""
+    return AdamState(0, np.zeros(size), np.zeros(size))
+
+
+def adam_step(
+    vector: np.ndarray,
+    gradient: np.ndarray,
+    state: AdamState,
+    learning_rate: float,
+    decay: tuple[float, float] = (0.9, 0.999),
+    epsilon: float = 1e-8,
+) -> tuple[np.ndarray, AdamState]:
+    """Take one ascent step of Adam.
+
+    Parameters
+    ----------
+    vector, gradient : (P,) arrays
+        Parameters and the gradient of the objective to be *maximised*.
+    state : AdamState
+    learning_rate : float
+    decay : pair of floats
+        Decay rates of the two moments.
+    epsilon : float
+        Added to the root of the second moment, as in the paper.
+
+    Returns
+    -------
+    vector : (P,) array
+    state : AdamState
+
+    References
+    ----------
+    Kingma and Ba (2015), Algorithm 1.
+    """
+    step = state.step + 1
+    mean = decay[0] * state.mean + (1 - decay[0]) * gradient
+    square = decay[1] * state.square + (1 - decay[1]) * gradient**2
+    rate = learning_rate * np.sqrt(1 - decay[1] ** step) / (1 - decay[0] ** step)
+    bias = epsilon * np.sqrt(1 - decay[1] ** step)
+    moved = vector + rate * mean / (np.sqrt(square) + bias)
+    return moved, AdamState(step, mean, square)
+
+
+def natural_step(
+    natparams: Any,
+    direction: Any,
+    step_size: float,
+    in_domain: Callable[[Any], bool],
+    max_halvings: int = 60,
+) -> tuple[Any, int]:
+    """Move natural parameters along a direction, halving until they are valid.
+
+    Parameters
+    ----------
+    natparams, direction : trees of arrays, one structure
+        A valid point and an ascent direction.
+    step_size : float
+        The step tried first.
+    in_domain : callable
+        Whether a tree of natural parameters is a proper distribution.
+    max_halvings : int
+
+    Returns
+    -------
+    natparams : tree
+    num_backtracks : int
+        How often the step was halved.
+
+    Raises
+    ------
+    FloatingPointError
+        If the direction is not finite, or no step of at least
+        ``step_size / 2**max_halvings`` is valid.
+    """
+    scale = step_size
+    for num_backtracks in range(max_halvings + 1):
+        moved = tree_map(lambda e, d, s=scale: e + s * d, natparams, direction)
+        if in_domain(moved):
+            return moved, num_backtracks
+        scale /= 2
+    raise FloatingPointError(
+        f"natural gradient step: no step between {scale * 2:.1e} and {step_size:.1e} "
+        "stays in the domain of q(theta); the gradient may not be finite"
+    )

@@ -4,8 +4,8 @@ The same functions as in `svae.kernels`, written to be read: loops over time, ar
 over sequences, and no derivative by hand. Natural parameters are literal. The Gaussian
 chain has the density, up to its normalizer,
 
-    exp( <J0, x_1 x_1'> + h0' x_1 + sum_t [ <Jn_t, x_t x_t'> + hn_t' x_t ]
-         + sum_t [ <J11_t, x_t x_t'> + x_t' J12_t x_{t+1} + <J22_t, x_{t+1} x_{t+1}'> ] )
+    exp( <J0, x_1 x_1'> + h0' x_1 + sum_t [ <Jn_t, x_t x_t'> + hn_t' x_t
+         + <J11_t, x_t x_t'> + x_t' J12_t x_{t+1} + <J22_t, x_{t+1} x_{t+1}'> ] )
 
 and the Markov chain
 
@@ -155,14 +155,13 @@ def _sampler(
     factors: list[tuple[Array, Array, Array]], noise: Array, live: Array
 ) -> Array:
     """Backward sampling: the smoother's mean with x_{t+1} drawn instead of averaged."""
-    live = live[:, None]
-    noise = _select(live, *_arrays([noise]))
-    x, samples = np.zeros_like(noise[:, :, 0]), []
+    noise = np.moveaxis(_select(live[:, None], *_arrays([noise])), 1, 3)
+    x, samples = np.zeros_like(noise[:, 0]), []
     for t in reversed(range(len(factors))):
-        L, W, w = (factor[:, None] for factor in factors[t])
-        x = _solve(_transpose(L), w + _apply(W, x) + noise[:, :, t])
+        L, W, w = factors[t]
+        x = np.linalg.solve(_transpose(L), w[..., None] + W @ x + noise[:, t])
         samples.append(x)
-    return _select(live, np.stack(samples[::-1], 2))
+    return _select(live[:, None], np.moveaxis(np.stack(samples[::-1], 1), 3, 1))
 
 
 def _not_positive_definite(precision: Array, coupling: Array) -> NotPositiveDefinite:
@@ -266,7 +265,7 @@ def viterbi(
         scores = candidates.max(1)
     _refuse_impossible(np.stack(best, 1))
 
-    # A coupling of zero follows the last step: all states there have the best as origin.
+    # A coupling of zero follows the last step: the best state is every one's origin.
     state, paths = np.zeros((len(live), 1), np.int64), []
     for origin in reversed(origins):
         state = np.take_along_axis(origin, state, 1)
@@ -322,7 +321,7 @@ def _normalise(logits: Array) -> tuple[Array, Array]:
 
 
 def _finite_max(x: Array, axis: int | tuple[int, ...]) -> Array:
-    """Shift for a log potential. A constant: what it adds cancels in derivatives too."""
+    """Shift for a log potential; a constant, for it cancels in derivatives too."""
     largest = np.max(getval(x), axis, keepdims=True)
     return np.where(largest > -np.inf, largest, 0.0)
 
@@ -351,7 +350,7 @@ def _select(live: Array, x: Array, otherwise: Array | float = 0.0) -> Array:
 
 
 def _like(potential: Array, stat: Array) -> Array:
-    """Sum a statistic over the axes its potential shares: the adjoint of broadcasting."""
+    """Sum a statistic over what its potential shares: broadcasting's adjoint."""
     stat = np.sum(stat, tuple(range(stat.ndim - potential.ndim)))
     shared = tuple(axis for axis, size in enumerate(potential.shape) if size == 1)
     return np.sum(stat, shared, keepdims=True)

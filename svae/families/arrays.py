@@ -49,7 +49,7 @@ def inverse_and_log_det(matrix: Any) -> tuple[Any, Any]:
 
     Returns
     -------
-    inverse : (..., D, D), exactly symmetric
+    inverse : (..., D, D)
     log_det : (...), log determinant of ``matrix``
 
     Raises

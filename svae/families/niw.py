@@ -3,6 +3,7 @@ r"""The normal-inverse-Wishart, over the mean and precision of a Gaussian.
 .. math:: \Lambda \sim \mathcal{W}(S^{-1}, \nu), \qquad
           \mu \mid \Lambda \sim \mathcal{N}(m, (\kappa \Lambda)^{-1}),
 
+.. math::
     t(\mu, \Lambda) = (-\Lambda/2,\ \Lambda\mu,\ -\mu'\Lambda\mu/2,\
                        \tfrac12 \log|\Lambda|), \qquad
     \eta = (S + \kappa m m',\ \kappa m,\ \kappa,\ \nu),

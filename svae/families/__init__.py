@@ -26,16 +26,16 @@ Natural parameters are literal, what multiplies ``t(x)`` and nothing else: no fa
 is left to remember, and log normalizers are true integrals, against the base measure h
 that each module states.  Of a symmetric matrix only the symmetric part counts.
 
-===========  =============================================  =============================
+===========  =============================================  ============================
 family       t(x)                                           natural parameter
-===========  =============================================  =============================
+===========  =============================================  ============================
 gaussian     (x x', x), or (x * x, x)                       (-P/2, P mean), P = cov^-1
 categorical  one-hot of z                                   log potentials
 dirichlet    log pi                                         alpha - 1
 wishart      (-L/2, log|L|/2)                               (S, nu)
 niw          (-L/2, L mu, -mu'L mu/2, log|L|/2)             (S + k m m', k m, k, nu)
 mniw         (-A'L A/2, A'L, -L/2, log|L|/2)                (V, V M', S + M V M', nu)
-===========  =============================================  =============================
+===========  =============================================  ============================
 
 with L the precision (Sigma^-1, Q^-1) and V = K^-1.  A datum adds 1 to nu (and to
 kappa), so nu is the ordinary number of degrees of freedom.
@@ -52,9 +52,9 @@ dirichlet    the same; their scripts      the same                    the same
 niw          the same numbers, packed     nu = (4th slot) - D - 2     nu = (4th) - D - 2
              in a (D+2, D+2) matrix
 mniw         the same                     none                        order reversed,
-                                                                      M = [A | bias], and
-                                                                      nu = (last) - D -
-                                                                      Din - 1
+                                                                      M = [A | bias],
+                                                                      nu = (that of L)
+                                                                      - D - Din - 1
 gaussian     the same; 2 pi left out      -                           -
              of log Z
 ===========  ===========================  ==========================  =================

@@ -3,8 +3,9 @@ r"""The categorical: one of K states.
 .. math:: t(z) = (e_z), \qquad \eta = (\text{log potentials}), \qquad
           \log Z = \log \sum_k e^{\eta_k},
 
-e_z the one-hot vector, (..., K).  A potential of ``-inf`` forbids its state.  Potentials
-need not be normalised, so eta is known up to a constant; the base measure counts.
+e_z the one-hot vector, (..., K).  A potential of ``-inf`` forbids its state.
+Potentials need not be normalised, so eta is known up to a constant.  The base measure
+counts.
 """
 
 from typing import Any

@@ -3,16 +3,17 @@ r"""The matrix-normal-inverse-Wishart, over linear dynamics (A, Q).
 .. math:: Q^{-1} \sim \mathcal{W}(S^{-1}, \nu), \qquad
           A \mid Q \sim \mathcal{MN}(M, Q, K),
 
-with A (..., D, Din), rows correlated by Q (..., D, D), columns by K (..., Din, Din), and
+with A (..., D, Din), its rows correlated by Q (..., D, D) and its columns by K
+(..., Din, Din), and
 
 .. math::
     t(A, Q^{-1}) = (-\tfrac12 A'Q^{-1}A,\ A'Q^{-1},\ -\tfrac12 Q^{-1},\
                     \tfrac12 \log|Q^{-1}|), \qquad
     \eta = (K^{-1},\ K^{-1}M',\ S + M K^{-1} M',\ \nu),
 
-of shapes (..., Din, Din), (..., Din, D), (..., D, D) and (...).  The expected statistics
-are the pair potentials (J11, J12, J22) of x' ~ N(A x, Q) and, fourth, its constant.  The
-base measure is ``|Q^-1|^((Din-D-1)/2) dA dQ^-1``, so that
+of shapes (..., Din, Din), (..., Din, D), (..., D, D) and (...).  The expected
+statistics are the pair potentials (J11, J12, J22) of x' ~ N(A x, Q) and, fourth, its
+constant up to 2 pi.  The base measure is ``|Q^-1|^((Din-D-1)/2) dA dQ^-1``, so that
 
 .. math:: \log Z = \tfrac{\nu D}2 \log 2 + \log\Gamma_D(\nu/2) - \tfrac\nu2 \log|S|
                    + \tfrac{D D_{in}}2 \log 2\pi - \tfrac D2 \log|K^{-1}|,

@@ -71,20 +71,25 @@ def conjugate_gradients(
     hessian: Callable[[np.ndarray], np.ndarray],
     coupling: Callable[[np.ndarray], np.ndarray],
     target: np.ndarray,
+    states: np.ndarray,
     tolerance: float = 1e-8,
     max_iterations: int = 1000,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Solve (I - K H) v = g for each sequence, in the inner product a' H b.
 
-    H must not see constants over the last axis (adding one to the potentials of all
-    states changes no probability); they are projected away so that they cost no digits.
+    H does not see constants over the last axis: adding one to the potentials of all
+    states changes no probability.  They are projected away, so that the small variance
+    of a nearly certain state keeps its digits.
 
     Parameters
     ----------
     hessian, coupling : callable
-        The symmetric products H a and K a, (N, ...) to (N, ...), sequence by sequence.
-    target : (N, ...) array
+        The symmetric products H a and K a, (N, ..., K) to the same, sequence by
+        sequence.
+    target : (N, ..., K) array
         g.
+    states : (N, ..., K) array
+        The probabilities s at which H is taken.
     tolerance : float
         Relative size of the residual, in the norm of H, at which to stop.
     max_iterations : int
@@ -113,7 +118,7 @@ def conjugate_gradients(
         return np.divide(a, b, out=np.zeros_like(a), where=where)
 
     def project(array):
-        return array - array.mean(axis=-1, keepdims=True)
+        return array - np.sum(states * array, axis=-1, keepdims=True)
 
     # Only H v is wanted, so v itself is never formed.
     product = np.zeros_like(target)
@@ -194,7 +199,7 @@ def fixed_point(
         def pull_back(g):
             coupling, natparams = make_vjp(lambda s: potentials(s, *arguments), fixed)
             hessian, _ = make_vjp(statistics, natparams)
-            product, _ = conjugate_gradients(hessian, coupling, g[0])
+            product, _ = conjugate_gradients(hessian, coupling, g[0], fixed)
             of_arguments, _ = make_vjp(
                 lambda boxed: potentials(fixed, *[boxed[i] for i in range(len(boxed))]),
                 tuple(arguments),

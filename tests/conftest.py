@@ -1,0 +1,34 @@
+"""Fixtures that every test shares: a seeded generator and the two implementations."""
+
+import importlib
+
+import numpy as np
+import pytest
+
+
+def pytest_addoption(parser):
+    parser.addoption("--seed", type=int, default=0, help="seed of every test problem")
+
+
+@pytest.fixture
+def rng(request):
+    """Give each test a generator of its own, the same in every run."""
+    return np.random.default_rng(request.config.getoption("--seed"))
+
+
+@pytest.fixture(params=["reference", "kernels"])
+def chains(request):
+    """Give either implementation of the chains: the definition, the compiled one."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def reference():
+    """Give the definition."""
+    return importlib.import_module("svae.reference")
+
+
+@pytest.fixture
+def kernels():
+    """Give the compiled implementation."""
+    return importlib.import_module("svae.kernels")

@@ -1,0 +1,237 @@
+"""Chain problems with gradients of order one, and exact answers to small ones.
+
+The Gaussian oracle builds the whole joint precision of a sequence and inverts it; the
+Markov oracle enumerates every path. Both compute with 50 digits, so that they can also
+judge problems at which any float64 oracle would lose digits of its own.
+"""
+
+from itertools import product
+from typing import Any, NamedTuple
+
+import mpmath
+import numpy as np
+
+SHARING = ("shared", "sequence", "time", "step", "mixed")
+mpmath.mp.dps = 50
+exact = np.vectorize(mpmath.mpf, otypes=[object])
+
+
+class GaussianProblem(NamedTuple):
+    """Arguments of `gaussian_chain`, in order."""
+
+    init: tuple
+    pair: tuple
+    node: tuple
+    noise: Any = None
+    lengths: Any = None
+
+
+class MarkovProblem(NamedTuple):
+    """Arguments of `markov_chain`, in order."""
+
+    init: Any
+    pair: Any
+    node: Any
+    lengths: Any = None
+
+
+def gaussian_problem(
+    rng, N=3, T=5, D=2, *, sharing="shared", dense=False, S=2, lengths=None
+):
+    """Random linear dynamics, observed through random node potentials."""
+    (J0_lead, h0_lead), (lead11, lead12, lead22) = _leading_axes(sharing, N, T)
+    A = 0.3 * np.eye(D) + 0.6 * rng.standard_normal((D, D)) / np.sqrt(D)
+    J11, J12, J22 = lds_pair_potentials(A, _positive_definite(rng, D))
+    pair = (
+        J11 * rng.uniform(0.8, 1.2, (*lead11, 1, 1)),
+        J12 * rng.uniform(0.8, 1.2, (*lead12, D, D)),
+        J22 * rng.uniform(0.8, 1.2, (*lead22, 1, 1)),
+    )
+    J0, h0 = (
+        -_positive_definite(rng, *J0_lead, D) / 2,
+        rng.standard_normal((*h0_lead, D)),
+    )
+    Jn = -rng.uniform(0.5, 1.5, (N, T, D))
+    if dense:
+        Jn = -_positive_definite(rng, N, T, D) / 2
+    noise = rng.standard_normal((N, S, T, D)) if S else None
+    node = Jn, rng.standard_normal((N, T, D))
+    return GaussianProblem((J0, h0), pair, node, noise, lengths)
+
+
+def markov_problem(rng, N=3, T=4, K=3, *, sharing="shared", scale=1.0, lengths=None):
+    """Random log potentials."""
+    (init_lead, _), (_, pair_lead, _) = _leading_axes(sharing, N, T)
+    return MarkovProblem(
+        scale * rng.standard_normal((*init_lead, K)),
+        scale * rng.standard_normal((*pair_lead, K, K)),
+        scale * rng.standard_normal((N, T, K)),
+        lengths,
+    )
+
+
+def lds_pair_potentials(A, precision):
+    """Natural parameters of x_{t+1} = A x_t + noise, from the noise's precision."""
+    return -A.T @ precision @ A / 2, A.T @ precision, -precision / 2
+
+
+def gaussian_oracle(problem):
+    """`gaussian_chain` by the dense joint of every sequence."""
+    N, T, D = problem.node[1].shape
+    logZ, second = np.zeros(N), np.zeros((N, T, T, D, D))
+    mean, coupled = np.zeros((N, T, D)), np.zeros((N, T - 1, 1, 1))
+    samples = None if problem.noise is None else np.zeros(problem.noise.shape)
+    for n in range(N):
+        precision, h = joint_precision(problem, n)
+        length = len(h) // D
+        root = mpmath.cholesky(mpmath.matrix(precision.tolist())) ** -1
+        root = np.array(root.tolist(), dtype=object)
+        cov = root.T @ root
+        mu = cov @ h
+        log_det = sum(mpmath.log(x) for x in np.diag(root))
+        logZ[n] = h @ mu / 2 + log_det + len(h) * mpmath.log(2 * mpmath.pi) / 2
+        mean[n, :length] = mu.reshape(length, D).astype(float)
+        moments = (cov + np.outer(mu, mu)).reshape(length, D, length, D)
+        second[n, :length, :length] = moments.swapaxes(1, 2).astype(float)
+        if samples is not None:
+            noise = problem.noise[n, :, :length].reshape(-1, length * D)
+            draws = mu + exact(noise) @ root
+            samples[n, :, :length] = draws.reshape(-1, length, D).astype(float)
+        coupled[n, : length - 1] = 1
+    steps = np.arange(T)
+    ExxT, ExxnT = second[:, steps, steps], second[:, steps[:-1], steps[1:]]
+    pair_stats = ExxT[:, :-1] * coupled, ExxnT, ExxT[:, 1:]
+    node_J = ExxT if problem.node[0].ndim == 4 else np.einsum("ntdd->ntd", ExxT)
+    stats = (
+        (mirror(problem.init[0], ExxT[:, 0]), mirror(problem.init[1], mean[:, 0])),
+        tuple(mirror(J, s) for J, s in zip(problem.pair, pair_stats, strict=True)),
+        (node_J, mean),
+    )
+    return logZ, stats, samples
+
+
+def joint_precision(problem, n):
+    """Precision (L D, L D) and h (L D) of sequence n, of length L, in 50 digits."""
+    one = sequence(problem, n)
+    (J0, h0), pair, (Jn, hn) = one.init, one.pair, one.node
+    _, T, D = hn.shape
+    J11, J12, J22 = (exact(np.broadcast_to(J, (1, T - 1, D, D)))[0] for J in pair)
+    J = np.full((T, D, T, D), mpmath.mpf(0))
+    h = exact(hn[0])
+    J[0, :, 0] += exact(J0.reshape(D, D))
+    h[0] += exact(h0.reshape(D))
+    for t in range(T):
+        J[t, :, t] += exact(Jn[0, t] if Jn.ndim == 4 else np.diag(Jn[0, t]))
+    for t in range(T - 1):
+        J[t, :, t] += J11[t]
+        J[t, :, t + 1] += J12[t]
+        J[t + 1, :, t + 1] += J22[t]
+    J = J.reshape(T * D, T * D)
+    return -(J + J.T), h.reshape(T * D)
+
+
+def markov_oracle(problem):
+    """`markov_chain` and `viterbi` by enumeration of the paths of every sequence."""
+    N, T, K = problem.node.shape
+    logZ, best = np.zeros(N), np.zeros(N)
+    node, pair = np.zeros((N, T, K)), np.zeros((N, T - 1, K, K))
+    paths = np.full((N, T), -1)
+    for n in range(N):
+        scores = path_scores(problem, n)
+        weights = {path: mpmath.exp(score) for path, score in scores.items()}
+        total = sum(weights.values())
+        logZ[n] = mpmath.log(total)
+        for path, weight in weights.items():
+            prob, z, steps = float(weight / total), np.array(path), np.arange(len(path))
+            node[n, steps, z] += prob
+            pair[n, steps[:-1], z[:-1], z[1:]] += prob
+        # of equal scores the lowest last state, then the lowest one before it, ...
+        path = min(scores, key=lambda path: (-scores[path], path[::-1]))
+        paths[n, : len(path)], best[n] = path, scores[path]
+    stats = mirror(problem.init, node[:, 0]), mirror(problem.pair, pair), node
+    return (logZ, stats), (paths, best)
+
+
+def path_scores(problem, n):
+    """Log potential of every path of sequence n, in 50 digits."""
+    init, pair, node, _ = sequence(problem, n)
+    _, T, K = node.shape
+    init, node = exact(init.reshape(K)), exact(node[0])
+    pair = exact(np.broadcast_to(pair, (1, T - 1, K, K)))[0]
+    return {
+        z: init[z[0]]
+        + sum(node[t, z[t]] for t in range(T))
+        + sum(pair[t, z[t], z[t + 1]] for t in range(T - 1))
+        for z in product(range(K), repeat=T)
+    }
+
+
+def sequence(problem, n):
+    """Sequence n of a problem alone, cut to its length."""
+    node_h = problem.node[-1] if isinstance(problem.node, tuple) else problem.node
+    T = node_h.shape[1] if problem.lengths is None else int(problem.lengths[n])
+
+    def alone(x, event_ndim, steps=T):
+        if x.ndim > event_ndim:
+            x = x[n : n + 1] if len(x) > 1 else x
+        return x[:, :steps] if x.ndim == event_ndim + 2 else x
+
+    if isinstance(problem, MarkovProblem):
+        init, pair, node, _ = problem
+        return MarkovProblem(alone(init, 1), alone(pair, 2, T - 1), alone(node, 1))
+    (J0, h0), pair, (Jn, hn), noise, _ = problem
+    return GaussianProblem(
+        (alone(J0, 2), alone(h0, 1)),
+        tuple(alone(J, 2, T - 1) for J in pair),
+        (alone(Jn, Jn.ndim - 2), alone(hn, 1)),
+        None if noise is None else noise[n : n + 1, :, :T],
+    )
+
+
+def fill_past_lengths(problem, filler):
+    """Replace whatever a problem holds past the lengths of its sequences."""
+    node_h = problem.node[-1] if isinstance(problem.node, tuple) else problem.node
+    live = np.arange(node_h.shape[1]) < problem.lengths[:, None]
+
+    def fill(x, live):
+        live = live.reshape(live.shape + (1,) * (x.ndim - live.ndim))
+        return np.where(live, x, filler)
+
+    def fill_pair(x):
+        return fill(x, live[:, 1:]) if x.ndim == 4 else x
+
+    if isinstance(problem, MarkovProblem):
+        pair, node = fill_pair(problem.pair), fill(problem.node, live)
+        return problem._replace(pair=pair, node=node)
+    pair = tuple(fill_pair(J) for J in problem.pair)
+    node = tuple(fill(x, live) for x in problem.node)
+    noise = fill(problem.noise, live[:, None])
+    return problem._replace(pair=pair, node=node, noise=noise)
+
+
+def describe(shape):
+    """Name a problem's shape in a test's id."""
+    sizes = [f"{name}{size}" for name, size in shape.items() if name in "NTDK"]
+    dense, ragged = "dense" * ("dense" in shape), "ragged" * ("lengths" in shape)
+    return "-".join(word for word in (*sizes, dense, ragged) if word)
+
+
+def mirror(potential, stat):
+    """Sum a statistic per sequence and step over the axes that the potential shares."""
+    shape = (1,) * (stat.ndim - potential.ndim) + potential.shape
+    shared = tuple(axis for axis, size in enumerate(shape) if size == 1)
+    return stat.sum(shared, keepdims=True).reshape(potential.shape)
+
+
+def _leading_axes(sharing, N, T):
+    """Leading axes of J0 and h0, and of J11, J12 and J22."""
+    if sharing == "mixed":
+        return ((N,), ()), ((), (N, T - 1), (N, 1))
+    pair = {"shared": (), "sequence": (N, 1), "time": (1, T - 1), "step": (N, T - 1)}
+    return ((), (N,) if sharing == "step" else ()), (pair[sharing],) * 3
+
+
+def _positive_definite(rng, *shape):
+    """Random matrices (..., D, D) with eigenvalues of order one."""
+    root = rng.standard_normal((*shape, shape[-1])) / np.sqrt(shape[-1])
+    return root @ np.swapaxes(root, -1, -2) + np.eye(shape[-1])

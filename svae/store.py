@@ -1,0 +1,135 @@
+"""One file for nested arrays and their description: ``.npz`` with json inside.
+
+Arrays are the members of the archive; how they nest is one json document among them,
+so nothing is ever unpickled.  A file appears under its name only when it is complete.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+__all__ = ["load", "save"]
+
+FORMAT, VERSION = "svae", 1
+HEADER = "header"
+
+
+def save(path: str | Path, arrays: Any, meta: dict[str, Any]) -> None:
+    """Write a tree of arrays and a description, whole or not at all.
+
+    Parameters
+    ----------
+    path : path
+        Written as it is, without a suffix added.
+    arrays : tree
+        Dicts (keys str or int), tuples and lists of numeric arrays, numbers, strings
+        and None.
+    meta : dict
+        Anything that json holds.
+
+    Raises
+    ------
+    TypeError
+        If the tree or ``meta`` holds something else; ``path`` is left as it was.
+    """
+    path = Path(path)
+    members: dict[str, Any] = {}
+    header = {
+        "format": FORMAT,
+        "version": VERSION,
+        "tree": _encode(arrays, members),
+        "meta": meta,
+    }
+    members[HEADER] = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with open(beside, "wb") as file:
+            np.savez(file, **members)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def load(path: str | Path) -> tuple[Any, dict[str, Any]]:
+    """Read what `save` wrote.
+
+    Returns
+    -------
+    arrays : tree
+        Nested as it was saved.
+    meta : dict
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file is damaged, is not of this format, or of another version of it.
+    """
+    with open(path, "rb") as file:
+        try:
+            header, members = _read(file)
+            if header["format"] != FORMAT:
+                raise ValueError(f"its format is {header['format']!r}")
+            version = header["version"]
+            if version == VERSION:
+                return _decode(header["tree"], members), header["meta"]
+        # whatever a damaged or foreign file makes zipfile, NumPy and json raise
+        except Exception as error:
+            raise ValueError(
+                f"{path}: damaged, or not a file that svae saved ({error!r})"
+            ) from error
+    raise ValueError(
+        f"{path}: saved in version {version} of the format, this svae reads "
+        f"version {VERSION}"
+    )
+
+
+def _read(file: BinaryIO) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return the header and the arrays of an archive."""
+    with np.load(file, allow_pickle=False) as archive:
+        members = {name: archive[name] for name in archive.files}
+    return json.loads(members.pop(HEADER).tobytes()), members
+
+
+def _encode(tree: Any, members: dict[str, np.ndarray]) -> Any:
+    """Describe ``tree`` in json, moving its arrays to ``members``."""
+    kind = type(tree)
+    if tree is None or kind in (bool, int, float, str):
+        return tree
+    if kind is dict:
+        if not all(type(key) in (str, int) for key in tree):
+            raise TypeError(
+                f"cannot save a dict with keys {list(tree)}: not str or int"
+            )
+        return {"dict": [[key, _encode(tree[key], members)] for key in tree]}
+    if kind in (tuple, list):
+        return {kind.__name__: [_encode(branch, members) for branch in tree]}
+    if isinstance(tree, (np.ndarray, np.generic)) and tree.dtype.kind in "biufU":
+        if isinstance(tree, np.generic):
+            return {"scalar": [tree.dtype.str, tree.item()]}
+        name = f"array{len(members)}"
+        members[name] = np.asarray(tree)
+        return {"array": name}
+    raise TypeError(f"cannot save a {kind.__name__}: {tree!r}")
+
+
+def _decode(node: Any, members: dict[str, np.ndarray]) -> Any:
+    """Rebuild the tree that `_encode` described."""
+    if not isinstance(node, dict):
+        return node
+    ((kind, content),) = node.items()
+    if kind == "dict":
+        return {key: _decode(branch, members) for key, branch in content}
+    if kind == "array":
+        return members[content]
+    if kind == "scalar":
+        dtype, value = content
+        return np.dtype(dtype).type(value)
+    branches = [_decode(branch, members) for branch in content]
+    return tuple(branches) if kind == "tuple" else branches

@@ -28,7 +28,7 @@ from typing import Any
 import autograd.numpy as np
 from autograd.tracer import getval, isbox
 
-from .errors import Impossible, NotPositiveDefinite
+from svae.errors import Impossible, NotPositiveDefinite
 
 __all__ = ["gaussian_chain", "markov_chain", "sample_markov_chain", "viterbi"]
 

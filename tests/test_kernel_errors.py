@@ -1,0 +1,243 @@
+"""Malformed arguments and impossible models: the error names the place."""
+
+import pickle
+
+import numpy as np
+import pytest
+from oracles import gaussian_problem, markov_problem
+
+from svae.errors import Impossible, NotPositiveDefinite
+
+
+def replaced(potentials, where, value):
+    """Replace a potential, by its place in the nested tuples."""
+    if not where:
+        return value
+    head, *rest = where
+    parts = list(potentials)
+    parts[head] = replaced(parts[head], rest, value)
+    return tuple(parts)
+
+
+def lookup(potentials, where):
+    """Return the potential at a place in the nested tuples."""
+    for index in where:
+        potentials = potentials[index]
+    return potentials
+
+
+@pytest.mark.parametrize("N", [3, 30])
+@pytest.mark.parametrize("dense", [False, True])
+def test_not_positive_definite_names_the_lowest_sequence(chains, rng, N, dense):
+    problem = gaussian_problem(rng, N=N, T=6, dense=dense)
+    Jn, _ = problem.node
+    Jn[N - 1, 0] *= -100
+    Jn[N - 2, 4] *= -100
+    with pytest.raises(NotPositiveDefinite) as caught:
+        chains.gaussian_chain(*problem)
+    assert (caught.value.sequence, caught.value.step) == (N - 2, 4)
+    assert isinstance(caught.value, np.linalg.LinAlgError)
+    assert f"sequence {N - 2}" in str(caught.value)
+    assert "step 4" in str(caught.value)
+
+
+def test_what_is_not_positive_definite_past_a_length_is_not_read(chains, rng):
+    problem = gaussian_problem(rng, T=6, lengths=np.array([6, 4, 2]))
+    problem.node[0][1, 4:] *= -100
+    problem.node[0][2, 2:] *= -100
+    logZ, _, _ = chains.gaussian_chain(*problem)
+    assert np.all(np.isfinite(logZ))
+
+
+def test_a_precision_of_zero_is_not_positive_definite(chains):
+    init, pair = (np.zeros((1, 1)), np.zeros(1)), (np.zeros((1, 1)),) * 3
+    with pytest.raises(NotPositiveDefinite) as caught:
+        chains.gaussian_chain(init, pair, (np.zeros((1, 1, 1)), np.zeros((1, 1, 1))))
+    assert (caught.value.sequence, caught.value.step) == (0, 0)
+
+
+CHAINS = ["markov_chain", "viterbi", "sample_markov_chain"]
+
+
+def call(chains, name, problem):
+    """Call one of the functions on Markov chains."""
+    N, T, _ = problem.node.shape
+    extra = [np.full((N, 1, T), 0.5)] if name == "sample_markov_chain" else []
+    init, pair, node, lengths = problem
+    return getattr(chains, name)(init, pair, node, *extra, lengths)
+
+
+@pytest.mark.parametrize("name", CHAINS)
+@pytest.mark.parametrize("N", [3, 30])
+def test_impossible_names_the_lowest_sequence(chains, rng, name, N):
+    problem = markov_problem(rng, N=N, T=6, K=3)
+    problem.node[N - 1, 0] = problem.node[N - 2, 4] = -np.inf
+    with pytest.raises(Impossible) as caught:
+        call(chains, name, problem)
+    assert (caught.value.sequence, caught.value.step) == (N - 2, 4)
+    assert isinstance(caught.value, ValueError)
+    assert f"sequence {N - 2}" in str(caught.value)
+    assert "step 4" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_impossible_is_the_step_that_no_path_reaches(chains, rng, name):
+    """States 0 and 1 never lead to 2; at step 3 only state 2 is allowed."""
+    problem = markov_problem(rng, N=2, T=5, K=3, lengths=np.array([3, 5]))
+    problem.init[2] = problem.pair[0, 2] = problem.pair[1, 2] = -np.inf
+    problem.node[:, 3, :2] = -np.inf
+    with pytest.raises(Impossible) as caught:
+        call(chains, name, problem)
+    assert (caught.value.sequence, caught.value.step) == (1, 3)
+
+
+@pytest.mark.parametrize("error", [NotPositiveDefinite, Impossible])
+def test_errors_survive_the_way_back_from_a_worker_process(error):
+    sent = error(3, 117)
+    received = pickle.loads(pickle.dumps(sent))
+    assert type(received) is error
+    assert (received.sequence, received.step) == (3, 117)
+    assert str(received) == str(sent)
+
+
+GAUSSIAN_PLACES = {
+    "init": [(0, 0), (0, 1)],
+    "pair": [(1, 0), (1, 1), (1, 2)],
+    "node": [(2, 0), (2, 1)],
+    "noise": [(3,)],
+}
+places = pytest.mark.parametrize(
+    ("name", "where"),
+    [(name, where) for name, wheres in GAUSSIAN_PLACES.items() for where in wheres],
+)
+
+
+@places
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_value_that_is_not_finite_is_refused_by_index(
+    kernels, rng, name, where, value
+):
+    problem = gaussian_problem(rng, sharing="step", lengths=np.array([5, 2, 4]))
+    x = lookup(problem, where).copy()
+    index = tuple(size - 1 for size in x.shape)
+    if x.ndim > 2:  # the last entry that is within sequence 2's length
+        time_axis = 2 if name == "noise" else 1
+        last = 2 if name == "pair" else 3
+        index = (2, *index[1:time_axis], last, *index[time_axis + 1 :])
+    x[index] = value
+    with pytest.raises(ValueError, match=name) as caught:
+        kernels.gaussian_chain(*replaced(problem, where, x))
+    assert ", ".join(map(str, index)) in str(caught.value)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("function", CHAINS)
+def test_a_log_potential_that_is_no_number_is_refused_by_index(
+    kernels, rng, place, value, function
+):
+    problem = markov_problem(rng, sharing="step", lengths=np.array([4, 1, 3]))
+    problem[place][(2, 1, 0, 0)[: problem[place].ndim]] = value
+    index = (2, 1, 0, 0)[: problem[place].ndim]
+    with pytest.raises(ValueError, match=("init", "pair", "node")[place]) as caught:
+        call(kernels, function, problem)
+    assert ", ".join(map(str, index)) in str(caught.value)
+
+
+WRONG_SHAPES = [
+    ("init", (0, 0), (3, 3)),
+    ("init", (0, 0), (2,)),
+    ("init", (0, 0), (4, 2, 2)),
+    ("init", (0, 1), (3,)),
+    ("init", (0, 1), (4, 2)),
+    ("pair", (1, 0), (3, 3)),
+    ("pair", (1, 1), (4, 2, 2)),
+    ("pair", (1, 1), (3, 5, 2, 2)),
+    ("pair", (1, 2), (2, 4, 2, 2)),
+    ("node", (2, 0), (3, 5)),
+    ("node", (2, 0), (3, 4, 2)),
+    ("node", (2, 0), (3, 5, 2, 3)),
+    ("node", (2, 1), (3, 5)),
+    ("noise", (3,), (3, 5, 2)),
+    ("noise", (3,), (3, 2, 4, 2)),
+]
+
+
+@pytest.mark.parametrize(("name", "where", "shape"), WRONG_SHAPES)
+def test_a_wrong_shape_is_named_beside_the_one_wanted(kernels, rng, name, where, shape):
+    problem = gaussian_problem(rng)
+    with pytest.raises(ValueError, match=name) as caught:
+        kernels.gaussian_chain(*replaced(problem, where, -np.ones(shape)))
+    assert str(shape) in str(caught.value)
+    assert str(caught.value).count("(") >= 2, "the shape wanted is missing"
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "shape"),
+    [
+        ("init", 0, (4,)),
+        ("init", 0, (2, 3)),
+        ("pair", 1, (3, 4)),
+        ("pair", 1, (3, 3, 3)),
+        ("pair", 1, (3, 4, 3, 3)),
+        ("node", 2, (3, 3)),
+        ("node", 2, (3, 4, 3, 3)),
+    ],
+)
+@pytest.mark.parametrize("function", CHAINS)
+def test_a_wrong_shape_of_a_markov_chain(kernels, rng, name, place, shape, function):
+    problem = markov_problem(rng)
+    problem = problem._replace(**{name: np.zeros(shape)})
+    with pytest.raises(ValueError, match=name) as caught:
+        if function == "sample_markov_chain":
+            kernels.sample_markov_chain(*problem[:3], np.full((3, 2, 4), 0.5))
+        else:
+            getattr(kernels, function)(*problem[:3])
+    assert str(shape) in str(caught.value)
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (3, 2, 5), (2, 2, 4)])
+def test_wrong_uniforms(kernels, rng, shape):
+    with pytest.raises(ValueError, match="uniforms") as caught:
+        kernels.sample_markov_chain(*markov_problem(rng)[:3], np.full(shape, 0.5))
+    assert str(shape) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "lengths", [[5, 0, 3], [5, 6, 3], [5, -1, 3], [5, 5], [[5, 5, 5]]]
+)
+def test_lengths_out_of_range(kernels, rng, lengths):
+    gaussian, markov = gaussian_problem(rng), markov_problem(rng, T=5)
+    with pytest.raises(ValueError, match="lengths"):
+        kernels.gaussian_chain(*gaussian[:4], np.array(lengths))
+    for name in CHAINS:
+        with pytest.raises(ValueError, match="lengths"):
+            call(kernels, name, markov._replace(lengths=np.array(lengths)))
+
+
+@pytest.mark.parametrize("lengths", [[5.5, 5, 3], [np.nan, 5, 3], ["5", "5", "3"]])
+def test_lengths_that_are_no_integers(kernels, rng, lengths):
+    gaussian, markov = gaussian_problem(rng), markov_problem(rng, T=5)
+    with pytest.raises((ValueError, TypeError), match="lengths"):
+        kernels.gaussian_chain(*gaussian[:4], np.array(lengths))
+    with pytest.raises((ValueError, TypeError), match="lengths"):
+        kernels.markov_chain(*markov[:3], np.array(lengths))
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_a_wrong_number_of_potentials(kernels, rng, parts):
+    init, pair, node, _, _ = gaussian_problem(rng)
+    with pytest.raises((ValueError, TypeError)):
+        kernels.gaussian_chain((init[0],) * parts, pair, node)
+    with pytest.raises((ValueError, TypeError)):
+        kernels.gaussian_chain(init, (pair[0],) * (parts + 1), node)
+    with pytest.raises((ValueError, TypeError)):
+        kernels.gaussian_chain(init, pair, (node[0],) * parts)
+
+
+def test_complex_numbers_are_refused(kernels, rng):
+    problem, (init, pair, node, _) = gaussian_problem(rng), markov_problem(rng)
+    with pytest.raises((ValueError, TypeError)):
+        kernels.gaussian_chain(*replaced(problem, (2, 1), problem.node[1] * 1j))
+    with pytest.raises((ValueError, TypeError)):
+        kernels.markov_chain(init, pair, node * 1j)

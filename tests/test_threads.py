@@ -1,0 +1,147 @@
+"""The number of threads changes nothing but the time, in a forked process too."""
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from gradients import assert_identical, cotangents, leaves
+from oracles import gaussian_problem, markov_problem
+
+import svae
+
+SIZES = dict(N=41, T=9)
+
+
+@pytest.fixture
+def num_threads():
+    """Put the number of threads back when a test is done."""
+    before = svae.get_num_threads()
+    yield svae.set_num_threads
+    svae.set_num_threads(before)
+
+
+def results(kernels, gaussian, markov, uniforms):
+    """Return all that the kernels compute, gradients included."""
+    init, pair, node, noise, lengths = gaussian
+    args = leaves((init, pair, node, noise))
+
+    def gaussian_outputs(J0, h0, J11, J12, J22, Jn, hn, noise):
+        init, pair, node = (J0, h0), (J11, J12, J22), (Jn, hn)
+        return leaves(kernels.gaussian_chain(init, pair, node, noise, lengths))
+
+    def markov_outputs(*args):
+        return leaves(kernels.markov_chain(*args, markov.lengths))
+
+    everything = []
+    for f, x in ((gaussian_outputs, args), (markov_outputs, markov[:3])):
+        outputs = f(*x)
+        everything += [*outputs, *cotangents(f, x, outputs)]
+    paths = kernels.sample_markov_chain(*markov[:3], uniforms, markov.lengths)
+    return [*everything, *kernels.viterbi(*markov), paths]
+
+
+@pytest.fixture
+def problems(rng):
+    """Return a ragged problem for either chain, with more sequences than lanes."""
+    lengths = rng.integers(1, SIZES["T"] + 1, SIZES["N"])
+    return (
+        gaussian_problem(rng, D=3, lengths=lengths, **SIZES),
+        markov_problem(rng, K=4, lengths=lengths, **SIZES),
+        rng.random((SIZES["N"], 2, SIZES["T"])),
+    )
+
+
+def test_any_number_of_threads_gives_the_same_bits(kernels, problems, num_threads):
+    num_threads(1)
+    want = results(kernels, *problems)
+    for count in (2, 8, 3, 1):
+        num_threads(count)
+        assert svae.get_num_threads() == count
+        assert_identical(results(kernels, *problems), want)
+
+
+def test_calls_from_several_python_threads(kernels, problems, num_threads):
+    num_threads(2)
+    gaussian, markov, _ = problems
+    want = kernels.gaussian_chain(*gaussian), kernels.markov_chain(*markov)
+
+    def call(_):
+        return kernels.gaussian_chain(*gaussian), kernels.markov_chain(*markov)
+
+    with ThreadPoolExecutor(4) as executor:
+        for got in executor.map(call, range(40)):
+            assert_identical(got, want)
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_a_number_of_threads_below_one_is_refused(num_threads, count):
+    with pytest.raises(ValueError, match="thread"):
+        num_threads(count)
+
+
+def run(code, **environment):
+    """Run Python code in a process of its own, which may not hang."""
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_the_environment_sets_the_number_of_threads():
+    done = run("import svae; print(svae.get_num_threads())", SVAE_NUM_THREADS="3")
+    assert done.stdout.strip() == "3", done.stderr
+
+
+@pytest.mark.parametrize("name", ["SVAE_NUM_THREADS", "SVAE_ISA"])
+def test_a_meaningless_setting_is_named(name):
+    done = run("import svae", **{name: "many"})
+    assert done.returncode == 1, "the interpreter must stop with an exception"
+    assert name in done.stderr
+    assert "many" in done.stderr
+
+
+FORK = """
+import os, sys, warnings
+import numpy as np
+import svae
+from svae import kernels
+
+warnings.simplefilter("ignore", DeprecationWarning)  # fork beside threads: on purpose
+svae.set_num_threads(3)
+rng = np.random.default_rng(0)
+init, pair = (-np.eye(3), np.ones(3)), (-np.eye(3), np.eye(3) / 2, -np.eye(3))
+node = -np.ones((50, 20, 3)), rng.standard_normal((50, 20, 3))
+logZ, _, _ = kernels.gaussian_chain(init, pair, node)
+def check():
+    again, _, _ = kernels.gaussian_chain(init, pair, node)
+    return np.array_equal(logZ, again)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_child_computes_the_same():
+    code = FORK + (
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    os._exit(0 if check() else 1)\n"
+        "_, status = os.waitpid(child, 0)\n"
+        "print(status, check())\n"
+    )
+    done = run(code)
+    assert done.stdout.strip() == "0 True", done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_forked_workers_compute_the_same():
+    code = FORK + (
+        "import multiprocessing\n"
+        "with multiprocessing.get_context('fork').Pool(2) as pool:\n"
+        "    print(pool.apply(check), pool.apply(check), check())\n"
+    )
+    done = run(code)
+    assert done.stdout.strip() == "True True True", done.stderr

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from svae import data
 from svae.families import product
 from svae.generate import point_weights
 from svae.objective import Batch, Generative, Parameters, local_terms
@@ -62,7 +63,9 @@ def posteriors(
             yield Posterior(mean, cov, states, rows[3].sum(), rows[4].sum())
         return
     for first in range(0, len(sequences), CHUNK):
-        values, lengths = pad(sequences[first : first + CHUNK])
+        chunk = sequences[first : first + CHUNK]
+        whole = data.windows(chunk, max(len(sequence) for sequence in chunk))
+        values, lengths = data.batch(chunk, whole)
         batch = Batch(values, lengths, 1.0)
         padded = _of_batch(model, parameters, batch, num_samples, rng)
         for n, length in enumerate(lengths):

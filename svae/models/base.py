@@ -13,17 +13,25 @@ a model does is a differentiable function of m and of the node potentials.
 
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
+import autograd.numpy as np
+import numpy as onp
 
-__all__ = ["Diagnostics", "LatentModel", "Local", "check_positive_int"]
+__all__ = [
+    "Diagnostics",
+    "LatentModel",
+    "Local",
+    "check_positive_int",
+    "color",
+    "inner",
+]
 
 
 class Diagnostics(NamedTuple):
     """How the iterations of inference ended, one entry for each sequence."""
 
-    iterations: np.ndarray
+    iterations: onp.ndarray
     """(N,), block updates until the fixed point; 0 where inference is exact."""
-    residual: np.ndarray
+    residual: onp.ndarray
     """(N,), largest change of a state's probability in the last update."""
 
 
@@ -61,15 +69,29 @@ class LatentModel(Protocol):
     def prior(self) -> dict[str, Any]:
         """Return the natural parameters of p(theta)."""
 
-    def initial_posterior(self, rng: np.random.Generator) -> dict[str, Any]:
+    def initial_posterior(self, rng: onp.random.Generator) -> dict[str, Any]:
         """Return natural parameters of q(theta) to start from."""
 
     def infer(self, stats, node, noise=None, lengths=None) -> Local:
         """Return the local factor given m = ``stats`` and node potentials (J, h)."""
 
+    def simulate(self, natparams, num_steps: int, rng: onp.random.Generator):
+        """Draw theta from q(theta), then x (num_steps, D) from p(x | theta)."""
+
 
 def check_positive_int(**arguments: int) -> None:
     """Raise ValueError naming the first argument that is not a positive integer."""
     for name, value in arguments.items():
-        if not isinstance(value, (int, np.integer)) or value < 1:
+        if not isinstance(value, (int, onp.integer)) or value < 1:
             raise ValueError(f"{name} must be a positive integer, got {value!r}")
+
+
+def inner(potential, statistic):
+    """Inner product over all axes but the first."""
+    return np.sum(potential * statistic, axis=tuple(range(1, np.ndim(potential))))
+
+
+def color(precision, noise):
+    """Turn standard normal ``noise`` (..., D) into noise of the given precision."""
+    # precision = L L', so L^-T noise has covariance (L L')^-1
+    return onp.linalg.solve(onp.linalg.cholesky(precision).T, noise.T).T

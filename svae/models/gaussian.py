@@ -83,3 +83,7 @@ class Gaussian:
             None,
             Diagnostics(exact, exact),
         )
+
+    def simulate(self, natparams, num_steps, rng):
+        """Draw x (num_steps, D) from N(0, I); see `LatentModel.simulate`."""
+        return rng.standard_normal((num_steps, self.latent_dim))

@@ -17,9 +17,8 @@ import numpy as onp
 from autograd.scipy.special import logsumexp
 
 from svae import kernels
-from svae.families import categorical, dirichlet, gaussian, niw
-from svae.models.base import Diagnostics, Local, check_positive_int
-from svae.models.lds import inner
+from svae.families import categorical, dirichlet, gaussian, niw, product
+from svae.models.base import Diagnostics, Local, check_positive_int, color, inner
 from svae.models.meanfield import fixed_point
 
 __all__ = ["GMM"]
@@ -135,6 +134,18 @@ class GMM:
             categorical.expected_stats((states,))[0][:, None],
             Diagnostics(iterations, residual),
         )
+
+    def simulate(self, natparams, num_steps, rng):
+        """Draw a mixture from q(theta) and points x (num_steps, D) from it."""
+        draws = product.sample(self.family, natparams, rng)
+        means, precisions = draws["components"]
+        states = rng.choice(self.num_states, size=num_steps, p=draws["weights"])
+        latents = means[states]
+        for k in onp.unique(states):
+            chosen = states == k
+            noise = rng.standard_normal((chosen.sum(), self.latent_dim))
+            latents[chosen] += color(precisions[k], noise)
+        return latents
 
 
 @lru_cache

@@ -17,8 +17,8 @@ import autograd.numpy as np
 import numpy as onp
 
 from svae import kernels
-from svae.families import mniw, niw
-from svae.models.base import Diagnostics, Local, check_positive_int
+from svae.families import mniw, niw, product
+from svae.models.base import Diagnostics, Local, check_positive_int, color, inner
 
 __all__ = ["LDS"]
 
@@ -105,7 +105,16 @@ class LDS:
             Diagnostics(exact, exact),
         )
 
-
-def inner(potential, statistic):
-    """Inner product over all axes but the first."""
-    return np.sum(potential * statistic, axis=tuple(range(1, potential.ndim)))
+    def simulate(self, natparams, num_steps, rng):
+        """Draw dynamics from q(theta) and a path x (num_steps, D) of them."""
+        draws = product.sample(self.family, natparams, rng)
+        (mean, precision), (dynamics, noise_precision) = (
+            draws["init"],
+            draws["dynamics"],
+        )
+        noise = rng.standard_normal((num_steps, self.latent_dim))
+        latents = onp.empty_like(noise)
+        latents[0] = mean + color(precision, noise[0])
+        for t in range(1, num_steps):
+            latents[t] = dynamics @ latents[t - 1] + color(noise_precision, noise[t])
+        return latents

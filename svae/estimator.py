@@ -225,6 +225,16 @@ class SVAE:
         latents = self.latent.simulate(parameters.natparams, num_steps, rng)
         return generate.sample_frames(self._generative(), parameters, latents, rng)
 
+    def decode(self, latents: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and variance of the frames (..., P) at latents (..., D)."""
+        latents = np.asarray(latents, dtype=np.float64)
+        if latents.shape[-1:] != (self.latent.latent_dim,):
+            raise ValueError(
+                f"latents has shape {latents.shape}, expected (..., "
+                f"{self.latent.latent_dim})"
+            )
+        return generate.decode(self._generative(), self._fitted(), latents)
+
     def forecast(
         self, data: Any, horizon: int, num_samples: int = 50, rng: Any = 0
     ) -> Any:

@@ -1,0 +1,87 @@
+"""The loop: batches that cover the data, scaling, and a pure step."""
+
+import numpy as np
+import pytest
+from problems import generative, problem
+
+from svae import GMM, LDS
+from svae.fit import Settings, batches, initial_state, step
+from svae.objective import Batch, Noise, bound
+from svae.trees import to_vector
+
+SETTINGS = Settings(
+    batch_size=4, window=7, num_samples=1, learning_rate=1e-2, natural_step=0.1
+)
+
+
+def test_an_epoch_of_windows_covers_every_frame_once(rng):
+    sequences = [np.arange(n, dtype=float)[:, None] + 100 * n for n in (20, 7, 3)]
+    source = batches(sequences, False, SETTINGS, rng)
+    seen, shares = [], 0.0
+    for _ in range(2):  # 3 + 1 + 1 windows, four in a batch
+        batch = next(source)
+        lengths = batch.lengths
+        if lengths is None:
+            lengths = np.full(len(batch.values), batch.values.shape[1])
+        for row, length in zip(batch.values, lengths, strict=True):
+            seen.extend(row[:length, 0])
+            assert np.all(row[length:] == 0)
+        assert batch.scale == pytest.approx(5 / len(batch.values))
+        shares += len(batch.values) / 5
+    assert sorted(seen) == sorted(np.concatenate(sequences)[:, 0])
+    assert shares == pytest.approx(1.0)
+
+
+def test_an_epoch_of_rows_covers_every_row_once(rng):
+    sequences = [np.arange(6.0)[:, None], np.arange(6.0, 10.0)[:, None]]
+    source = batches(sequences, True, SETTINGS, rng)
+    taken = [next(source) for _ in range(3)]
+    assert [len(batch.values) for batch in taken] == [4, 4, 2]
+    assert [batch.scale for batch in taken] == [2.5, 2.5, 5.0]
+    rows = np.concatenate([batch.values[:, 0, 0] for batch in taken])
+    assert sorted(rows) == list(range(10))
+
+
+@pytest.mark.parametrize("name", ["gmm", "lds"])
+def test_minibatches_estimate_the_bound_without_bias(name):
+    """Averaged over an epoch with the noise of each row kept, it is the whole bound."""
+    model, parameters, prior, batch, noise = problem(name)
+    whole = bound(model, parameters, prior, batch._replace(scale=1.0), noise)
+    halves = []
+    for rows in (slice(0, 2), slice(2, 4)):
+        lengths = None if batch.lengths is None else batch.lengths[rows]
+        half = Batch(batch.values[rows], lengths, 2.0)
+        draws = Noise(noise.latents[rows], noise.decoder)
+        halves.append(bound(model, parameters, prior, half, draws).objective)
+    assert np.mean(halves) == pytest.approx(whole.objective, rel=1e-12)
+
+
+@pytest.mark.parametrize("latent", [GMM(3, 2), LDS(2)], ids=["gmm", "lds"])
+def test_a_step_is_a_pure_function(latent):
+    model = generative(latent)
+    state = initial_state(model, 3, np.random.default_rng(0))
+    before = to_vector(tuple(state.parameters)).copy()
+    steps = 1 if latent.independent else 6
+    values = np.random.default_rng(1).standard_normal((4, steps, 3))
+    batch = Batch(values, None, 1.0)
+    first, second = (
+        step(model, state, latent.prior(), batch, SETTINGS, np.random.default_rng(2))
+        for _ in range(2)
+    )
+    np.testing.assert_array_equal(to_vector(tuple(state.parameters)), before)
+    np.testing.assert_array_equal(
+        to_vector(tuple(first[0].parameters)), to_vector(tuple(second[0].parameters))
+    )
+    assert first[0].step == 1
+    assert np.any(to_vector(tuple(first[0].parameters)) != before)
+
+
+def test_a_bound_that_is_not_finite_stops_with_its_step():
+    model = generative(LDS(2))
+    state = initial_state(model, 3, np.random.default_rng(0))
+    batch = Batch(np.full((1, 4, 3), 1e200), None, 1.0)
+    with (
+        np.errstate(all="ignore"),
+        pytest.raises((FloatingPointError, ValueError), match="step 0|finite"),
+    ):
+        step(model, state, LDS(2).prior(), batch, SETTINGS, np.random.default_rng(2))

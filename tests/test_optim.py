@@ -1,0 +1,72 @@
+"""Optimisers against closed forms and against autograd's Adam."""
+
+import numpy as np
+import pytest
+from autograd.misc.optimizers import adam
+
+from svae.optim import adam_init, adam_step, natural_step
+from svae.trees import from_vector, leaves, rebuild, to_vector, tree_map
+
+
+def test_adam_is_that_of_autograd(rng):
+    target = rng.standard_normal(7)
+
+    def ascent(x, _=0):
+        return 2 * (target - x) * np.arange(1, 8)
+
+    x, state = np.zeros(7), adam_init(7)
+    for _ in range(50):
+        x, state = adam_step(x, ascent(x), state, 0.01)
+    descent = adam(lambda x, i: -ascent(x), np.zeros(7), num_iters=50, step_size=0.01)
+    # autograd's bias corrections are the same, its epsilon sits beside the root too
+    np.testing.assert_allclose(x, descent, rtol=1e-6)
+
+
+def test_adam_leaves_its_arguments_alone(rng):
+    x, gradient, state = rng.standard_normal(3), rng.standard_normal(3), adam_init(3)
+    before = x.copy()
+    adam_step(x, gradient, state, 0.1)
+    np.testing.assert_array_equal(x, before)
+    np.testing.assert_array_equal(state.mean, 0.0)
+
+
+def test_natural_step_halves_until_valid():
+    moved, backtracks = natural_step(
+        {"a": (np.array([1.0]),)},
+        {"a": (np.array([-6.0]),)},
+        1.0,
+        lambda tree: tree["a"][0][0] > 0,
+    )
+    assert backtracks == 3
+    assert moved["a"][0][0] == 0.25
+
+
+def test_natural_step_takes_a_valid_step_whole():
+    moved, backtracks = natural_step([np.ones(2)], [np.ones(2)], 0.5, lambda tree: True)
+    assert backtracks == 0
+    np.testing.assert_array_equal(moved[0], 1.5)
+
+
+def test_natural_step_refuses_what_is_not_finite():
+    with pytest.raises(FloatingPointError, match="domain"):
+        natural_step(
+            [np.ones(1)], [np.array([np.nan])], 1.0, lambda t: bool(np.isfinite(t[0]))
+        )
+
+
+def test_trees_round_trip(rng):
+    tree = {
+        "b": [rng.random((2, 3)), None],
+        "a": (np.float64(2.0), {"c": rng.random(2)}),
+    }
+    vector = to_vector(tree)
+    assert vector.shape == (9,)
+    back = from_vector(tree, vector)
+    for got, want in zip(leaves(back), leaves(tree), strict=True):
+        np.testing.assert_array_equal(got, want)
+    assert list(back) == ["b", "a"]
+    assert back["b"][1] is None
+    doubled = tree_map(lambda x, y: x + y, tree, back)
+    np.testing.assert_array_equal(to_vector(doubled), 2 * vector)
+    assert rebuild(tree, leaves(tree))["a"][0] == 2.0
+    assert to_vector({}).shape == (0,)

@@ -1,0 +1,57 @@
+"""Errors of inference, each naming the sequence and the step where it stopped."""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["Impossible", "NotPositiveDefinite"]
+
+
+class NotPositiveDefinite(np.linalg.LinAlgError):
+    """The joint precision of a Gaussian chain is not positive definite.
+
+    Parameters
+    ----------
+    sequence : int
+        The first sequence of the batch whose precision is not positive definite.
+    step : int
+        The first step whose precision given the steps before it is not.
+    """
+
+    def __init__(self, sequence: int, step: int) -> None:
+        super().__init__(sequence, step)
+        self.sequence = sequence
+        self.step = step
+
+    def __str__(self) -> str:
+        return (
+            f"sequence {self.sequence}, step {self.step}: the precision of this step, "
+            "given the steps before it, is not positive definite. Usual causes: a J of "
+            "the wrong sign (J is minus half a precision), node potentials that are not "
+            "bounded, noise so small that the precision blocks cancel in float64, or a "
+            "step size that left the domain of the natural parameters"
+        )
+
+
+class Impossible(ValueError):
+    """A Markov chain has no path of positive probability.
+
+    Parameters
+    ----------
+    sequence : int
+        The first sequence of the batch without such a path.
+    step : int
+        The first step that no such path reaches.
+    """
+
+    def __init__(self, sequence: int, step: int) -> None:
+        super().__init__(sequence, step)
+        self.sequence = sequence
+        self.step = step
+
+    def __str__(self) -> str:
+        return (
+            f"sequence {self.sequence}, step {self.step}: no path up to this step has "
+            "positive probability. Usual causes: log potentials of -inf that forbid "
+            "every transition into the states this step allows, or every initial state"
+        )

@@ -7,24 +7,25 @@ and every other method needs them.  All the work is done elsewhere.
 import csv
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from svae import data as data_
 from svae import fit as fit_
 from svae import generate, models, networks, store
-from svae.evaluate import Posterior, posteriors
+from svae.evaluate import Posterior, arrange, posteriors
 from svae.models.base import check_positive_int
 from svae.networks import LIKELIHOODS, MLP
 from svae.objective import Generative, Parameters
+from svae.progress import progress_bar
 
 __all__ = ["SVAE", "NotFitted", "load"]
 
 DECODER_POSTERIORS = ("point", "gaussian")
+DEFAULT_NETWORK = MLP()
 KIND = "svae.SVAE"
 
 
@@ -74,8 +75,8 @@ class SVAE:
     def __init__(
         self,
         latent: Any,
-        encoder: Any = MLP(),
-        decoder: Any = MLP(),
+        encoder: Any = DEFAULT_NETWORK,
+        decoder: Any = DEFAULT_NETWORK,
         likelihood: str = "gaussian",
         decoder_posterior: str = "point",
     ) -> None:
@@ -156,7 +157,7 @@ class SVAE:
         self.parameters_, records = state.parameters, []
         num_frames = sum(len(sequence) for sequence in sequences)
 
-        with _progress_bar(num_steps, num_frames, progress) as show:
+        with progress_bar(num_steps, num_frames, progress) as show:
 
             def keep(state: fit_.State, record: dict[str, float]) -> None:
                 self.parameters_ = state.parameters
@@ -192,7 +193,7 @@ class SVAE:
         Posterior
             For a list of sequences, a list of them.
         """
-        return _like(data, list(self._posteriors(data, num_samples, rng)))
+        return arrange(data, list(self._posteriors(data, num_samples, rng)))
 
     def transform(self, data: Any) -> Any:
         """Return posterior means of x: (T, D), (N, T, D) or a list of (T_n, D)."""
@@ -261,7 +262,7 @@ class SVAE:
             )
             for sequence in self._sequences(data)
         ]
-        return _like(data, forecasts)
+        return arrange(data, forecasts)
 
     def save(self, path: str | Path) -> None:
         """Write the fitted model to one ``.npz`` file (arrays and json, no pickle)."""
@@ -361,46 +362,7 @@ def _construct(module: Any, description: dict[str, Any]) -> Any:
     return getattr(module, description["class"])(**options)
 
 
-def _like(data: Any, results: list[Any]) -> Any:
-    """Arrange the results of the sequences as ``data`` arranges the sequences."""
-    ndim = getattr(data, "ndim", None)
-    if ndim == 2:
-        return results[0]
-    if ndim != 3:
-        return results
-    columns = zip(*results, strict=True)
-    return type(results[0])(
-        *(None if column[0] is None else np.stack(column) for column in columns)
-    )
-
-
 def _field(results: Any, name: str) -> Any:
     if isinstance(results, list):
         return [getattr(result, name) for result in results]
     return getattr(results, name)
-
-
-@contextmanager
-def _progress_bar(
-    num_steps: int, num_frames: int, show: bool
-) -> Iterator[Callable[[dict[str, float]], None]]:
-    """Yield a function that shows a step's record, per frame."""
-    if not show:
-        yield lambda record: None
-        return
-    from tqdm import tqdm
-
-    with tqdm(total=num_steps, unit="step") as bar:
-
-        def update(record: dict[str, float]) -> None:
-            names = {
-                "bound": "objective",
-                "rec": "reconstruction",
-                "kl": "local_kl",
-                "global": "global_kl",
-            }
-            parts = {k: f"{record[v] / num_frames:.3f}" for k, v in names.items()}
-            bar.set_postfix(parts, refresh=False)
-            bar.update()
-
-        yield update

@@ -10,7 +10,7 @@ from svae.families import product
 from svae.generate import point_weights
 from svae.objective import Batch, Generative, Parameters, local_terms
 
-__all__ = ["Posterior", "posteriors"]
+__all__ = ["Posterior", "arrange", "posteriors"]
 
 CHUNK = 64
 """Sequences, padded to one length, that inference takes at a time."""
@@ -100,3 +100,28 @@ def _covariance(mean: np.ndarray, second_moment: np.ndarray) -> np.ndarray:
     if second_moment.ndim == mean.ndim:
         return (second_moment - mean**2)[..., None] * np.eye(mean.shape[-1])
     return second_moment - mean[..., :, None] * mean[..., None, :]
+
+
+def arrange(data: Any, results: list[Any]) -> Any:
+    """Arrange the results of the sequences as ``data`` arranges the sequences.
+
+    Parameters
+    ----------
+    data : (T, P), (N, T, P) or list
+    results : list of NamedTuples
+        One for each sequence.
+
+    Returns
+    -------
+    NamedTuple or list
+        The only result, one with stacked fields, or the list.
+    """
+    ndim = getattr(data, "ndim", None)
+    if ndim == 2:
+        return results[0]
+    if ndim != 3:
+        return results
+    columns = zip(*results, strict=True)
+    return type(results[0])(
+        *(None if column[0] is None else np.stack(column) for column in columns)
+    )

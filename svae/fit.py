@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from svae import data
+from svae.families import product
 from svae.models import ConvergenceWarning
 from svae.objective import (
     Batch,
@@ -27,7 +28,6 @@ from svae.objective import (
     draw_noise,
 )
 from svae.optim import AdamState, adam_init, adam_step, natural_step
-from svae.families import product
 from svae.trees import from_vector, to_vector
 
 __all__ = ["HISTORY", "Settings", "State", "initial_state", "run", "step"]

@@ -63,7 +63,7 @@ class Generative(NamedTuple):
 
 
 class Parameters(NamedTuple):
-    """What is learned: eta of q(theta), phi, and gamma or the parameters of q(gamma)."""
+    """What is learned: eta, phi, and gamma or the parameters of q(gamma)."""
 
     natparams: Any
     encoder: Any

@@ -1,0 +1,40 @@
+"""The progress bar of training, shown with tqdm where it is wanted."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+__all__ = ["progress_bar"]
+
+SHOWN = {
+    "bound": "objective",
+    "rec": "reconstruction",
+    "kl": "local_kl",
+    "global": "global_kl",
+}
+"""Words of the bar, and what of a step's record they show."""
+
+
+@contextmanager
+def progress_bar(
+    num_steps: int, num_frames: int, show: bool
+) -> Iterator[Callable[[dict[str, float]], None]]:
+    """Yield a function that shows a step's record, in nats for each frame.
+
+    Raises
+    ------
+    ImportError
+        If the bar is wanted and tqdm is not installed.
+    """
+    if not show:
+        yield lambda record: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=num_steps, unit="step") as bar:
+
+        def update(record: dict[str, float]) -> None:
+            parts = {k: f"{record[v] / num_frames:.3f}" for k, v in SHOWN.items()}
+            bar.set_postfix(parts, refresh=False)
+            bar.update()
+
+        yield update

@@ -1,0 +1,343 @@
+"""The command line: ``svae fit MODEL DATA``, and what can be done with a fit."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import svae
+from svae import kernels, plot, runs, selfcheck
+from svae.estimator import DECODER_POSTERIORS
+from svae.networks import LIKELIHOODS, MEANS
+from svae.runs import Run
+
+MODELS = {"gaussian": svae.Gaussian, "gmm": svae.GMM, "lds": svae.LDS}
+NETWORKS = {"mlp": svae.MLP, "residual": svae.Residual}
+
+# What holds for words that the command line leaves open; later tables go first.
+DEFAULTS: dict[str, Any] = {
+    "num_steps": 1000,
+    "num_samples": 1,
+    "learning_rate": 1e-3,
+    "natural_step": 0.1,
+    "network": "mlp",
+    "hidden": (50,),
+    "decoder_mean": "linear",
+    "likelihood": "gaussian",
+    "decoder_posterior": "point",
+    "rng": 0,
+}
+MODEL_DEFAULTS: dict[str, dict[str, Any]] = {
+    "gaussian": {"latent_dim": 2, "batch_size": 50},
+    "gmm": {
+        "latent_dim": 2,
+        "num_states": 15,
+        "batch_size": 50,
+        "network": "residual",
+        "hidden": (40, 40),
+    },
+    "lds": {"latent_dim": 10, "batch_size": 8, "window": 200},
+}
+RECIPES: dict[tuple[str, str], dict[str, Any]] = {
+    ("gaussian", "pinwheel"): {"num_steps": 2000, "learning_rate": 3e-3},
+    ("gmm", "pinwheel"): {
+        "num_steps": 2000,
+        "learning_rate": 1e-2,
+        "natural_step": 0.02,
+    },
+    ("lds", "dots"): {"window": 50, "decoder_mean": "sigmoid"},
+}
+FIT_WORDS = ("num_steps", "batch_size", "window", "num_samples", "rng")
+FIT_WORDS += ("learning_rate", "natural_step")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; return its exit status: 0, 1 for an error, 130 if interrupted.
+
+    Raises
+    ------
+    SystemExit
+        With status 2 for wrong usage, with 0 after ``--help``.
+    """
+    options = build_parser().parse_args(arguments)
+    try:
+        return int(options.command(options))
+    except KeyboardInterrupt:
+        print("svae: interrupted", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, FloatingPointError) as error:
+        message = " ".join(str(error).split())
+        print(f"svae: error: {message}", file=sys.stderr)
+        return 1
+
+
+def fit(options: argparse.Namespace) -> int:
+    """Fit a model, fill the run's folder and say how it went."""
+    settings = choose_settings(options)
+    say = (lambda text: None) if options.quiet else print
+    sequences = runs.read(options.data)
+    scaling = None
+    if wants_scaling(options, settings):
+        scaling = runs.scaling_of(sequences)
+        sequences = scaling.apply(sequences)
+        say("columns standardised to mean 0 and variance 1 (--no-standardize: as is)")
+    record = {
+        "model": options.model,
+        "data": options.data,
+        "settings": settings,
+        "standardize": scaling
+        and {k: v.tolist() for k, v in scaling._asdict().items()},
+        "versions": selfcheck.versions(),
+    }
+    name = f"{options.model}-{Path(options.data).stem}"
+    folder = Path(options.out or Path("runs", name))
+    folder.mkdir(parents=True, exist_ok=True)
+    runs.write_json(folder / "run.json", record)
+
+    model = build_model(options.model, settings)
+    words = {word: settings[word] for word in FIT_WORDS if word in settings}
+    show = not options.quiet and find_spec("tqdm") is not None
+    model.fit(sequences, **words, progress=show, checkpoint=folder)
+    record["result"] = summarise(model, sequences)
+    runs.write_json(folder / "run.json", record)
+    describe(record["result"], say)
+    if can_draw(say):
+        save_figures(folder, plot.figures(model, sequences))
+    say(f"written to {folder}")
+    return 0
+
+
+def choose_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """Merge the tables of defaults with what the command line says."""
+    latent_words = {field.name for field in fields(MODELS[options.model])}
+    if options.num_states is not None and "num_states" not in latent_words:
+        options.usage(f"argument --num-states: {options.model} has no discrete states")
+    recipe = RECIPES.get((options.model, options.data), {})
+    settings = DEFAULTS | MODEL_DEFAULTS[options.model] | recipe
+    words = (*settings, "window", "num_states")
+    given = {word: getattr(options, word) for word in words}
+    return settings | {
+        word: value for word, value in given.items() if value is not None
+    }
+
+
+def wants_scaling(options: argparse.Namespace, settings: dict[str, Any]) -> bool:
+    """Whether to standardise columns: as told, else those of files."""
+    if settings["likelihood"] == "bernoulli":
+        if options.standardize:
+            options.usage("argument --standardize: bernoulli data must stay in [0, 1]")
+        return False
+    if options.standardize is None:
+        return options.data not in runs.BUILT_IN
+    return bool(options.standardize)
+
+
+def build_model(name: str, settings: dict[str, Any]) -> svae.SVAE:
+    """Make the model that settings describe."""
+    words = {"latent_dim", "num_states"} & settings.keys()
+    latent = MODELS[name](**{word: settings[word] for word in words})
+    network, hidden = NETWORKS[settings["network"]], settings["hidden"]
+    return svae.SVAE(
+        latent,
+        network(hidden),
+        network(hidden, mean=settings["decoder_mean"]),
+        settings["likelihood"],
+        settings["decoder_posterior"],
+    )
+
+
+def summarise(model: svae.SVAE, sequences: list[np.ndarray]) -> dict[str, Any]:
+    """Return what the fit came to, the bound as a mean over its last tenth."""
+    history, rows = model.history_, np.concatenate(sequences)
+    last = max(1, len(history["objective"]) // 10)
+    result = {part: history[part][-last:].mean() / len(rows) for part in plot.PARTS}
+    result["steps_averaged"] = last
+    result["seconds_per_step"] = float(np.median(history["seconds"]))
+    for name in ("unconverged", "backtracks"):
+        result[name] = int(history[name].sum())
+    if hasattr(model.latent, "num_states"):
+        result["states_used"] = len(np.unique(model.predict(rows)))
+        result["num_states"] = model.latent.num_states
+    return result
+
+
+def describe(result: dict[str, Any], say: Callable[[str], None]) -> None:
+    """Print a summary."""
+    say(
+        f"bound {result['objective']:.4f} = "
+        f"reconstruction {result['reconstruction']:.4f} "
+        f"- local KL {result['local_kl']:.4f} - global KL {result['global_kl']:.4f}"
+    )
+    say(f"  (nats per frame, mean of the last {result['steps_averaged']} steps)")
+    if "num_states" in result:
+        say(f"states used: {result['states_used']} of {result['num_states']}")
+    say(f"time per step: {1e3 * result['seconds_per_step']:.1f} ms")
+    if result["unconverged"]:
+        say(f"inference did not converge: {result['unconverged']} warnings")
+    if result["backtracks"]:
+        say(f"natural steps that left the domain: {result['backtracks']} halvings")
+
+
+def can_draw(say: Callable[[str], None]) -> bool:
+    """Whether figures can be made; say so if not."""
+    if find_spec("matplotlib") is None:
+        say("no figures: they need matplotlib")
+        return False
+    return True
+
+
+def save_figures(folder: Path, figures: dict[str, Any]) -> None:
+    """Write figures as PNG files into a run's folder."""
+    (folder / "figures").mkdir(exist_ok=True)
+    for name, figure in figures.items():
+        figure.savefig(folder / "figures" / f"{name}.png")
+
+
+def score(options: argparse.Namespace) -> int:
+    """Print the bound of data under a fitted model, in the units of the data."""
+    run = Run.load(options.run)
+    bound = run.model.score(run.read(options.data), num_samples=options.num_samples)
+    # a density of y is that of the standardised y, divided by the scales
+    print(f"{bound - np.log(run.scaling.scale).sum():.6f} nats per frame")
+    return 0
+
+
+def forecast(options: argparse.Namespace) -> int:
+    """Write predictions of the frames after each sequence, and draw the first."""
+    run, horizon, rng = Run.load(options.run), options.horizon, options.rng
+    if run.model.latent.independent:
+        raise ValueError(f"{run.record['model']}: independent rows have no forecast")
+    sequences = run.read(options.data)
+    forecasts = run.model.forecast(sequences, horizon, rng=rng)
+    path, scaling = run.folder / "forecast.npz", run.scaling
+    mean = scaling.undo(np.stack([each.mean for each in forecasts]))
+    variance = scaling.scale**2 * np.stack([each.variance for each in forecasts])
+    samples = scaling.undo(np.stack([each.samples for each in forecasts]))
+    np.savez(path, mean=mean, variance=variance, samples=samples)
+    print(f"written to {path}: mean, variance {mean.shape}, samples {samples.shape}")
+
+    if can_draw(print):
+        first, context = sequences[0], 2 * horizon
+        figure = plot.forecast(run.model, first, len(first), horizon, context, rng=rng)
+        save_figures(run.folder, {"prediction": figure})
+    return 0
+
+
+def sample(options: argparse.Namespace) -> int:
+    """Write frames drawn from a fitted model."""
+    run = Run.load(options.run)
+    frames = run.scaling.undo(run.model.sample(options.num_steps, rng=options.rng))
+    path = run.folder / "sample.npy"
+    np.save(path, frames)
+    print(f"written to {path}: {frames.shape}")
+    return 0
+
+
+def draw(options: argparse.Namespace) -> int:
+    """Draw the figures of a run again, perhaps for other data."""
+    run = Run.load(options.run)
+    sequences = run.read(options.data)
+    if can_draw(print):
+        save_figures(run.folder, plot.figures(run.model, sequences))
+        print(f"written to {run.folder / 'figures'}")
+    return 0
+
+
+def info(options: argparse.Namespace) -> int:
+    """Print what is installed, and check the gradients of both chains."""
+    facts = selfcheck.versions()
+    facts |= {"instructions": kernels.isa(), "threads": str(svae.get_num_threads())}
+    errors = selfcheck.gradient_errors()
+    for name, error in errors.items():
+        verdict = "right" if error < selfcheck.TOLERANCE else "WRONG"
+        facts[name] = f"gradient {verdict}, relative error {error:.1e}"
+    for name, fact in facts.items():
+        print(f"{name:<16}{fact}")
+    return 0 if max(errors.values()) < selfcheck.TOLERANCE else 1
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="svae", description="Structured variational autoencoders."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, command: Callable[..., int], about: str, example: str) -> Any:
+        epilog = f"example: svae {name} {example}".rstrip()
+        sub = commands.add_parser(name, help=about, description=about, epilog=epilog)
+        sub.set_defaults(command=command, usage=sub.error)
+        return sub
+
+    sub = add("fit", fit, "fit a model to data", "gmm pinwheel")
+    add_fit_options(sub)
+    add("info", info, "print versions; check the gradients of both chains", "")
+
+    sub = add("score", score, "print the bound of data", "runs/lds-dots dots")
+    add_run(sub)
+    sub.add_argument("--num-samples", type=int, default=10, metavar="N")
+    sub = add(
+        "forecast",
+        forecast,
+        "predict the frames after each sequence",
+        "runs/lds-dots dots --horizon 50",
+    )
+    add_run(sub)
+    sub.add_argument("--horizon", type=int, required=True, metavar="H")
+    sub.add_argument("--rng", type=int, default=0, metavar="SEED")
+    sub = add("sample", sample, "draw frames", "runs/lds-dots --num-steps 200")
+    add_run(sub, data=False)
+    sub.add_argument("--num-steps", type=int, required=True, metavar="N")
+    sub.add_argument("--rng", type=int, default=0, metavar="SEED")
+    sub = add("plot", draw, "draw the figures of a run again", "runs/gmm-pinwheel")
+    add_run(sub)
+    return parser
+
+
+def add_run(parser: argparse.ArgumentParser, data: bool = True) -> None:
+    """Add the folder of a run, and data for it."""
+    parser.add_argument("run", metavar="RUN", help="folder written by svae fit")
+    if data:
+        known = ", ".join(runs.BUILT_IN)
+        about = f"{known}, or a .npy, .npz or .csv file; default: what was fitted"
+        parser.add_argument("data", metavar="DATA", nargs="?", help=about)
+
+
+def add_fit_options(parser: argparse.ArgumentParser) -> None:
+    """Add the words of the constructors and of `svae.SVAE.fit`."""
+    add = parser.add_argument
+    known = ", ".join(runs.BUILT_IN)
+    add("model", metavar="MODEL", choices=MODELS, help=", ".join(MODELS))
+    add("data", metavar="DATA", help=f"{known}, or a .npy, .npz or .csv file")
+    add("--out", metavar="DIR", help="folder of the run; default: runs/MODEL-DATA")
+    for word in ("latent-dim", "num-states", "num-steps", "batch-size", "window"):
+        add(f"--{word}", type=int, metavar="N")
+    add("--num-samples", type=int, metavar="N", help="samples of x in a step")
+    add("--learning-rate", type=float, metavar="X", help="of Adam, for the networks")
+    add("--natural-step", type=float, metavar="X", help="step size for q(theta)")
+    add("--hidden", type=widths, metavar="N,N", help="widths of the hidden layers")
+    add("--network", choices=NETWORKS)
+    add("--decoder-mean", choices=MEANS)
+    add("--likelihood", choices=LIKELIHOODS)
+    add("--decoder-posterior", choices=DECODER_POSTERIORS)
+    add("--rng", type=int, metavar="SEED")
+    add(
+        "--standardize",
+        action=argparse.BooleanOptionalAction,
+        help="bring columns to mean 0 and variance 1; default: for files",
+    )
+    add("--quiet", action="store_true", help="print nothing but errors")
+
+
+def widths(text: str) -> tuple[int, ...]:
+    """Parse ``40,40``."""
+    return tuple(int(part) for part in text.split(","))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

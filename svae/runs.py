@@ -1,0 +1,107 @@
+"""The folder of a fit made on the command line, and the data that it reads.
+
+``model.npz`` is the fitted model, ``history.csv`` the bound at every step, ``run.json``
+how the run was made and how it ended; ``figures/`` holds its figures.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from svae import data
+from svae.estimator import SVAE, load
+
+__all__ = ["BUILT_IN", "Run", "Scaling", "read", "scaling_of", "write_json"]
+
+BUILT_IN: dict[str, Callable[[], np.ndarray]] = {
+    "pinwheel": lambda: data.pinwheel(rng=1)[0],
+    "dots": lambda: data.dots(rng=1),
+}
+
+
+class Scaling(NamedTuple):
+    """Columns lose ``mean`` and are divided by ``scale``, (P,) each."""
+
+    mean: np.ndarray
+    scale: np.ndarray
+
+    def apply(self, sequences: list[np.ndarray]) -> list[np.ndarray]:
+        """Standardise sequences.
+
+        Raises
+        ------
+        ValueError
+            If they have another number of dimensions.
+        """
+        obs_dim = sequences[0].shape[1]
+        if obs_dim != len(self.mean):
+            raise ValueError(
+                f"data has {obs_dim} dimensions, the model was fitted to "
+                f"{len(self.mean)}"
+            )
+        return [(sequence - self.mean) / self.scale for sequence in sequences]
+
+    def undo(self, frames: np.ndarray) -> np.ndarray:
+        """Bring frames (..., P) back to the units of the data."""
+        return np.asarray(self.mean + self.scale * frames)
+
+
+class Run(NamedTuple):
+    """A finished fit, read back from its folder."""
+
+    folder: Path
+    model: SVAE
+    record: dict[str, Any]
+    """What ``run.json`` says."""
+    scaling: Scaling
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Run":
+        """Read the folder.
+
+        Raises
+        ------
+        ValueError
+            If it is not the folder of a run, or a file in it is damaged.
+        """
+        folder = Path(folder)
+        if not all((folder / name).is_file() for name in ("model.npz", "run.json")):
+            raise ValueError(f"{folder}: not the folder of a `svae fit`")
+        model = load(folder / "model.npz")
+        record = json.loads((folder / "run.json").read_text())
+        nothing = {"mean": np.zeros(model.obs_dim_), "scale": np.ones(model.obs_dim_)}
+        standardize = record["standardize"] or nothing
+        scaling = Scaling(*(np.array(standardize[key]) for key in Scaling._fields))
+        return cls(folder, model, record, scaling)
+
+    def read(self, source: str | None) -> list[np.ndarray]:
+        """Read data in the units of the model; by default what it was fitted to."""
+        return self.scaling.apply(read(source or self.record["data"]))
+
+
+def read(source: str) -> list[np.ndarray]:
+    """Read a built-in data set or a file."""
+    if source in BUILT_IN:
+        return data.as_sequences(BUILT_IN[source]())
+    if not Path(source).is_file():
+        known = ", ".join(BUILT_IN)
+        raise ValueError(f"{source}: neither a file nor built-in data ({known})")
+    return data.as_sequences(data.load(source))
+
+
+def scaling_of(sequences: list[np.ndarray]) -> Scaling:
+    """Return what brings each column to mean 0 and variance 1 (0 if constant)."""
+    rows = np.concatenate(sequences)
+    varies = np.ptp(rows, axis=0) > 0
+    return Scaling(rows.mean(axis=0), np.where(varies, rows.std(axis=0), 1.0))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write json beside ``path`` and rename: a reader never sees half of it."""
+    beside = path.with_name(path.name + ".part")
+    beside.write_text(json.dumps(content, indent=2) + "\n")
+    os.replace(beside, path)

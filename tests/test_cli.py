@@ -1,0 +1,313 @@
+"""The command line, run in this process on small settings."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+import svae
+from svae import selfcheck
+from svae.__main__ import main
+
+LOUD = ["--num-steps", "3", "--hidden", "4"]
+SMALL = [*LOUD, "--quiet"]
+SMALL_GMM = [*SMALL, "--num-states", "3"]
+SMALL_LDS = [*SMALL, "--latent-dim", "2", "--window", "20", "--batch-size", "2"]
+
+
+@pytest.fixture(scope="module")
+def frames():
+    rng = np.random.default_rng(0)
+    return 5.0 + 3.0 * rng.standard_normal((40, 3)).cumsum(axis=0)
+
+
+@pytest.fixture(scope="module")
+def lds_run(frames, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("lds")
+    np.save(folder / "frames.npy", frames)
+    source, out = str(folder / "frames.npy"), str(folder / "run")
+    assert main(["fit", "lds", source, "--out", out, *SMALL_LDS]) == 0
+    return folder
+
+
+def error_of(capsys, arguments):
+    """Run a command that must fail and return its one line of complaint."""
+    assert main(arguments) == 1
+    captured = capsys.readouterr()
+    (line,) = captured.err.splitlines()
+    assert line.startswith("svae: error: ")
+    return line
+
+
+def usage_error_of(capsys, arguments):
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_fit_writes_a_run(tmp_path, capsys):
+    out = tmp_path / "run"
+    arguments = ["fit", "gmm", "pinwheel", "--out", str(out), "--num-states", "3"]
+    assert main([*arguments, *LOUD]) == 0
+    said = capsys.readouterr().out
+    assert "bound " in said
+    assert "of 3" in said
+    assert "time per step: " in said
+    assert (out / "figures" / "mixture.png").is_file()
+
+    model = svae.load(out / "model.npz")
+    assert model.latent == svae.GMM(num_states=3, latent_dim=2)
+    with open(out / "history.csv") as file:
+        rows = list(csv.DictReader(file))
+    objective = [float(row["objective"]) for row in rows]
+    np.testing.assert_array_equal(objective, model.history_["objective"])
+
+    record = json.loads((out / "run.json").read_text())
+    assert record["settings"]["hidden"] == [4]
+    assert record["settings"]["num_steps"] == 3
+    assert record["standardize"] is None
+    assert record["versions"] == selfcheck.versions()
+    assert record["result"]["objective"] == pytest.approx(objective[-1] / 500)
+
+
+def test_quiet_says_nothing(tmp_path, capsys):
+    out = str(tmp_path / "run")
+    assert main(["fit", "gaussian", "pinwheel", "--out", out, *SMALL]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == captured.err == ""
+
+
+def test_the_default_folder_is_named_after_model_and_data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["fit", "gmm", "pinwheel", *SMALL_GMM]) == 0
+    assert (tmp_path / "runs" / "gmm-pinwheel" / "model.npz").is_file()
+
+
+def test_the_same_seed_gives_the_same_fit(tmp_path):
+    for name in ("a", "b"):
+        out = str(tmp_path / name)
+        assert main(["fit", "gmm", "pinwheel", "--out", out, *SMALL_GMM]) == 0
+    a, b = (svae.load(tmp_path / name / "model.npz") for name in ("a", "b"))
+    np.testing.assert_array_equal(a.history_["objective"], b.history_["objective"])
+
+
+def test_fit_lds_to_the_dots(tmp_path):
+    out = tmp_path / "run"
+    assert main(["fit", "lds", "dots", "--out", str(out), *SMALL_LDS]) == 0
+    model = svae.load(out / "model.npz")
+    assert (model.latent.latent_dim, model.obs_dim_) == (2, 20)
+    assert model.decoder.mean == "sigmoid"
+    names = {path.stem for path in (out / "figures").iterdir()}
+    assert names == {"bound", "dynamics", "forecast"}
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".csv"])
+def test_files_hold_the_same_data(frames, tmp_path, suffix):
+    path, out = tmp_path / f"frames{suffix}", tmp_path / "run"
+    if suffix == ".csv":
+        np.savetxt(path, frames, delimiter=",", header="a,b,c", comments="")
+    else:
+        (np.save if suffix == ".npy" else np.savez)(path, frames)
+    assert main(["fit", "lds", str(path), "--out", str(out), *SMALL_LDS]) == 0
+    record = json.loads((out / "run.json").read_text())
+    np.testing.assert_allclose(record["standardize"]["mean"], frames.mean(axis=0))
+    np.testing.assert_allclose(record["standardize"]["scale"], frames.std(axis=0))
+    scaled = (frames - frames.mean(axis=0)) / frames.std(axis=0)
+    direct = svae.SVAE(svae.LDS(2), svae.MLP((4,)), svae.MLP((4,)))
+    direct.fit(scaled, num_steps=3, window=20, batch_size=2, rng=0)
+    objective = svae.load(out / "model.npz").history_["objective"]
+    np.testing.assert_allclose(objective, direct.history_["objective"], rtol=1e-10)
+
+
+def test_several_arrays_in_a_file_are_sequences(frames, tmp_path, capsys):
+    path, out = tmp_path / "two.npz", tmp_path / "run"
+    np.savez(path, frames[:25], frames[25:])
+    assert main(["fit", "lds", str(path), "--out", str(out), *SMALL_LDS]) == 0
+    assert main(["forecast", str(out), str(path), "--horizon", "4"]) == 0
+    with np.load(out / "forecast.npz") as forecast:
+        assert forecast["mean"].shape == (2, 4, 3)
+    assert "(2, 4, 3)" in capsys.readouterr().out
+
+
+def test_standardising_is_said_and_can_be_refused(frames, tmp_path, capsys):
+    path, out = tmp_path / "frames.npy", tmp_path / "run"
+    np.save(path, frames)
+    loud = ["fit", "gaussian", str(path), "--out", str(out), *LOUD]
+    assert main(loud) == 0
+    assert "standardised" in capsys.readouterr().out
+    assert main([*loud, "--no-standardize"]) == 0
+    assert "standardised" not in capsys.readouterr().out
+    assert json.loads((out / "run.json").read_text())["standardize"] is None
+
+
+def test_a_constant_column_is_only_centred(tmp_path):
+    # 0.1 has no exact mean in floating point: its deviation must not be divided by
+    frames = np.random.default_rng(0).standard_normal((30, 2))
+    frames[:, 1] = 0.1
+    path, out = tmp_path / "frames.npy", tmp_path / "run"
+    np.save(path, frames)
+    assert main(["fit", "gaussian", str(path), "--out", str(out), *SMALL]) == 0
+    record = json.loads((out / "run.json").read_text())
+    assert record["standardize"]["scale"][1] == 1.0
+
+
+def test_score_is_in_the_units_of_the_data(lds_run, frames, capsys):
+    assert main(["score", str(lds_run / "run"), str(lds_run / "frames.npy")]) == 0
+    printed = float(capsys.readouterr().out.split()[0])
+    model = svae.load(lds_run / "run" / "model.npz")
+    scale = frames.std(axis=0)
+    expected = model.score((frames - frames.mean(axis=0)) / scale)
+    assert printed == pytest.approx(expected - np.log(scale).sum(), abs=1e-6)
+
+
+def test_forecast_is_in_the_units_of_the_data(lds_run, frames):
+    arguments = ["forecast", str(lds_run / "run"), "--horizon", "7", "--rng", "3"]
+    assert main(arguments) == 0
+    model = svae.load(lds_run / "run" / "model.npz")
+    mean, scale = frames.mean(axis=0), frames.std(axis=0)
+    expected = model.forecast((frames - mean) / scale, 7, rng=3)
+    with np.load(lds_run / "run" / "forecast.npz") as forecast:
+        np.testing.assert_allclose(forecast["mean"][0], mean + scale * expected.mean)
+        np.testing.assert_allclose(
+            forecast["variance"][0], scale**2 * expected.variance
+        )
+    assert (lds_run / "run" / "figures" / "prediction.png").is_file()
+
+
+def test_sample_writes_frames(lds_run):
+    run = lds_run / "run"
+    assert main(["sample", str(run), "--num-steps", "5", "--rng", "1"]) == 0
+    frames = np.load(run / "sample.npy")
+    assert frames.shape == (5, 3)
+    assert np.isfinite(frames).all()
+
+
+def test_plot_draws_again(lds_run):
+    figure = lds_run / "run" / "figures" / "forecast.png"
+    figure.unlink()
+    assert main(["plot", str(lds_run / "run")]) == 0
+    assert figure.is_file()
+
+
+def test_info_checks_the_gradients(capsys):
+    assert main(["info"]) == 0
+    said = capsys.readouterr().out
+    for word in ("svae", "numpy", "scipy", "autograd", "python", "threads"):
+        assert word in said
+    assert said.count("gradient right") == 2
+
+
+def test_info_fails_with_a_wrong_gradient(monkeypatch, capsys):
+    right = selfcheck.gradient_errors()
+    assert all(0 < error < 1e-8 for error in right.values())
+    wrong = right | {"markov_chain": 1e-3}
+    monkeypatch.setattr(selfcheck, "gradient_errors", lambda: wrong)
+    assert main(["info"]) == 1
+    assert "gradient WRONG" in capsys.readouterr().out
+
+
+def test_the_gradient_check_sees_a_wrong_adjoint(monkeypatch):
+    chain = svae.kernels.gaussian_chain
+
+    def detached(init, pair, node, noise):
+        J, h = init
+        # the value stays, its derivative in h doubles
+        doubled = h + (h - np.array(getattr(h, "_value", h)))
+        return chain((J, doubled), pair, node, noise)
+
+    monkeypatch.setattr(svae.kernels, "gaussian_chain", detached)
+    assert selfcheck.gradient_errors()["gaussian_chain"] > 1e-3
+
+
+def test_not_a_number_is_named(frames, tmp_path, capsys):
+    bad = frames.copy()
+    bad[7, 2] = np.nan
+    np.save(tmp_path / "bad.npy", bad)
+    out = tmp_path / "run"
+    arguments = ["fit", "lds", str(tmp_path / "bad.npy"), "--out", str(out)]
+    complaint = error_of(capsys, arguments)
+    assert "step 7" in complaint
+    assert "dimension 2" in complaint
+    assert not out.exists()
+
+
+def test_an_empty_file_is_named(tmp_path, capsys):
+    for suffix in ("npy", "npz", "csv"):
+        path = tmp_path / f"empty.{suffix}"
+        path.touch()
+        complaint = error_of(capsys, ["fit", "gmm", str(path)])
+        assert f"empty.{suffix}" in complaint
+
+
+def test_data_of_one_dimension_is_refused(tmp_path, capsys):
+    np.save(tmp_path / "flat.npy", np.zeros(9))
+    complaint = error_of(capsys, ["fit", "lds", str(tmp_path / "flat.npy")])
+    assert "(T, P)" in complaint
+
+
+def test_unknown_data_is_refused_with_what_is_known(capsys):
+    complaint = error_of(capsys, ["fit", "lds", "nowhere.npy"])
+    assert "nowhere.npy" in complaint
+    assert "pinwheel, dots" in complaint
+
+
+def test_a_fit_that_fails_says_so_in_one_line(frames, tmp_path, capsys):
+    np.save(tmp_path / "frames.npy", 1e200 * frames)
+    source, out = str(tmp_path / "frames.npy"), str(tmp_path / "run")
+    with np.errstate(all="ignore"):
+        arguments = ["fit", "lds", source, "--out", out, "--no-standardize", *SMALL_LDS]
+        complaint = error_of(capsys, arguments)
+    assert "step 0" in complaint
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path, capsys):
+    for command in (["score"], ["plot"], ["sample", "--num-steps", "2"]):
+        arguments = [command[0], str(tmp_path), *command[1:]]
+        assert str(tmp_path) in error_of(capsys, arguments)
+
+
+def test_data_of_another_size_is_refused(lds_run, capsys):
+    complaint = error_of(capsys, ["score", str(lds_run / "run"), "dots"])
+    assert "20 dimensions" in complaint
+    assert "fitted to 3" in complaint
+
+
+def test_independent_rows_have_no_forecast(tmp_path, capsys):
+    out = str(tmp_path / "run")
+    assert main(["fit", "gmm", "pinwheel", "--out", out, *SMALL_GMM]) == 0
+    complaint = error_of(capsys, ["forecast", out, "--horizon", "3"])
+    assert "no forecast" in complaint
+
+
+def test_an_unknown_model_is_refused_with_what_is_known(capsys):
+    complaint = usage_error_of(capsys, ["fit", "hmmm", "dots"])
+    for name in ("gaussian", "gmm", "lds"):
+        assert name in complaint
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["fit", "lds"],
+        ["fit", "lds", "dots", "--num-states", "3"],
+        ["fit", "lds", "dots", "--hidden", "4,x"],
+        ["fit", "lds", "dots", "--num-steps", "many"],
+        ["fit", "gmm", "dots", "--likelihood", "bernoulli", "--standardize"],
+        ["forecast", "somewhere", "dots"],
+    ],
+)
+def test_wrong_usage_is_refused(arguments, capsys):
+    assert "usage: svae" in usage_error_of(capsys, arguments)
+
+
+@pytest.mark.parametrize(
+    "command", ["fit", "info", "score", "forecast", "sample", "plot"]
+)
+def test_help_has_an_example(command, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([command, "--help"])
+    assert stopped.value.code == 0
+    assert f"example: svae {command}" in capsys.readouterr().out

@@ -20,7 +20,7 @@ struct LaneBits<double> {
 // 2^n for a whole number -1022 <= n <= 1023, given n + 1.5 * 2^52: there the low bits of
 // the sum hold n, and move into the exponent.
 template <class V>
-V power_of_two(V n_shifted) {
+SVAE_ALWAYS_INLINE V power_of_two(V n_shifted) {
   typename LaneBits<V>::type bits;
   __builtin_memcpy(&bits, &n_shifted, sizeof bits);
   bits = (bits << 52) + (std::int64_t(1023) << 52);
@@ -33,7 +33,7 @@ V power_of_two(V n_shifted) {
 // for x <= 0: the weights of the chains are relative to their largest. Within one unit in the
 // last place; below the smallest normal number, and for x = -inf, it is zero.
 template <class V>
-V exp_of_nonpositive(V x) {
+SVAE_ALWAYS_INLINE V exp_of_nonpositive(V x) {
   constexpr double kInverseFactorial[] = {
       1.0 / 6227020800, 1.0 / 479001600, 1.0 / 39916800, 1.0 / 3628800, 1.0 / 362880,
       1.0 / 40320,      1.0 / 5040,      1.0 / 720,      1.0 / 120,     1.0 / 24,
@@ -54,7 +54,7 @@ V exp_of_nonpositive(V x) {
 }
 
 template <class V>
-V log(V x) {
+SVAE_ALWAYS_INLINE V log(V x) {
   V y;
   for (Index w = 0; w < width<V>; ++w) lane(y, w) = __builtin_log(lane(x, w));
   return y;

@@ -170,20 +170,21 @@ void smooth(Index K, V* xi, V* gamma, V* next_gamma) {
     }
 }
 
-// log_normalizer (N,), stats as the potentials, failed_step (N,)
+// Log normalizer and expected statistics of one pack.
 template <class V>
-void markov_chain(const MarkovPack<V>& pack, double* log_normalizer,
-                  MarkovArrays<double> stats, Index* failed_step, Workspace& workspace) {
+void markov_chain(const MarkovProblem& problem, const MarkovResult& result, Index first,
+                  Workspace& workspace) {
+  const MarkovPack<V> pack(problem, first);
   const Index K = pack.num_states;
   MarkovFilter<V> filter(pack, workspace);
-  PairStatistic<V> pair_stat(pack, stats.pair, workspace);
+  PairStatistic<V> pair_stat(pack, result.stats.pair, workspace);
   V* last = workspace.take<V>(K);
   V* gamma = workspace.take<V>(K);
   V* next_gamma = workspace.take<V>(K);
 
   filter.run(last);
-  pack.store_scalar(filter.log_normalizer(), log_normalizer);
-  filter.report(failed_step);
+  pack.store_scalar(filter.log_normalizer(), result.log_normalizer);
+  filter.report(result.failed_step);
 
   fill_zero(gamma, K);
   for (Index t = pack.num_timesteps - 1; t >= 0; --t) {
@@ -193,9 +194,9 @@ void markov_chain(const MarkovPack<V>& pack, double* log_normalizer,
       pair_stat.add(t, xi);
     }
     pack.join(t, last, gamma);
-    pack.store(gamma, stats.node, t);
+    pack.store(gamma, result.stats.node, t);
   }
-  pack.store(gamma, stats.init, 0);
+  pack.store(gamma, result.stats.init, 0);
   pair_stat.finish();
 }
 
@@ -278,14 +279,13 @@ void run_tangent(const MarkovPack<V>& pack, MarkovFilter<V>& filter,
 
 // Cotangents of the potentials, given those of the statistics; both as the potentials.
 template <class V>
-void markov_chain_vjp(const MarkovPack<V>& pack,
-                      const MarkovArrays<const double>& stats_bar,
-                      MarkovArrays<double> potentials_bar, Index* failed_step,
-                      Workspace& workspace) {
+void markov_chain_vjp(const MarkovProblem& problem, const MarkovAdjoint& adjoint,
+                      Index first, Workspace& workspace) {
+  const MarkovPack<V> pack(problem, first);
   const Index K = pack.num_states;
   MarkovFilter<V> filter(pack, workspace);
-  PairMatrix<V> pair_bar(pack, stats_bar.pair, PairMatrix<V>::kCotangent, workspace);
-  PairStatistic<V> pair_out(pack, potentials_bar.pair, workspace);
+  PairMatrix<V> pair_bar(pack, adjoint.stats_bar.pair, PairMatrix<V>::kCotangent, workspace);
+  PairStatistic<V> pair_out(pack, adjoint.potentials_bar.pair, workspace);
   V* alpha_dot = workspace.take<V>(pack.num_timesteps * K);
   V* last = workspace.take<V>(K);
   V* last_dot = workspace.take<V>(K);
@@ -293,8 +293,8 @@ void markov_chain_vjp(const MarkovPack<V>& pack,
   V* gamma_dot = workspace.take<V>(K);
   V* next = workspace.take<V>(2 * K);
 
-  run_tangent(pack, filter, pair_bar, stats_bar, alpha_dot, last, last_dot);
-  filter.report(failed_step);
+  run_tangent(pack, filter, pair_bar, adjoint.stats_bar, alpha_dot, last, last_dot);
+  filter.report(adjoint.failed_step);
 
   fill_zero(gamma, K);
   fill_zero(gamma_dot, K);
@@ -306,9 +306,9 @@ void markov_chain_vjp(const MarkovPack<V>& pack,
     }
     pack.join(t, last, gamma);
     pack.join(t, last_dot, gamma_dot);
-    pack.store(gamma_dot, potentials_bar.node, t);
+    pack.store(gamma_dot, adjoint.potentials_bar.node, t);
   }
-  pack.store(gamma_dot, potentials_bar.init, 0);
+  pack.store(gamma_dot, adjoint.potentials_bar.init, 0);
   pair_out.finish();
 }
 

@@ -7,36 +7,13 @@
 // reads, and joins the way back at its own last step: no other lane can tell.
 #pragma once
 
+#include "kernels.hpp"
 #include "lanes.hpp"
 
 namespace svae {
 namespace SVAE_ISA_NAMESPACE {
 
 constexpr double kInfinity = __builtin_inf();
-
-// A row of doubles for each sequence and step, at any stride (zero: shared).
-template <class T>
-struct Rows {
-  T* data;
-  Index sequence_stride;
-  Index time_stride;
-  T* at(Index n, Index t) const { return data + n * sequence_stride + t * time_stride; }
-};
-
-template <class T>
-struct MarkovArrays {  // potentials, statistics, or the cotangents of either
-  Rows<T> init;        // (N, K)
-  Rows<T> pair;        // (N, 1|T-1, K, K)
-  Rows<T> node;        // (N, T, K)
-};
-
-struct MarkovProblem {
-  Index num_sequences;
-  Index num_states;
-  bool pair_is_shared;   // over time: its time axis has length 1
-  const Index* lengths;  // (N,)
-  MarkovArrays<const double> potentials;
-};
 
 // The sequences first, first + 1, ... in the lanes of V; a lane without one has length 0.
 template <class V>

@@ -34,10 +34,11 @@ inline double path_log_weight(const MarkovProblem& problem, Index n, Index lengt
   return sum.value();
 }
 
-// paths (N, T) and log_weight (N,): Rabiner 1989, Eqs. 30-35.
+// The most likely path (Rabiner 1989, Eqs. 30-35) of every sequence of one pack.
 template <class V>
-void viterbi(const MarkovPack<V>& pack, Rows<Index> paths, double* log_weight,
-             Index* failed_step, Workspace& workspace) {
+void viterbi(const MarkovProblem& problem, const MarkovDecoding& result, Index first,
+             Workspace& workspace) {
+  const MarkovPack<V> pack(problem, first);
   const Index K = pack.num_states;
   MarkovFilter<V> filter(pack, workspace);
   V* no_successor = workspace.take<V>(K);
@@ -47,22 +48,23 @@ void viterbi(const MarkovPack<V>& pack, Rows<Index> paths, double* log_weight,
     filter.predict_best(t - 1);
     filter.absorb(t);
   }
-  filter.report(failed_step);
+  filter.report(result.failed_step);
 
   fill_zero(no_successor, K);
   for (Index t = pack.num_timesteps - 1; t >= 0; --t) {
     const V* pair = t + 1 < pack.num_timesteps ? filter.pair(t) : no_successor;
     for (Index w = 0; w < width<V>; ++w) {
       if (t >= pack.length[w]) continue;
-      Index* state = paths.at(pack.first + w, t);
+      Index* state = result.paths.at(first + w, 0) + t;
       const V* column = t + 1 < pack.length[w] ? pair + state[1] * K : no_successor;
       *state = best_state(K, w, filter.alpha(t), column);
     }
   }
   for (Index w = 0; w < width<V>; ++w) {
     if (pack.length[w] == 0) continue;
-    const Index n = pack.first + w;
-    log_weight[n] = path_log_weight(pack.problem, n, pack.length[w], paths.at(n, 0));
+    const Index n = first + w;
+    result.log_weight[n] =
+        path_log_weight(problem, n, pack.length[w], result.paths.at(n, 0));
   }
 }
 
@@ -81,32 +83,26 @@ Index draw_state(Index K, Index w, const V* alpha, const V* column, double unifo
   return best;
 }
 
-struct PathSamples {        // both (N, S, T), one after the other in memory
-  const double* uniforms;  // in [0, 1)
-  Index* paths;
-  Index num_samples, num_timesteps;
-};
-
 // Backward sampling: the last state from the filtered distribution, then each from p(i|j).
 template <class V>
-void sample_markov_chain(const MarkovPack<V>& pack, const PathSamples& samples,
-                         Index* failed_step, Workspace& workspace) {
+void sample_markov_chain(const MarkovProblem& problem, const MarkovSampling& sampling,
+                         Index first, Workspace& workspace) {
+  const MarkovPack<V> pack(problem, first);
   const Index K = pack.num_states;
   MarkovFilter<V> filter(pack, workspace);
   V* no_successor = workspace.take<V>(K);
   double* cumulative = workspace.take<double>(K);
 
   filter.run(no_successor);
-  filter.report(failed_step);
+  filter.report(sampling.failed_step);
 
   fill_zero(no_successor, K);
   for (Index t = pack.num_timesteps - 1; t >= 0; --t) {
     const V* pair = t + 1 < pack.num_timesteps ? filter.pair(t) : no_successor;
     for (Index w = 0; w < width<V>; ++w)
-      for (Index s = 0; t < pack.length[w] && s < samples.num_samples; ++s) {
-        const Index row = (pack.first + w) * samples.num_samples + s;
-        Index* state = samples.paths + row * samples.num_timesteps + t;
-        const double uniform = samples.uniforms[row * samples.num_timesteps + t];
+      for (Index s = 0; t < pack.length[w] && s < sampling.num_samples; ++s) {
+        const double uniform = sampling.uniforms.at(first + w, s)[t];
+        Index* state = sampling.paths.at(first + w, s) + t;
         const V* column = t + 1 < pack.length[w] ? pair + state[1] * K : no_successor;
         *state = draw_state(K, w, filter.alpha(t), column, uniform, cumulative);
       }

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from gradients import assert_close, cotangents, leaves, relative_error
+from gradients import assert_close, cotangents, leaves, random_like, relative_error
 from oracles import (
     GaussianProblem,
     MarkovProblem,
@@ -60,10 +60,7 @@ def test_gradients_beside_a_spread_of_1000(kernels, reference, rng):
     problem = markov_problem(rng, N=30, T=12, K=4, sharing="step", scale=1000.0)
     problem.pair[..., 0, 0] = problem.pair[..., 1, 2] = -np.inf
     problem = problem._replace(node=problem.node / 300)
-    outputs_bar = [
-        np.cos(np.arange(x.size)).reshape(x.shape)
-        for x in leaves(reference.markov_chain(*problem))
-    ]
+    outputs_bar = random_like(rng, leaves(reference.markov_chain(*problem)))
     got, want = (
         cotangents(lambda *a, m=m: leaves(m.markov_chain(*a)), problem[:3], outputs_bar)
         for m in (kernels, reference)
@@ -140,3 +137,51 @@ def test_a_long_gaussian_chain(chains, rng):
     )
     middle = ExxT[:, T // 2] - Ex[:, T // 2] ** 2
     assert relative_error(middle, short_ExxT[:, 200] - short_Ex[:, 200] ** 2) < 1e-12
+
+
+def test_gradients_forget_what_is_far_away(kernels, rng):
+    """A cotangent in the middle of 1e5 steps acts as in a window of 401 steps."""
+    T, D, window = 100_000, 3, slice(50_000 - 200, 50_000 + 201)
+    gaussian = gaussian_problem(rng, N=1, T=T, D=D, S=0)
+    markov = markov_problem(rng, N=1, T=T, K=D)
+    (J0, h0), pair, (Jn, hn), *_ = gaussian
+    g = rng.standard_normal((1, 1, D))
+
+    def gaussian_means(Jn, hn):
+        return [kernels.gaussian_chain((J0, h0), pair, (Jn, hn))[1][2][1]]
+
+    def markov_marginals(node):
+        return [kernels.markov_chain(markov.init, markov.pair, node)[1][2]]
+
+    for f, args in ((gaussian_means, (Jn, hn)), (markov_marginals, (markov.node,))):
+        ends = np.zeros((1, 200, D))
+        middle = [np.concatenate((ends, g, ends), 1)]
+        short = cotangents(f, [x[:, window] for x in args], middle)
+        whole = [np.zeros((1, T, D))]
+        whole[0][:, window] = middle[0]
+        for far, near in zip(cotangents(f, args, whole), short, strict=True):
+            assert_close(far[:, window], near, 1e-12)
+            assert np.max(np.abs(far[:, : window.start])) < 1e-12
+            assert np.max(np.abs(far[:, window.stop :])) < 1e-12
+
+
+def test_gradients_of_long_chains(kernels, reference, rng):
+    """Cotangents everywhere: errors must not grow with the number of steps."""
+    gaussian = gaussian_problem(rng, N=1, T=400, D=2, S=1)
+    markov = markov_problem(rng, N=1, T=400, K=3, scale=3.0)
+    args = leaves(gaussian[:4])
+
+    def gaussian_outputs(module):
+        return lambda J0, h0, J11, J12, J22, Jn, hn, noise: leaves(
+            module.gaussian_chain((J0, h0), (J11, J12, J22), (Jn, hn), noise)
+        )
+
+    def markov_outputs(module):
+        return lambda *args: leaves(module.markov_chain(*args))
+
+    for outputs, x in ((gaussian_outputs, args), (markov_outputs, markov[:3])):
+        f, definition = outputs(kernels), outputs(reference)
+        outputs_bar = random_like(rng, f(*x))
+        assert_close(
+            cotangents(f, x, outputs_bar), cotangents(definition, x, outputs_bar), 1e-10
+        )

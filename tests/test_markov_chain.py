@@ -242,14 +242,23 @@ def test_sampled_paths_follow_the_inverse_distribution_function(chains, rng):
             assert not np.any(counts[node[n, t] == 0])
 
 
-def test_a_single_draw_by_hand(chains):
-    """Cumulatives 1/4, 1/4, 1 with a forbidden state between: u < 1/4 draws state 0."""
-    probs = np.array([0.25, 0.0, 0.75])
-    with np.errstate(divide="ignore"):
-        node = np.log(probs)[None, None]
-    u = np.array([0.0, 0.2499, 0.2501, 0.5, 1 - 2.0**-53])[None, :, None]
-    paths = chains.sample_markov_chain(np.zeros(3), np.zeros((3, 3)), node, u)
-    assert paths[0, :, 0].tolist() == [0, 0, 2, 2, 2]
+def test_single_draws_by_hand(chains):
+    """Cumulatives of (1/4, 0, 3/4), of four equal states, and of (0, 1)."""
+    forbid = -np.inf
+    cases = [
+        (
+            [np.log(0.25), forbid, np.log(0.75)],
+            [0.0, 0.2499, 0.2501, 0.9],
+            [0, 0, 2, 2],
+        ),
+        ([0.0, 0.0, 0.0, 0.0], [0.0, 0.25, 0.5, 0.75], [0, 1, 2, 3]),
+        ([forbid, 0.0], [0.0, 0.5, 0.9, 1 - 2.0**-53], [1, 1, 1, 1]),
+    ]
+    for logs, uniforms, want in cases:
+        K = len(logs)
+        node, u = np.array(logs)[None, None], np.array(uniforms)[None, :, None]
+        paths = chains.sample_markov_chain(np.zeros(K), np.zeros((K, K)), node, u)
+        assert paths[0, :, 0].tolist() == want
 
 
 def test_accepts_lists_keywords_and_any_memory_layout(chains, rng):

@@ -33,6 +33,7 @@ from svae.errors import Impossible, NotPositiveDefinite
 __all__ = ["gaussian_chain", "markov_chain", "sample_markov_chain", "viterbi"]
 
 Array = Any  # a NumPy array, or autograd's box around one
+Triple = tuple[Array, Array, Array]
 
 
 def gaussian_chain(
@@ -82,37 +83,34 @@ def gaussian_chain(
         for potential, stat in zip(pair, ExxT_of_pair, strict=True)
     )
     init_stats = _like(init[0], ExxT[:, 0]), _like(init[1], Ex[:, 0])
-    node_stats = ExxT if node[0].ndim == 4 else _diagonal(ExxT), Ex
+    node_stats = (ExxT if node[0].ndim == 4 else _diagonal(ExxT)), Ex
     samples = None if noise is None else _sampler(factors, noise, live)
     return logZ, (init_stats, pair_stats, node_stats), samples
 
 
 def _block_tridiagonal(
     init: list[Array], pair: list[Array], node: list[Array], live: Array
-) -> tuple[Array, Array, Array]:
+) -> Triple:
     """Diagonal blocks (N, T, D, D) and h (N, T, D) of the joint precision; couplings.
 
     The potential of x_t and x_{t+1} is x_t' coupling_t x_{t+1}; the last of the
     (N, T, D, D) couplings is zero. Steps past the length are standard normal.
     """
     N, T, D = node[1].shape
-    eye, none = np.eye(D), np.zeros((N, 1, D, D))
+    none = np.zeros((N, 1, D, D))
     J11, J12, J22 = (_select(live[:, 1:], J + np.zeros((N, T - 1, D, D))) for J in pair)
-    Jn = node[0] if node[0].ndim == 4 else node[0][..., None] * eye
-    J0 = init[0] + none[:, 0]
-    J = (
-        _select(live, Jn, -eye / 2)
-        + np.concatenate((J0[:, None], J22), 1)
-        + np.concatenate((J11, none), 1)
-    )
-    hn, h0 = _select(live, node[1]), init[1] + np.zeros((N, D))
-    h = np.concatenate((hn[:, :1] + h0[:, None], hn[:, 1:]), 1)
+    if node[0].ndim == 4:
+        Jn = _select(live, node[0], -np.eye(D) / 2)
+    else:
+        Jn = _select(live, node[0], -1 / 2)[..., None] * np.eye(D)
+    J0, h0 = (init[0] + none[:, 0])[:, None], (init[1] + np.zeros((N, D)))[:, None]
+    J = Jn + np.concatenate((J0, J22), 1) + np.concatenate((J11, none), 1)
+    hn = _select(live, node[1])
+    h = np.concatenate((hn[:, :1] + h0, hn[:, 1:]), 1)
     return -(J + _transpose(J)), np.concatenate((J12, none), 1), h
 
 
-def _filter(
-    precision: Array, coupling: Array, h: Array
-) -> tuple[Array, list[tuple[Array, Array, Array]]]:
+def _filter(precision: Array, coupling: Array, h: Array) -> tuple[Array, list[Triple]]:
     """Integrate out x_1, x_2, ... in turn: a block Cholesky factorisation.
 
     With A = L L' the precision of x_t given the past, W = L^-1 coupling, w = L^-1 h,
@@ -133,7 +131,7 @@ def _filter(
     return logZ, factors
 
 
-def _smoother(factors: list[tuple[Array, Array, Array]]) -> tuple[Array, Array, Array]:
+def _smoother(factors: list[Triple]) -> Triple:
     """Means (N, T, D); covariances and Cov(x_t, x_{t+1}), (N, T, D, D).
 
     Given x_{t+1} and the past, x_t is normal, mean L^-T (w + W x_{t+1}), covariance
@@ -151,9 +149,7 @@ def _smoother(factors: list[tuple[Array, Array, Array]]) -> tuple[Array, Array, 
     return _stack(means), _stack(covs), _stack(cross_covs)
 
 
-def _sampler(
-    factors: list[tuple[Array, Array, Array]], noise: Array, live: Array
-) -> Array:
+def _sampler(factors: list[Triple], noise: Array, live: Array) -> Array:
     """Backward sampling: the smoother's mean with x_{t+1} drawn instead of averaged."""
     noise = np.moveaxis(_select(live[:, None], *_arrays([noise])), 1, 3)
     x, samples = np.zeros_like(noise[:, 0]), []
@@ -178,7 +174,7 @@ def _not_positive_definite(precision: Array, coupling: Array) -> NotPositiveDefi
 
 def markov_chain(
     init: Array, pair: Array, node: Array, lengths: Array | None = None
-) -> tuple[Array, tuple[Array, Array, Array]]:
+) -> tuple[Array, Triple]:
     """Log normalizer and expected statistics of a Markov chain.
 
     Parameters
@@ -274,11 +270,7 @@ def viterbi(
 
 
 def sample_markov_chain(
-    init: Array,
-    pair: Array,
-    node: Array,
-    uniforms: Array,
-    lengths: Array | None = None,
+    init: Array, pair: Array, node: Array, uniforms: Array, lengths: Array | None = None
 ) -> Array:
     """Paths by backward sampling: z_t given z_{t+1} and the steps up to t.
 
@@ -300,9 +292,7 @@ def sample_markov_chain(
     return np.where(live[:, None], np.stack(paths[::-1], 2), -1)
 
 
-def _over_steps(
-    init: Array, pair: Array, node: Array, live: Array
-) -> tuple[Array, Array, Array]:
+def _over_steps(init: Array, pair: Array, node: Array, live: Array) -> Triple:
     """Potentials (N, K), (N, T, K, K), (N, T, K), zero past a sequence's last step."""
     N, T, K = node.shape
     pair = _select(live[:, 1:], pair + np.zeros((N, T - 1, K, K)))
@@ -357,7 +347,7 @@ def _like(potential: Array, stat: Array) -> Array:
 
 
 def _stack(steps: Sequence[Array]) -> Array:
-    """Stack on axis 1; the derivative of np.stack takes a time quadratic in the steps."""
+    """Stack on axis 1, as np.stack, whose derivative is quadratic in the steps."""
     return np.moveaxis(np.array(steps), 0, 1)
 
 

@@ -44,7 +44,7 @@ def leaves(tree):
 
 
 def random_like(rng, arrays):
-    """Standard normal arrays of the shapes of the arrays: cotangents, directions."""
+    """Draw standard normal arrays of these shapes: cotangents, or directions."""
     return [rng.standard_normal(np.shape(x)) for x in arrays]
 
 

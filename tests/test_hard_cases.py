@@ -18,7 +18,7 @@ from scipy.linalg import cho_solve_banded, cholesky_banded
 
 
 def num_timesteps(chains):
-    """Steps of a long chain; the reference loops over them in Python."""
+    """Return the steps of a long chain; the reference loops over them in Python."""
     return 100_000 if chains.__name__ == "svae.kernels" else 1_000
 
 

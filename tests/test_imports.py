@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "svae"
 
 # A module imports only from rooms below its own, or from its own room.
 ROOMS = (
-    {"errors", "trees"},
+    {"errors", "trees", "progress"},
     {"reference", "networks", "optim", "data", "store"},
     {"_core", "_lapack"},
     {"kernels"},
@@ -22,7 +22,7 @@ ROOMS = (
     {"evaluate"},
     {"fit"},
     {"estimator"},
-    {"plot", "crosscheck", "profile", "selfcheck"},
+    {"plot", "crosscheck", "profile", "selfcheck", "runs"},
     {"__main__"},
 )
 LEAVES = ROOMS[1]

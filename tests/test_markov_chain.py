@@ -198,7 +198,7 @@ def test_a_sequence_alone_is_the_same_in_a_batch(kernels, rng, sharing, K):
 
 
 def per_sequence_results(module, problem, uniforms, node_bar):
-    """Outputs that have a sequence axis, whatever is shared, and a cotangent."""
+    """Return what has a sequence axis, whatever is shared, and a cotangent."""
     init, pair, node, lengths = problem
     logZ, (_, pair_stat, node_stat) = module.markov_chain(*problem)
     _, _, back = cotangents(

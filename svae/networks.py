@@ -9,6 +9,7 @@ mean and the variance of the observations, Eq. (1).
 A network object holds only its architecture; weights are trees passed in.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,12 +24,12 @@ ACTIVATIONS = {"tanh": np.tanh, "relu": lambda x: np.maximum(x, 0.0)}
 LIKELIHOODS = ("gaussian", "bernoulli")
 
 
-def sigmoid(x):
+def sigmoid(x: Any) -> Any:
     """Logistic function, without overflow for any x."""
     return 0.5 * (np.tanh(0.5 * x) + 1.0)
 
 
-def softplus(x):
+def softplus(x: Any) -> Any:
     """log(1 + exp(x)), without overflow for any x."""
     return np.logaddexp(x, 0.0)
 
@@ -42,22 +43,24 @@ class Network(Protocol):
     def init(self, rng: onp.random.Generator, in_dim: int, out_dim: int) -> Weights:
         """Draw initial weights."""
 
-    def apply(self, weights: Weights, inputs) -> tuple[Any, Any]:
+    def apply(self, weights: Weights, inputs: Any) -> tuple[Any, Any]:
         """Map inputs (..., in_dim) to location and scale, (..., out_dim) each."""
 
 
-def _affine(inputs, layer):
+def _affine(inputs: Any, layer: Any) -> Any:
     matrix, bias = layer
     return np.dot(inputs, matrix) + bias
 
 
-def _hidden_layers(weights, inputs, activation):
+def _hidden_layers(weights: Any, inputs: Any, activation: str) -> Any:
     for layer in weights:
         inputs = ACTIVATIONS[activation](_affine(inputs, layer))
     return inputs
 
 
-def _init_layers(rng, sizes, weight_scale):
+def _init_layers(
+    rng: onp.random.Generator, sizes: Sequence[int], weight_scale: float | None
+) -> Any:
     """Draw layers; ``weight_scale`` None means 1 / sqrt(fan in) and zero biases."""
     if weight_scale is None:
         return [
@@ -73,7 +76,7 @@ def _init_layers(rng, sizes, weight_scale):
     ]
 
 
-def _check(network):
+def _check(network: Any) -> Any:
     if not all(isinstance(n, int) and n > 0 for n in network.hidden):
         raise ValueError(f"hidden must be positive integers, got {network.hidden}")
     if network.activation not in ACTIVATIONS:
@@ -108,11 +111,11 @@ class MLP:
     mean: str = "linear"
     weight_scale: float | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Refuse unknown words and sizes at once."""
         _check(self)
 
-    def init(self, rng, in_dim, out_dim):
+    def init(self, rng: onp.random.Generator, in_dim: int, out_dim: int) -> Any:
         """Draw initial weights.
 
         Returns
@@ -127,7 +130,7 @@ class MLP:
             "scale": _init_layers(rng, heads, self.weight_scale)[0],
         }
 
-    def apply(self, weights, inputs):
+    def apply(self, weights: Any, inputs: Any) -> Any:
         """Map inputs (..., in_dim) to location and scale, (..., out_dim) each."""
         features = _hidden_layers(weights["hidden"], inputs, self.activation)
         location = MEANS[self.mean](_affine(features, weights["location"]))
@@ -157,11 +160,11 @@ class Residual:
     mean: str = "linear"
     weight_scale: float = 1e-2
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Refuse unknown words and sizes at once."""
         _check(self)
 
-    def init(self, rng, in_dim, out_dim):
+    def init(self, rng: onp.random.Generator, in_dim: int, out_dim: int) -> Any:
         """Draw initial weights: those of `MLP`, ``skip`` and ``floor``."""
         weights = MLP(self.hidden, weight_scale=self.weight_scale).init(
             rng, in_dim, out_dim
@@ -172,7 +175,7 @@ class Residual:
         weights["floor"] = self.weight_scale * rng.standard_normal(out_dim)
         return weights
 
-    def apply(self, weights, inputs):
+    def apply(self, weights: Any, inputs: Any) -> Any:
         """Map inputs (..., in_dim) to location and scale, (..., out_dim) each."""
         features = _hidden_layers(weights["hidden"], inputs, self.activation)
         skip = _affine(inputs, weights["skip"])
@@ -189,20 +192,20 @@ class Linear:
     useful: bounds can be checked against exact evidences.
     """
 
-    def init(self, rng, in_dim, out_dim):
+    def init(self, rng: onp.random.Generator, in_dim: int, out_dim: int) -> Any:
         """Draw initial weights: an affine ``location`` and the ``log_scale``."""
         return {
             "location": _init_layers(rng, (in_dim, out_dim), None)[0],
             "log_scale": onp.zeros(out_dim),
         }
 
-    def apply(self, weights, inputs):
+    def apply(self, weights: Any, inputs: Any) -> Any:
         """Map inputs (..., in_dim) to location and scale, (..., out_dim) each."""
         location = _affine(inputs, weights["location"])
         return location, np.exp(weights["log_scale"]) * np.ones(location.shape)
 
 
-def recognize(network: Network, weights: Weights, data):
+def recognize(network: Network, weights: Weights, data: Any) -> Any:
     r"""Return the node potentials of the recognition network, r(y; phi).
 
     Parameters
@@ -222,7 +225,9 @@ def recognize(network: Network, weights: Weights, data):
     return -0.5 * scale, location
 
 
-def log_likelihood(kind: str, network: Network, weights: Weights, latents, data, mask):
+def log_likelihood(
+    kind: str, network: Network, weights: Weights, latents: Any, data: Any, mask: Any
+) -> Any:
     r"""Return log p(y | x, gamma), averaged over samples of x, for each sequence.
 
     Parameters

@@ -250,7 +250,14 @@ def bound(
     )
 
 
-def _assemble(model, parameters, prior, batch, reconstruction, local_kl) -> Bound:
+def _assemble(
+    model: Any,
+    parameters: Any,
+    prior: Any,
+    batch: Batch,
+    reconstruction: Any,
+    local_kl: Any,
+) -> Bound:
     of_decoder = float(decoder_kl(model, parameters.decoder))
     of_theta = float(product.kl(model.latent.family, parameters.natparams, prior))
     reconstruction = float(batch.scale * reconstruction)
@@ -280,7 +287,7 @@ def bound_and_gradients(
     message = product.expected_stats(model.latent.family, parameters.natparams)
     inputs = (message, parameters.encoder, parameters.decoder)
 
-    def of_leaves(boxed):
+    def of_leaves(boxed: Any) -> Any:
         stats, encoder, decoder = rebuild(inputs, [boxed[i] for i in range(len(boxed))])
         weights = decoder_weights(model, decoder, noise.decoder)
         reconstruction, local = local_terms(

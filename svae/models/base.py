@@ -72,10 +72,14 @@ class LatentModel(Protocol):
     def initial_posterior(self, rng: onp.random.Generator) -> dict[str, Any]:
         """Return natural parameters of q(theta) to start from."""
 
-    def infer(self, stats, node, noise=None, lengths=None) -> Local:
+    def infer(
+        self, stats: Any, node: Any, noise: Any = None, lengths: Any = None
+    ) -> Local:
         """Return the local factor given m = ``stats`` and node potentials (J, h)."""
 
-    def simulate(self, natparams, num_steps: int, rng: onp.random.Generator):
+    def simulate(
+        self, natparams: Any, num_steps: int, rng: onp.random.Generator
+    ) -> Any:
         """Draw theta from q(theta), then x (num_steps, D) from p(x | theta)."""
 
 
@@ -86,12 +90,12 @@ def check_positive_int(**arguments: int) -> None:
             raise ValueError(f"{name} must be a positive integer, got {value!r}")
 
 
-def inner(potential, statistic):
+def inner(potential: Any, statistic: Any) -> Any:
     """Inner product over all axes but the first."""
     return np.sum(potential * statistic, axis=tuple(range(1, np.ndim(potential))))
 
 
-def color(precision, noise):
+def color(precision: Any, noise: Any) -> Any:
     """Turn standard normal ``noise`` (..., D) into noise of the given precision."""
     # precision = L L', so L^-T noise has covariance (L L')^-1
     return onp.linalg.solve(onp.linalg.cholesky(precision).T, noise.T).T

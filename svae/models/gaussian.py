@@ -32,19 +32,21 @@ class Gaussian:
     independent: ClassVar[bool] = True
     family: ClassVar[dict[str, Any]] = {}
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Refuse a latent dimension that is not a positive integer."""
         check_positive_int(latent_dim=self.latent_dim)
 
-    def prior(self):
+    def prior(self) -> dict[str, Any]:
         """Return the empty parameters: the prior of x is fixed."""
         return {}
 
-    def initial_posterior(self, rng):
+    def initial_posterior(self, rng: np.random.Generator) -> dict[str, Any]:
         """Return the empty parameters."""
         return {}
 
-    def infer(self, stats, node, noise=None, lengths=None):
+    def infer(
+        self, stats: Any, node: Any, noise: Any = None, lengths: Any = None
+    ) -> Local:
         """Combine N(0, I) with diagonal node potentials; see `LatentModel.infer`.
 
         Parameters
@@ -84,6 +86,6 @@ class Gaussian:
             Diagnostics(exact, exact),
         )
 
-    def simulate(self, natparams, num_steps, rng):
+    def simulate(self, natparams: Any, num_steps: int, rng: np.random.Generator) -> Any:
         """Draw x (num_steps, D) from N(0, I); see `LatentModel.simulate`."""
         return rng.standard_normal((num_steps, self.latent_dim))

@@ -55,7 +55,7 @@ class GMM:
     independent: ClassVar[bool] = True
     family: ClassVar[dict[str, Any]] = {"weights": dirichlet, "components": niw}
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Refuse sizes that are not positive integers."""
         check_positive_int(
             num_states=self.num_states,
@@ -63,7 +63,7 @@ class GMM:
             max_iterations=self.max_iterations,
         )
 
-    def prior(self):
+    def prior(self) -> dict[str, Any]:
         """Return the natural parameters of p(theta), ``weights`` and ``components``."""
         states, dim = self.num_states, self.latent_dim
         scale = onp.tile((dim + 0.5) * onp.eye(dim), (states, 1, 1))
@@ -77,7 +77,7 @@ class GMM:
             ),
         }
 
-    def initial_posterior(self, rng):
+    def initial_posterior(self, rng: onp.random.Generator) -> dict[str, Any]:
         """Return q(theta) with random component means and near-uniform weights."""
         states, dim = self.num_states, self.latent_dim
         means = self.initial_spread * rng.standard_normal((states, dim))
@@ -91,7 +91,9 @@ class GMM:
             ),
         }
 
-    def infer(self, stats, node, noise=None, lengths=None):
+    def infer(
+        self, stats: Any, node: Any, noise: Any = None, lengths: Any = None
+    ) -> Local:
         """Find the mean-field fixed point; see `LatentModel.infer`.
 
         Parameters
@@ -135,7 +137,9 @@ class GMM:
             Diagnostics(iterations, residual),
         )
 
-    def simulate(self, natparams, num_steps, rng):
+    def simulate(
+        self, natparams: Any, num_steps: int, rng: onp.random.Generator
+    ) -> Any:
         """Draw a mixture from q(theta) and points x (num_steps, D) from it."""
         draws = product.sample(self.family, natparams, rng)
         means, precisions = draws["components"]
@@ -149,7 +153,7 @@ class GMM:
 
 
 @lru_cache
-def solver(tolerance, max_iterations):
+def solver(tolerance: float, max_iterations: int) -> Any:
     """Return the differentiable map to responsibilities, made by `fixed_point`."""
     return fixed_point(
         potentials,
@@ -161,14 +165,16 @@ def solver(tolerance, max_iterations):
     )
 
 
-def mix(J, h, responsibilities):
+def mix(J: Any, h: Any, responsibilities: Any) -> Any:
     """Expected potentials of x under q(z): (N, D, D) and (N, D)."""
     flat_J = np.reshape(J, (len(J), -1))
     mixed_J = np.dot(responsibilities, flat_J)
     return np.reshape(mixed_J, (-1, *J.shape[1:])), np.dot(responsibilities, h)
 
 
-def continuous_factor(J, h, node_J, node_h, responsibilities, noise=None):
+def continuous_factor(
+    J: Any, h: Any, node_J: Any, node_h: Any, responsibilities: Any, noise: Any = None
+) -> Any:
     """Return logZ (N,), E[xx'] (N, D, D), E[x] (N, D) and samples of q(x)."""
     # An independent Gaussian is a chain of length 1, whose pair potentials are unused.
     nothing = onp.zeros(J.shape[1:])
@@ -182,7 +188,9 @@ def continuous_factor(J, h, node_J, node_h, responsibilities, noise=None):
     return logZ, second_moment, mean, samples
 
 
-def discrete_potentials(bias, J, h, second_moment, mean):
+def discrete_potentials(
+    bias: Any, J: Any, h: Any, second_moment: Any, mean: Any
+) -> Any:
     """Return E_q(x) log p(x, z = k | theta), (N, K)."""
     dim = mean.shape[1]
     flat_J = np.reshape(J, (len(J), dim * dim))
@@ -190,7 +198,9 @@ def discrete_potentials(bias, J, h, second_moment, mean):
     return bias + np.dot(flat_moment, flat_J.T) + np.dot(mean, h.T)
 
 
-def potentials(responsibilities, bias, J, h, node_J, node_h):
+def potentials(
+    responsibilities: Any, bias: Any, J: Any, h: Any, node_J: Any, node_h: Any
+) -> Any:
     """Potentials of q(z) after one update of q(x): the map U of `meanfield`."""
     _, second_moment, mean, _ = continuous_factor(
         J, h, node_J, node_h, responsibilities
@@ -198,7 +208,9 @@ def potentials(responsibilities, bias, J, h, node_J, node_h):
     return discrete_potentials(bias, J, h, second_moment, mean)
 
 
-def collapsed_responsibilities(bias, J, h, node_J, node_h):
+def collapsed_responsibilities(
+    bias: Any, J: Any, h: Any, node_J: Any, node_h: Any
+) -> Any:
     """Responsibilities with x integrated out, a start that looks at the evidence.
 
     ``p(z = k) = exp(bias_k) * integral of exp(<eta_k + r, t(x)>)``, the exact answer if

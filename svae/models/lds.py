@@ -41,11 +41,11 @@ class LDS:
     independent: ClassVar[bool] = False
     family: ClassVar[dict[str, Any]] = {"init": niw, "dynamics": mniw}
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Refuse a latent dimension that is not a positive integer."""
         check_positive_int(latent_dim=self.latent_dim)
 
-    def prior(self):
+    def prior(self) -> dict[str, Any]:
         """Return the natural parameters of p(theta), ``init`` and ``dynamics``."""
         dim = self.latent_dim
         identity, dof = onp.eye(dim), dim + 1.0
@@ -55,11 +55,13 @@ class LDS:
             "dynamics": mniw.from_standard(identity, identity / (2 * dim), scale, dof),
         }
 
-    def initial_posterior(self, rng):
+    def initial_posterior(self, rng: onp.random.Generator) -> dict[str, Any]:
         """Return the prior: q(theta) starts there."""
         return self.prior()
 
-    def infer(self, stats, node, noise=None, lengths=None):
+    def infer(
+        self, stats: Any, node: Any, noise: Any = None, lengths: Any = None
+    ) -> Local:
         """Run exact inference in the chain; see `LatentModel.infer`.
 
         Parameters
@@ -105,7 +107,9 @@ class LDS:
             Diagnostics(exact, exact),
         )
 
-    def simulate(self, natparams, num_steps, rng):
+    def simulate(
+        self, natparams: Any, num_steps: int, rng: onp.random.Generator
+    ) -> Any:
         """Draw dynamics from q(theta) and a path x (num_steps, D) of them."""
         draws = product.sample(self.family, natparams, rng)
         (mean, precision), (dynamics, noise_precision) = (

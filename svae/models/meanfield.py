@@ -37,7 +37,14 @@ class ConvergenceWarning(RuntimeWarning):
     """An iterative solve of inference ended before it reached its tolerance."""
 
 
-def ascend(potentials, statistics, start, tolerance, max_iterations, arguments):
+def ascend(
+    potentials: Any,
+    statistics: Any,
+    start: Any,
+    tolerance: float,
+    max_iterations: int,
+    arguments: Any,
+) -> Any:
     """Iterate s <- S(U(s)) for each sequence until it moves less than ``tolerance``.
 
     Sequences leave the iteration as they converge, so that the result for one does not
@@ -108,16 +115,16 @@ def conjugate_gradients(
         (the fixed point is a saddle); its last iterate is returned.
     """
 
-    def dot(a, b):
+    def dot(a: Any, b: Any) -> Any:
         return np.sum(a * b, axis=tuple(range(1, a.ndim)))
 
-    def scale(factor, array):
+    def scale(factor: Any, array: Any) -> Any:
         return factor.reshape((-1,) + (1,) * (array.ndim - 1)) * array
 
-    def divide(a, b, where):
+    def divide(a: Any, b: Any, where: Any) -> Any:
         return np.divide(a, b, out=np.zeros_like(a), where=where)
 
-    def project(array):
+    def project(array: Any) -> Any:
         return array - np.sum(states * array, axis=-1, keepdims=True)
 
     # Only H v is wanted, so v itself is never formed.
@@ -188,15 +195,15 @@ def fixed_point(
     """
 
     @primitive
-    def solve(*arguments):
+    def solve(*arguments: Any) -> Any:
         pairs = list(zip(arguments, per_sequence, strict=True))
         start = initial(*arguments)
         return ascend(potentials, statistics, start, tolerance, max_iterations, pairs)
 
-    def solve_vjp(argnums, ans, arguments, kwargs):
+    def solve_vjp(argnums: Any, ans: Any, arguments: Any, kwargs: Any) -> Any:
         fixed = ans[0]
 
-        def pull_back(g):
+        def pull_back(g: Any) -> Any:
             coupling, natparams = make_vjp(lambda s: potentials(s, *arguments), fixed)
             hessian, _ = make_vjp(statistics, natparams)
             product, _ = conjugate_gradients(hessian, coupling, g[0], fixed)

@@ -101,14 +101,15 @@ def test_statistics_are_the_gradient_of_the_log_normalizer(chains, rng, shape, s
 
 
 @small_problems
+@pytest.mark.parametrize("sharing", ["shared", "mixed"])
 @pytest.mark.parametrize("S", [0, 2])
 @pytest.mark.parametrize(
     "scalar", [np.sum, lambda z: np.sum(z**2), lambda z: np.sum(np.sin(z) * z[0])]
 )
 def test_second_derivatives_of_the_log_normalizer(
-    kernels, reference, rng, shape, S, scalar
+    kernels, reference, rng, shape, sharing, S, scalar
 ):
-    problem = gaussian_problem(rng, S=S, **shape)
+    problem = gaussian_problem(rng, sharing=sharing, S=S, **shape)
     args = arguments(problem)
     direction = random_like(rng, args)
     got, want = (

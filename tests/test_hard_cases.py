@@ -94,7 +94,7 @@ def test_noise_of_variance_1e_8(chains, rng):
     init = -np.eye(D) / 2, np.zeros(D)
     node = -rng.uniform(0.5, 1.5, (N, T, D)), rng.standard_normal((N, T, D))
     problem = GaussianProblem(init, pair, node, rng.standard_normal((N, 2, T, D)))
-    assert_close(chains.gaussian_chain(*problem), gaussian_oracle(problem), 1e-6)
+    assert_close(chains.gaussian_chain(*problem), gaussian_oracle(problem), 1e-7)
 
 
 def test_a_nearly_exact_observation(chains, rng):

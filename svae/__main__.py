@@ -44,13 +44,18 @@ MODEL_DEFAULTS: dict[str, dict[str, Any]] = {
     "lds": {"latent_dim": 10, "batch_size": 8, "window": 200},
 }
 RECIPES: dict[tuple[str, str], dict[str, Any]] = {
-    ("gaussian", "pinwheel"): {"num_steps": 2000, "learning_rate": 3e-3},
+    ("gaussian", "pinwheel"): {
+        "num_steps": 3000,
+        "learning_rate": 1e-2,
+        "network": "residual",
+        "hidden": (40, 40),
+    },
     ("gmm", "pinwheel"): {
-        "num_steps": 2000,
+        "num_steps": 3000,
         "learning_rate": 1e-2,
         "natural_step": 0.02,
     },
-    ("lds", "dots"): {"window": 50, "decoder_mean": "sigmoid"},
+    ("lds", "dots"): {"num_steps": 1100, "window": 50, "decoder_mean": "sigmoid"},
 }
 FIT_WORDS = ("num_steps", "batch_size", "window", "num_samples", "rng")
 FIT_WORDS += ("learning_rate", "natural_step")

@@ -119,7 +119,8 @@ def mixture(model: Any, data: Any, num_samples: int = 4000, rng: Any = 0) -> "Fi
         _cloud(left, data[rows], rank, size=12, edgecolors="black", linewidths=0.3)
         _cloud(right, posterior.mean[rows], rank, size=12, alpha=0.6)
         _ellipses(right, means[k, :2], covs[k, :2, :2], rank)
-        right.text(*means[k, :2], str(k), ha="center", va="center", weight="bold")
+        if len(means) > 1:
+            right.text(*means[k, :2], str(k), ha="center", va="center", weight="bold")
     _window(left, data)
     left.set(title="data, over draws from each component", xlabel="$y_1$")
     left.set_ylabel("$y_2$")

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import runpy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -311,3 +313,15 @@ def test_help_has_an_example(command, capsys):
         main([command, "--help"])
     assert stopped.value.code == 0
     assert f"example: svae {command}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["pinwheel", "dots"])
+def test_examples_run(name, tmp_path, monkeypatch, capsys):
+    script = Path(__file__).parents[1] / "examples" / f"{name}.py"
+    monkeypatch.setattr("sys.argv", [str(script), str(tmp_path), "--num-steps", "2"])
+    runpy.run_path(str(script), run_name="__main__")
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    numbers = [number for group in metrics.values() for number in group.values()]
+    assert len(numbers) >= 5
+    assert np.isfinite(numbers).all()
+    assert len(list(tmp_path.glob("*.png"))) >= 3

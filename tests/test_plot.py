@@ -97,6 +97,7 @@ def test_mixture_of_a_density_network_is_one_standard_normal(points):
     figure = plot.mixture(model.fit(points, num_steps=2, rng=0), points, 100)
     inner = figure.axes[1].lines[0].get_xydata()
     np.testing.assert_allclose(np.hypot(*inner.T), 1.0)
+    assert not figure.axes[1].texts
 
 
 def test_mixture_needs_two_dimensions(points):

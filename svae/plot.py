@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from svae import generate
 from svae.families import mniw, niw
 
 if TYPE_CHECKING:
@@ -112,9 +111,8 @@ def mixture(model: Any, data: Any, num_samples: int = 4000, rng: Any = 0) -> "Fi
         rows = labels == k
         size = round(num_samples * counts[k] / len(labels))
         latents = rng.multivariate_normal(means[k], covs[k], size)
-        draws = generate.sample_frames(
-            model._generative(), model.parameters_, latents, rng
-        )
+        location, variance = model.decode(latents)
+        draws = location + np.sqrt(variance) * rng.standard_normal(location.shape)
         _cloud(left, draws, rank, size=3, alpha=0.25, zorder=1)
         _cloud(left, data[rows], rank, size=12, edgecolors="black", linewidths=0.3)
         _cloud(right, posterior.mean[rows], rank, size=12, alpha=0.6)
@@ -177,9 +175,7 @@ def forecast(
     seen = sequence[:prefix]
     posterior = model.infer(seen, num_samples=1, rng=rng)
     future = model.forecast(seen, horizon, num_samples=num_samples, rng=rng)
-    reconstruction, _ = generate.decode(
-        model._generative(), model.parameters_, posterior.mean
-    )
+    reconstruction, _ = model.decode(posterior.mean)
     frames = np.concatenate([reconstruction, future.mean])
     means = np.concatenate([posterior.mean, future.latent_mean])
     covs = np.concatenate([posterior.cov, future.latent_cov])

@@ -223,6 +223,33 @@ def test_the_gradient_check_sees_a_wrong_adjoint(monkeypatch):
     assert selfcheck.gradient_errors()["gaussian_chain"] > 1e-3
 
 
+def test_optional_packages_may_be_missing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("svae.__main__.find_spec", lambda name: None)
+    out = tmp_path / "run"
+    assert main(["fit", "gaussian", "pinwheel", "--out", str(out), *LOUD]) == 0
+    captured = capsys.readouterr()
+    assert "no figures" in captured.out
+    assert captured.err == ""  # no progress bar either
+    assert not (out / "figures").exists()
+
+
+def test_an_interrupted_fit_leaves_what_it_had(tmp_path, monkeypatch, capsys):
+    step, taken = svae.fit.step, []
+
+    def interrupted(*arguments):
+        if len(taken) == 2:
+            raise KeyboardInterrupt
+        taken.append(arguments)
+        return step(*arguments)
+
+    monkeypatch.setattr(svae.fit, "step", interrupted)
+    out = tmp_path / "run"
+    assert main(["fit", "gmm", "pinwheel", "--out", str(out), *SMALL_GMM]) == 130
+    assert capsys.readouterr().err == "svae: interrupted\n"
+    assert len(svae.load(out / "model.npz").history_["objective"]) == 2
+    assert main(["score", str(out)]) == 0
+
+
 def test_not_a_number_is_named(frames, tmp_path, capsys):
     bad = frames.copy()
     bad[7, 2] = np.nan

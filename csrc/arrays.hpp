@@ -1,0 +1,100 @@
+// NumPy arrays as the kernels see them. Nothing is converted or copied here: an array of
+// another type, shape or inner layout is refused.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <initializer_list>
+#include <string>
+#include <vector>
+
+#include "kernels.hpp"
+
+namespace svae {
+
+namespace py = pybind11;
+
+using Array = py::array_t<double, 0>;
+using IntArray = py::array_t<std::int64_t, 0>;
+using Shape = std::vector<Index>;
+
+inline std::string describe(const Index* sizes, Index count) {
+  std::string text = "(";
+  for (Index k = 0; k < count; ++k)
+    text += std::to_string(sizes[k]) + (k + 1 < count ? ", " : count == 1 ? "," : "");
+  return text + ")";
+}
+
+inline void require_shape(const char* name, const py::array& array, const Shape& shape) {
+  const Index ndim = array.ndim();
+  bool agrees = ndim == Index(shape.size());
+  for (Index k = 0; agrees && k < ndim; ++k) agrees = array.shape(k) == shape[k];
+  if (!agrees)
+    throw py::value_error(std::string(name) + " has shape " +
+                          describe(array.shape(), ndim) + ", wanted " +
+                          describe(shape.data(), Index(shape.size())));
+}
+
+// A row for each index of the first `outer` axes, contiguous over the others.
+template <class T, class ArrayT>
+Rows<T> rows_of(const char* name, const ArrayT& array, T* data, Index outer) {
+  Index contiguous = sizeof(double);
+  for (Index k = array.ndim() - 1; k >= outer; --k) {
+    if (array.size() > 0 && array.shape(k) > 1 && array.strides(k) != contiguous)
+      throw py::value_error(std::string(name) + " is not contiguous in its last axes");
+    contiguous *= array.shape(k);
+  }
+  const auto stride = [&](Index k) {
+    return k < outer && array.shape(k) > 1 ? array.strides(k) / Index(sizeof(double)) : 0;
+  };
+  return {data, stride(0), stride(1)};
+}
+
+inline Rows<const double> input(const char* name, const Array& array, const Shape& shape,
+                                Index outer) {
+  require_shape(name, array, shape);
+  return rows_of<const double>(name, array, array.data(), outer);
+}
+
+// A new array of zeros, with rows for the kernels to fill.
+inline Array zeros(const Shape& shape) {
+  return py::module_::import("numpy").attr("zeros")(py::cast(shape)).cast<Array>();
+}
+
+inline Rows<double> output(Array& array, Index outer) {
+  return rows_of<double>("output", array, array.mutable_data(), outer);
+}
+
+inline const Index* input_lengths(const IntArray& lengths, Index num_sequences,
+                                  Index num_timesteps) {
+  require_shape("lengths", lengths, {num_sequences});
+  if (!(lengths.flags() & py::array::c_style))
+    throw py::value_error("lengths is not contiguous");
+  const std::int64_t* values = lengths.data();
+  for (Index n = 0; n < num_sequences; ++n)
+    if (values[n] < 1 || values[n] > num_timesteps)
+      throw py::value_error("lengths[" + std::to_string(n) + "] is " +
+                            std::to_string(values[n]) + ", wanted 1 to " +
+                            std::to_string(num_timesteps));
+  return reinterpret_cast<const Index*>(values);
+}
+
+// Raises svae.errors.<error>(sequence, step) for the first sequence that failed.
+inline void raise_failure(const char* error, const std::vector<Index>& failed_step) {
+  for (std::size_t n = 0; n < failed_step.size(); ++n) {
+    if (failed_step[n] < 0) continue;
+    const py::object type = py::module_::import("svae.errors").attr(error);
+    const py::object value = type(n, failed_step[n]);
+    PyErr_SetObject(type.ptr(), value.ptr());
+    throw py::error_already_set();
+  }
+}
+
+const Kernels& kernels();  // those chosen when the module was loaded
+
+void bind_gaussian_chain(py::module_& module);
+void bind_markov_chain(py::module_& module);
+
+}  // namespace svae

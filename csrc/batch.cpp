@@ -1,0 +1,177 @@
+#include "batch.hpp"
+
+#include <unistd.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdlib>
+#include <exception>
+#include <mutex>
+#include <new>
+#include <thread>
+#include <vector>
+
+namespace svae {
+
+struct alignas(64) Workspace::Block {
+  Block* older;
+  Index capacity;  // bytes that follow
+};
+
+namespace {
+
+constexpr Index kAlignment = 64;  // of a cache line, and of the widest lanes
+constexpr Index kKeptBytes = Index(256) << 20;
+
+thread_local Workspace workspace_of_this_thread;
+
+// The indices of one call; any number of threads may work on it.
+class Job {
+ public:
+  Job(Index count, const std::function<void(Index, Workspace&)>& task)
+      : count_(count), task_(task) {}
+
+  void work() {
+    try {
+      for (Index i; (i = next_++) < count_;) {
+        workspace_of_this_thread.reset();
+        task_(i, workspace_of_this_thread);
+      }
+    } catch (...) {
+      next_ = count_;
+      std::lock_guard<std::mutex> lock(mutex_);
+      error_ = std::current_exception();
+    }
+    workspace_of_this_thread.trim();
+  }
+
+  void rethrow() {
+    if (error_) std::rethrow_exception(error_);
+  }
+
+ private:
+  const Index count_;
+  const std::function<void(Index, Workspace&)>& task_;
+  std::atomic<Index> next_{0};
+  std::mutex mutex_;
+  std::exception_ptr error_;
+};
+
+class Pool {
+ public:
+  // The calling thread and as many helpers; alone if another call has the pool.
+  void run(Job& job, Index num_helpers) {
+    std::unique_lock<std::mutex> mine(in_use_, std::try_to_lock);
+    if (!mine || num_helpers < 1) return job.work();
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      while (Index(threads_.size()) < num_helpers) {
+        const Index index = Index(threads_.size());
+        threads_.emplace_back([this, index, seen = call_] { help(index, seen); });
+      }
+      job_ = &job;
+      num_helpers_ = num_working_ = num_helpers;
+      ++call_;
+    }
+    wake_.notify_all();
+    job.work();
+    std::unique_lock<std::mutex> lock(mutex_);
+    done_.wait(lock, [this] { return num_working_ == 0; });
+  }
+
+ private:
+  void help(Index index, unsigned long seen) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    for (;;) {
+      wake_.wait(lock, [&] { return call_ != seen; });
+      seen = call_;
+      if (index >= num_helpers_) continue;
+      lock.unlock();
+      job_->work();
+      lock.lock();
+      if (--num_working_ == 0) done_.notify_one();
+    }
+  }
+
+  std::mutex in_use_;
+  std::mutex mutex_;  // of all below
+  std::condition_variable wake_, done_;
+  std::vector<std::thread> threads_;
+  Job* job_ = nullptr;
+  Index num_helpers_ = 0, num_working_ = 0;
+  unsigned long call_ = 0;
+};
+
+// Never destroyed: its threads wait for work until the process ends, and after a fork the
+// parent's pool, whose threads the child does not have, can be neither used nor joined.
+Pool* pool = nullptr;
+pid_t owner = 0;
+
+int default_num_threads() {
+  const unsigned count = std::thread::hardware_concurrency();
+  return count > 0 ? int(count) : 1;
+}
+
+std::atomic<int> num_threads{default_num_threads()};
+
+}  // namespace
+
+void set_num_threads(int count) { num_threads = count; }
+int get_num_threads() { return num_threads; }
+
+void prepare_threads() {
+  if (pool && owner == getpid()) return;
+  pool = new Pool;
+  owner = getpid();
+}
+
+void run_parallel(Index count, const std::function<void(Index, Workspace&)>& task) {
+  Job job(count, task);
+  const Index limit = num_threads;
+  pool->run(job, (count < limit ? count : limit) - 1);
+  job.rethrow();
+}
+
+Workspace::~Workspace() { release(); }
+
+void Workspace::reset() {
+  // One block instead of many, so that the next pack runs through memory in order.
+  if (newest_ && newest_->older) {
+    const Index capacity = capacity_;
+    release();
+    add_block(capacity);
+  }
+  used_ = 0;
+}
+
+void Workspace::trim() {
+  if (capacity_ > kKeptBytes) release();
+}
+
+void* Workspace::take_bytes(Index bytes) {
+  bytes = (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  if (!newest_ || used_ + bytes > newest_->capacity)
+    add_block(bytes > capacity_ ? bytes : capacity_);
+  char* memory = reinterpret_cast<char*>(newest_) + sizeof(Block) + used_;
+  used_ += bytes;
+  return memory;
+}
+
+void Workspace::add_block(Index capacity) {
+  void* memory = std::aligned_alloc(kAlignment, sizeof(Block) + capacity);
+  if (!memory) throw std::bad_alloc();
+  newest_ = new (memory) Block{newest_, capacity};
+  capacity_ += capacity;
+  used_ = 0;
+}
+
+void Workspace::release() {
+  while (newest_) {
+    Block* older = newest_->older;
+    std::free(newest_);
+    newest_ = older;
+  }
+  capacity_ = used_ = 0;
+}
+
+}  // namespace svae

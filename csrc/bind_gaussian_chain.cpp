@@ -1,0 +1,177 @@
+// Bindings of the Gaussian chain. All arrays are per sequence; see svae/_core.pyi.
+#include <pybind11/stl.h>
+
+#include <array>
+#include <optional>
+
+#include "arrays.hpp"
+#include "batch.hpp"
+
+namespace svae {
+namespace {
+
+struct Sizes {
+  Index N, T, D;
+};
+
+Sizes sizes_of(const Array& node_h) {
+  if (node_h.ndim() != 3) throw py::value_error("node_h has to have 3 axes, (N, T, D)");
+  const Sizes sizes{node_h.shape(0), node_h.shape(1), node_h.shape(2)};
+  if (sizes.T < 1 || sizes.D < 1)
+    throw py::value_error("node_h has an empty axis of time or of the latent dimension");
+  return sizes;
+}
+
+// As many matrices as the time axis has: 1, shared by all pairs, or one for each.
+Shape pair_shape(const Array& J, const Sizes& sizes) {
+  const Index steps = J.ndim() == 4 && J.shape(1) == 1 ? 1 : sizes.T - 1;
+  return {sizes.N, steps, sizes.D, sizes.D};
+}
+
+Shape node_J_shape(const Array& J, const Sizes& sizes) {
+  if (J.ndim() == 4) return {sizes.N, sizes.T, sizes.D, sizes.D};
+  return {sizes.N, sizes.T, sizes.D};
+}
+
+// Potentials, statistics or cotangents in the order init_J, init_h, J11, J12, J22, node_J,
+// node_h, of the shapes that the potentials have.
+using Arrays = std::array<Array, 7>;
+using Shapes = std::array<Shape, 7>;
+constexpr const char* kNames[] = {"init_J", "init_h", "J11",   "J12",
+                                  "J22",    "node_J", "node_h"};
+constexpr Index kOuter[] = {1, 1, 2, 2, 2, 2, 2};
+
+Shapes shapes_of(const Arrays& potentials, const Sizes& sizes) {
+  return {Shape{sizes.N, sizes.D, sizes.D},      Shape{sizes.N, sizes.D},
+          pair_shape(potentials[2], sizes),      pair_shape(potentials[3], sizes),
+          pair_shape(potentials[4], sizes),      node_J_shape(potentials[5], sizes),
+          Shape{sizes.N, sizes.T, sizes.D}};
+}
+
+GaussianArrays<const double> inputs(const Arrays& arrays, const Shapes& shapes) {
+  Rows<const double> rows[7];
+  for (int k = 0; k < 7; ++k) rows[k] = input(kNames[k], arrays[k], shapes[k], kOuter[k]);
+  return {rows[0], rows[1], rows[2], rows[3], rows[4], rows[5], rows[6]};
+}
+
+GaussianArrays<double> outputs(Arrays& arrays, const Shapes& shapes) {
+  Rows<double> rows[7];
+  for (int k = 0; k < 7; ++k) {
+    arrays[k] = zeros(shapes[k]);
+    rows[k] = output(arrays[k], kOuter[k]);
+  }
+  return {rows[0], rows[1], rows[2], rows[3], rows[4], rows[5], rows[6]};
+}
+
+// noise, samples or their cotangents, (N, S, T, D)
+Shape noise_shape(const std::optional<Array>& noise, const Sizes& sizes) {
+  const Index num_samples = noise && noise->ndim() == 4 ? noise->shape(1) : 0;
+  return {sizes.N, num_samples, sizes.T, sizes.D};
+}
+
+GaussianProblem problem_of(const Arrays& potentials, const Shapes& shapes,
+                           const std::optional<Array>& noise, const IntArray& lengths,
+                           const Sizes& sizes) {
+  GaussianProblem problem{};
+  problem.num_sequences = sizes.N;
+  problem.latent_dim = sizes.D;
+  problem.dense_nodes = shapes[5].size() == 4;
+  problem.J11_is_shared = shapes[2][1] == 1;
+  problem.J12_is_shared = shapes[3][1] == 1;
+  problem.J22_is_shared = shapes[4][1] == 1;
+  problem.lengths = input_lengths(lengths, sizes.N, sizes.T);
+  problem.potentials = inputs(potentials, shapes);
+  if (noise) {
+    const Shape shape = noise_shape(noise, sizes);
+    problem.noise = input("noise", *noise, shape, 2);
+    problem.num_samples = shape[1];
+  }
+  return problem;
+}
+
+// Runs task(first, workspace) for every pack, without the interpreter's lock.
+template <class Task>
+void run_packs(const GaussianProblem& problem, std::vector<Index>& failed_step,
+               const Task& task) {
+  const Index lanes = kernels().gaussian_lanes(problem.latent_dim);
+  prepare_threads();
+  {
+    py::gil_scoped_release released;
+    run_parallel((problem.num_sequences + lanes - 1) / lanes,
+                 [&](Index pack, Workspace& workspace) { task(pack * lanes, workspace); });
+  }
+  raise_failure("NotPositiveDefinite", failed_step);
+}
+
+py::tuple gaussian_chain(Array init_J, Array init_h, Array J11, Array J12, Array J22,
+                         Array node_J, Array node_h, std::optional<Array> noise,
+                         IntArray lengths) {
+  const Sizes sizes = sizes_of(node_h);
+  const Arrays potentials{init_J, init_h, J11, J12, J22, node_J, node_h};
+  const Shapes shapes = shapes_of(potentials, sizes);
+  const GaussianProblem problem = problem_of(potentials, shapes, noise, lengths, sizes);
+
+  Array log_normalizer = zeros({sizes.N});
+  Arrays stats;
+  std::vector<Index> failed_step(sizes.N, -1);
+  GaussianResult result{};
+  result.log_normalizer = log_normalizer.mutable_data();
+  result.stats = outputs(stats, shapes);
+  result.failed_step = failed_step.data();
+  py::object samples = py::none();
+  if (noise) {
+    Array drawn = zeros(noise_shape(noise, sizes));
+    result.samples = output(drawn, 2);
+    samples = drawn;
+  }
+  run_packs(problem, failed_step, [&](Index first, Workspace& workspace) {
+    kernels().gaussian_chain(problem, result, first, workspace);
+  });
+  return py::make_tuple(log_normalizer, py::tuple(py::cast(stats)), samples);
+}
+
+py::tuple gaussian_chain_vjp(Array init_J, Array init_h, Array J11, Array J12, Array J22,
+                             Array node_J, Array node_h, std::optional<Array> noise,
+                             IntArray lengths, const Arrays& stats_bar,
+                             std::optional<Array> samples_bar) {
+  const Sizes sizes = sizes_of(node_h);
+  const Arrays potentials{init_J, init_h, J11, J12, J22, node_J, node_h};
+  const Shapes shapes = shapes_of(potentials, sizes);
+  GaussianProblem problem = problem_of(potentials, shapes, noise, lengths, sizes);
+  if (samples_bar && !noise) throw py::value_error("samples_bar needs noise");
+  if (!samples_bar) problem.num_samples = 0;
+
+  Arrays potentials_bar;
+  std::vector<Index> failed_step(sizes.N, -1);
+  GaussianAdjoint adjoint{};
+  adjoint.stats_bar = inputs(stats_bar, shapes);
+  adjoint.potentials_bar = outputs(potentials_bar, shapes);
+  adjoint.failed_step = failed_step.data();
+  py::object noise_bar = py::none();
+  if (noise) {
+    const Shape shape = noise_shape(noise, sizes);
+    Array cotangent = zeros(shape);
+    if (samples_bar) adjoint.samples_bar = input("samples_bar", *samples_bar, shape, 2);
+    adjoint.noise_bar = output(cotangent, 2);
+    noise_bar = cotangent;
+  }
+  run_packs(problem, failed_step, [&](Index first, Workspace& workspace) {
+    kernels().gaussian_chain_vjp(problem, adjoint, first, workspace);
+  });
+  return py::make_tuple(py::tuple(py::cast(potentials_bar)), noise_bar);
+}
+
+}  // namespace
+
+void bind_gaussian_chain(py::module_& module) {
+  const auto exact = [](const char* name) { return py::arg(name).noconvert(); };
+  module.def("gaussian_chain", gaussian_chain, exact("init_J"), exact("init_h"),
+             exact("J11"), exact("J12"), exact("J22"), exact("node_J"), exact("node_h"),
+             exact("noise").none(true), exact("lengths"));
+  module.def("gaussian_chain_vjp", gaussian_chain_vjp, exact("init_J"), exact("init_h"),
+             exact("J11"), exact("J12"), exact("J22"), exact("node_J"), exact("node_h"),
+             exact("noise").none(true), exact("lengths"), exact("stats_bar"),
+             exact("samples_bar").none(true));
+}
+
+}  // namespace svae

@@ -1,0 +1,127 @@
+// What the bindings and the kernels agree on: plain data, and a table of functions for each
+// instruction set that the core was compiled for.
+#pragma once
+
+#include "workspace.hpp"
+
+namespace svae {
+
+// A row or a matrix of each sequence and step, contiguous in itself, at any stride
+// (zero: shared).
+template <class T>
+struct Rows {
+  T* data;
+  Index sequence_stride;
+  Index time_stride;
+  SVAE_ALWAYS_INLINE T* at(Index n, Index t) const {
+    return data + n * sequence_stride + t * time_stride;
+  }
+};
+
+template <class T>
+struct GaussianArrays {     // potentials, statistics, or the cotangents of either
+  Rows<T> init_J, init_h;   // (N, D, D), (N, D)
+  Rows<T> J11, J12, J22;    // (N, 1|T-1, D, D)
+  Rows<T> node_J, node_h;   // (N, T, D, D) or (N, T, D); (N, T, D)
+};
+
+struct GaussianProblem {
+  Index num_sequences, latent_dim, num_samples;
+  bool dense_nodes;
+  bool J11_is_shared, J12_is_shared, J22_is_shared;  // over time: an axis of length 1
+  const Index* lengths;                              // (N,)
+  GaussianArrays<const double> potentials;
+  Rows<const double> noise;  // (N, S, T, D), the axis S in place of time
+};
+
+struct GaussianResult {
+  double* log_normalizer;  // (N,)
+  GaussianArrays<double> stats;
+  Rows<double> samples;  // as the noise
+  Index* failed_step;    // (N,), -1: none
+};
+
+struct GaussianAdjoint {
+  GaussianArrays<const double> stats_bar;
+  Rows<const double> samples_bar;  // as the noise
+  GaussianArrays<double> potentials_bar;
+  Rows<double> noise_bar;
+  Index* failed_step;  // (N,), -1: none
+};
+
+template <class T>
+struct MarkovArrays {  // potentials, statistics, or the cotangents of either
+  Rows<T> init;        // (N, K)
+  Rows<T> pair;        // (N, 1|T-1, K, K)
+  Rows<T> node;        // (N, T, K)
+};
+
+struct MarkovProblem {
+  Index num_sequences, num_states;
+  bool pair_is_shared;   // over time: its time axis has length 1
+  const Index* lengths;  // (N,)
+  MarkovArrays<const double> potentials;
+};
+
+struct MarkovResult {
+  double* log_normalizer;  // (N,)
+  MarkovArrays<double> stats;
+  Index* failed_step;  // (N,), -1: none
+};
+
+struct MarkovAdjoint {
+  MarkovArrays<const double> stats_bar;
+  MarkovArrays<double> potentials_bar;
+  Index* failed_step;  // (N,), -1: none
+};
+
+struct MarkovDecoding {
+  Rows<Index> paths;   // (N, T), without an axis of time: a path is one row
+  double* log_weight;  // (N,)
+  Index* failed_step;  // (N,), -1: none
+};
+
+struct MarkovSampling {
+  Index num_samples;
+  Rows<const double> uniforms;  // (N, S, T), the axis S in place of time
+  Rows<Index> paths;            // as the uniforms
+  Index* failed_step;           // (N,), -1: none
+};
+
+// Each kernel computes one pack: the sequences first, first + 1, ..., as many as there are
+// lanes. Outputs past the length of a sequence are left as they are.
+struct Kernels {
+  const char* isa;
+  Index (*gaussian_lanes)(Index latent_dim);
+  void (*gaussian_chain)(const GaussianProblem&, const GaussianResult&, Index first,
+                         Workspace&);
+  void (*gaussian_chain_vjp)(const GaussianProblem&, const GaussianAdjoint&, Index first,
+                             Workspace&);
+  Index markov_lanes;
+  void (*markov_chain)(const MarkovProblem&, const MarkovResult&, Index first, Workspace&);
+  void (*markov_chain_vjp)(const MarkovProblem&, const MarkovAdjoint&, Index first,
+                           Workspace&);
+  void (*viterbi)(const MarkovProblem&, const MarkovDecoding&, Index first, Workspace&);
+  void (*sample_markov_chain)(const MarkovProblem&, const MarkovSampling&, Index first,
+                              Workspace&);
+};
+
+namespace generic { extern const Kernels kernels; }
+namespace avx2 { extern const Kernels kernels; }
+namespace avx512 { extern const Kernels kernels; }
+
+// The kernels of the fastest instruction set here, or of the one named by `isa` unless that
+// is null. Throws std::runtime_error for a name that is unknown or cannot run here.
+const Kernels& choose_kernels(const char* isa);
+
+// BLAS and LAPACK in Fortran's calling convention, for large matrices; null until given.
+struct Lapack {
+  void (*dgemm)(char* transa, char* transb, int* m, int* n, int* k, double* alpha, double* a,
+                int* lda, double* b, int* ldb, double* beta, double* c, int* ldc);
+  void (*dtrsm)(char* side, char* uplo, char* trans, char* diag, int* m, int* n,
+                double* alpha, double* a, int* lda, double* b, int* ldb);
+  void (*dpotrf)(char* uplo, int* n, double* a, int* lda, int* info);
+};
+extern Lapack lapack;
+
+}  // namespace svae

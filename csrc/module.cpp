@@ -1,0 +1,64 @@
+// The extension module svae._core: arrays in, arrays out, for svae/kernels.py alone.
+#include <cerrno>
+#include <cstdlib>
+#include <stdexcept>
+
+#include "arrays.hpp"
+#include "batch.hpp"
+
+namespace svae {
+namespace {
+
+const Kernels* chosen_kernels = nullptr;
+
+void set_num_threads_checked(int num_threads) {
+  if (num_threads < 1)
+    throw py::value_error("num_threads is " + std::to_string(num_threads) +
+                          ", wanted 1 or more");
+  set_num_threads(num_threads);
+}
+
+void read_environment() {
+  chosen_kernels = &choose_kernels(std::getenv("SVAE_ISA"));
+  const char* text = std::getenv("SVAE_NUM_THREADS");
+  if (!text || !*text) return;
+  char* end;
+  errno = 0;
+  const long num_threads = std::strtol(text, &end, 10);
+  if (*end || errno || num_threads < 1 || num_threads > 4096)
+    throw std::runtime_error("SVAE_NUM_THREADS=" + std::string(text) +
+                             " is not a number of threads, 1 to 4096");
+  set_num_threads(int(num_threads));
+}
+
+template <class Function>
+void assign(Function& function, std::size_t address) {
+  function = reinterpret_cast<Function>(address);
+}
+
+void use_lapack(std::size_t dgemm, std::size_t dtrsm, std::size_t dpotrf) {
+  assign(lapack.dgemm, dgemm);
+  assign(lapack.dtrsm, dtrsm);
+  assign(lapack.dpotrf, dpotrf);
+}
+
+}  // namespace
+
+const Kernels& kernels() { return *chosen_kernels; }
+
+}  // namespace svae
+
+PYBIND11_MODULE(_core, module) {
+  using namespace svae;
+  read_environment();
+  module.doc() = "The compiled kernels; use svae.kernels";
+  module.def("isa", [] { return kernels().isa; }, "Name of the instruction set in use.");
+  module.def("set_num_threads", set_num_threads_checked, py::arg("num_threads"),
+             "Set how many threads a kernel may use; by default as many as the machine has, "
+             "or SVAE_NUM_THREADS. Results do not depend on it.");
+  module.def("get_num_threads", get_num_threads, "How many threads a kernel may use.");
+  module.def("use_lapack", use_lapack, py::arg("dgemm"), py::arg("dtrsm"), py::arg("dpotrf"),
+             "Take the addresses of BLAS and LAPACK functions, for large matrices.");
+  bind_gaussian_chain(module);
+  bind_markov_chain(module);
+}

@@ -1,0 +1,39 @@
+// Scratch memory of one worker thread.
+#pragma once
+
+#include <cstddef>
+
+#define SVAE_ALWAYS_INLINE inline __attribute__((always_inline))
+
+namespace svae {
+
+using Index = std::ptrdiff_t;
+
+// Hands out memory that stays valid, and uninitialised, until the next reset(). It keeps
+// what it has for the next pack, since touching fresh pages costs more than the algebra.
+class Workspace {
+ public:
+  Workspace() = default;
+  ~Workspace();
+  Workspace(const Workspace&) = delete;
+  Workspace& operator=(const Workspace&) = delete;
+
+  template <class T>
+  SVAE_ALWAYS_INLINE T* take(Index count) {
+    return static_cast<T*>(take_bytes(count * Index(sizeof(T))));
+  }
+  void reset();  // everything taken is free again
+  void trim();   // gives back what is too much to keep while idle
+
+ private:
+  struct Block;
+  void* take_bytes(Index bytes);
+  void add_block(Index capacity);
+  void release();
+
+  Block* newest_ = nullptr;
+  Index used_ = 0;      // bytes of the newest block
+  Index capacity_ = 0;  // bytes of all blocks
+};
+
+}  // namespace svae

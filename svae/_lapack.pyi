@@ -1,0 +1,3 @@
+"""The extension module: see csrc/lapack.pyx."""
+
+def addresses() -> dict[str, int]: ...

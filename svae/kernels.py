@@ -142,7 +142,7 @@ def _init_input(name: str, x: Array, lengths: Array, event: tuple[int, ...]) -> 
     N = len(lengths)
     _require_shape(name, x, event, (N, *event))
     _require_finite(name, x, lengths)
-    return x if x.ndim > len(event) else np.broadcast_to(x, (N, *event))
+    return x if x.ndim > len(event) else _repeat(np.reshape(x, (1, *event)), N)
 
 
 def _pair_input(
@@ -154,14 +154,19 @@ def _pair_input(
     _require_shape(name, x, *((*lead, *event) for lead in leads))
     stepped = x if x.ndim > len(event) else np.reshape(x, (1, 1, *event))
     _require_finite(name, stepped, lengths, onp.arange(1, num_timesteps))
-    if len(stepped) == N:
-        return stepped
-    return np.broadcast_to(stepped, (N, *stepped.shape[1:]))
+    return _repeat(stepped, N)
 
 
 def _node_input(name: str, x: Array, lengths: Array) -> Array:
     _require_finite(name, x, lengths, onp.arange(x.shape[1]))
     return x
+
+
+def _repeat(x: Array, num_sequences: int) -> Array:
+    """View (1 | N, ...) as (N, ...); autograd wants equally many axes."""
+    if x.shape[0] == num_sequences:
+        return x
+    return np.broadcast_to(x, (num_sequences, *x.shape[1:]))
 
 
 def _like(potential: Array, stat: Array) -> Array:

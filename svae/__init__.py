@@ -14,17 +14,33 @@ except ModuleNotFoundError as error:
         "clone of the repository, and import from outside of the clone"
     ) from error
 
-from svae import kernels, reference
+from svae import data, families, kernels, plot, reference
 from svae._core import get_num_threads, set_num_threads
 from svae.errors import Impossible, NotPositiveDefinite
+from svae.estimator import SVAE, NotFitted, load
+from svae.models import GMM, LDS, ConvergenceWarning, Gaussian
+from svae.networks import MLP, Linear, Residual
 
 __version__ = version("svae")
 __all__ = [
+    "GMM",
+    "LDS",
+    "MLP",
+    "SVAE",
+    "ConvergenceWarning",
+    "Gaussian",
     "Impossible",
+    "Linear",
+    "NotFitted",
     "NotPositiveDefinite",
+    "Residual",
     "__version__",
+    "data",
+    "families",
     "get_num_threads",
     "kernels",
+    "load",
+    "plot",
     "reference",
     "set_num_threads",
 ]

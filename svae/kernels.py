@@ -19,9 +19,10 @@ import numpy as onp
 from autograd.tracer import isbox
 
 from svae import _core, _lapack
+from svae._core import get_num_threads, isa, set_num_threads
 from svae.primitives import chain_primitive, value_of
 
-__all__ = ["gaussian_chain"]
+__all__ = ["gaussian_chain", "get_num_threads", "isa", "set_num_threads"]
 
 Array = Any  # a NumPy array, or autograd's box around one
 

@@ -7,17 +7,19 @@ Everything is an exponential family (Johnson et al. 2016; Lin et al. 2018): the 
 from importlib.metadata import version
 
 try:
-    from svae import _core  # noqa: F401
+    from svae import kernels
 except ModuleNotFoundError as error:
+    if error.name not in ("svae._core", "svae._lapack"):
+        raise
     raise ImportError(
         "the compiled core of svae is missing: compile it with `pip install .` in a "
         "clone of the repository, and import from outside of the clone"
     ) from error
 
-from svae import data, families, kernels, plot, reference
-from svae._core import get_num_threads, set_num_threads
+from svae import data, families, plot, reference
 from svae.errors import Impossible, NotPositiveDefinite
 from svae.estimator import SVAE, NotFitted, load
+from svae.kernels import get_num_threads, set_num_threads
 from svae.models import GMM, LDS, ConvergenceWarning, Gaussian
 from svae.networks import MLP, Linear, Residual
 

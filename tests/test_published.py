@@ -27,6 +27,12 @@ def published():
     return json.loads((DATA / "published.json").read_text())
 
 
+def series(name):
+    """Return the arrays of a data file."""
+    with np.load(DATA / name) as data:
+        return dict(data)
+
+
 def lds(A, Q, m0, P0, C, R, y, b=0.0, d=0.0):
     """Natural parameters of a linear dynamical system, and log p(y) - logZ.
 
@@ -110,7 +116,7 @@ def test_robot_smoother_and_filter(chains):
 
 
 def test_kfas_vector_autoregression(chains, published):
-    data = np.load(DATA / "kfas_var.npz")
+    data = series("kfas_var.npz")
     system = {name: data[name] for name in ("A", "Q", "m0", "P0", "C", "R", "y")}
     potentials, constant = lds(**system)
     logZ, mean, cov = posterior(chains, potentials)
@@ -124,7 +130,7 @@ def test_kfas_vector_autoregression(chains, published):
 
 
 def test_nile_local_level(chains, published):
-    data, want = np.load(DATA / "nile.npz"), published["nile"]
+    data, want = series("nile.npz"), published["nile"]
     system = dict(A=1, Q=want["sigma2_eta"], C=1, R=want["sigma2_eps"])
     system |= dict(m0=want["m0"], P0=want["P0"], y=data["y"][:, None])
     potentials, constant = lds(**system)
@@ -143,7 +149,7 @@ def test_nile_diffuse_log_likelihood(chains, published):
     """With x_1 given the first observation alone, as the exact diffuse start has it."""
     want = published["nile"]["published_KFAS_ML"]
     eta, eps = np.exp([want["log_var_eta"], want["log_var_eps"]])
-    y = np.load(DATA / "nile.npz")["y"][:, None]
+    y = series("nile.npz")["y"][:, None]
     rest, first = y[1:], y[0, 0]
     potentials, constant = lds(A=1, Q=eta, m0=first, P0=eps + eta, C=1, R=eps, y=rest)
     logZ, _, _ = posterior(chains, potentials)
@@ -166,7 +172,7 @@ def filtered_states(chains, potentials):
 
 
 def test_stata_federal_funds_rate(chains, published):
-    data = np.load(DATA / "hmm_fedfunds.npz")
+    data = series("hmm_fedfunds.npz")
     y, mu, sigma2 = data["y"], data["mu"], data["sigma2"]
     logs = -((y[:, None] - mu) ** 2 / sigma2 + np.log(2 * np.pi * sigma2)) / 2
     potentials = hmm(data["pi"], data["A"], logs)

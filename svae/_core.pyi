@@ -35,3 +35,26 @@ def gaussian_chain_vjp(
     stats_bar: Sequence[_Array],
     samples_bar: _Array | None,
 ) -> tuple[tuple[_Array, ...], _Array | None]: ...
+def markov_chain(
+    init: _Array,  # (N, K)
+    pair: _Array,  # (N, 1|T-1, K, K)
+    node: _Array,  # (N, T, K)
+    lengths: NDArray[int64],  # (N,)
+) -> tuple[_Array, tuple[_Array, ...]]: ...
+def markov_chain_vjp(
+    init: _Array,
+    pair: _Array,
+    node: _Array,
+    lengths: NDArray[int64],
+    stats_bar: Sequence[_Array],
+) -> tuple[_Array, ...]: ...
+def viterbi(
+    init: _Array, pair: _Array, node: _Array, lengths: NDArray[int64]
+) -> tuple[NDArray[int64], _Array]: ...
+def sample_markov_chain(
+    init: _Array,
+    pair: _Array,
+    node: _Array,
+    uniforms: _Array,  # (N, S, T)
+    lengths: NDArray[int64],
+) -> NDArray[int64]: ...

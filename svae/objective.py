@@ -26,13 +26,12 @@ from typing import Any, NamedTuple
 
 import autograd.numpy as np
 import numpy as onp
-from autograd.builtins import tuple as box_tuple
-from autograd.core import make_vjp
 
 from svae.families import gaussian, kl, product
-from svae.models import LatentModel, Local
+from svae.models import Diagnostics, LatentModel, Local
 from svae.networks import Network, log_likelihood, recognize
 from svae.trees import from_vector, leaves, rebuild, to_vector, tree_map
+from svae.vjp import trace
 
 __all__ = [
     "Batch",
@@ -269,7 +268,7 @@ def _assemble(
 
 def bound_and_gradients(
     model: Generative, parameters: Parameters, prior: Any, batch: Batch, noise: Noise
-) -> tuple[Bound, Gradients, Any]:
+) -> tuple[Bound, Gradients, Diagnostics]:
     """Estimate the objective and all its ascent directions from one batch.
 
     Parameters
@@ -287,20 +286,18 @@ def bound_and_gradients(
     message = product.expected_stats(model.latent.family, parameters.natparams)
     inputs = (message, parameters.encoder, parameters.decoder)
 
-    def of_leaves(boxed: Any) -> Any:
-        stats, encoder, decoder = rebuild(inputs, [boxed[i] for i in range(len(boxed))])
+    def of_leaves(*boxes: Any) -> tuple[Any, ...]:
+        stats, encoder, decoder = rebuild(inputs, boxes)
         weights = decoder_weights(model, decoder, noise.decoder)
-        reconstruction, local = local_terms(
-            model, stats, encoder, weights, batch, noise.latents
-        )
-        terms = (np.sum(reconstruction), np.sum(local.kl), decoder_kl(model, decoder))
-        return box_tuple((*terms, *local.diagnostics))
+        terms, local = local_terms(model, stats, encoder, weights, batch, noise.latents)
+        reconstruction, local_kl = np.sum(terms), np.sum(local.kl)
+        objective = batch.scale * (reconstruction - local_kl)
+        objective = objective - decoder_kl(model, decoder)
+        return objective, reconstruction, local_kl, *local.diagnostics
 
-    pull_back, values = make_vjp(of_leaves, tuple(leaves(inputs)))
-    reconstruction, local_kl, _, *diagnostics = values
-    cotangents = [batch.scale, -batch.scale, -1.0]
-    zeros = [onp.zeros_like(d) for d in diagnostics]
-    gradients = pull_back((*cotangents, *zeros))
+    pull_back, values = trace(of_leaves, leaves(inputs))
+    _, reconstruction, local_kl, *diagnostics = values
+    gradients = pull_back(1.0)
     of_message, of_encoder, of_decoder = rebuild(inputs, gradients)
     natural = tree_map(
         lambda eta0, eta, local: eta0 - eta + local,
@@ -309,4 +306,4 @@ def bound_and_gradients(
         of_message,
     )
     terms = _assemble(model, parameters, prior, batch, reconstruction, local_kl)
-    return terms, Gradients(natural, of_encoder, of_decoder), tuple(diagnostics)
+    return terms, Gradients(natural, of_encoder, of_decoder), Diagnostics(*diagnostics)

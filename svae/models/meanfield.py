@@ -27,8 +27,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from autograd.core import make_vjp
 from autograd.extend import defvjp_argnums, primitive
+
+from svae.vjp import trace
 
 __all__ = ["ConvergenceWarning", "conjugate_gradients", "fixed_point"]
 
@@ -204,13 +205,14 @@ def fixed_point(
         fixed = ans[0]
 
         def pull_back(g: Any) -> Any:
-            coupling, natparams = make_vjp(lambda s: potentials(s, *arguments), fixed)
-            hessian, _ = make_vjp(statistics, natparams)
-            product, _ = conjugate_gradients(hessian, coupling, g[0], fixed)
-            of_arguments, _ = make_vjp(
-                lambda boxed: potentials(fixed, *[boxed[i] for i in range(len(boxed))]),
-                tuple(arguments),
+            coupling, (natparams,) = trace(
+                lambda s: (potentials(s, *arguments),), [fixed]
             )
+            hessian, _ = trace(lambda u: (statistics(u),), [natparams])
+            product, _ = conjugate_gradients(
+                lambda a: hessian(a)[0], lambda a: coupling(a)[0], g[0], fixed
+            )
+            of_arguments, _ = trace(lambda *a: (potentials(fixed, *a),), arguments)
             cotangents = of_arguments(product)
             return [cotangents[argnum] for argnum in argnums]
 

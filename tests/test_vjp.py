@@ -1,0 +1,48 @@
+"""Derivatives in many arrays at once, against autograd in one."""
+
+import autograd.numpy as np
+import numpy as onp
+import pytest
+from autograd import grad
+
+from svae.vjp import trace
+
+
+def function(x, y, z):
+    return np.sum(np.sin(x) * y) + np.sum(x**2), np.sum(y), "told"
+
+
+def test_gradients_are_those_of_autograd(rng):
+    x, y, z = rng.standard_normal((3, 4))
+    pull_back, (value, total, word) = trace(function, [x, y, z])
+    assert value == function(x, y, z)[0]
+    assert total == y.sum()
+    assert word == "told"
+    for position, got in enumerate(pull_back(2.0)):
+        want = grad(lambda *a: function(*a)[0], position)
+        if position < 2:
+            onp.testing.assert_allclose(got, 2 * want(x, y, z), rtol=1e-14)
+        else:
+            onp.testing.assert_array_equal(got, 0.0)
+
+
+def test_pull_back_serves_many_cotangents(rng):
+    x = rng.standard_normal(3)
+    pull_back, _ = trace(lambda x: (x**2,), [x])
+    for cotangent in rng.standard_normal((2, 3)):
+        onp.testing.assert_allclose(pull_back(cotangent)[0], 2 * x * cotangent)
+
+
+def test_nests_inside_another_derivative(rng):
+    x = rng.standard_normal(3)
+
+    def inner(y):
+        pull_back, _ = trace(lambda a: (np.sum(a**3),), [y])
+        return np.sum(pull_back(1.0)[0])
+
+    onp.testing.assert_allclose(grad(inner)(x), 6 * x, rtol=1e-14)
+
+
+def test_an_output_that_depends_on_nothing_is_an_error():
+    with pytest.raises(ValueError, match="does not depend"):
+        trace(lambda x: (1.0,), [onp.ones(2)])

@@ -57,8 +57,8 @@ RECIPES: dict[tuple[str, str], dict[str, Any]] = {
     },
     ("lds", "dots"): {"num_steps": 1100, "window": 50, "decoder_mean": "sigmoid"},
 }
-FIT_WORDS = ("num_steps", "batch_size", "window", "num_samples", "rng")
-FIT_WORDS += ("learning_rate", "natural_step")
+STEP_WORDS = ("learning_rate", "natural_step", "num_samples")
+FIT_WORDS = ("num_steps", "batch_size", "window", "rng", *STEP_WORDS)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

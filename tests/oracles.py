@@ -39,18 +39,17 @@ def gaussian_problem(
     rng, N=3, T=5, D=2, *, sharing="shared", dense=False, S=2, lengths=None
 ):
     """Random linear dynamics, observed through random node potentials."""
-    (J0_lead, h0_lead), (lead11, lead12, lead22) = _leading_axes(sharing, N, T)
+    (J0_lead, h0_lead), pair_leads = _leading_axes(sharing, N, T)
     A = 0.3 * np.eye(D) + 0.6 * rng.standard_normal((D, D)) / np.sqrt(D)
     J11, J12, J22 = lds_pair_potentials(A, _positive_definite(rng, D))
-    pair = (
-        J11 * rng.uniform(0.8, 1.2, (*lead11, 1, 1)),
-        J12 * rng.uniform(0.8, 1.2, (*lead12, D, D)),
-        J22 * rng.uniform(0.8, 1.2, (*lead22, 1, 1)),
+    # weaker couplings and stronger precisions than the dynamics': positive definite
+    scales = (1.0, 1.4), (0.6, 1.0), (1.0, 1.4)
+    pair = tuple(
+        J * rng.uniform(*scale, (*lead, 1, 1))
+        for J, scale, lead in zip((J11, J12, J22), scales, pair_leads, strict=True)
     )
-    J0, h0 = (
-        -_positive_definite(rng, *J0_lead, D) / 2,
-        rng.standard_normal((*h0_lead, D)),
-    )
+    J0 = -_positive_definite(rng, *J0_lead, D) / 2
+    h0 = rng.standard_normal((*h0_lead, D))
     Jn = -rng.uniform(0.5, 1.5, (N, T, D))
     if dense:
         Jn = -_positive_definite(rng, N, T, D) / 2

@@ -129,6 +129,18 @@ def test_second_derivatives_of_statistics_are_refused(kernels, rng):
             )
 
 
+@pytest.mark.parametrize("S", [0, 2])
+def test_third_derivatives_are_refused(kernels, rng, S):
+    args, f = arguments(gaussian_problem(rng, S=S)), chain(kernels)
+    direction, outputs_bar = random_like(rng, args), random_like(rng, args)
+
+    def second(*args):
+        return hessian_vector_product(lambda *a: np.sum(f(*a)[0] ** 2), args, direction)
+
+    with pytest.raises(NotImplementedError):
+        cotangents(second, args, outputs_bar)
+
+
 @pytest.mark.parametrize("sharing", ["shared", "step"])
 @pytest.mark.parametrize("dense", [False, True])
 def test_entries_past_a_length_are_never_read(chains, rng, sharing, dense):

@@ -1,6 +1,6 @@
 """A dot that bounces through a video of one row: Johnson et al. (2016), Figure 4.
 
-    python examples/dots.py out/dots
+    python examples/dots.py runs/dots
 
 fits a latent linear dynamical system to 5000 frames and predicts another video from its
 first frames, after 200 and after 1100 steps of training as in the paper.  Figures and

@@ -1,6 +1,6 @@
 """Warped mixtures for spiral clusters: Johnson et al. (2016), Figure 1.
 
-    python examples/pinwheel.py out/pinwheel
+    python examples/pinwheel.py runs/pinwheel
 
 fits two models to 500 points on five spirals: the density network of their Fig. 1c (no
 clusters) and the latent mixture of Fig. 1d (clusters of any shape).  Figures and

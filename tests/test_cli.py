@@ -2,7 +2,9 @@
 
 import csv
 import json
+import re
 import runpy
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 
 import svae
 from svae import selfcheck
-from svae.__main__ import main
+from svae.__main__ import build_parser, main
 
 LOUD = ["--num-steps", "3", "--hidden", "4"]
 SMALL = [*LOUD, "--quiet"]
@@ -340,6 +342,27 @@ def test_help_has_an_example(command, capsys):
         main([command, "--help"])
     assert stopped.value.code == 0
     assert f"example: svae {command}" in capsys.readouterr().out
+
+
+def blocks_of_the_readme(language):
+    text = (Path(__file__).parents[1] / "README.md").read_text()
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+
+
+def test_the_example_of_the_readme_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    example = blocks_of_the_readme("python")[0]
+    assert "num_steps=1100" in example
+    exec(example.replace("num_steps=1100", "num_steps=2"), {})
+    assert (tmp_path / "dots.png").is_file()
+
+
+def test_the_commands_of_the_readme_are_commands():
+    lines = "\n".join(blocks_of_the_readme("sh")).splitlines()
+    commands = [line[line.find("svae ") :] for line in lines if "svae " in line]
+    assert len(commands) >= 7
+    for command in commands:
+        build_parser().parse_args(shlex.split(command, comments=True)[1:])
 
 
 @pytest.mark.parametrize("name", ["pinwheel", "dots"])

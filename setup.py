@@ -16,6 +16,7 @@ class CMakeBuild(build_ext):
     """Each extension is a CMake target with its own name."""
 
     def build_extension(self, ext):
+        """Configure, and build the target to where setuptools looks for it."""
         build = Path(self.build_temp).resolve()
         target = Path(self.get_ext_fullpath(ext.name)).resolve()
         configuration = {

@@ -103,11 +103,9 @@ void run_packs(const GaussianProblem& problem, std::vector<Index>& failed_step,
   raise_failure("NotPositiveDefinite", failed_step);
 }
 
-py::tuple gaussian_chain(Array init_J, Array init_h, Array J11, Array J12, Array J22,
-                         Array node_J, Array node_h, std::optional<Array> noise,
-                         IntArray lengths) {
-  const Sizes sizes = sizes_of(node_h);
-  const Arrays potentials{init_J, init_h, J11, J12, J22, node_J, node_h};
+py::tuple gaussian_chain(const Arrays& potentials, const std::optional<Array>& noise,
+                         const IntArray& lengths) {
+  const Sizes sizes = sizes_of(potentials[6]);
   const Shapes shapes = shapes_of(potentials, sizes);
   const GaussianProblem problem = problem_of(potentials, shapes, noise, lengths, sizes);
 
@@ -127,15 +125,13 @@ py::tuple gaussian_chain(Array init_J, Array init_h, Array J11, Array J12, Array
   run_packs(problem, failed_step, [&](Index first, Workspace& workspace) {
     kernels().gaussian_chain(problem, result, first, workspace);
   });
-  return py::make_tuple(log_normalizer, py::tuple(py::cast(stats)), samples);
+  return py::make_tuple(log_normalizer, py::cast(stats), samples);
 }
 
-py::tuple gaussian_chain_vjp(Array init_J, Array init_h, Array J11, Array J12, Array J22,
-                             Array node_J, Array node_h, std::optional<Array> noise,
-                             IntArray lengths, const Arrays& stats_bar,
-                             std::optional<Array> samples_bar) {
-  const Sizes sizes = sizes_of(node_h);
-  const Arrays potentials{init_J, init_h, J11, J12, J22, node_J, node_h};
+py::tuple gaussian_chain_vjp(const Arrays& potentials, const std::optional<Array>& noise,
+                             const IntArray& lengths, const Arrays& stats_bar,
+                             const std::optional<Array>& samples_bar) {
+  const Sizes sizes = sizes_of(potentials[6]);
   const Shapes shapes = shapes_of(potentials, sizes);
   GaussianProblem problem = problem_of(potentials, shapes, noise, lengths, sizes);
   if (samples_bar && !noise) throw py::value_error("samples_bar needs noise");
@@ -158,18 +154,16 @@ py::tuple gaussian_chain_vjp(Array init_J, Array init_h, Array J11, Array J12, A
   run_packs(problem, failed_step, [&](Index first, Workspace& workspace) {
     kernels().gaussian_chain_vjp(problem, adjoint, first, workspace);
   });
-  return py::make_tuple(py::tuple(py::cast(potentials_bar)), noise_bar);
+  return py::make_tuple(py::cast(potentials_bar), noise_bar);
 }
 
 }  // namespace
 
 void bind_gaussian_chain(py::module_& module) {
   const auto exact = [](const char* name) { return py::arg(name).noconvert(); };
-  module.def("gaussian_chain", gaussian_chain, exact("init_J"), exact("init_h"),
-             exact("J11"), exact("J12"), exact("J22"), exact("node_J"), exact("node_h"),
+  module.def("gaussian_chain", gaussian_chain, exact("potentials"),
              exact("noise").none(true), exact("lengths"));
-  module.def("gaussian_chain_vjp", gaussian_chain_vjp, exact("init_J"), exact("init_h"),
-             exact("J11"), exact("J12"), exact("J22"), exact("node_J"), exact("node_h"),
+  module.def("gaussian_chain_vjp", gaussian_chain_vjp, exact("potentials"),
              exact("noise").none(true), exact("lengths"), exact("stats_bar"),
              exact("samples_bar").none(true));
 }

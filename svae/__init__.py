@@ -1,7 +1,7 @@
 """Structured variational autoencoders: graphical models over a network's latent space.
 
-Everything is an exponential family (Johnson et al. 2016; Lin et al. 2018): the chains of
-`kernels` are the compiled inference, `reference` is their definition in plain NumPy.
+Everything is an exponential family (Johnson et al. 2016; Lin et al. 2018): the chains
+of `kernels` are the compiled inference, `reference` is their definition in plain NumPy.
 """
 
 from importlib.metadata import version

@@ -12,29 +12,19 @@ def set_num_threads(num_threads: int) -> None: ...
 def get_num_threads() -> int: ...
 def use_lapack(dgemm: int, dtrsm: int, dpotrf: int) -> None: ...
 def gaussian_chain(
-    init_J: _Array,  # (N, D, D)
-    init_h: _Array,  # (N, D)
-    J11: _Array,  # (N, 1|T-1, D, D)
-    J12: _Array,  # (N, 1|T-1, D, D)
-    J22: _Array,  # (N, 1|T-1, D, D)
-    node_J: _Array,  # (N, T, D) or (N, T, D, D)
-    node_h: _Array,  # (N, T, D)
+    potentials: Sequence[_Array],
+    # init_J (N, D, D), init_h (N, D); J11, J12, J22 (N, 1|T-1, D, D);
+    # node_J (N, T, D) or (N, T, D, D), node_h (N, T, D)
     noise: _Array | None,  # (N, S, T, D)
     lengths: NDArray[int64],  # (N,)
-) -> tuple[_Array, tuple[_Array, ...], _Array | None]: ...
+) -> tuple[_Array, list[_Array], _Array | None]: ...
 def gaussian_chain_vjp(
-    init_J: _Array,
-    init_h: _Array,
-    J11: _Array,
-    J12: _Array,
-    J22: _Array,
-    node_J: _Array,
-    node_h: _Array,
+    potentials: Sequence[_Array],
     noise: _Array | None,
     lengths: NDArray[int64],
     stats_bar: Sequence[_Array],
     samples_bar: _Array | None,
-) -> tuple[tuple[_Array, ...], _Array | None]: ...
+) -> tuple[list[_Array], _Array | None]: ...
 def markov_chain(
     init: _Array,  # (N, K)
     pair: _Array,  # (N, 1|T-1, K, K)

@@ -24,11 +24,12 @@ class NotPositiveDefinite(np.linalg.LinAlgError):
         self.step = step
 
     def __str__(self) -> str:
+        """Name the place and what usually causes the error."""
         return (
             f"sequence {self.sequence}, step {self.step}: the precision of this step, "
             "given the steps before it, is not positive definite. Usual causes: a J of "
-            "the wrong sign (J is minus half a precision), node potentials that are not "
-            "bounded, noise so small that the precision blocks cancel in float64, or a "
+            "the wrong sign (J is minus half a precision), node potentials without "
+            "bounds, noise so small that the precision blocks cancel in float64, or a "
             "step size that left the domain of the natural parameters"
         )
 
@@ -50,6 +51,7 @@ class Impossible(ValueError):
         self.step = step
 
     def __str__(self) -> str:
+        """Name the place and what usually causes the error."""
         return (
             f"sequence {self.sequence}, step {self.step}: no path up to this step has "
             "positive probability. Usual causes: log potentials of -inf that forbid "

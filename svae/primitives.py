@@ -1,13 +1,14 @@
 """Differentiable functions from the kernels of an exponential family.
 
-A chain has inputs: its potentials, and perhaps noise. It has outputs: the log normalizer
-log Z, and one output of the shape of each input, the expected statistics of the potentials
-and the samples that the noise made. Expected statistics are the gradient of log Z, hence
+A chain has inputs: its potentials, and perhaps noise. It has outputs: the log
+normalizer log Z, and one output of the shape of each input, the expected statistics of
+the potentials and the samples that the noise made. Expected statistics are the gradient
+of log Z, hence
 
     cotangent of an input = logZ_bar * statistic + adjoint(cotangents of other outputs)
 
-and on statistics the adjoint is the Hessian of log Z, which is symmetric: its own adjoint
-is the same kernel again. That gives log Z two derivatives and every output one.
+and on statistics the adjoint is the Hessian of log Z, which is symmetric: its own
+adjoint is the same kernel again. That gives log Z two derivatives, every output one.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def chain_primitive(
     Parameters
     ----------
     forward : callable
-        ``forward(lengths, *inputs) -> (logZ (N,), *outputs)``, an output for each input.
+        ``forward(lengths, *inputs) -> (logZ (N,), *outputs)``, as many as inputs.
     adjoint : callable
         ``adjoint(lengths, inputs, outputs_bar) -> inputs_bar``, tuples of arrays.
     num_potentials : int
@@ -47,11 +48,11 @@ def chain_primitive(
         ``chain(lengths, *inputs)``, which returns what `forward` does.
     """
 
-    @primitive
+    @primitive  # type: ignore[untyped-decorator]
     def chain(lengths: Array, *inputs: Array) -> tuple[Array, ...]:
         return forward(lengths, *inputs)
 
-    @primitive
+    @primitive  # type: ignore[untyped-decorator]
     def chain_vjp(lengths: Array, *inputs_and_bars: Array) -> tuple[Array, ...]:
         inputs, outputs_bar = _halves(inputs_and_bars)
         if _all_zero(outputs_bar):
@@ -155,8 +156,8 @@ def _refuse_third_derivative(
 def _tangent_of_samples(samples_bar: Array, directions: Sequence[Array]) -> Array:
     """Tangent of samples, which no kernel computes.
 
-    Autograd asks for it also where it drops it, beside the second derivative of log Z, so
-    this is no place to raise; where it is used, the result is not a number.
+    Autograd asks for it also where it drops it, beside the second derivative of log Z,
+    so this is no place to raise; where it is used, the result is not a number.
     """
     tangent = _zeros_like(samples_bar)
     return tangent if _all_zero(directions) else tangent + onp.nan

@@ -1,0 +1,168 @@
+"""Arguments of the kernels: converted once, and refused by name when malformed.
+
+Potentials go to the core per sequence, with a time axis of length 1 for those that all
+pairs share. Whatever an argument holds past the length of a sequence is not looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import autograd.numpy as np
+import numpy as onp
+from autograd.tracer import isbox
+
+from svae.primitives import value_of
+
+Array = Any  # a NumPy array, or autograd's box around one
+
+
+def init_input(
+    name: str, x: Array, lengths: Array, event: tuple[int, ...], *, log: bool = False
+) -> Array:
+    """Potential of the first step, (N, *event)."""
+    N = len(lengths)
+    require_shape(name, x, event, (N, *event))
+    require_finite(name, x, lengths, log=log)
+    return x if x.ndim > len(event) else _repeat(np.reshape(x, (1, *event)), N)
+
+
+def pair_input(
+    name: str,
+    x: Array,
+    lengths: Array,
+    num_timesteps: int,
+    event: tuple[int, ...],
+    *,
+    log: bool = False,
+) -> Array:
+    """Potential of the pairs, (N, 1|T-1, *event)."""
+    N, pairs = len(lengths), num_timesteps - 1
+    leads = [(), (N, pairs), (N, 1), (1, pairs), (1, 1)]
+    require_shape(name, x, *((*lead, *event) for lead in leads))
+    stepped = x if x.ndim > len(event) else np.reshape(x, (1, 1, *event))
+    require_finite(name, stepped, lengths, onp.arange(1, num_timesteps), log=log)
+    return _repeat(stepped, N)
+
+
+def node_input(name: str, x: Array, lengths: Array, *, log: bool = False) -> Array:
+    """Potential of the nodes, (N, T, *event)."""
+    require_finite(name, x, lengths, onp.arange(x.shape[1]), log=log)
+    return x
+
+
+def _repeat(x: Array, num_sequences: int) -> Array:
+    """View (1 | N, ...) as (N, ...); autograd wants equally many axes."""
+    if x.shape[0] == num_sequences:
+        return x
+    return np.broadcast_to(x, (num_sequences, *x.shape[1:]))
+
+
+def like(potential: Array, stat: Array) -> Array:
+    """Sum a statistic over the sequences that share its potential."""
+    if stat.shape == potential.shape:
+        return stat
+    return np.reshape(np.sum(stat, 0), potential.shape)
+
+
+def as_arrays(values: Iterable[Array], *names: str) -> list[Array]:
+    """Arrays of float64, one for each name; boxes stay boxes."""
+    values = list(values)
+    if len(values) != len(names):
+        raise ValueError(f"got {len(values)} arrays, wanted {', '.join(names)}")
+    return [as_array(name, value) for name, value in zip(names, values, strict=True)]
+
+
+def as_array(name: str, value: Array) -> Array:
+    """Array of float64; a box stays a box."""
+    if not isbox(value):
+        try:
+            value = onp.asarray(value)
+        except ValueError as error:
+            raise ValueError(f"{name} is not an array: {error}") from error
+    if value.dtype.kind not in "biuf":
+        raise ValueError(f"{name} has dtype {value.dtype}, wanted real numbers")
+    return value if value.dtype == onp.float64 else value.astype(onp.float64)
+
+
+def as_lengths(lengths: Any, num_sequences: int, num_timesteps: int) -> Array:
+    """Lengths (N,), those of all steps by default."""
+    if lengths is None:
+        return onp.full(num_sequences, num_timesteps, onp.int64)
+    lengths = onp.asarray(lengths)
+    if lengths.shape != (num_sequences,):
+        raise wrong_shape("lengths", lengths, f"({num_sequences},)")
+    if lengths.dtype.kind not in "iu":
+        raise ValueError(f"lengths has dtype {lengths.dtype}, wanted integers")
+    wrong = onp.flatnonzero((lengths < 1) | (lengths > num_timesteps))
+    if wrong.size:
+        n = wrong[0]
+        raise ValueError(f"lengths[{n}] is {lengths[n]}, wanted 1 to {num_timesteps}")
+    return onp.ascontiguousarray(lengths, onp.int64)
+
+
+def require_shape(name: str, x: Array, *shapes: tuple[Any, ...]) -> None:
+    """Refuse an array of none of the shapes, whose letters stand for any size."""
+    for shape in shapes:
+        if len(shape) == x.ndim and all(
+            isinstance(want, str) or want == got
+            for want, got in zip(shape, x.shape, strict=True)
+        ):
+            return
+    raise wrong_shape(name, x, " or ".join(map(_shape_text, shapes)))
+
+
+def _shape_text(shape: tuple[Any, ...]) -> str:
+    return "(" + ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "") + ")"
+
+
+def wrong_shape(name: str, x: Array, wanted: str) -> ValueError:
+    """Return the error that tells the shape an argument has from the one it wants."""
+    return ValueError(f"{name} has shape {_shape_text(x.shape)}, wanted {wanted}")
+
+
+def require_finite(
+    name: str,
+    x: Array,
+    lengths: Array,
+    steps: Array | None = None,
+    time_axis: int = 1,
+    *,
+    log: bool = False,
+) -> None:
+    """Refuse NaN and infinities; with `steps` of time, only those within the lengths.
+
+    In the log of a potential -inf is as good as a finite number.
+    """
+    array = value_of(x)
+    with onp.errstate(over="ignore", invalid="ignore"):
+        total = onp.sum(array)
+    if onp.isfinite(total) or (log and total < onp.inf):
+        return
+    wrong = ~(array < onp.inf) if log else ~onp.isfinite(array)
+    if steps is not None:
+        live: Array = onp.expand_dims(
+            steps < lengths[:, None],
+            tuple(a for a in range(1, array.ndim) if a != time_axis),
+        )
+        for axis in (0, time_axis):
+            if array.shape[axis] == 1:  # shared: read if any sequence, any step does
+                live = live.any(axis, keepdims=True)
+        wrong &= live
+    if wrong.any():
+        index = tuple(onp.argwhere(wrong)[0].tolist())
+        wanted = "finite numbers or -inf" if log else "finite numbers"
+        raise ValueError(f"{name}{list(index)} is {array[index]}, wanted {wanted}")
+
+
+def contiguous(arrays: Sequence[Array], outer_axes: Sequence[int]) -> list[Array]:
+    """Arrays of any strides in the outer axes, contiguous in the others."""
+    return [
+        x if x.flags.aligned and _is_contiguous_inside(x, outer) else x.copy()
+        for x, outer in zip(arrays, outer_axes, strict=False)
+    ]
+
+
+def _is_contiguous_inside(x: Array, outer: int) -> bool:
+    return x.size == 0 or bool(x[(0,) * outer].flags.c_contiguous)

@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "svae"
 # A module imports only from rooms below its own, or from its own room.
 ROOMS = (
     {"errors", "trees", "progress", "primitives", "vjp"},
+    {"arguments"},
     {"reference", "networks", "optim", "data", "store"},
     {"_core", "_lapack"},
     {"kernels"},
@@ -25,7 +26,7 @@ ROOMS = (
     {"plot", "crosscheck", "profile", "selfcheck", "runs"},
     {"__main__"},
 )
-LEAVES = ROOMS[1]
+LEAVES = ROOMS[2]
 OPTIONAL = {"matplotlib", "tqdm", "h5py", "dask"}
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 MODULES = sorted(

@@ -5,11 +5,12 @@ of `kernels` are the compiled inference, `reference` is their definition in plai
 """
 
 from importlib.metadata import version
+from importlib.util import find_spec
 
 try:
     from svae import kernels
-except ModuleNotFoundError as error:
-    if error.name not in ("svae._core", "svae._lapack"):
+except ImportError as error:
+    if find_spec("svae._core") and find_spec("svae._lapack"):
         raise
     raise ImportError(
         "the compiled core of svae is missing: compile it with `pip install .` in a "

@@ -107,14 +107,22 @@ SVAE_ALWAYS_INLINE void for_parts(Index begin, Index end, const Body& body) {
   }
 }
 
-// The entries (i.. , j..) of a product, summed in registers.
+// The entries (i.. , j..) of a product, summed in registers: every loop over them has to be
+// unrolled, for registers have no index.
 template <class V, int kRows, int kColumns>
 struct Tile {
   V sum[kRows][kColumns];
 
+  template <class Body>
+  SVAE_ALWAYS_INLINE static void for_entries(const Body& body) {
+#pragma GCC unroll 5
+    for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 5
+      for (int c = 0; c < kColumns; ++c) body(r, c);
+  }
+
   SVAE_ALWAYS_INLINE Tile() {
-    for (auto& row : sum)
-      for (V& entry : row) entry = broadcast<V>(0.0);
+    for_entries([&](int r, int c) { sum[r][c] = broadcast<V>(0.0); });
   }
 
   // Adds A_ik B_kj for begin <= k < end.
@@ -167,14 +175,12 @@ void multiply(Update update, const Matrix<V>& A, const Matrix<V>& B, const Matri
     if (B.shape == Shape::upper && end > j + columns.value) end = j + columns.value;
     Tile<V, rows.value, columns.value> tile;
     if (begin < end) tile.add(A, i, B, j, begin, end);
-    for (int r = 0; r < rows.value; ++r)
-      for (int c = 0; c < columns.value; ++c) {
-        V& entry = C(i + r, j + c);
-        const V sum = tile.sum[r][c];
-        entry = update == Update::set ? sum
-                : update == Update::add ? entry + sum
-                                        : entry - sum;
-      }
+    if (update == Update::set)
+      tile.for_entries([&](int r, int c) { C(i + r, j + c) = tile.sum[r][c]; });
+    else if (update == Update::add)
+      tile.for_entries([&](int r, int c) { C(i + r, j + c) += tile.sum[r][c]; });
+    else
+      tile.for_entries([&](int r, int c) { C(i + r, j + c) -= tile.sum[r][c]; });
   });
 }
 
@@ -187,8 +193,7 @@ void add_twice_symmetric(const Matrix<V>& A, const Matrix<V>& B, const Matrix<V>
     Tile<V, rows.value, columns.value> tile;
     tile.add(A, i, B, j, 0, A.columns);
     tile.add(B_transposed, i, A_transposed, j, 0, A.columns);
-    for (int r = 0; r < rows.value; ++r)
-      for (int c = 0; c < columns.value; ++c) C(i + r, j + c) += tile.sum[r][c];
+    tile.for_entries([&](int r, int c) { C(i + r, j + c) += tile.sum[r][c]; });
   });
 }
 
@@ -210,8 +215,9 @@ V cholesky(const Matrix<V>& A, LogProduct<V>& determinant) {
     for_parts(j + 1, A.rows, [&](Index i, auto rows) {
       Tile<V, rows.value, 1> tile;
       tile.add(A, i, A.transposed(), j, 0, j);
-      for (int r = 0; r < rows.value; ++r)
+      tile.for_entries([&](int r, int) {
         A(i + r, j) = (A(i + r, j) - tile.sum[r][0]) * A(j, j);
+      });
     });
   }
   return success;
@@ -225,12 +231,13 @@ void solve_lower(const Matrix<V>& L, const Matrix<V>& B) {
     if (begin >= i + rows.value) return;
     Tile<V, rows.value, columns.value> tile;
     if (begin < i) tile.add(L, i, B, j, begin, i);
-    for (int r = 0; r < rows.value; ++r)
-      for (int c = 0; c < columns.value; ++c) {
-        V entry = B(i + r, j + c) - tile.sum[r][c];
-        for (int k = 0; k < r; ++k) entry -= L(i + r, i + k) * B(i + k, j + c);
-        B(i + r, j + c) = entry * L(i + r, i + r);
-      }
+    tile.for_entries([&](int r, int c) {
+      V entry = B(i + r, j + c) - tile.sum[r][c];
+#pragma GCC unroll 5
+      for (int k = 0; k < r; ++k) entry -= L(i + r, i + k) * tile.sum[k][c];
+      tile.sum[r][c] = entry * L(i + r, i + r);
+      B(i + r, j + c) = tile.sum[r][c];
+    });
   });
 }
 

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <cstdlib>
@@ -22,6 +23,7 @@ namespace {
 
 constexpr Index kAlignment = 64;  // of a cache line, and of the widest lanes
 constexpr Index kKeptBytes = Index(256) << 20;
+constexpr double kWorkOfThread = 3e5;  // operations: some ten times what waking one costs
 
 thread_local Workspace workspace_of_this_thread;
 
@@ -125,10 +127,12 @@ void prepare_threads() {
   owner = getpid();
 }
 
-void run_parallel(Index count, const std::function<void(Index, Workspace&)>& task) {
+void run_parallel(Index count, double work,
+                  const std::function<void(Index, Workspace&)>& task) {
   Job job(count, task);
-  const Index limit = num_threads;
-  pool->run(job, (count < limit ? count : limit) - 1);
+  const Index worth = Index(double(count) * work / kWorkOfThread) + 1;
+  const Index limit = std::min<Index>({count, num_threads.load(), worth});
+  pool->run(job, limit - 1);
   job.rethrow();
 }
 

@@ -5,10 +5,12 @@
 #include <optional>
 
 #include "arrays.hpp"
-#include "batch.hpp"
+#include "packs.hpp"
 
 namespace svae {
 namespace {
+
+constexpr const char* kError = "NotPositiveDefinite";
 
 struct Sizes {
   Index N, T, D;
@@ -33,8 +35,8 @@ Shape node_J_shape(const Array& J, const Sizes& sizes) {
   return {sizes.N, sizes.T, sizes.D};
 }
 
-// Potentials, statistics or cotangents in the order init_J, init_h, J11, J12, J22, node_J,
-// node_h, of the shapes that the potentials have.
+// Potentials, statistics or cotangents in the order init_J, init_h, J11, J12, J22,
+// node_J, node_h, of the shapes that the potentials have.
 using Arrays = std::array<Array, 7>;
 using Shapes = std::array<Shape, 7>;
 constexpr const char* kNames[] = {"init_J", "init_h", "J11",   "J12",
@@ -42,9 +44,9 @@ constexpr const char* kNames[] = {"init_J", "init_h", "J11",   "J12",
 constexpr Index kOuter[] = {1, 1, 2, 2, 2, 2, 2};
 
 Shapes shapes_of(const Arrays& potentials, const Sizes& sizes) {
-  return {Shape{sizes.N, sizes.D, sizes.D},      Shape{sizes.N, sizes.D},
-          pair_shape(potentials[2], sizes),      pair_shape(potentials[3], sizes),
-          pair_shape(potentials[4], sizes),      node_J_shape(potentials[5], sizes),
+  return {Shape{sizes.N, sizes.D, sizes.D}, Shape{sizes.N, sizes.D},
+          pair_shape(potentials[2], sizes), pair_shape(potentials[3], sizes),
+          pair_shape(potentials[4], sizes), node_J_shape(potentials[5], sizes),
           Shape{sizes.N, sizes.T, sizes.D}};
 }
 
@@ -89,18 +91,10 @@ GaussianProblem problem_of(const Arrays& potentials, const Shapes& shapes,
   return problem;
 }
 
-// Runs task(first, workspace) for every pack, without the interpreter's lock.
-template <class Task>
-void run_packs(const GaussianProblem& problem, std::vector<Index>& failed_step,
-               const Task& task) {
-  const Index lanes = kernels().gaussian_lanes(problem.latent_dim);
-  prepare_threads();
-  {
-    py::gil_scoped_release released;
-    run_parallel((problem.num_sequences + lanes - 1) / lanes,
-                 [&](Index pack, Workspace& workspace) { task(pack * lanes, workspace); });
-  }
-  raise_failure("NotPositiveDefinite", failed_step);
+Packs packs_of(const GaussianProblem& problem, const Sizes& sizes) {
+  const double D = double(sizes.D);
+  return {sizes.N, kernels().gaussian_lanes(problem.latent_dim), sizes.T,
+          7 * D * D * D + 15 * D * D + 50};
 }
 
 py::tuple gaussian_chain(const Arrays& potentials, const std::optional<Array>& noise,
@@ -122,9 +116,10 @@ py::tuple gaussian_chain(const Arrays& potentials, const std::optional<Array>& n
     result.samples = output(drawn, 2);
     samples = drawn;
   }
-  run_packs(problem, failed_step, [&](Index first, Workspace& workspace) {
-    kernels().gaussian_chain(problem, result, first, workspace);
-  });
+  run_packs(packs_of(problem, sizes), kError, failed_step,
+            [&](Index first, Workspace& workspace) {
+              kernels().gaussian_chain(problem, result, first, workspace);
+            });
   return py::make_tuple(log_normalizer, py::cast(stats), samples);
 }
 
@@ -151,9 +146,10 @@ py::tuple gaussian_chain_vjp(const Arrays& potentials, const std::optional<Array
     adjoint.noise_bar = output(cotangent, 2);
     noise_bar = cotangent;
   }
-  run_packs(problem, failed_step, [&](Index first, Workspace& workspace) {
-    kernels().gaussian_chain_vjp(problem, adjoint, first, workspace);
-  });
+  run_packs(packs_of(problem, sizes), kError, failed_step,
+            [&](Index first, Workspace& workspace) {
+              kernels().gaussian_chain_vjp(problem, adjoint, first, workspace);
+            });
   return py::make_tuple(py::cast(potentials_bar), noise_bar);
 }
 

@@ -3,10 +3,12 @@
 #include <array>
 
 #include "arrays.hpp"
-#include "batch.hpp"
+#include "packs.hpp"
 
 namespace svae {
 namespace {
+
+constexpr const char* kError = "Impossible";
 
 struct Sizes {
   Index N, T, K;
@@ -59,18 +61,9 @@ Rows<Index> path_rows(IntArray& paths, Index outer) {
                         outer);
 }
 
-// Runs task(first, workspace) for every pack, without the interpreter's lock.
-template <class Task>
-void run_packs(const MarkovProblem& problem, const std::vector<Index>& failed_step,
-               const Task& task) {
-  const Index lanes = kernels().markov_lanes;
-  prepare_threads();
-  {
-    py::gil_scoped_release released;
-    run_parallel((problem.num_sequences + lanes - 1) / lanes,
-                 [&](Index pack, Workspace& workspace) { task(pack * lanes, workspace); });
-  }
-  raise_failure("Impossible", failed_step);
+Packs packs_of(const Sizes& sizes) {
+  const double K = double(sizes.K);
+  return {sizes.N, kernels().markov_lanes, sizes.T, 30 * K * K + 50};
 }
 
 py::tuple markov_chain(Array init, Array pair, Array node, IntArray lengths) {
@@ -82,7 +75,7 @@ py::tuple markov_chain(Array init, Array pair, Array node, IntArray lengths) {
   std::vector<Index> failed_step(sizes.N, -1);
   const MarkovResult result{log_normalizer.mutable_data(), outputs(stats, shapes),
                             failed_step.data()};
-  run_packs(problem, failed_step, [&](Index first, Workspace& workspace) {
+  run_packs(packs_of(sizes), kError, failed_step, [&](Index first, Workspace& workspace) {
     kernels().markov_chain(problem, result, first, workspace);
   });
   return py::make_tuple(log_normalizer, py::tuple(py::cast(stats)));
@@ -97,7 +90,7 @@ py::tuple markov_chain_vjp(Array init, Array pair, Array node, IntArray lengths,
   std::vector<Index> failed_step(sizes.N, -1);
   const MarkovAdjoint adjoint{inputs(stats_bar, shapes), outputs(potentials_bar, shapes),
                               failed_step.data()};
-  run_packs(problem, failed_step, [&](Index first, Workspace& workspace) {
+  run_packs(packs_of(sizes), kError, failed_step, [&](Index first, Workspace& workspace) {
     kernels().markov_chain_vjp(problem, adjoint, first, workspace);
   });
   return py::tuple(py::cast(potentials_bar));
@@ -112,7 +105,7 @@ py::tuple viterbi(Array init, Array pair, Array node, IntArray lengths) {
   std::vector<Index> failed_step(sizes.N, -1);
   const MarkovDecoding decoding{path_rows(paths, 1), log_weight.mutable_data(),
                                 failed_step.data()};
-  run_packs(problem, failed_step, [&](Index first, Workspace& workspace) {
+  run_packs(packs_of(sizes), kError, failed_step, [&](Index first, Workspace& workspace) {
     kernels().viterbi(problem, decoding, first, workspace);
   });
   return py::make_tuple(paths, log_weight);
@@ -129,7 +122,7 @@ IntArray sample_markov_chain(Array init, Array pair, Array node, Array uniforms,
   std::vector<Index> failed_step(sizes.N, -1);
   const MarkovSampling sampling{num_samples, input("uniforms", uniforms, shape, 2),
                                 path_rows(paths, 2), failed_step.data()};
-  run_packs(problem, failed_step, [&](Index first, Workspace& workspace) {
+  run_packs(packs_of(sizes), kError, failed_step, [&](Index first, Workspace& workspace) {
     kernels().sample_markov_chain(problem, sampling, first, workspace);
   });
   return paths;

@@ -11,7 +11,8 @@ from oracles import gaussian_problem, markov_problem
 
 import svae
 
-SIZES = dict(N=41, T=9)
+# Enough work that the pool is used: a short call stays on its own thread.
+SIZES = dict(N=65, T=60)
 
 
 @pytest.fixture
@@ -44,11 +45,11 @@ def results(kernels, gaussian, markov, uniforms):
 
 @pytest.fixture
 def problems(rng):
-    """Return a ragged problem for either chain, with more sequences than lanes."""
+    """Return a ragged problem for either chain, with many packs of sequences."""
     lengths = rng.integers(1, SIZES["T"] + 1, SIZES["N"])
     return (
-        gaussian_problem(rng, D=3, lengths=lengths, **SIZES),
-        markov_problem(rng, K=4, lengths=lengths, **SIZES),
+        gaussian_problem(rng, D=8, lengths=lengths, **SIZES),
+        markov_problem(rng, K=12, lengths=lengths, **SIZES),
         rng.random((SIZES["N"], 2, SIZES["T"])),
     )
 

@@ -177,7 +177,7 @@ def continuous_factor(
 ) -> Any:
     """Return logZ (N,), E[xx'] (N, D, D), E[x] (N, D) and samples of q(x)."""
     # An independent Gaussian is a chain of length 1, whose pair potentials are unused.
-    nothing = onp.zeros(J.shape[1:])
+    nothing = onp.zeros((len(node_h), 1, *J.shape[1:]))
     logZ, chain_stats, samples = kernels.gaussian_chain(
         mix(J, h, responsibilities),
         (nothing, nothing, nothing),

@@ -48,11 +48,11 @@ def chain_primitive(
         ``chain(lengths, *inputs)``, which returns what `forward` does.
     """
 
-    @primitive  # type: ignore[untyped-decorator]
+    @primitive
     def chain(lengths: Array, *inputs: Array) -> tuple[Array, ...]:
         return forward(lengths, *inputs)
 
-    @primitive  # type: ignore[untyped-decorator]
+    @primitive
     def chain_vjp(lengths: Array, *inputs_and_bars: Array) -> tuple[Array, ...]:
         inputs, outputs_bar = _halves(inputs_and_bars)
         if _all_zero(outputs_bar):
@@ -107,7 +107,7 @@ def chain_primitive(
 
     defvjp_argnums(chain, first_vjp)
     defvjp_argnums(chain_vjp, second_vjp)
-    return chain  # type: ignore[no-any-return]
+    return chain
 
 
 def value_of(x: Array) -> Any:

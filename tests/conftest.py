@@ -1,6 +1,9 @@
 """Fixtures that every test shares: a seeded generator and the two implementations."""
 
 import importlib
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -32,3 +35,24 @@ def reference():
 def kernels():
     """Give the compiled implementation."""
     return importlib.import_module("svae.kernels")
+
+
+@pytest.fixture
+def run_python(tmp_path):
+    """Run code in a process of its own, which may not hang.
+
+    It runs in an empty folder: in that of a clone Python would import the sources,
+    which have no compiled core unless they were installed in place.
+    """
+
+    def run(code, **environment):
+        return subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=tmp_path,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    return run

@@ -39,7 +39,7 @@ def problem(name, seed=0, obs_dim=3, **options):
 
 
 def typical_natparams(latent, rng):
-    """Return a posterior after some data: the prior plus random sufficient statistics."""
+    """Return a posterior after some data: the start plus random statistics."""
     natparams = latent.initial_posterior(rng)
     dim = latent.latent_dim
 
@@ -68,8 +68,10 @@ def typical_natparams(latent, rng):
 
 
 def symmetric_basis(tree):
-    """Columns: one for each free coordinate of a tree whose square leaves with equal
-    transpose are symmetric matrices."""
+    """Return columns, one for each free coordinate of a tree.
+
+    Square leaves that equal their transpose are symmetric matrices.
+    """
     columns, offset = [], 0
     total = to_vector(tree).size
     for leaf in leaves(tree):

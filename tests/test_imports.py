@@ -1,8 +1,6 @@
 """Imports run one way through the package, and optional packages stay optional."""
 
 import ast
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -88,9 +86,7 @@ def test_optional_packages_are_imported_where_they_are_used(path):
     assert OPTIONAL.isdisjoint(name.split(".")[0] for name in names)
 
 
-def test_importing_the_package_imports_no_optional_package():
+def test_importing_the_package_imports_no_optional_package(run_python):
     code = f"import sys, svae; print({OPTIONAL!r} & set(sys.modules))"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "set()"
+    done = run_python(code)
+    assert done.stdout.strip() == "set()", done.stderr

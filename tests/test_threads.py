@@ -1,8 +1,6 @@
 """The number of threads changes nothing but the time, in a forked process too."""
 
 import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -82,25 +80,16 @@ def test_a_number_of_threads_below_one_is_refused(num_threads, count):
         num_threads(count)
 
 
-def run(code, **environment):
-    """Run Python code in a process of its own, which may not hang."""
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=60,
+def test_the_environment_sets_the_number_of_threads(run_python):
+    done = run_python(
+        "import svae; print(svae.get_num_threads())", SVAE_NUM_THREADS="3"
     )
-
-
-def test_the_environment_sets_the_number_of_threads():
-    done = run("import svae; print(svae.get_num_threads())", SVAE_NUM_THREADS="3")
     assert done.stdout.strip() == "3", done.stderr
 
 
 @pytest.mark.parametrize("name", ["SVAE_NUM_THREADS", "SVAE_ISA"])
-def test_a_meaningless_setting_is_named(name):
-    done = run("import svae", **{name: "many"})
+def test_a_meaningless_setting_is_named(run_python, name):
+    done = run_python("import svae", **{name: "many"})
     assert done.returncode == 1, "the interpreter must stop with an exception"
     assert name in done.stderr
     assert "many" in done.stderr
@@ -115,8 +104,9 @@ from svae import kernels
 warnings.simplefilter("ignore", DeprecationWarning)  # fork beside threads: on purpose
 svae.set_num_threads(3)
 rng = np.random.default_rng(0)
-init, pair = (-np.eye(3), np.ones(3)), (-np.eye(3), np.eye(3) / 2, -np.eye(3))
-node = -np.ones((50, 20, 3)), rng.standard_normal((50, 20, 3))
+one = np.eye(6)
+init, pair = (-one, np.ones(6)), (-one, one / 2, -one)
+node = -np.ones((64, 400, 6)), rng.standard_normal((64, 400, 6))
 logZ, _, _ = kernels.gaussian_chain(init, pair, node)
 def check():
     again, _, _ = kernels.gaussian_chain(init, pair, node)
@@ -125,7 +115,7 @@ def check():
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-def test_a_forked_child_computes_the_same():
+def test_a_forked_child_computes_the_same(run_python):
     code = FORK + (
         "child = os.fork()\n"
         "if child == 0:\n"
@@ -133,16 +123,16 @@ def test_a_forked_child_computes_the_same():
         "_, status = os.waitpid(child, 0)\n"
         "print(status, check())\n"
     )
-    done = run(code)
+    done = run_python(code)
     assert done.stdout.strip() == "0 True", done.stderr
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-def test_forked_workers_compute_the_same():
+def test_forked_workers_compute_the_same(run_python):
     code = FORK + (
         "import multiprocessing\n"
         "with multiprocessing.get_context('fork').Pool(2) as pool:\n"
         "    print(pool.apply(check), pool.apply(check), check())\n"
     )
-    done = run(code)
+    done = run_python(code)
     assert done.stdout.strip() == "True True True", done.stderr

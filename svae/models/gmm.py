@@ -166,7 +166,7 @@ def solver(tolerance: float, max_iterations: int) -> Any:
 
 
 def mix(J: Any, h: Any, responsibilities: Any) -> Any:
-    """Expected potentials of x under q(z): (N, D, D) and (N, D)."""
+    """Average potentials of x under q(z): (N, D, D) and (N, D)."""
     flat_J = np.reshape(J, (len(J), -1))
     mixed_J = np.dot(responsibilities, flat_J)
     return np.reshape(mixed_J, (-1, *J.shape[1:])), np.dot(responsibilities, h)

@@ -23,7 +23,7 @@ NETWORKS = {"mlp": svae.MLP, "residual": svae.Residual}
 DEFAULTS: dict[str, Any] = {
     "num_steps": 1000,
     "num_samples": 1,
-    "learning_rate": 1e-3,
+    "learning_rate": 3e-3,
     "natural_step": 0.1,
     "network": "mlp",
     "hidden": (50,),

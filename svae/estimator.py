@@ -96,7 +96,7 @@ class SVAE:
         progress: bool = False,
         checkpoint: str | Path | None = None,
         num_samples: int = 1,
-        learning_rate: float = 1e-3,
+        learning_rate: float = 3e-3,
         natural_step: float = 0.1,
         callback: Callable[[int, dict[str, float]], None] | None = None,
     ) -> "SVAE":

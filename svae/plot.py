@@ -20,6 +20,7 @@ __all__ = ["bound", "dynamics", "figures", "forecast", "mixture"]
 # Okabe and Ito (2008): told apart with any colour vision.  Their yellow is darkened for
 # white paper, their black left for text; past seven, markers and line styles differ.
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#C3B800")
+LASTING = 0.9  # modulus from which the period of an eigenvalue is written
 MARKERS = ("o", "^", "s", "D", "v")
 LINES = ("-", "--", ":", "-.")
 
@@ -203,7 +204,7 @@ def dynamics(model: Any) -> "Figure":
     """Show the eigenvalues of E[A] in the complex plane, with the unit circle.
 
     Their absolute values say how slowly a latent direction decays, their angles how
-    fast it turns; the period of the slowest oscillation to decay is written beside it.
+    fast it turns; beside oscillations that last is written their period.
 
     Parameters
     ----------
@@ -224,13 +225,10 @@ def dynamics(model: Any) -> "Figure":
     ax.axhline(0, color="0.85", linewidth=0.8, zorder=0)
     ax.axvline(0, color="0.85", linewidth=0.8, zorder=0)
     ax.scatter(eigenvalues.real, eigenvalues.imag, color=COLORS[0], zorder=3)
-    turning = eigenvalues[eigenvalues.imag > 0]
-    if len(turning):
-        slowest = turning[np.argmax(np.abs(turning))]
-        period = 2 * np.pi / np.angle(slowest)
+    for value in eigenvalues[(eigenvalues.imag > 0) & (np.abs(eigenvalues) > LASTING)]:
         ax.annotate(
-            f"{period:.1f} frames",
-            (slowest.real, slowest.imag),
+            f"{2 * np.pi / np.angle(value):.1f} frames",
+            (value.real, value.imag),
             xytext=(-8, 0),
             textcoords="offset points",
             horizontalalignment="right",

@@ -150,7 +150,7 @@ def test_dynamics_writes_the_period_of_a_rotation(lds):
         parameters_ = lds.parameters_._replace(
             natparams={
                 "dynamics": svae.families.mniw.from_standard(
-                    0.9 * rotation(2 * np.pi / 25), np.eye(2), np.eye(2), 5.0
+                    0.95 * rotation(2 * np.pi / 25), np.eye(2), np.eye(2), 5.0
                 )
             }
         )

@@ -1,5 +1,5 @@
-// The operations of linalg.hpp on plain doubles, by BLAS and LAPACK: one sequence at a time,
-// for matrices so large that blocked algebra beats lanes.
+// The operations of linalg.hpp on plain doubles, by BLAS and LAPACK: one sequence at a
+// time, for matrices so large that blocked algebra beats lanes.
 //
 // Matrices are stored by rows and Fortran reads them by columns, so it sees transposes.
 #pragma once
@@ -10,7 +10,8 @@
 namespace svae {
 namespace SVAE_ISA_NAMESPACE {
 
-// A view as Fortran takes it: its transpose, from `data` as stored or transposed once more.
+// A view as Fortran takes it: its transpose, from `data` as stored or transposed once
+// more.
 struct FortranMatrix {
   double* data;
   char transposed;
@@ -26,8 +27,8 @@ struct FortranMatrix {
 };
 
 // C = alpha A B + beta C, C stored by rows
-inline void gemm(double alpha, const Matrix<double>& A, const Matrix<double>& B, double beta,
-                 const Matrix<double>& C) {
+inline void gemm(double alpha, const Matrix<double>& A, const Matrix<double>& B,
+                 double beta, const Matrix<double>& C) {
   FortranMatrix a(A), b(B), c(C);
   int rows = int(C.rows), columns = int(C.columns), inner = int(A.columns);
   lapack.dgemm(&b.transposed, &a.transposed, &columns, &rows, &inner, &alpha, b.data,

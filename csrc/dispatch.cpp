@@ -13,7 +13,9 @@ struct Candidate {
 };
 
 #ifdef SVAE_HAS_AVX2
-bool runs_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+bool runs_avx2() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
 #endif
 
 #ifdef SVAE_HAS_AVX512
@@ -47,7 +49,8 @@ const Kernels& choose_kernels(const char* isa) {
   }
   throw std::runtime_error("SVAE_ISA=" + std::string(isa) +
                            " is not among the instruction sets that this build of svae "
-                           "has and this machine runs: " + choices);
+                           "has and this machine runs: " +
+                           choices);
 }
 
 }  // namespace svae

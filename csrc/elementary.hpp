@@ -29,15 +29,15 @@ SVAE_ALWAYS_INLINE V power_of_two(V n_shifted) {
   return power;
 }
 
-// exp(x) = 2^n exp(r), |r| <= log(2)/2, by the Taylor series to r^13 / 13! (remainder 4e-18),
-// for x <= 0: the weights of the chains are relative to their largest. Within one unit in the
-// last place; below the smallest normal number, and for x = -inf, it is zero.
+// exp(x) = 2^n exp(r), |r| <= log(2)/2, by the Taylor series to r^13 / 13! (remainder
+// 4e-18), for x <= 0: the weights of the chains are relative to their largest. Within one
+// unit in the last place; below the smallest normal number, and for x = -inf, it is zero.
 template <class V>
 SVAE_ALWAYS_INLINE V exp_of_nonpositive(V x) {
   constexpr double kInverseFactorial[] = {
-      1.0 / 6227020800, 1.0 / 479001600, 1.0 / 39916800, 1.0 / 3628800, 1.0 / 362880,
-      1.0 / 40320,      1.0 / 5040,      1.0 / 720,      1.0 / 120,     1.0 / 24,
-      1.0 / 6,          1.0 / 2};
+      1.0 / 6227020800, 1.0 / 479001600, 1.0 / 39916800, 1.0 / 3628800,
+      1.0 / 362880,     1.0 / 40320,     1.0 / 5040,     1.0 / 720,
+      1.0 / 120,        1.0 / 24,        1.0 / 6,        1.0 / 2};
   const V shift = broadcast<V>(0x1.8p52);
   const V smallest = broadcast<V>(-708.25);
   const V clamped = max(x, smallest);

@@ -1,8 +1,9 @@
-// Inference in a Gaussian chain x_1..x_T: log normalizer, expected statistics and samples.
-// Its adjoint is in gaussian_chain_vjp.hpp.
+// Inference in a Gaussian chain x_1..x_T: log normalizer, expected statistics and
+// samples. Its adjoint is in gaussian_chain_vjp.hpp.
 //
 //   p(x)  prop. to  exp( <J0, x_1 x_1'> + h0'x_1 + sum_t [ <Jn_t, x_t x_t'> + hn_t'x_t
-//                    + <J11_t, x_t x_t'> + x_t' J12_t x_{t+1} + <J22_t, x_{t+1} x_{t+1}'> ] )
+//                    + <J11_t, x_t x_t'> + x_t' J12_t x_{t+1} + <J22_t, x_{t+1} x_{t+1}'>
+//                    ] )
 //
 // Integrating out x_1, x_2, ... in turn is a block Cholesky factorisation of the joint
 // precision (information filter and Rauch-Tung-Striebel smoother; a prime after a name
@@ -20,7 +21,8 @@
 namespace svae {
 namespace SVAE_ISA_NAMESPACE {
 
-// x_t given x_{t+1} and the steps up to t: normal, mean L^-T w + G x_{t+1}, precision L L'.
+// x_t given x_{t+1} and the steps up to t: normal, mean L^-T w + G x_{t+1}, precision L
+// L'.
 template <class V>
 struct GaussianConditional {
   Matrix<V> L, G, w;
@@ -72,11 +74,7 @@ class GaussianFilter {
            pack_.lengths * (kHalfLog2Pi * double(D()));
   }
 
-  void report(Index* failed_step) const {
-    for (Index w = 0; w < width<V>; ++w)
-      if (pack_.length[w] > 0)
-        failed_step[pack_.first + w] = Index(lane(failed_step_, w));
-  }
+  void report(Index* failed_step) const { pack_.store_each(failed_step_, failed_step); }
 
  private:
   Index D() const { return pack_.latent_dim; }
@@ -156,7 +154,8 @@ class GaussianSampler {
         noise(take(pack, workspace)),
         pack_(pack) {}
 
-  void step(Index t, const GaussianConditional<V>& given, const Matrix<V>& filtered_mean) {
+  void step(Index t, const GaussianConditional<V>& given,
+            const Matrix<V>& filtered_mean) {
     swap(x, next_x);
     for (Index i = 0; i < x.rows; ++i)
       for (Index s = 0; s < x.columns; ++s) conditional_mean(i, s) = filtered_mean(i, 0);
@@ -192,10 +191,7 @@ void gaussian_chain(const GaussianPack<V>& pack, const GaussianResult& result,
   const Matrix<V> ExxnT = take_matrix<V>(workspace, D, D);
 
   for (Index t = 0; t < T; ++t) filter.step(t);
-  const V log_normalizer = filter.log_normalizer();
-  for (Index w = 0; w < width<V>; ++w)
-    if (pack.length[w] > 0)
-      result.log_normalizer[pack.first + w] = lane(log_normalizer, w);
+  pack.store_each(filter.log_normalizer(), result.log_normalizer);
   filter.report(result.failed_step);
 
   for (Index t = T - 1; t >= 0; --t) {

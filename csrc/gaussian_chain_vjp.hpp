@@ -1,8 +1,8 @@
-// Adjoint of the Gaussian chain (gaussian_chain.hpp): cotangents (bar) of all potentials and
-// of the noise, given those of the statistics and of the samples.
+// Adjoint of the Gaussian chain (gaussian_chain.hpp): cotangents (bar) of all potentials
+// and of the noise, given those of the statistics and of the samples.
 //
-// The statistics are the gradient of log Z, so their adjoint is the Hessian of log Z times
-// their cotangents: the tangent (d) of filter and smoother, in the direction of the
+// The statistics are the gradient of log Z, so their adjoint is the Hessian of log Z
+// times their cotangents: the tangent (d) of filter and smoother, in the direction of the
 // cotangents taken as potentials. With dLam(J) = -(dJ + dJ'):
 //
 //   filter    dA = dA_p + dLam(Jn) + dLam(J11),  dh = dh_p + dhn,
@@ -23,8 +23,8 @@
 //             Bb = u x'' + mf hb'' - 2 G Ab'
 //
 // where Phi is the lower half of noise r', its diagonal halved (the adjoint of a Cholesky
-// factor), and a double prime means: of step t+1, transposed. The cotangent of a literal J
-// is -2 Ab, so Q = dP - 2 Ab is carried in one.
+// factor), and a double prime means: of step t+1, transposed. The cotangent of a literal
+// J is -2 Ab, so Q = dP - 2 Ab is carried in one.
 #pragma once
 
 #include "gaussian_chain.hpp"
@@ -43,7 +43,8 @@ template <class V>
 class GaussianFilterTangent {
  public:
   GaussianFilterTangent(const GaussianPack<V>& pack,
-                        const GaussianArrays<const double>& direction, Workspace& workspace)
+                        const GaussianArrays<const double>& direction,
+                        Workspace& workspace)
       : pack_(pack),
         terms_(pack, direction, workspace),
         dA_(take_matrix<V>(workspace, D(), D(), Shape::symmetric)),
@@ -214,8 +215,9 @@ class GaussianSmootherAdjoint {
   static Index D(const GaussianPack<V>& pack) { return pack.latent_dim; }
 
   // What comes through G from step t+1.
-  void couple(const Matrix<V>& G, const Matrix<V>& dG, const GaussianSmoother<V>& smoother,
-              const GaussianSampler<V>& sampler, const Matrix<V>& u) {
+  void couple(const Matrix<V>& G, const Matrix<V>& dG,
+              const GaussianSmoother<V>& smoother, const GaussianSampler<V>& sampler,
+              const Matrix<V>& u) {
     multiply(Update::add, dG, smoother.next_mean, dm_);
     multiply(Update::add, G, next_dm_, dm_);
 
@@ -238,7 +240,8 @@ class GaussianSmootherAdjoint {
     add(through_, hb_);
   }
 
-  Matrix<V> Q_, next_Q_, whitened_, product_, half_, dm_, next_dm_, hb_, next_hb_, through_;
+  Matrix<V> Q_, next_Q_, whitened_, product_, half_, dm_, next_dm_, hb_, next_hb_,
+      through_;
   Index num_timesteps_;
 };
 

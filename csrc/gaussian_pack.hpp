@@ -5,58 +5,23 @@
 // exact, so the arithmetic of a sequence does not depend on the company it keeps.
 #pragma once
 
-#include "kernels.hpp"
 #include "linalg.hpp"
+#include "pack.hpp"
 
 namespace svae {
 namespace SVAE_ISA_NAMESPACE {
 
-// The sequences first, first + 1, ... in the lanes of V; a lane without one has length 0.
 template <class V>
-struct GaussianPack {
+struct GaussianPack : Pack<V> {
   const GaussianProblem& problem;
-  Index first;
   Index latent_dim;
-  Index num_timesteps = 0;  // of the longest sequence
-  Index shortest;           // all lanes have the steps before this one
-  Index length[width<V>];
-  V lengths;
+  using Pack<V>::first;
+  using Pack<V>::length;
 
   GaussianPack(const GaussianProblem& problem, Index first)
-      : problem(problem), first(first), latent_dim(problem.latent_dim) {
-    for (Index w = 0; w < width<V>; ++w) {
-      const Index n = first + w;
-      length[w] = n < problem.num_sequences ? problem.lengths[n] : 0;
-      lane(lengths, w) = double(length[w]);
-      num_timesteps = max(num_timesteps, length[w]);
-      shortest = w == 0 || length[w] < shortest ? length[w] : shortest;
-    }
-  }
-
-  // value where the lane has step t, `otherwise` where it has ended
-  V within(Index t, V value, V otherwise) const {
-    return select(lengths > broadcast<V>(double(t)), value, otherwise);
-  }
-
-  // size numbers of row t, of the lanes that have step `step`; zeros for the others
-  void load(const Rows<const double>& rows, Index t, Index step, V* values,
-            Index size) const {
-    for (Index w = 0; w < width<V>; ++w) {
-      const double* row = rows.at(first + w, t);
-      const bool live = length[w] > step;
-      for (Index k = 0; k < size; ++k) lane(values[k], w) = live ? row[k] : 0.0;
-    }
-  }
-
-  // size numbers, `stride` apart, to row t, of the lanes that have step `step`
-  void store(const V* values, Index stride, const Rows<double>& rows, Index t, Index step,
-             Index size) const {
-    for (Index w = 0; w < width<V>; ++w) {
-      double* row = rows.at(first + w, t);
-      if (length[w] > step)
-        for (Index k = 0; k < size; ++k) row[k] = lane(values[k * stride], w);
-    }
-  }
+      : Pack<V>(problem.num_sequences, problem.lengths, first),
+        problem(problem),
+        latent_dim(problem.latent_dim) {}
 
   // (N, S, T, D) <-> matrix (D, S) of step t
   void load_columns(const Rows<const double>& rows, Index t, const Matrix<V>& X) const {
@@ -77,8 +42,8 @@ struct GaussianPack {
   }
 };
 
-// J becomes -(J + J'): the precision of a quadratic potential, of which only the symmetric
-// part counts.
+// J becomes -(J + J'): the precision of a quadratic potential, of which only the
+// symmetric part counts.
 template <class V>
 void to_precision(const Matrix<V>& J) {
   for (Index i = 0; i < J.rows; ++i)
@@ -105,8 +70,8 @@ void add(const Matrix<V>& term, const Matrix<V>& to) {
 template <class V>
 class PairPotential {
  public:
-  PairPotential(const GaussianPack<V>& pack, const Rows<const double>& rows, bool is_shared,
-                Shape shape, Workspace& workspace)
+  PairPotential(const GaussianPack<V>& pack, const Rows<const double>& rows,
+                bool is_shared, Shape shape, Workspace& workspace)
       : pack_(pack),
         rows_(rows),
         is_shared_(is_shared),

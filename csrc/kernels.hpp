@@ -1,5 +1,5 @@
-// What the bindings and the kernels agree on: plain data, and a table of functions for each
-// instruction set that the core was compiled for.
+// What the bindings and the kernels agree on: plain data, and a table of functions for
+// each instruction set that the core was compiled for.
 #pragma once
 
 #include "workspace.hpp"
@@ -19,10 +19,10 @@ struct Rows {
 };
 
 template <class T>
-struct GaussianArrays {     // potentials, statistics, or the cotangents of either
-  Rows<T> init_J, init_h;   // (N, D, D), (N, D)
-  Rows<T> J11, J12, J22;    // (N, 1|T-1, D, D)
-  Rows<T> node_J, node_h;   // (N, T, D, D) or (N, T, D); (N, T, D)
+struct GaussianArrays {    // potentials, statistics, or the cotangents of either
+  Rows<T> init_J, init_h;  // (N, D, D), (N, D)
+  Rows<T> J11, J12, J22;   // (N, 1|T-1, D, D)
+  Rows<T> node_J, node_h;  // (N, T, D, D) or (N, T, D); (N, T, D)
 };
 
 struct GaussianProblem {
@@ -88,8 +88,8 @@ struct MarkovSampling {
   Index* failed_step;           // (N,), -1: none
 };
 
-// Each kernel computes one pack: the sequences first, first + 1, ..., as many as there are
-// lanes. Outputs past the length of a sequence are left as they are.
+// Each kernel computes one pack: the sequences first, first + 1, ..., as many as there
+// are lanes. Outputs past the length of a sequence are left as they are.
 struct Kernels {
   const char* isa;
   Index (*gaussian_lanes)(Index latent_dim);
@@ -98,7 +98,8 @@ struct Kernels {
   void (*gaussian_chain_vjp)(const GaussianProblem&, const GaussianAdjoint&, Index first,
                              Workspace&);
   Index markov_lanes;
-  void (*markov_chain)(const MarkovProblem&, const MarkovResult&, Index first, Workspace&);
+  void (*markov_chain)(const MarkovProblem&, const MarkovResult&, Index first,
+                       Workspace&);
   void (*markov_chain_vjp)(const MarkovProblem&, const MarkovAdjoint&, Index first,
                            Workspace&);
   void (*viterbi)(const MarkovProblem&, const MarkovDecoding&, Index first, Workspace&);
@@ -106,18 +107,25 @@ struct Kernels {
                               Workspace&);
 };
 
-namespace generic { extern const Kernels kernels; }
-namespace avx2 { extern const Kernels kernels; }
-namespace avx512 { extern const Kernels kernels; }
+namespace generic {
+extern const Kernels kernels;
+}
+namespace avx2 {
+extern const Kernels kernels;
+}
+namespace avx512 {
+extern const Kernels kernels;
+}
 
-// The kernels of the fastest instruction set here, or of the one named by `isa` unless that
-// is null. Throws std::runtime_error for a name that is unknown or cannot run here.
+// The kernels of the fastest instruction set here, or of the one named by `isa` unless
+// that is null. Throws std::runtime_error for a name that is unknown or cannot run here.
 const Kernels& choose_kernels(const char* isa);
 
 // BLAS and LAPACK in Fortran's calling convention, for large matrices; null until given.
 struct Lapack {
-  void (*dgemm)(char* transa, char* transb, int* m, int* n, int* k, double* alpha, double* a,
-                int* lda, double* b, int* ldb, double* beta, double* c, int* ldc);
+  void (*dgemm)(char* transa, char* transb, int* m, int* n, int* k, double* alpha,
+                double* a, int* lda, double* b, int* ldb, double* beta, double* c,
+                int* ldc);
   void (*dtrsm)(char* side, char* uplo, char* trans, char* diag, int* m, int* n,
                 double* alpha, double* a, int* lda, double* b, int* ldb);
   void (*dpotrf)(char* uplo, int* n, double* a, int* lda, int* info);

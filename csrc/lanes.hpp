@@ -1,9 +1,9 @@
 // A pack of doubles: one sequence in each lane.
 //
 // Every kernel is a template over V, which is Lanes or plain double. This header and all
-// that include it are compiled once for each instruction set, into a namespace of its own;
-// they use nothing of the standard library, for the linker could keep the copy of a shared
-// inline function that only some machines can run.
+// that include it are compiled once for each instruction set, into a namespace of its
+// own; they use nothing of the standard library, for the linker could keep the copy of a
+// shared inline function that only some machines can run.
 #pragma once
 
 #include "workspace.hpp"

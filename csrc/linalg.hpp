@@ -1,8 +1,8 @@
 // Dense algebra on matrices whose entries are packs, by tiles that stay in registers.
 //
-// A matrix is a view, so transposing it, or reversing its order, costs nothing: with lanes
-// for entries every stride is as good as another. The same operations on plain doubles are
-// handed to BLAS and LAPACK (blas.hpp).
+// A matrix is a view, so transposing it, or reversing its order, costs nothing: with
+// lanes for entries every stride is as good as another. The same operations on plain
+// doubles are handed to BLAS and LAPACK (blas.hpp).
 #pragma once
 
 #include "elementary.hpp"
@@ -37,7 +37,11 @@ struct Matrix {
   }
 
   Matrix reversed_rows() const {
-    return {data + (rows - 1) * row_stride, rows, columns, -row_stride, column_stride,
+    return {data + (rows - 1) * row_stride,
+            rows,
+            columns,
+            -row_stride,
+            column_stride,
             Shape::full};
   }
 };
@@ -96,7 +100,8 @@ SVAE_ALWAYS_INLINE void with_size(Index n, const Body& body) {
   body(Size<kMax>{});
 }
 
-// Calls body(begin, Size<n>) for parts of begin..end that fit a tile, as equal as possible.
+// Calls body(begin, Size<n>) for parts of begin..end that fit a tile, as equal as
+// possible.
 template <class Body>
 SVAE_ALWAYS_INLINE void for_parts(Index begin, Index end, const Body& body) {
   Index parts = (end - begin + kTile - 1) / kTile;
@@ -107,8 +112,8 @@ SVAE_ALWAYS_INLINE void for_parts(Index begin, Index end, const Body& body) {
   }
 }
 
-// The entries (i.. , j..) of a product, summed in registers: every loop over them has to be
-// unrolled, for registers have no index.
+// The entries (i.. , j..) of a product, summed in registers: every loop over them has to
+// be unrolled, for registers have no index.
 template <class V, int kRows, int kColumns>
 struct Tile {
   V sum[kRows][kColumns];
@@ -150,8 +155,8 @@ void mirror(const Matrix<V>& A) {
     for (Index j = 0; j < i; ++j) A(j, i) = A(i, j);
 }
 
-// Calls body(i, Size<rows>, j, Size<columns>) for the tiles of a matrix from its top; of a
-// symmetric one only for those that meet the lower triangle, and mirrors it then.
+// Calls body(i, Size<rows>, j, Size<columns>) for the tiles of a matrix from its top; of
+// a symmetric one only for those that meet the lower triangle, and mirrors it then.
 template <class V, class Body>
 SVAE_ALWAYS_INLINE void for_tiles(const Matrix<V>& C, const Body& body) {
   const bool symmetric = C.shape == Shape::symmetric;
@@ -198,8 +203,8 @@ void add_twice_symmetric(const Matrix<V>& A, const Matrix<V>& B, const Matrix<V>
 }
 
 // A = L L'. Overwrites A's lower triangle with L, whose diagonal holds reciprocals, and
-// multiplies its diagonal to `determinant`. Returns 1 in the lanes in which all pivots were
-// positive and finite, 0 in the others.
+// multiplies its diagonal to `determinant`. Returns 1 in the lanes in which all pivots
+// were positive and finite, 0 in the others.
 template <class V>
 V cholesky(const Matrix<V>& A, LogProduct<V>& determinant) {
   V success = broadcast<V>(1.0);
@@ -215,9 +220,8 @@ V cholesky(const Matrix<V>& A, LogProduct<V>& determinant) {
     for_parts(j + 1, A.rows, [&](Index i, auto rows) {
       Tile<V, rows.value, 1> tile;
       tile.add(A, i, A.transposed(), j, 0, j);
-      tile.for_entries([&](int r, int) {
-        A(i + r, j) = (A(i + r, j) - tile.sum[r][0]) * A(j, j);
-      });
+      tile.for_entries(
+          [&](int r, int) { A(i + r, j) = (A(i + r, j) - tile.sum[r][0]) * A(j, j); });
     });
   }
   return success;
@@ -245,7 +249,7 @@ void solve_lower(const Matrix<V>& L, const Matrix<V>& B) {
 template <class V>
 void solve_lower_transposed(const Matrix<V>& L, const Matrix<V>& B) {
   const Index last = (L.rows - 1) * (L.row_stride + L.column_stride);
-  const Matrix<V> reversed = {L.data + last,    L.rows,       L.columns,
+  const Matrix<V> reversed = {L.data + last,    L.rows,        L.columns,
                               -L.column_stride, -L.row_stride, Shape::lower};
   solve_lower(reversed, B.reversed_rows());
 }

@@ -10,9 +10,9 @@
 //   smoother  xi_ij = p(i|j) gamma'_j,   gamma_i = sum_j xi_ij,
 //             p(i|j) = softmax_i(alpha_i + pair_ij) = p(z_t = i | z_{t+1} = j, past)
 //
-// Messages are shifted to a maximum of zero at every step, so the length of the chain costs
-// no digits; log Z is the sum of all shifts. What has no positive probability has the
-// message -inf and the weight 0, exactly.
+// Messages are shifted to a maximum of zero at every step, so the length of the chain
+// costs no digits; log Z is the sum of all shifts. What has no positive probability has
+// the message -inf and the weight 0, exactly.
 #pragma once
 
 #include "elementary.hpp"
@@ -136,7 +136,7 @@ class MarkovFilter {
  private:
   void count(Index t, V shift) {
     const V zero = broadcast<V>(0.0);
-    log_scale_.add(select(broadcast<V>(double(t)) <= pack_.last_step, shift, zero));
+    log_scale_.add(pack_.within(t, shift, zero));
   }
 
   void note_failures(Index t, V top) {
@@ -183,7 +183,7 @@ void markov_chain(const MarkovProblem& problem, const MarkovResult& result, Inde
   V* next_gamma = workspace.take<V>(K);
 
   filter.run(last);
-  pack.store_scalar(filter.log_normalizer(), result.log_normalizer);
+  pack.store_each(filter.log_normalizer(), result.log_normalizer);
   filter.report(result.failed_step);
 
   fill_zero(gamma, K);
@@ -200,9 +200,9 @@ void markov_chain(const MarkovProblem& problem, const MarkovResult& result, Inde
   pair_stat.finish();
 }
 
-// The adjoint. The statistics are the gradient of log Z, so their adjoint is the Hessian of
-// log Z times the cotangents: the tangent (dot) of filter and smoother in the direction of
-// the cotangents (bar).
+// The adjoint. The statistics are the gradient of log Z, so their adjoint is the Hessian
+// of log Z times the cotangents: the tangent (dot) of filter and smoother in the
+// direction of the cotangents (bar).
 
 // Tangent of: predicted_j = logsumexp_i(alpha_i + pair_ij)
 template <class V>
@@ -284,7 +284,8 @@ void markov_chain_vjp(const MarkovProblem& problem, const MarkovAdjoint& adjoint
   const MarkovPack<V> pack(problem, first);
   const Index K = pack.num_states;
   MarkovFilter<V> filter(pack, workspace);
-  PairMatrix<V> pair_bar(pack, adjoint.stats_bar.pair, PairMatrix<V>::kCotangent, workspace);
+  PairMatrix<V> pair_bar(pack, adjoint.stats_bar.pair, PairMatrix<V>::kCotangent,
+                         workspace);
   PairStatistic<V> pair_out(pack, adjoint.potentials_bar.pair, workspace);
   V* alpha_dot = workspace.take<V>(pack.num_timesteps * K);
   V* last = workspace.take<V>(K);

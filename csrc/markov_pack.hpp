@@ -1,53 +1,39 @@
 // The arrays of a Markov chain in lanes: one sequence in each lane of V.
 //
-// Log weights are shifted to a maximum of zero when they are loaded, so that offsets of the
-// potentials cost no digits. Matrices over pairs lie by columns: (i, j) at [j * K + i].
+// Log weights are shifted to a maximum of zero when they are loaded, so that offsets of
+// the potentials cost no digits. Matrices over pairs lie by columns: (i, j) at [j * K +
+// i].
 //
 // A lane past the end of its sequence loads zeros, computes finite values that nobody
 // reads, and joins the way back at its own last step: no other lane can tell.
 #pragma once
 
-#include "kernels.hpp"
-#include "lanes.hpp"
+#include "pack.hpp"
 
 namespace svae {
 namespace SVAE_ISA_NAMESPACE {
 
 constexpr double kInfinity = __builtin_inf();
 
-// The sequences first, first + 1, ... in the lanes of V; a lane without one has length 0.
 template <class V>
-struct MarkovPack {
+struct MarkovPack : Pack<V> {
   const MarkovProblem& problem;
-  Index first;
   Index num_states;
-  Index num_timesteps = 0;  // of the longest sequence
-  Index length[width<V>];
-  V last_step;
+  using Pack<V>::first;
+  using Pack<V>::length;
 
   MarkovPack(const MarkovProblem& problem, Index first)
-      : problem(problem), first(first), num_states(problem.num_states) {
-    for (Index w = 0; w < width<V>; ++w) {
-      const Index n = first + w;
-      length[w] = n < problem.num_sequences ? problem.lengths[n] : 0;
-      lane(last_step, w) = double(length[w] - 1);
-      if (length[w] > num_timesteps) num_timesteps = length[w];
-    }
-  }
+      : Pack<V>(problem.num_sequences, problem.lengths, first),
+        problem(problem),
+        num_states(problem.num_states) {}
 
   // Row t of every lane that has the step t, zeros for the others.
-  void load(Rows<const double> rows, Index t, V* values) const {
-    for (Index w = 0; w < width<V>; ++w) {
-      const double* row = rows.at(first + w, t);
-      for (Index k = 0; k < num_states; ++k)
-        lane(values[k], w) = length[w] > t ? row[k] : 0.0;
-    }
+  void load(const Rows<const double>& rows, Index t, V* values) const {
+    Pack<V>::load(rows, t, t, values, num_states);
   }
 
-  void store(const V* values, Rows<double> rows, Index t) const {
-    for (Index w = 0; w < width<V>; ++w)
-      for (Index k = 0; length[w] > t && k < num_states; ++k)
-        rows.at(first + w, t)[k] = lane(values[k], w);
+  void store(const V* values, const Rows<double>& rows, Index t) const {
+    Pack<V>::store(values, 1, rows, t, t, num_states);
   }
 
   // From rows in lanes, one per step, the last one of every lane.
@@ -61,12 +47,7 @@ struct MarkovPack {
   // At their last step the lanes take `last`, at any other `values`.
   void join(Index t, const V* last, V* values) const {
     for (Index k = 0; k < num_states; ++k)
-      values[k] = select(last_step == broadcast<V>(double(t)), last[k], values[k]);
-  }
-
-  void store_scalar(V value, double* values) const {
-    for (Index w = 0; w < width<V>; ++w)
-      if (length[w] > 0) values[first + w] = lane(value, w);
+      values[k] = this->at_last_step(t, last[k], values[k]);
   }
 
   // Matrix t by columns, of every lane that has the pair (t, t+1).

@@ -1,7 +1,7 @@
 // Paths of a Markov chain: the most likely one, and samples.
 //
-// Both filter forward, by maximum or by sum (markov_chain.hpp), and choose states backward
-// from the messages and the shifted pair potentials; no back pointers are kept.
+// Both filter forward, by maximum or by sum (markov_chain.hpp), and choose states
+// backward from the messages and the shifted pair potentials; no back pointers are kept.
 #pragma once
 
 #include "markov_chain.hpp"
@@ -83,7 +83,8 @@ Index draw_state(Index K, Index w, const V* alpha, const V* column, double unifo
   return best;
 }
 
-// Backward sampling: the last state from the filtered distribution, then each from p(i|j).
+// Backward sampling: the last state from the filtered distribution, then each from
+// p(i|j).
 template <class V>
 void sample_markov_chain(const MarkovProblem& problem, const MarkovSampling& sampling,
                          Index first, Workspace& workspace) {

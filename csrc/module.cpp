@@ -53,11 +53,13 @@ PYBIND11_MODULE(_core, module) {
   read_environment();
   module.doc() = "The compiled kernels; use svae.kernels";
   module.def("isa", [] { return kernels().isa; }, "Name of the instruction set in use.");
-  module.def("set_num_threads", set_num_threads_checked, py::arg("num_threads"),
-             "Set how many threads a kernel may use; by default as many as the machine has, "
-             "or SVAE_NUM_THREADS. Results do not depend on it.");
+  module.def(
+      "set_num_threads", set_num_threads_checked, py::arg("num_threads"),
+      "Set how many threads a kernel may use; by default as many as the machine has, "
+      "or SVAE_NUM_THREADS. Results do not depend on it.");
   module.def("get_num_threads", get_num_threads, "How many threads a kernel may use.");
-  module.def("use_lapack", use_lapack, py::arg("dgemm"), py::arg("dtrsm"), py::arg("dpotrf"),
+  module.def("use_lapack", use_lapack, py::arg("dgemm"), py::arg("dtrsm"),
+             py::arg("dpotrf"),
              "Take the addresses of BLAS and LAPACK functions, for large matrices.");
   bind_gaussian_chain(module);
   bind_markov_chain(module);

@@ -1,0 +1,71 @@
+// A pack of sequences: one in each lane of V, time outermost.
+//
+// Sequences may have different lengths. A lane past the end of its own goes on with what
+// it is given instead (zeros are loaded), and nothing it computes is stored.
+#pragma once
+
+#include "kernels.hpp"
+#include "lanes.hpp"
+
+namespace svae {
+namespace SVAE_ISA_NAMESPACE {
+
+// The sequences first, first + 1, ... in the lanes of V; a lane without one has length 0.
+template <class V>
+struct Pack {
+  Index first;
+  Index num_timesteps = 0;  // of the longest sequence
+  Index shortest;           // all lanes have the steps before this one
+  Index length[width<V>];
+  V lengths;
+
+  Pack(Index num_sequences, const Index* all_lengths, Index first) : first(first) {
+    for (Index w = 0; w < width<V>; ++w) {
+      const Index n = first + w;
+      length[w] = n < num_sequences ? all_lengths[n] : 0;
+      lane(lengths, w) = double(length[w]);
+      num_timesteps = max(num_timesteps, length[w]);
+      shortest = w == 0 || length[w] < shortest ? length[w] : shortest;
+    }
+  }
+
+  // value where the lane has step t, `otherwise` where it has ended
+  V within(Index t, V value, V otherwise) const {
+    return select(lengths > broadcast<V>(double(t)), value, otherwise);
+  }
+
+  // value where t is the last step of the lane, `otherwise` at any other
+  V at_last_step(Index t, V value, V otherwise) const {
+    return select(lengths == broadcast<V>(double(t + 1)), value, otherwise);
+  }
+
+  // size numbers of row t, of the lanes that have step `step`; zeros for the others
+  void load(const Rows<const double>& rows, Index t, Index step, V* values,
+            Index size) const {
+    for (Index w = 0; w < width<V>; ++w) {
+      const double* row = rows.at(first + w, t);
+      const bool live = length[w] > step;
+      for (Index k = 0; k < size; ++k) lane(values[k], w) = live ? row[k] : 0.0;
+    }
+  }
+
+  // size numbers, `stride` apart, to row t, of the lanes that have step `step`
+  void store(const V* values, Index stride, const Rows<double>& rows, Index t, Index step,
+             Index size) const {
+    for (Index w = 0; w < width<V>; ++w) {
+      double* row = rows.at(first + w, t);
+      if (length[w] > step)
+        for (Index k = 0; k < size; ++k) row[k] = lane(values[k * stride], w);
+    }
+  }
+
+  // One number for each sequence.
+  template <class T>
+  void store_each(V value, T* values) const {
+    for (Index w = 0; w < width<V>; ++w)
+      if (length[w] > 0) values[first + w] = T(lane(value, w));
+  }
+};
+
+}  // namespace SVAE_ISA_NAMESPACE
+}  // namespace svae

@@ -7,7 +7,22 @@ import numpy as np
 __all__ = ["Impossible", "NotPositiveDefinite"]
 
 
-class NotPositiveDefinite(np.linalg.LinAlgError):
+class _AtStep(Exception):
+    """An error at a place: ``sequence`` and ``step``; `reason` says what and why."""
+
+    reason: str
+
+    def __init__(self, sequence: int, step: int) -> None:
+        super().__init__(sequence, step)
+        self.sequence = sequence
+        self.step = step
+
+    def __str__(self) -> str:
+        """Name the place and what usually causes the error."""
+        return f"sequence {self.sequence}, step {self.step}: {self.reason}"
+
+
+class NotPositiveDefinite(_AtStep, np.linalg.LinAlgError):
     """The joint precision of a Gaussian chain is not positive definite.
 
     Parameters
@@ -18,23 +33,16 @@ class NotPositiveDefinite(np.linalg.LinAlgError):
         The first step whose precision given the steps before it is not.
     """
 
-    def __init__(self, sequence: int, step: int) -> None:
-        super().__init__(sequence, step)
-        self.sequence = sequence
-        self.step = step
-
-    def __str__(self) -> str:
-        """Name the place and what usually causes the error."""
-        return (
-            f"sequence {self.sequence}, step {self.step}: the precision of this step, "
-            "given the steps before it, is not positive definite. Usual causes: a J of "
-            "the wrong sign (J is minus half a precision), node potentials without "
-            "bounds, noise so small that the precision blocks cancel in float64, or a "
-            "step size that left the domain of the natural parameters"
-        )
+    reason = (
+        "the precision of this step, given the steps before it, is not positive "
+        "definite. Usual causes: a J of the wrong sign (J is minus half a precision), "
+        "node potentials without bounds, noise so small that the precision blocks "
+        "cancel in float64, or a step size that left the domain of the natural "
+        "parameters"
+    )
 
 
-class Impossible(ValueError):
+class Impossible(_AtStep, ValueError):
     """A Markov chain has no path of positive probability.
 
     Parameters
@@ -45,15 +53,8 @@ class Impossible(ValueError):
         The first step that no such path reaches.
     """
 
-    def __init__(self, sequence: int, step: int) -> None:
-        super().__init__(sequence, step)
-        self.sequence = sequence
-        self.step = step
-
-    def __str__(self) -> str:
-        """Name the place and what usually causes the error."""
-        return (
-            f"sequence {self.sequence}, step {self.step}: no path up to this step has "
-            "positive probability. Usual causes: log potentials of -inf that forbid "
-            "every transition into the states this step allows, or every initial state"
-        )
+    reason = (
+        "no path up to this step has positive probability. Usual causes: log "
+        "potentials of -inf that forbid every transition into the states this step "
+        "allows, or every initial state"
+    )

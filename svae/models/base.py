@@ -22,6 +22,7 @@ __all__ = [
     "Local",
     "check_positive_int",
     "color",
+    "exact_local",
     "inner",
 ]
 
@@ -55,6 +56,25 @@ class Local(NamedTuple):
     states: Any
     """(N, T, K), probabilities of the discrete states, or None."""
     diagnostics: Diagnostics
+
+
+def exact_local(
+    samples: Any, mean: Any, second_moment: Any, log_normalizer: Any, evidence: Any
+) -> Local:
+    """Return a local factor that inference finds without iterations.
+
+    ``evidence`` (N,) is the inner product of the node potentials with their statistics.
+    """
+    no_iterations = onp.zeros(len(evidence))
+    return Local(
+        samples,
+        evidence - log_normalizer,
+        mean,
+        second_moment,
+        log_normalizer,
+        None,
+        Diagnostics(no_iterations, no_iterations),
+    )
 
 
 class LatentModel(Protocol):

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import autograd.numpy as np
 
 from svae.families import gaussian
-from svae.models.base import Diagnostics, Local, check_positive_int
+from svae.models.base import Local, check_positive_int, exact_local
 
 __all__ = ["Gaussian"]
 
@@ -75,16 +75,7 @@ class Gaussian:
         if noise is not None:
             deviation = np.sqrt(-0.5 / natparams[0])
             samples = mean[:, None] + deviation[:, None] * noise
-        exact = np.zeros(len(mean))
-        return Local(
-            samples,
-            evidence - log_normalizer,
-            mean,
-            second_moment,
-            log_normalizer,
-            None,
-            Diagnostics(exact, exact),
-        )
+        return exact_local(samples, mean, second_moment, log_normalizer, evidence)
 
     def simulate(self, natparams: Any, num_steps: int, rng: np.random.Generator) -> Any:
         """Draw x (num_steps, D) from N(0, I); see `LatentModel.simulate`."""

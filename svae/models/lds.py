@@ -18,7 +18,7 @@ import numpy as onp
 
 from svae import kernels
 from svae.families import mniw, niw, product
-from svae.models.base import Diagnostics, Local, check_positive_int, color, inner
+from svae.models.base import Local, check_positive_int, color, exact_local, inner
 
 __all__ = ["LDS"]
 
@@ -96,26 +96,15 @@ class LDS:
             + (steps - 1) * (half_log_det - half_log_2pi)
         )
         evidence = inner(node[0], second_moment) + inner(node[1], mean)
-        exact = np.zeros(len(steps))
-        return Local(
-            samples,
-            evidence - log_normalizer,
-            mean,
-            second_moment,
-            log_normalizer,
-            None,
-            Diagnostics(exact, exact),
-        )
+        return exact_local(samples, mean, second_moment, log_normalizer, evidence)
 
     def simulate(
         self, natparams: Any, num_steps: int, rng: onp.random.Generator
     ) -> Any:
         """Draw dynamics from q(theta) and a path x (num_steps, D) of them."""
         draws = product.sample(self.family, natparams, rng)
-        (mean, precision), (dynamics, noise_precision) = (
-            draws["init"],
-            draws["dynamics"],
-        )
+        mean, precision = draws["init"]
+        dynamics, noise_precision = draws["dynamics"]
         noise = rng.standard_normal((num_steps, self.latent_dim))
         latents = onp.empty_like(noise)
         latents[0] = mean + color(precision, noise[0])

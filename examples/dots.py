@@ -46,9 +46,9 @@ def main() -> None:
     model.fit(
         data,
         options.num_steps,
-        batch_size=8,
+        batch_size=4,
         window=50,
-        learning_rate=1e-3,
+        learning_rate=1e-2,
         natural_step=0.1,
         rng=0,
         progress=True,

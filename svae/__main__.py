@@ -12,7 +12,7 @@ import numpy as np
 
 import svae
 from svae import kernels, plot, runs, selfcheck
-from svae.estimator import DECODER_POSTERIORS
+from svae.generative import DECODER_POSTERIORS
 from svae.networks import LIKELIHOODS, MEANS
 from svae.runs import Run
 

@@ -17,14 +17,13 @@ from svae import data as data_
 from svae import fit as fit_
 from svae import generate, models, networks, store
 from svae.evaluate import Posterior, arrange, posteriors
+from svae.generative import Generative, Parameters, check_data, check_model
 from svae.models.base import check_positive_int
-from svae.networks import LIKELIHOODS, MLP
-from svae.objective import Generative, Parameters
+from svae.networks import MLP
 from svae.progress import progress_bar
 
 __all__ = ["SVAE", "NotFitted", "load"]
 
-DECODER_POSTERIORS = ("point", "gaussian")
 DEFAULT_NETWORK = MLP()
 KIND = "svae.SVAE"
 
@@ -141,15 +140,15 @@ class SVAE:
         """
         model = self._generative()
         sequences = data_.as_sequences(data)
-        batch_size = batch_size or (50 if self.latent.independent else 8)
-        check_positive_int(
-            num_steps=num_steps,
-            num_samples=num_samples,
-            batch_size=batch_size,
-            window=window or 1,
-        )
-        settings = fit_.Settings(
-            batch_size, window, num_samples, learning_rate, natural_step
+        check_data(model, sequences)
+        check_positive_int(num_steps=num_steps)
+        settings = fit_.make_settings(
+            self.latent.independent,
+            batch_size,
+            window,
+            num_samples,
+            learning_rate,
+            natural_step,
         )
         rng = np.random.default_rng(rng)
         self.obs_dim_ = sequences[0].shape[1]
@@ -289,22 +288,15 @@ class SVAE:
         os.replace(beside, folder / "history.csv")
 
     def _generative(self) -> Generative:
-        if self.likelihood not in LIKELIHOODS:
-            raise ValueError(
-                f"likelihood must be one of {LIKELIHOODS}, got {self.likelihood!r}"
-            )
-        if self.decoder_posterior not in DECODER_POSTERIORS:
-            raise ValueError(
-                f"decoder_posterior must be one of {DECODER_POSTERIORS}, "
-                f"got {self.decoder_posterior!r}"
-            )
-        return Generative(
+        model = Generative(
             self.latent,
             self.encoder,
             self.decoder,
             self.likelihood,
             self.decoder_posterior,
         )
+        check_model(model)
+        return model
 
     def _fitted(self) -> Parameters:
         if not hasattr(self, "parameters_"):
@@ -313,6 +305,7 @@ class SVAE:
 
     def _sequences(self, data: Any) -> list[np.ndarray]:
         sequences = data_.as_sequences(data)
+        check_data(self._generative(), sequences)
         if sequences[0].shape[1] != self.obs_dim_:
             raise ValueError(
                 f"data has {sequences[0].shape[1]} dimensions, the model was fitted "

@@ -8,7 +8,8 @@ import numpy as np
 from svae import data
 from svae.families import product
 from svae.generate import point_weights
-from svae.objective import Batch, Generative, Parameters, local_terms
+from svae.generative import Generative, Parameters
+from svae.objective import Batch, local_terms
 
 __all__ = ["Posterior", "arrange", "posteriors"]
 

@@ -17,20 +17,28 @@ import numpy as np
 
 from svae import data
 from svae.families import product
+from svae.generative import Generative, Parameters
 from svae.models import ConvergenceWarning
+from svae.models.base import check_positive_int
 from svae.objective import (
     Batch,
     Bound,
-    Generative,
     Gradients,
-    Parameters,
     bound_and_gradients,
     draw_noise,
 )
 from svae.optim import AdamState, adam_init, adam_step, natural_step
 from svae.trees import from_vector, to_vector
 
-__all__ = ["HISTORY", "Settings", "State", "initial_state", "run", "step"]
+__all__ = [
+    "HISTORY",
+    "Settings",
+    "State",
+    "initial_state",
+    "make_settings",
+    "run",
+    "step",
+]
 
 HISTORY = (
     "objective",
@@ -54,6 +62,33 @@ class Settings(NamedTuple):
     num_samples: int
     learning_rate: float
     natural_step: float
+
+
+def make_settings(
+    independent: bool,
+    batch_size: int | None,
+    window: int | None,
+    num_samples: int,
+    learning_rate: float,
+    natural_step: float,
+) -> Settings:
+    """Check settings and fill in the size of batches.
+
+    Raises
+    ------
+    ValueError
+        Naming the argument that is not a positive number.
+    """
+    if batch_size is None:
+        batch_size = 50 if independent else 8
+    check_positive_int(batch_size=batch_size, num_samples=num_samples)
+    if window is not None:
+        check_positive_int(window=window)
+    rates = {"learning_rate": learning_rate, "natural_step": natural_step}
+    for name, rate in rates.items():
+        if not 0 < rate < np.inf:
+            raise ValueError(f"{name} must be a positive number, got {rate!r}")
+    return Settings(batch_size, window, num_samples, learning_rate, natural_step)
 
 
 class State(NamedTuple):

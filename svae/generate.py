@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from svae.families import product
+from svae.generative import Generative, Parameters
 from svae.networks import recognize, sigmoid
-from svae.objective import Generative, Parameters, decoder_weights
+from svae.objective import decoder_weights
 
 __all__ = ["Forecast", "decode", "forecast", "sample_frames"]
 

@@ -28,18 +28,17 @@ import autograd.numpy as np
 import numpy as onp
 
 from svae.families import gaussian, kl, product
-from svae.models import Diagnostics, LatentModel, Local
-from svae.networks import Network, log_likelihood, recognize
+from svae.generative import Generative, Parameters
+from svae.models import Diagnostics, Local
+from svae.networks import log_likelihood, recognize
 from svae.trees import from_vector, leaves, rebuild, to_vector, tree_map
 from svae.vjp import trace
 
 __all__ = [
     "Batch",
     "Bound",
-    "Generative",
     "Gradients",
     "Noise",
-    "Parameters",
     "bound",
     "bound_and_gradients",
     "decoder_kl",
@@ -48,26 +47,6 @@ __all__ = [
     "infer",
     "local_terms",
 ]
-
-
-class Generative(NamedTuple):
-    """What is fixed about a model: its latent model, networks and likelihood."""
-
-    latent: LatentModel
-    encoder: Network
-    decoder: Network
-    likelihood: str
-    decoder_posterior: str
-    """``"point"``, or ``"gaussian"`` for a mean-field Gaussian q(gamma)."""
-
-
-class Parameters(NamedTuple):
-    """What is learned: eta, phi, and gamma or the parameters of q(gamma)."""
-
-    natparams: Any
-    encoder: Any
-    decoder: Any
-    """Weights; for a Gaussian q(gamma) a dict of ``mean`` and ``log_std`` weights."""
 
 
 class Batch(NamedTuple):

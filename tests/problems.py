@@ -3,7 +3,8 @@
 import numpy as np
 
 from svae import GMM, LDS, Gaussian, Linear, Residual
-from svae.objective import Batch, Generative, Noise, Parameters
+from svae.generative import Generative, Parameters
+from svae.objective import Batch, Noise
 from svae.trees import from_vector, leaves, to_vector, tree_map
 
 

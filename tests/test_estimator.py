@@ -215,3 +215,35 @@ def test_progress_bar_shows_the_parts(frames, capsys):
     shown = capsys.readouterr().err
     assert "bound=" in shown
     assert "2/2" in shown
+
+
+@pytest.mark.parametrize(
+    "name", ["batch_size", "window", "num_samples", "learning_rate", "natural_step"]
+)
+def test_settings_that_are_not_positive_are_refused(frames, name):
+    with pytest.raises(ValueError, match=name):
+        lds().fit(frames, **{name: 0})
+
+
+def test_parts_of_the_wrong_kind_are_refused(frames):
+    with pytest.raises(TypeError, match="latent"):
+        svae.SVAE(svae.LDS).fit(frames)
+    with pytest.raises(TypeError, match="encoder"):
+        svae.SVAE(svae.LDS(2), encoder=(3, 3)).fit(frames)
+
+
+def test_bernoulli_needs_probabilities_and_log_odds(frames):
+    with pytest.raises(ValueError, match=r"\[0, 1\].*step"):
+        lds(likelihood="bernoulli").fit(frames)
+    decoder = svae.MLP((4,), mean="sigmoid")
+    model = svae.SVAE(svae.LDS(2), SMALL, decoder, likelihood="bernoulli")
+    with pytest.raises(ValueError, match="log odds"):
+        model.fit(np.clip(frames, 0, 1))
+
+
+def test_bernoulli_frames_fit_and_sample(frames):
+    bits = (frames > 0.5).astype(float)
+    model = lds(likelihood="bernoulli").fit(bits, num_steps=3, rng=0)
+    assert set(np.unique(model.sample(20, rng=0))) <= {0.0, 1.0}
+    forecast = model.forecast(bits, 4, rng=0)
+    assert np.all((forecast.mean > 0) & (forecast.mean < 1))

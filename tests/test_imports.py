@@ -16,6 +16,7 @@ ROOMS = (
     {"kernels"},
     {"families"},
     {"models"},
+    {"generative"},
     {"objective"},
     {"generate"},
     {"evaluate"},

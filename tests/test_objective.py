@@ -15,12 +15,12 @@ from problems import (
 
 from svae import GMM, LDS, Linear, kernels
 from svae.families import mniw, niw, product
+from svae.generative import Parameters
 from svae.models.base import inner
 from svae.networks import recognize
 from svae.objective import (
     Batch,
     Noise,
-    Parameters,
     bound,
     bound_and_gradients,
     infer,

@@ -1,0 +1,85 @@
+"""What a model is: a latent model between two networks, and what is learned of it."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from svae.models import LatentModel
+from svae.networks import LIKELIHOODS, Network
+
+__all__ = [
+    "DECODER_POSTERIORS",
+    "Generative",
+    "Parameters",
+    "check_data",
+    "check_model",
+]
+
+DECODER_POSTERIORS = ("point", "gaussian")
+
+
+class Generative(NamedTuple):
+    """What is fixed about a model: its latent model, networks and likelihood."""
+
+    latent: LatentModel
+    encoder: Network
+    decoder: Network
+    likelihood: str
+    decoder_posterior: str
+    """``"point"``, or ``"gaussian"`` for a mean-field Gaussian q(gamma)."""
+
+
+def check_model(model: Generative) -> None:
+    """Raise ValueError or TypeError, naming the part of a model that is malformed."""
+    for role, part, need in (
+        ("latent", model.latent, "infer"),
+        ("encoder", model.encoder, "apply"),
+        ("decoder", model.decoder, "apply"),
+    ):
+        if isinstance(part, type) or not hasattr(part, need):
+            kind = "latent model" if role == "latent" else "network"
+            raise TypeError(
+                f"{role} must be a {kind} like svae.{EXAMPLE[role]}: {part!r}"
+            )
+    if model.likelihood not in LIKELIHOODS:
+        raise ValueError(
+            f"likelihood must be one of {LIKELIHOODS}, got {model.likelihood!r}"
+        )
+    if model.decoder_posterior not in DECODER_POSTERIORS:
+        raise ValueError(
+            f"decoder_posterior must be one of {DECODER_POSTERIORS}, "
+            f"got {model.decoder_posterior!r}"
+        )
+    if (
+        model.likelihood == "bernoulli"
+        and getattr(model.decoder, "mean", "") == "sigmoid"
+    ):
+        raise ValueError(
+            "likelihood 'bernoulli' takes log odds from the decoder: its mean must be "
+            f"'linear', got {decoder_mean!r}"
+        )
+
+
+def check_data(model: Generative, sequences: Sequence[np.ndarray]) -> None:
+    """Raise ValueError, naming the place of a value that the likelihood cannot have."""
+    if model.likelihood != "bernoulli":
+        return
+    for index, sequence in enumerate(sequences):
+        wrong = np.argwhere((sequence < 0) | (sequence > 1))
+        if len(wrong):
+            step, dimension = wrong[0]
+            raise ValueError(
+                "likelihood 'bernoulli' needs data in [0, 1], got "
+                f"{sequence[step, dimension]} at sequence {index}, step {step}, "
+                f"dimension {dimension}"
+            )
+
+
+class Parameters(NamedTuple):
+    """What is learned: eta, phi, and gamma or the parameters of q(gamma)."""
+
+    natparams: Any
+    encoder: Any
+    decoder: Any
+    """Weights; for a Gaussian q(gamma) a dict of ``mean`` and ``log_std`` weights."""

@@ -32,16 +32,14 @@ class Generative(NamedTuple):
 
 def check_model(model: Generative) -> None:
     """Raise ValueError or TypeError, naming the part of a model that is malformed."""
-    for role, part, need in (
-        ("latent", model.latent, "infer"),
-        ("encoder", model.encoder, "apply"),
-        ("decoder", model.decoder, "apply"),
+    for role, method, example in (
+        ("latent", "infer", "a latent model like svae.LDS()"),
+        ("encoder", "apply", "a network like svae.MLP()"),
+        ("decoder", "apply", "a network like svae.MLP()"),
     ):
-        if isinstance(part, type) or not hasattr(part, need):
-            kind = "latent model" if role == "latent" else "network"
-            raise TypeError(
-                f"{role} must be a {kind} like svae.{EXAMPLE[role]}: {part!r}"
-            )
+        part = getattr(model, role)
+        if isinstance(part, type) or not hasattr(part, method):
+            raise TypeError(f"{role} must be {example}, got {part!r}")
     if model.likelihood not in LIKELIHOODS:
         raise ValueError(
             f"likelihood must be one of {LIKELIHOODS}, got {model.likelihood!r}"
@@ -51,10 +49,8 @@ def check_model(model: Generative) -> None:
             f"decoder_posterior must be one of {DECODER_POSTERIORS}, "
             f"got {model.decoder_posterior!r}"
         )
-    if (
-        model.likelihood == "bernoulli"
-        and getattr(model.decoder, "mean", "") == "sigmoid"
-    ):
+    decoder_mean = getattr(model.decoder, "mean", "linear")
+    if model.likelihood == "bernoulli" and decoder_mean != "linear":
         raise ValueError(
             "likelihood 'bernoulli' takes log odds from the decoder: its mean must be "
             f"'linear', got {decoder_mean!r}"

@@ -41,9 +41,12 @@ def pair_input(
     N, pairs = len(lengths), num_timesteps - 1
     leads = [(), (N, pairs), (N, 1), (1, pairs), (1, 1)]
     require_shape(name, x, *((*lead, *event) for lead in leads))
-    stepped = x if x.ndim > len(event) else np.reshape(x, (1, 1, *event))
-    require_finite(name, stepped, lengths, onp.arange(1, num_timesteps), log=log)
-    return _repeat(stepped, N)
+    if x.ndim > len(event):
+        require_finite(name, x, lengths, onp.arange(1, num_timesteps), log=log)
+        return _repeat(x, N)
+    if (lengths > 1).any():  # else there is no pair that reads it
+        require_finite(name, x, lengths, log=log)
+    return _repeat(np.reshape(x, (1, 1, *event)), N)
 
 
 def node_input(name: str, x: Array, lengths: Array, *, log: bool = False) -> Array:

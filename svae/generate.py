@@ -11,7 +11,8 @@ import numpy as np
 
 from svae.families import product
 from svae.generative import Generative, Parameters
-from svae.networks import recognize, sigmoid
+from svae.layers import sigmoid
+from svae.networks import recognize
 from svae.objective import decoder_weights
 
 __all__ = ["Forecast", "decode", "forecast", "sample_frames"]

@@ -16,22 +16,20 @@ from typing import Any, Protocol
 import autograd.numpy as np
 import numpy as onp
 
+from svae.layers import (
+    affine,
+    bounded_exp,
+    gaussian_log_density,
+    sigmoid,
+    softplus,
+)
+
 __all__ = ["MLP", "Linear", "Network", "Residual", "log_likelihood", "recognize"]
 
 Weights = Any
 
 ACTIVATIONS = {"tanh": np.tanh, "relu": lambda x: np.maximum(x, 0.0)}
 LIKELIHOODS = ("gaussian", "bernoulli")
-
-
-def sigmoid(x: Any) -> Any:
-    """Logistic function, without overflow for any x."""
-    return 0.5 * (np.tanh(0.5 * x) + 1.0)
-
-
-def softplus(x: Any) -> Any:
-    """log(1 + exp(x)), without overflow for any x."""
-    return np.logaddexp(x, 0.0)
 
 
 MEANS = {"linear": lambda x: x, "sigmoid": sigmoid}
@@ -47,14 +45,9 @@ class Network(Protocol):
         """Map inputs (..., in_dim) to location and scale, (..., out_dim) each."""
 
 
-def _affine(inputs: Any, layer: Any) -> Any:
-    matrix, bias = layer
-    return np.dot(inputs, matrix) + bias
-
-
 def _hidden_layers(weights: Any, inputs: Any, activation: str) -> Any:
     for layer in weights:
-        inputs = ACTIVATIONS[activation](_affine(inputs, layer))
+        inputs = ACTIVATIONS[activation](affine(inputs, *layer))
     return inputs
 
 
@@ -133,9 +126,8 @@ class MLP:
     def apply(self, weights: Any, inputs: Any) -> Any:
         """Map inputs (..., in_dim) to location and scale, (..., out_dim) each."""
         features = _hidden_layers(weights["hidden"], inputs, self.activation)
-        location = MEANS[self.mean](_affine(features, weights["location"]))
-        log_scale = _affine(features, weights["scale"])
-        return location, np.exp(10.0 * np.tanh(0.1 * log_scale))
+        location = MEANS[self.mean](affine(features, *weights["location"]))
+        return location, bounded_exp(affine(features, *weights["scale"]))
 
 
 @dataclass(frozen=True)
@@ -178,9 +170,9 @@ class Residual:
     def apply(self, weights: Any, inputs: Any) -> Any:
         """Map inputs (..., in_dim) to location and scale, (..., out_dim) each."""
         features = _hidden_layers(weights["hidden"], inputs, self.activation)
-        skip = _affine(inputs, weights["skip"])
-        location = MEANS[self.mean](_affine(features, weights["location"]) + skip)
-        scale = softplus(_affine(features, weights["scale"]))
+        skip = affine(inputs, *weights["skip"])
+        location = MEANS[self.mean](affine(features, *weights["location"]) + skip)
+        scale = softplus(affine(features, *weights["scale"]))
         return location, scale + softplus(weights["floor"])
 
 
@@ -201,7 +193,7 @@ class Linear:
 
     def apply(self, weights: Any, inputs: Any) -> Any:
         """Map inputs (..., in_dim) to location and scale, (..., out_dim) each."""
-        location = _affine(inputs, weights["location"])
+        location = affine(inputs, *weights["location"])
         return location, np.exp(weights["log_scale"]) * np.ones(location.shape)
 
 
@@ -250,8 +242,7 @@ def log_likelihood(
     location, scale = network.apply(weights, latents)
     data = data[:, None]
     if kind == "gaussian":
-        errors = (data - location) ** 2 / scale + np.log(scale)
-        frames = -0.5 * np.sum(errors + np.log(2 * np.pi), axis=-1)
+        frames = gaussian_log_density(data, location, scale)
     else:
         frames = np.sum(data * location - softplus(location), axis=-1)
     if mask is not None:

@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "svae"
 
 # A module imports only from rooms below its own, or from its own room.
 ROOMS = (
-    {"errors", "trees", "progress", "primitives", "vjp"},
+    {"errors", "layers", "trees", "progress", "primitives", "vjp"},
     {"arguments"},
     {"reference", "networks", "optim", "data", "store"},
     {"_core", "_lapack"},

@@ -12,9 +12,10 @@ import numpy as np
 
 import svae
 from svae import kernels, plot, runs, selfcheck
-from svae.generative import DECODER_POSTERIORS
 from svae.networks import LIKELIHOODS, MEANS
 from svae.runs import Run
+from svae.store import replacing
+from svae.weights import DECODER_POSTERIORS
 
 MODELS = {"gaussian": svae.Gaussian, "gmm": svae.GMM, "lds": svae.LDS}
 NETWORKS = {"mlp": svae.MLP, "residual": svae.Residual}
@@ -200,7 +201,8 @@ def save_figures(folder: Path, figures: dict[str, Any]) -> None:
     """Write figures as PNG files into a run's folder."""
     (folder / "figures").mkdir(exist_ok=True)
     for name, figure in figures.items():
-        figure.savefig(folder / "figures" / f"{name}.png")
+        with replacing(folder / "figures" / f"{name}.png") as file:
+            figure.savefig(file, format="png")
 
 
 def score(options: argparse.Namespace) -> int:
@@ -223,7 +225,8 @@ def forecast(options: argparse.Namespace) -> int:
     mean = scaling.undo(np.stack([each.mean for each in forecasts]))
     variance = scaling.scale**2 * np.stack([each.variance for each in forecasts])
     samples = scaling.undo(np.stack([each.samples for each in forecasts]))
-    np.savez(path, mean=mean, variance=variance, samples=samples)
+    with replacing(path) as file:
+        np.savez(file, mean=mean, variance=variance, samples=samples)
     print(f"written to {path}: mean, variance {mean.shape}, samples {samples.shape}")
 
     if can_draw(print):
@@ -238,7 +241,8 @@ def sample(options: argparse.Namespace) -> int:
     run = Run.load(options.run)
     frames = run.scaling.undo(run.model.sample(options.num_steps, rng=options.rng))
     path = run.folder / "sample.npy"
-    np.save(path, frames)
+    with replacing(path) as file:
+        np.save(file, frames)
     print(f"written to {path}: {frames.shape}")
     return 0
 

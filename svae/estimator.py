@@ -5,7 +5,6 @@ and every other method needs them.  All the work is done elsewhere.
 """
 
 import csv
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -223,7 +222,8 @@ class SVAE:
         check_positive_int(num_steps=num_steps)
         parameters, rng = self._fitted(), np.random.default_rng(rng)
         latents = self.latent.simulate(parameters.natparams, num_steps, rng)
-        return generate.sample_frames(self._generative(), parameters, latents, rng)
+        mean, variance = self.decode(latents)
+        return generate.draw_frames(self.likelihood, mean, variance, rng)
 
     def decode(self, latents: Any) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and variance of the frames (..., P) at latents (..., D)."""
@@ -280,12 +280,10 @@ class SVAE:
         folder.mkdir(parents=True, exist_ok=True)
         self.save(folder / "model.npz")
         columns = zip(*self.history_.values(), strict=True)
-        beside = folder / "history.csv.part"
-        with open(beside, "w", newline="") as file:
+        with store.replacing(folder / "history.csv", "w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["step", *self.history_])
             writer.writerows([step, *row] for step, row in enumerate(columns))
-        os.replace(beside, folder / "history.csv")
 
     def _generative(self) -> Generative:
         model = Generative(

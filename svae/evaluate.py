@@ -7,9 +7,9 @@ import numpy as np
 
 from svae import data
 from svae.families import product
-from svae.generate import point_weights
 from svae.generative import Generative, Parameters
 from svae.objective import Batch, local_terms
+from svae.weights import mean_weights
 
 __all__ = ["Posterior", "arrange", "posteriors"]
 
@@ -85,7 +85,7 @@ def _of_batch(
 ) -> Posterior:
     """Posterior with all fields over the padded batch, (N, T, ...) and (N,)."""
     stats = product.expected_stats(model.latent.family, parameters.natparams)
-    weights = point_weights(model, parameters)
+    weights = mean_weights(model.decoder_posterior, parameters.decoder)
     num_sequences, num_steps = batch.values.shape[:2]
     latent_dim = model.latent.latent_dim
     noise = rng.standard_normal((num_sequences, num_samples, num_steps, latent_dim))

@@ -29,6 +29,7 @@ from svae.objective import (
 )
 from svae.optim import AdamState, adam_init, adam_step, natural_step
 from svae.trees import from_vector, to_vector
+from svae.weights import initial_posterior
 
 __all__ = [
     "HISTORY",
@@ -116,11 +117,8 @@ def initial_state(model: Generative, obs_dim: int, rng: np.random.Generator) -> 
     latent_dim = model.latent.latent_dim
     natparams = model.latent.initial_posterior(rng)
     encoder = model.encoder.init(rng, obs_dim, latent_dim)
-    decoder: Any = model.decoder.init(rng, latent_dim, obs_dim)
-    if model.decoder_posterior == "gaussian":
-        vector = to_vector(decoder)
-        log_std = from_vector(decoder, np.full(vector.size, -4.0))
-        decoder = {"mean": decoder, "log_std": log_std}
+    weights = model.decoder.init(rng, latent_dim, obs_dim)
+    decoder = initial_posterior(model.decoder_posterior, weights)
     size = to_vector((encoder, decoder)).size
     return State(Parameters(natparams, encoder, decoder), adam_init(size), 0)
 

@@ -5,7 +5,7 @@ nothing, so the factor q(x) past the data is the predictive distribution of the 
 model given E_q(theta)[t(theta)], exactly (Johnson et al. 2016, Fig. 4).
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,9 +13,9 @@ from svae.families import product
 from svae.generative import Generative, Parameters
 from svae.layers import sigmoid
 from svae.networks import recognize
-from svae.objective import decoder_weights
+from svae.weights import mean_weights
 
-__all__ = ["Forecast", "decode", "forecast", "sample_frames"]
+__all__ = ["Forecast", "decode", "forecast", "draw_frames"]
 
 
 class Forecast(NamedTuple):
@@ -35,18 +35,11 @@ class Forecast(NamedTuple):
     """(S, H, D), sampled paths of x."""
 
 
-def point_weights(model: Generative, parameters: Parameters) -> Any:
-    """Weights of the decoder: the point estimate or the mean of q(gamma)."""
-    if model.decoder_posterior == "gaussian":
-        return parameters.decoder["mean"]
-    return decoder_weights(model, parameters.decoder, np.zeros(0))
-
-
 def decode(
     model: Generative, parameters: Parameters, latents: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean and variance of frames, (..., P) each, given latents (..., D)."""
-    weights = point_weights(model, parameters)
+    weights = mean_weights(model.decoder_posterior, parameters.decoder)
     location, scale = model.decoder.apply(weights, latents)
     if model.likelihood == "gaussian":
         return location, scale
@@ -54,15 +47,11 @@ def decode(
     return probability, probability * (1 - probability)
 
 
-def sample_frames(
-    model: Generative,
-    parameters: Parameters,
-    latents: np.ndarray,
-    rng: np.random.Generator,
+def draw_frames(
+    likelihood: str, mean: np.ndarray, variance: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Draw frames (..., P) given latents (..., D)."""
-    mean, variance = decode(model, parameters, latents)
-    if model.likelihood == "gaussian":
+    """Draw frames (..., P) of the mean and variance that `decode` returns."""
+    if likelihood == "gaussian":
         return mean + np.sqrt(variance) * rng.standard_normal(mean.shape)
     return (rng.random(mean.shape) < mean).astype(np.float64)
 
@@ -111,7 +100,7 @@ def forecast(
     return Forecast(
         mean.mean(axis=0),
         variance.mean(axis=0) + mean.var(axis=0),
-        sample_frames(model, parameters, latents, rng),
+        draw_frames(model.likelihood, mean, variance, rng),
         latent_mean,
         second_moment - latent_mean[:, :, None] * latent_mean[:, None, :],
         latents,

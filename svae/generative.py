@@ -7,16 +7,14 @@ import numpy as np
 
 from svae.models import LatentModel
 from svae.networks import LIKELIHOODS, Network
+from svae.weights import DECODER_POSTERIORS
 
 __all__ = [
-    "DECODER_POSTERIORS",
     "Generative",
     "Parameters",
     "check_data",
     "check_model",
 ]
-
-DECODER_POSTERIORS = ("point", "gaussian")
 
 
 class Generative(NamedTuple):

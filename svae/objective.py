@@ -27,12 +27,13 @@ from typing import Any, NamedTuple
 import autograd.numpy as np
 import numpy as onp
 
-from svae.families import gaussian, kl, product
+from svae.families import product
 from svae.generative import Generative, Parameters
 from svae.models import Diagnostics, Local
 from svae.networks import log_likelihood, recognize
-from svae.trees import from_vector, leaves, rebuild, to_vector, tree_map
+from svae.trees import leaves, rebuild, tree_map
 from svae.vjp import trace
+from svae.weights import kl_from_prior, noise_size, sample_weights
 
 __all__ = [
     "Batch",
@@ -41,8 +42,6 @@ __all__ = [
     "Noise",
     "bound",
     "bound_and_gradients",
-    "decoder_kl",
-    "decoder_weights",
     "draw_noise",
     "infer",
     "local_terms",
@@ -101,41 +100,10 @@ def draw_noise(
     rng: onp.random.Generator,
 ) -> Noise:
     """Draw the noise for a batch of ``shape`` = (M, T)."""
-    size = to_vector(decoder["mean"]).size if _is_gaussian(model) else 0
+    size = noise_size(model.decoder_posterior, decoder)
     sequences, steps = shape
     latents = (sequences, num_samples, steps, model.latent.latent_dim)
     return Noise(rng.standard_normal(latents), rng.standard_normal(size))
-
-
-def decoder_weights(model: Generative, decoder: Any, noise: onp.ndarray) -> Any:
-    """Return weights gamma: the point estimate, or mean + std * noise from q(gamma)."""
-    if not _is_gaussian(model):
-        return decoder
-    shaped = from_vector(decoder["mean"], noise)
-    return tree_map(
-        lambda mean, log_std, draw: mean + np.exp(log_std) * draw,
-        decoder["mean"],
-        decoder["log_std"],
-        shaped,
-    )
-
-
-def decoder_kl(model: Generative, decoder: Any) -> Any:
-    """KL(q(gamma) || N(0, I)) for a Gaussian q(gamma); 0 for a point estimate."""
-    if not _is_gaussian(model):
-        return 0.0
-    total = 0.0
-    for mean, log_std in zip(
-        leaves(decoder["mean"]), leaves(decoder["log_std"]), strict=True
-    ):
-        q = gaussian.from_standard(mean, np.exp(2.0 * log_std))
-        prior = gaussian.from_standard(onp.zeros(mean.shape), onp.ones(mean.shape))
-        total = total + np.sum(kl(gaussian, q, prior))
-    return total
-
-
-def _is_gaussian(model: Generative) -> bool:
-    return model.decoder_posterior == "gaussian"
 
 
 def infer(
@@ -219,13 +187,17 @@ def bound(
     Bound
     """
     stats = product.expected_stats(model.latent.family, parameters.natparams)
-    weights = decoder_weights(model, parameters.decoder, noise.decoder)
+    kind, decoder = model.decoder_posterior, parameters.decoder
     reconstruction, local = local_terms(
-        model, stats, parameters.encoder, weights, batch, noise.latents
+        model,
+        stats,
+        parameters.encoder,
+        sample_weights(kind, decoder, noise.decoder),
+        batch,
+        noise.latents,
     )
-    return _assemble(
-        model, parameters, prior, batch, np.sum(reconstruction), np.sum(local.kl)
-    )
+    terms = np.sum(reconstruction), np.sum(local.kl), kl_from_prior(kind, decoder)
+    return _assemble(model, parameters, prior, batch, *terms)
 
 
 def _assemble(
@@ -235,8 +207,9 @@ def _assemble(
     batch: Batch,
     reconstruction: Any,
     local_kl: Any,
+    decoder_kl: Any,
 ) -> Bound:
-    of_decoder = float(decoder_kl(model, parameters.decoder))
+    of_decoder = float(decoder_kl)
     of_theta = float(product.kl(model.latent.family, parameters.natparams, prior))
     reconstruction = float(batch.scale * reconstruction)
     local_kl = float(batch.scale * local_kl)
@@ -264,18 +237,19 @@ def bound_and_gradients(
     """
     message = product.expected_stats(model.latent.family, parameters.natparams)
     inputs = (message, parameters.encoder, parameters.decoder)
+    kind = model.decoder_posterior
 
     def of_leaves(*boxes: Any) -> tuple[Any, ...]:
         stats, encoder, decoder = rebuild(inputs, boxes)
-        weights = decoder_weights(model, decoder, noise.decoder)
+        weights = sample_weights(kind, decoder, noise.decoder)
         terms, local = local_terms(model, stats, encoder, weights, batch, noise.latents)
         reconstruction, local_kl = np.sum(terms), np.sum(local.kl)
-        objective = batch.scale * (reconstruction - local_kl)
-        objective = objective - decoder_kl(model, decoder)
-        return objective, reconstruction, local_kl, *local.diagnostics
+        decoder_kl = kl_from_prior(kind, decoder)
+        objective = batch.scale * (reconstruction - local_kl) - decoder_kl
+        return objective, reconstruction, local_kl, decoder_kl, *local.diagnostics
 
     pull_back, values = trace(of_leaves, leaves(inputs))
-    _, reconstruction, local_kl, *diagnostics = values
+    diagnostics = Diagnostics(*values[4:])
     gradients = pull_back(1.0)
     of_message, of_encoder, of_decoder = rebuild(inputs, gradients)
     natural = tree_map(
@@ -284,5 +258,5 @@ def bound_and_gradients(
         parameters.natparams,
         of_message,
     )
-    terms = _assemble(model, parameters, prior, batch, reconstruction, local_kl)
-    return terms, Gradients(natural, of_encoder, of_decoder), Diagnostics(*diagnostics)
+    terms = _assemble(model, parameters, prior, batch, *values[1:4])
+    return terms, Gradients(natural, of_encoder, of_decoder), diagnostics

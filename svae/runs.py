@@ -5,7 +5,6 @@ how the run was made and how it ended; ``figures/`` holds its figures.
 """
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ import numpy as np
 
 from svae import data
 from svae.estimator import SVAE, load
+from svae.store import replacing
 
 __all__ = ["BUILT_IN", "Run", "Scaling", "read", "scaling_of", "write_json"]
 
@@ -101,7 +101,6 @@ def scaling_of(sequences: list[np.ndarray]) -> Scaling:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write json beside ``path`` and rename: a reader never sees half of it."""
-    beside = path.with_name(path.name + ".part")
-    beside.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(beside, path)
+    """Write json so that a reader never sees half of it."""
+    with replacing(path, "w") as file:
+        file.write(json.dumps(content, indent=2) + "\n")

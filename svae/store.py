@@ -6,15 +6,35 @@ so nothing is ever unpickled.  A file appears under its name only when it is com
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-__all__ = ["load", "save"]
+__all__ = ["load", "replacing", "save"]
 
 FORMAT, VERSION = "svae", 1
 HEADER = "header"
+
+
+@contextmanager
+def replacing(path: str | Path, mode: str = "wb", **options: Any) -> Iterator[Any]:
+    """Open a file beside ``path`` that takes its place when all is written.
+
+    Whatever goes wrong before leaves ``path`` as it was, and nothing beside it.
+    """
+    path = Path(path)
+    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with open(beside, mode, **options) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def save(path: str | Path, arrays: Any, meta: dict[str, Any]) -> None:
@@ -35,7 +55,6 @@ def save(path: str | Path, arrays: Any, meta: dict[str, Any]) -> None:
     TypeError
         If the tree or ``meta`` holds something else; ``path`` is left as it was.
     """
-    path = Path(path)
     members: dict[str, Any] = {}
     header = {
         "format": FORMAT,
@@ -44,15 +63,8 @@ def save(path: str | Path, arrays: Any, meta: dict[str, Any]) -> None:
         "meta": meta,
     }
     members[HEADER] = np.frombuffer(json.dumps(header).encode(), np.uint8)
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with open(beside, "wb") as file:
-            np.savez(file, **members)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with replacing(path) as file:
+        np.savez(file, **members)
 
 
 def load(path: str | Path) -> tuple[Any, dict[str, Any]]:

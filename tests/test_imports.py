@@ -16,6 +16,7 @@ ROOMS = (
     {"kernels"},
     {"families"},
     {"models"},
+    {"weights"},
     {"generative"},
     {"objective"},
     {"generate"},

@@ -153,3 +153,17 @@ def test_another_version_is_named(tmp_path):
 
 def write_header(path, header):
     np.savez(path, header=np.frombuffer(json.dumps(header).encode(), np.uint8))
+
+
+def test_a_failed_write_leaves_the_file_and_nothing_beside_it(tmp_path):
+    path = tmp_path / "words.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), store.replacing(path, "w") as file:
+        file.write("half of the n")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+    with store.replacing(path, "w") as file:
+        file.write("new")
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]

@@ -15,7 +15,7 @@ template <class V>
 struct GaussianPack : Pack<V> {
   const GaussianProblem& problem;
   Index latent_dim;
-  using Pack<V>::first;
+  using Pack<V>::sequence;
   using Pack<V>::length;
 
   GaussianPack(const GaussianProblem& problem, Index first)
@@ -27,7 +27,7 @@ struct GaussianPack : Pack<V> {
   void load_columns(const Rows<const double>& rows, Index t, const Matrix<V>& X) const {
     for (Index w = 0; w < width<V>; ++w)
       for (Index s = 0; s < X.columns; ++s) {
-        const double* row = rows.at(first + w, s) + t * latent_dim;
+        const double* row = rows.at(sequence[w], s) + t * latent_dim;
         for (Index i = 0; i < X.rows; ++i)
           lane(X(i, s), w) = length[w] > t ? row[i] : 0.0;
       }
@@ -36,7 +36,7 @@ struct GaussianPack : Pack<V> {
   void store_columns(const Matrix<V>& X, const Rows<double>& rows, Index t) const {
     for (Index w = 0; w < width<V>; ++w)
       for (Index s = 0; length[w] > t && s < X.columns; ++s) {
-        double* row = rows.at(first + w, s) + t * latent_dim;
+        double* row = rows.at(sequence[w], s) + t * latent_dim;
         for (Index i = 0; i < X.rows; ++i) row[i] = lane(X(i, s), w);
       }
   }

@@ -49,5 +49,45 @@ SVAE_ALWAYS_INLINE V sqrt(V x) {
   return root;
 }
 
+// Vectors of the lanes' own numbers: row i of a square becomes its column i. In log2(W)
+// rounds, each of which swaps the off-diagonal quarters of all squares of one size.
+template <int... kIndex>
+struct Indices {};
+template <int kCount, int... kIndex>
+struct IndicesBelow : IndicesBelow<kCount - 1, kCount - 1, kIndex...> {};
+template <int... kIndex>
+struct IndicesBelow<0, kIndex...> {
+  using type = Indices<kIndex...>;
+};
+
+// Of the lanes w: b[w - kHalf] where w has the bit kHalf, a[w] elsewhere; and what is
+// left.
+template <int kHalf, class V, int... w>
+SVAE_ALWAYS_INLINE void swap_quarters(V& a, V& b, Indices<w...>) {
+  constexpr int W = sizeof...(w);
+#if defined(__clang__) || __GNUC__ >= 12
+  const V top = __builtin_shufflevector(a, b, (w & kHalf ? W + w - kHalf : w)...);
+  b = __builtin_shufflevector(a, b, (w & kHalf ? W + w : w + kHalf)...);
+#else
+  typedef long long Mask __attribute__((vector_size(sizeof(V))));
+  const V top = __builtin_shuffle(a, b, Mask{(w & kHalf ? W + w - kHalf : w)...});
+  b = __builtin_shuffle(a, b, Mask{(w & kHalf ? W + w : w + kHalf)...});
+#endif
+  a = top;
+}
+
+template <int kHalf = 0, class V>
+SVAE_ALWAYS_INLINE void transpose(V* rows) {
+  constexpr int W = int(width<V>);
+  constexpr int half = kHalf > 0 ? kHalf : W / 2;
+  if constexpr (half > 0) {
+#pragma GCC unroll 8
+    for (int i = 0; i < W; ++i)
+      if (!(i & half))
+        swap_quarters<half>(rows[i], rows[i + half], typename IndicesBelow<W>::type());
+    if constexpr (half > 1) transpose<half / 2>(rows);
+  }
+}
+
 }  // namespace SVAE_ISA_NAMESPACE
 }  // namespace svae

@@ -130,7 +130,7 @@ class MarkovFilter {
 
   void report(Index* failed_step) const {
     for (Index w = 0; w < width<V>; ++w)
-      if (pack_.length[w] > 0) failed_step[pack_.first + w] = failed_step_[w];
+      if (pack_.length[w] > 0) failed_step[pack_.sequence[w]] = failed_step_[w];
   }
 
  private:

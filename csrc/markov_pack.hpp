@@ -19,7 +19,7 @@ template <class V>
 struct MarkovPack : Pack<V> {
   const MarkovProblem& problem;
   Index num_states;
-  using Pack<V>::first;
+  using Pack<V>::sequence;
   using Pack<V>::length;
 
   MarkovPack(const MarkovProblem& problem, Index first)
@@ -54,7 +54,7 @@ struct MarkovPack : Pack<V> {
   void load_pair(Rows<const double> rows, Index t, V* columns) const {
     const Index K = num_states;
     for (Index w = 0; w < width<V>; ++w) {
-      const double* matrix = rows.at(first + w, t);
+      const double* matrix = rows.at(sequence[w], t);
       for (Index i = 0; i < K; ++i)
         for (Index j = 0; j < K; ++j)
           lane(columns[j * K + i], w) = length[w] > t + 1 ? matrix[i * K + j] : 0.0;
@@ -66,7 +66,7 @@ struct MarkovPack : Pack<V> {
     for (Index w = 0; w < width<V>; ++w)
       for (Index i = 0; length[w] > t + 1 && i < K; ++i)
         for (Index j = 0; j < K; ++j)
-          rows.at(first + w, t)[i * K + j] = lane(columns[j * K + i], w);
+          rows.at(sequence[w], t)[i * K + j] = lane(columns[j * K + i], w);
   }
 };
 

@@ -55,14 +55,14 @@ void viterbi(const MarkovProblem& problem, const MarkovDecoding& result, Index f
     const V* pair = t + 1 < pack.num_timesteps ? filter.pair(t) : no_successor;
     for (Index w = 0; w < width<V>; ++w) {
       if (t >= pack.length[w]) continue;
-      Index* state = result.paths.at(first + w, 0) + t;
+      Index* state = result.paths.at(pack.sequence[w], 0) + t;
       const V* column = t + 1 < pack.length[w] ? pair + state[1] * K : no_successor;
       *state = best_state(K, w, filter.alpha(t), column);
     }
   }
   for (Index w = 0; w < width<V>; ++w) {
     if (pack.length[w] == 0) continue;
-    const Index n = first + w;
+    const Index n = pack.sequence[w];
     result.log_weight[n] =
         path_log_weight(problem, n, pack.length[w], result.paths.at(n, 0));
   }
@@ -102,8 +102,8 @@ void sample_markov_chain(const MarkovProblem& problem, const MarkovSampling& sam
     const V* pair = t + 1 < pack.num_timesteps ? filter.pair(t) : no_successor;
     for (Index w = 0; w < width<V>; ++w)
       for (Index s = 0; t < pack.length[w] && s < sampling.num_samples; ++s) {
-        const double uniform = sampling.uniforms.at(first + w, s)[t];
-        Index* state = sampling.paths.at(first + w, s) + t;
+        const double uniform = sampling.uniforms.at(pack.sequence[w], s)[t];
+        Index* state = sampling.paths.at(pack.sequence[w], s) + t;
         const V* column = t + 1 < pack.length[w] ? pair + state[1] * K : no_successor;
         *state = draw_state(K, w, filter.alpha(t), column, uniform, cumulative);
       }

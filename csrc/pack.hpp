@@ -1,7 +1,9 @@
 // A pack of sequences: one in each lane of V, time outermost.
 //
 // Sequences may have different lengths. A lane past the end of its own goes on with what
-// it is given instead (zeros are loaded), and nothing it computes is stored.
+// it is given instead (zeros are loaded), and nothing it computes is stored. Lanes that
+// no sequence is left for repeat the last one: they compute, and store, the same once
+// more.
 #pragma once
 
 #include "kernels.hpp"
@@ -10,19 +12,19 @@
 namespace svae {
 namespace SVAE_ISA_NAMESPACE {
 
-// The sequences first, first + 1, ... in the lanes of V; a lane without one has length 0.
+// The sequences first, first + 1, ... in the lanes of V.
 template <class V>
 struct Pack {
-  Index first;
   Index num_timesteps = 0;  // of the longest sequence
   Index shortest;           // all lanes have the steps before this one
+  Index sequence[width<V>];
   Index length[width<V>];
   V lengths;
 
-  Pack(Index num_sequences, const Index* all_lengths, Index first) : first(first) {
+  Pack(Index num_sequences, const Index* all_lengths, Index first) {
     for (Index w = 0; w < width<V>; ++w) {
-      const Index n = first + w;
-      length[w] = n < num_sequences ? all_lengths[n] : 0;
+      sequence[w] = first + w < num_sequences ? first + w : num_sequences - 1;
+      length[w] = all_lengths[sequence[w]];
       lane(lengths, w) = double(length[w]);
       num_timesteps = max(num_timesteps, length[w]);
       shortest = w == 0 || length[w] < shortest ? length[w] : shortest;
@@ -43,7 +45,7 @@ struct Pack {
   void load(const Rows<const double>& rows, Index t, Index step, V* values,
             Index size) const {
     for (Index w = 0; w < width<V>; ++w) {
-      const double* row = rows.at(first + w, t);
+      const double* row = rows.at(sequence[w], t);
       const bool live = length[w] > step;
       for (Index k = 0; k < size; ++k) lane(values[k], w) = live ? row[k] : 0.0;
     }
@@ -53,7 +55,7 @@ struct Pack {
   void store(const V* values, Index stride, const Rows<double>& rows, Index t, Index step,
              Index size) const {
     for (Index w = 0; w < width<V>; ++w) {
-      double* row = rows.at(first + w, t);
+      double* row = rows.at(sequence[w], t);
       if (length[w] > step)
         for (Index k = 0; k < size; ++k) row[k] = lane(values[k * stride], w);
     }
@@ -63,7 +65,7 @@ struct Pack {
   template <class T>
   void store_each(V value, T* values) const {
     for (Index w = 0; w < width<V>; ++w)
-      if (length[w] > 0) values[first + w] = T(lane(value, w));
+      if (length[w] > 0) values[sequence[w]] = T(lane(value, w));
   }
 };
 

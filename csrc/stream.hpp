@@ -1,0 +1,158 @@
+// Rows of the sequences' arrays, one for each step, to lanes and back.
+//
+// Eight steps at a time: W numbers of each of W sequences are a square in registers, and
+// its transpose is W packs. Whoever goes through the steps in order, up or down, sees
+// every block once.
+#pragma once
+
+#include "pack.hpp"
+
+namespace svae {
+namespace SVAE_ISA_NAMESPACE {
+
+// The steps of a block, and where their rows lie: in the array itself, or, of sequences
+// that do not have all of them, in a copy.
+template <class V>
+class RowBlocks {
+ protected:
+  RowBlocks(const Pack<V>& pack, Index size, Index ahead, Workspace& workspace)
+      : pack_(&pack),
+        size_(size),
+        ahead_(ahead),
+        num_steps_(size <= kLargestBlock / kSteps ? kSteps : 1),
+        values_(workspace.take<V>(num_steps_ * size)),
+        copies_(workspace.take<double>(num_steps_ * size * width<V>)) {}
+
+  Index num_live(Index w, Index begin) const {
+    const Index live = pack_->length[w] - ahead_ - begin;
+    return live < 0 ? 0 : live < num_steps_ ? live : num_steps_;
+  }
+
+  template <class T>
+  bool is_in_place(const Rows<T>& rows, Index live) const {
+    return live == num_steps_ && (num_steps_ == 1 || rows.time_stride == size_);
+  }
+
+  double* copy_of(Index w) const { return copies_ + w * num_steps_ * size_; }
+
+  // body(k) for squares [k, k + W) that cover the block; the last may overlap another.
+  template <class Body>
+  SVAE_ALWAYS_INLINE void for_squares(const Body& body) const {
+    const Index count = num_steps_ * size_;
+    Index k = 0;
+    for (; k + width<V> <= count; k += width<V>) body(k);
+    if (k < count) body(count - width<V>);
+  }
+
+  static constexpr Index kSteps = 8;  // not less than there are lanes
+  static constexpr Index kLargestBlock = 512;
+
+  const Pack<V>* pack_;
+  Index size_, ahead_, num_steps_;
+  V* values_;
+  double* copies_;
+  Index block_ = -1;  // the one in values_
+};
+
+// Row t of every sequence that has the step t + ahead, zeros for the others.
+template <class V>
+class RowReader : RowBlocks<V> {
+ public:
+  RowReader(const Pack<V>& pack, const Rows<const double>& rows, Index size, Index ahead,
+            Workspace& workspace)
+      : RowBlocks<V>(pack, size, ahead, workspace), rows_(rows) {
+    for (Index& count : num_copied_) count = this->num_steps_;  // not zero yet
+  }
+
+  SVAE_ALWAYS_INLINE const V* at(Index t) {
+    const Index block = t / this->num_steps_;
+    if (block != this->block_) load(block);
+    return this->values_ + (t - block * this->num_steps_) * this->size_;
+  }
+
+ private:
+  __attribute__((noinline)) void load(Index block) {
+    this->block_ = block;
+    const double* row[width<V>];
+    for (Index w = 0; w < width<V>; ++w) row[w] = row_of(w, block * this->num_steps_);
+    this->for_squares([&](Index k) {
+      V square[width<V>];
+#pragma GCC unroll 8
+      for (Index w = 0; w < width<V>; ++w)
+        __builtin_memcpy(&square[w], row[w] + k, sizeof(V));
+      transpose(square);
+#pragma GCC unroll 8
+      for (Index w = 0; w < width<V>; ++w) this->values_[k + w] = square[w];
+    });
+  }
+
+  const double* row_of(Index w, Index begin) {
+    const Index n = this->pack_->sequence[w], size = this->size_;
+    const Index live = this->num_live(w, begin);
+    if (this->is_in_place(rows_, live)) return rows_.at(n, begin);
+    double* copy = this->copy_of(w);
+    for (Index s = 0; s < live; ++s)
+      __builtin_memcpy(copy + s * size, rows_.at(n, begin + s), size * sizeof(double));
+    for (Index k = live * size; k < num_copied_[w] * size; ++k) copy[k] = 0.0;
+    num_copied_[w] = live;
+    return copy;
+  }
+
+  Rows<const double> rows_;
+  Index num_copied_[width<V>];  // rows of each copy that are not zero
+};
+
+// Row t to every sequence that has the step t + ahead.
+template <class V>
+class RowWriter : RowBlocks<V> {
+ public:
+  RowWriter(const Pack<V>& pack, const Rows<double>& rows, Index size, Index ahead,
+            Workspace& workspace)
+      : RowBlocks<V>(pack, size, ahead, workspace), rows_(rows) {}
+
+  // For the caller to fill, before it asks for a row of another block.
+  SVAE_ALWAYS_INLINE V* at(Index t) {
+    const Index block = t / this->num_steps_;
+    if (block != this->block_) {
+      finish();
+      this->block_ = block;
+    }
+    return this->values_ + (t - block * this->num_steps_) * this->size_;
+  }
+
+  // Call it after the last row.
+  __attribute__((noinline)) void finish() {
+    if (this->block_ < 0) return;
+    const Index begin = this->block_ * this->num_steps_;
+    double* row[width<V>];
+    for (Index w = 0; w < width<V>; ++w)
+      row[w] = this->is_in_place(rows_, this->num_live(w, begin))
+                   ? rows_.at(this->pack_->sequence[w], begin)
+                   : this->copy_of(w);
+    this->for_squares([&](Index k) {
+      V square[width<V>];
+#pragma GCC unroll 8
+      for (Index w = 0; w < width<V>; ++w) square[w] = this->values_[k + w];
+      transpose(square);
+#pragma GCC unroll 8
+      for (Index w = 0; w < width<V>; ++w)
+        __builtin_memcpy(row[w] + k, &square[w], sizeof(V));
+    });
+    for (Index w = 0; w < width<V>; ++w)
+      if (row[w] == this->copy_of(w)) store_copy(w, begin);
+    this->block_ = -1;
+  }
+
+ private:
+  void store_copy(Index w, Index begin) const {
+    const Index size = this->size_, live = this->num_live(w, begin);
+    for (Index s = 0; s < live; ++s)
+      __builtin_memcpy(rows_.at(this->pack_->sequence[w], begin + s),
+                       this->copy_of(w) + s * size, size * sizeof(double));
+  }
+
+  Rows<double> rows_;
+};
+
+}  // namespace SVAE_ISA_NAMESPACE
+}  // namespace svae

@@ -8,6 +8,7 @@
 // reads, and joins the way back at its own last step: no other lane can tell.
 #pragma once
 
+#include "elementary.hpp"
 #include "pack.hpp"
 
 namespace svae {
@@ -26,6 +27,23 @@ struct MarkovPack : Pack<V> {
       : Pack<V>(problem.num_sequences, problem.lengths, first),
         problem(problem),
         num_states(problem.num_states) {}
+
+  // These lanes alone, at least one: the others repeat the first of them.
+  MarkovPack only(const bool* chosen) const {
+    MarkovPack part = *this;
+    Index donor = 0;
+    while (!chosen[donor]) ++donor;
+    part.num_timesteps = part.shortest = length[donor];
+    for (Index w = 0; w < width<V>; ++w) {
+      const Index source = chosen[w] ? w : donor;
+      part.sequence[w] = sequence[source];
+      part.length[w] = length[source];
+      lane(part.lengths, w) = double(length[source]);
+      if (part.num_timesteps < length[source]) part.num_timesteps = length[source];
+      if (part.shortest > length[source]) part.shortest = length[source];
+    }
+    return part;
+  }
 
   // Row t of every lane that has the step t, zeros for the others.
   void load(const Rows<const double>& rows, Index t, V* values) const {
@@ -82,11 +100,17 @@ V maximum(const V* values, Index size) {
   return top;
 }
 
+// Zero if none is finite.
+template <class V>
+V finite_maximum(const V* log_weights, Index size) {
+  const V top = maximum(log_weights, size);
+  return select(top == broadcast<V>(-kInfinity), broadcast<V>(0.0), top);
+}
+
 // Shifts log weights to a maximum of zero (if any is finite); returns the shift.
 template <class V>
 V shift_to_zero(V* log_weights, Index size) {
-  const V top = maximum(log_weights, size);
-  const V shift = select(top == broadcast<V>(-kInfinity), broadcast<V>(0.0), top);
+  const V shift = finite_maximum(log_weights, size);
   for (Index k = 0; k < size; ++k) log_weights[k] -= shift;
   return shift;
 }

@@ -1,10 +1,10 @@
 // Paths of a Markov chain: the most likely one, and samples.
 //
-// Both filter forward, by maximum or by sum (markov_chain.hpp), and choose states
+// Both filter forward, by maximum or by sum (markov_log.hpp), and choose states
 // backward from the messages and the shifted pair potentials; no back pointers are kept.
 #pragma once
 
-#include "markov_chain.hpp"
+#include "markov_log.hpp"
 
 namespace svae {
 namespace SVAE_ISA_NAMESPACE {
@@ -40,7 +40,7 @@ void viterbi(const MarkovProblem& problem, const MarkovDecoding& result, Index f
              Workspace& workspace) {
   const MarkovPack<V> pack(problem, first);
   const Index K = pack.num_states;
-  MarkovFilter<V> filter(pack, workspace);
+  LogFilter<V> filter(pack, workspace);
   V* no_successor = workspace.take<V>(K);
 
   filter.start();
@@ -90,7 +90,7 @@ void sample_markov_chain(const MarkovProblem& problem, const MarkovSampling& sam
                          Index first, Workspace& workspace) {
   const MarkovPack<V> pack(problem, first);
   const Index K = pack.num_states;
-  MarkovFilter<V> filter(pack, workspace);
+  LogFilter<V> filter(pack, workspace);
   V* no_successor = workspace.take<V>(K);
   double* cumulative = workspace.take<double>(K);
 

@@ -2,7 +2,7 @@
 #include "kernels.hpp"
 
 #include "gaussian_chain_vjp.hpp"
-#include "markov_chain.hpp"
+#include "markov_chain_vjp.hpp"
 #include "markov_paths.hpp"
 
 namespace svae {

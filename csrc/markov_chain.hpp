@@ -55,9 +55,9 @@ class MarkovFilter {
         weights_(pack.num_timesteps, segment_, pack.num_states, workspace),
         init_(workspace.take<V>(pack.num_states)) {}
 
-  Index segment() const { return segment_; }
+  Index segment() const { return segment_; }  // how many steps are kept
   const V* alpha(Index t) const { return alpha_.at(t); }
-  Index alpha_stride() const { return alpha_.stride(); }
+  const SegmentRows<V>& alpha_rows() const { return alpha_; }
   V sum(Index t) const { return alpha_.at(t)[pack_.num_states]; }  // of alpha
   const V* weights(Index t) const { return weights_.at(t); }       // b
 
@@ -172,98 +172,171 @@ SVAE_ALWAYS_INLINE V unless_negligible(V probability, V value) {
   return select(probability > broadcast<V>(kNegligible), value, broadcast<V>(0.0));
 }
 
+// Probabilities x_k y_k of exclusive events, of which one happens `count` times on
+// average. What rounding left over is taken out, so that the certain has exactly 1.
+template <class V, class X>
+SVAE_ALWAYS_INLINE void probabilities(Index size, const X* x, const V* y, V count,
+                                      V* values) {
+  V total = broadcast<V>(0.0);
+  for (Index k = 0; k < size; ++k) {
+    const V product = in_lanes<V>(x[k]) * y[k];
+    total += values[k] = unless_negligible(product, product);
+  }
+  const V error = (count - total) / count;
+  for (Index k = 0; k < size; ++k) values[k] += values[k] * error;
+}
+
+// Backward messages, and what they make of the next step's weights.
+template <class V, class E>
+class MarkovSmoother {
+ public:
+  MarkovSmoother(const MarkovPack<V>& pack, PairWeights<V, E>& pair,
+                 const MarkovFilter<V, E>& filter, Workspace& workspace)
+      : pack_(pack),
+        pair_(pair),
+        filter_(filter),
+        beta_(workspace.take<V>(pack.num_states)),
+        block_(pack.num_states, workspace) {
+    fill_zero(beta_, pack.num_states);
+  }
+
+  const V* beta() const { return beta_; }
+  const StepBlock<V>& block() const { return block_; }  // of v', at the step before
+
+  // Makes beta_t, zero in lanes without that step; returns the factor that took the drift
+  // out.
+  SVAE_ALWAYS_INLINE V step(Index t) {
+    if (t + 1 < pack_.num_timesteps) receive(t);
+    if (t + 1 >= pack_.shortest) join(t);
+    return t % kStepsOfDrift == 0 ? normalise(t) : broadcast<V>(1.0);
+  }
+
+  // v = b o beta
+  SVAE_ALWAYS_INLINE const V* weigh(Index t) {
+    const V* b = filter_.weights(t);
+    V* v = block_.at(t - 1);
+    for (Index k = 0; k < pack_.num_states; ++k) v[k] = b[k] * beta_[k];
+    return v;
+  }
+
+  bool is_in_range(Index w) const {
+    return filter_.is_in_range(w) && lane(largest_, w) <= kLargestBeta;
+  }
+
+ private:
+  // beta_i = 1e-140 + sum_j A_ij v'_j
+  SVAE_ALWAYS_INLINE void receive(Index t) {
+    const Index K = pack_.num_states;
+    const E* A = pair_.transposed_at(t);
+    const V* v = block_.at(t);
+    for_states<kStates>(K, [&](Index i, auto count) {
+      V sum[count.value];
+#pragma GCC unroll 16
+      for (int c = 0; c < count.value; ++c) sum[c] = broadcast<V>(kBetaFloor);
+      add_product<count.value>(K, A, v, i, sum);
+#pragma GCC unroll 16
+      for (int c = 0; c < count.value; ++c) {
+        beta_[i + c] = sum[c];
+        largest_ = max(largest_, sum[c]);
+      }
+    });
+  }
+
+  void join(Index t) {
+    const V first = broadcast<V>(1.0) / filter_.sum(t), zero = broadcast<V>(0.0);
+    for (Index k = 0; k < pack_.num_states; ++k)
+      beta_[k] = pack_.at_last_step(t, first, pack_.within(t, beta_[k], zero));
+  }
+
+  V normalise(Index t) {
+    const Index K = pack_.num_states;
+    const V one = broadcast<V>(1.0), total = dot(K, filter_.alpha(t), beta_);
+    const V factor = pack_.within(t, one / total, one);
+    for (Index k = 0; k < K; ++k) beta_[k] *= factor;
+    return factor;
+  }
+
+  const MarkovPack<V>& pack_;
+  PairWeights<V, E>& pair_;
+  const MarkovFilter<V, E>& filter_;
+  V* beta_;
+  StepBlock<V> block_;
+  V largest_ = broadcast<V>(0.0);  // of the betas
+};
+
+// sum += sum_t x_i(t) y_j(t) over the given steps of one block
+template <class V>
+void add_outer_products(const SegmentRows<V>& x, const StepBlock<V>& y, Index t,
+                        Index steps, const Matrix<V>& sum) {
+  const Index K = sum.rows;
+  multiply(Update::add, Matrix<V>{x.at(t), K, steps, 1, x.stride(), Shape::full},
+           Matrix<V>{y.at(t), steps, K, y.stride(), 1, Shape::full}, sum);
+}
+
+// Calls add(t, steps) for the pairs from step t on that are to be summed, once all of
+// them have been visited on the way back, and store(t) for every sum that is complete: of
+// one pair each, or of all if they share a potential.
+template <class V, class Add, class Store>
+void sum_pairs(const MarkovPack<V>& pack, Index t, const Add& add, const Store& store) {
+  const Index num_pairs = pack.num_timesteps - 1;
+  if (t >= num_pairs) return;
+  if (!pack.problem.pair_is_shared) {
+    add(t, 1);
+    store(t);
+  } else if (t % kBlock == 0) {
+    add(t, num_pairs - t < kBlock ? num_pairs - t : kBlock);
+    if (t == 0) store(0);
+  }
+}
+
+// How many those sums are over, in each lane.
+template <class V>
+V pairs_of_a_sum(const MarkovPack<V>& pack) {
+  const V one = broadcast<V>(1.0);
+  return pack.problem.pair_is_shared ? pack.lengths - one : one;
+}
+
 // Statistics of one pack; says of each lane whether doubles were wide enough.
 template <class V, class E>
 void markov_chain_in_weights(const MarkovPack<V>& pack, const MarkovResult& result,
                              bool* is_in_range, Workspace& workspace) {
-  const Index K = pack.num_states, T = pack.num_timesteps, stride = K | 1;
-  const bool pair_is_shared = pack.problem.pair_is_shared;
+  const Index K = pack.num_states;
   PairWeights<V, E> pair(pack, workspace);
   MarkovFilter<V, E> filter(pack, pair, workspace);
+  MarkovSmoother<V, E> smoother(pack, pair, filter, workspace);
   RowWriter<V> node_stat(pack, result.stats.node, K, 0, workspace);
-  RowWriter<V> pair_stat(pack, result.stats.pair, K * K, 1, workspace);
-  V* beta = workspace.take<V>(K);
-  V* block = workspace.take<V>(kBlock * stride);  // v' of a block of steps
-  const Matrix<V> sums = take_matrix<V>(workspace, K, K);
-  V largest = broadcast<V>(0.0);
+  PairWriter<V> pair_stat(pack, result.stats.pair, workspace);
+  const Matrix<V> sum = take_matrix<V>(workspace, K, K);
+  const V num_pairs = pairs_of_a_sum(pack);
   const auto nothing = [](Index) {};
 
   filter.run(nothing);
   pack.store_each(filter.log_normalizer(), result.log_normalizer);
 
-  fill_zero(beta, K);
-  fill_zero(sums.data, K * K);
-  for (Index t = T - 1; t >= 0; --t) {
+  fill_zero(sum.data, K * K);
+  for (Index t = pack.num_timesteps - 1; t >= 0; --t) {
     filter.revisit(t, nothing);
-    const V* alpha = filter.alpha(t);
-    const V* v = block + t % kBlock * stride;
-    if (t + 1 < T) {
-      // beta_i = sum_j A_ij v'_j
-      const E* A = pair.transposed_at(t);
-      for_states<kStates>(K, [&](Index i, auto count) {
-        V sum[count.value];
-#pragma GCC unroll 16
-        for (int c = 0; c < count.value; ++c) sum[c] = broadcast<V>(kBetaFloor);
-        add_product<count.value>(K, A, v, i, sum);
-#pragma GCC unroll 16
-        for (int c = 0; c < count.value; ++c) {
-          beta[i + c] = sum[c];
-          largest = max(largest, sum[c]);
-        }
-      });
-    }
-    if (t + 1 >= pack.shortest) {
-      const V first = broadcast<V>(1.0) / filter.sum(t);
-      for (Index k = 0; k < K; ++k)
-        beta[k] = pack.at_last_step(t, first, pack.within(t, beta[k], V{}));
-    }
-    if (t % kStepsOfDrift == 0) {
-      const V one = dot(K, alpha, beta);
-      const V correction = pack.within(t, broadcast<V>(1.0) / one, V{});
-      for (Index k = 0; k < K; ++k) beta[k] *= correction;
-    }
-
+    smoother.step(t);
+    // gamma_i = alpha_i beta_i
     V* gamma = node_stat.at(t);
-    for (Index k = 0; k < K; ++k) {
-      const V product = alpha[k] * beta[k];
-      gamma[k] = unless_negligible(product, product);
-    }
+    probabilities(K, filter.alpha(t), smoother.beta(), broadcast<V>(1.0), gamma);
     if (t == 0) pack.store(gamma, result.stats.init, 0);
-
-    if (t + 1 < T && !pair_is_shared) {
-      const E* A = pair.at(t);
-      V* xi = pair_stat.at(t);
-      for (Index i = 0; i < K; ++i)
-        for (Index j = 0; j < K; ++j) {
-          const V product = in_lanes<V>(A[i * K + j]) * (alpha[i] * v[j]);
-          xi[i * K + j] = unless_negligible(product, product);
-        }
-    } else if (t + 1 < T && t % kBlock == 0) {
-      const Index steps = T - 1 - t < kBlock ? T - 1 - t : kBlock;
-      multiply(Update::add,
-               Matrix<V>{const_cast<V*>(alpha), K, steps, 1, filter.alpha_stride(),
-                         Shape::full},
-               Matrix<V>{block, steps, K, stride, 1, Shape::full}, sums);
-    }
-
-    if (t > 0) {
-      const V* b = filter.weights(t);
-      V* next = block + (t - 1) % kBlock * stride;
-      for (Index k = 0; k < K; ++k) next[k] = b[k] * beta[k];
-    }
+    // xi_ij = A_ij alpha_i v'_j
+    sum_pairs(
+        pack, t,
+        [&](Index begin, Index steps) {
+          add_outer_products(filter.alpha_rows(), smoother.block(), begin, steps, sum);
+        },
+        [&](Index pair_step) {
+          probabilities(K * K, pair.at(pair_step), sum.data, num_pairs,
+                        pair_stat.at(pair_step));
+          fill_zero(sum.data, K * K);
+        });
+    if (t > 0) smoother.weigh(t);
   }
   node_stat.finish();
-  if (pair_is_shared && T > 1) {
-    const E* A = pair.at(0);
-    for (Index e = 0; e < K * K; ++e) {
-      const V product = in_lanes<V>(A[e]) * sums.data[e];
-      sums.data[e] = unless_negligible(product, product);
-    }
-    pack.Pack<V>::store(sums.data, 1, result.stats.pair, 0, 1, K * K);
-  }
   pair_stat.finish();
-  for (Index w = 0; w < width<V>; ++w)
-    is_in_range[w] = filter.is_in_range(w) && lane(largest, w) <= kLargestBeta;
+  for (Index w = 0; w < width<V>; ++w) is_in_range[w] = smoother.is_in_range(w);
 }
 
 // The pack that has to be done in log space is handed to `rescue`, if there is any.
@@ -288,12 +361,6 @@ void markov_chain(const MarkovProblem& problem, const MarkovResult& result, Inde
   rescue_out_of_range(pack, is_in_range, [&](const MarkovPack<V>& part) {
     markov_chain_in_logs(part, result, workspace);
   });
-}
-
-template <class V>
-void markov_chain_vjp(const MarkovProblem& problem, const MarkovAdjoint& adjoint,
-                      Index first, Workspace& workspace) {
-  markov_chain_vjp_in_logs(MarkovPack<V>(problem, first), adjoint, workspace);
 }
 
 }  // namespace SVAE_ISA_NAMESPACE

@@ -70,6 +70,34 @@ class PairRows<V, double> {
   Index sequence_;
 };
 
+// The matrices of the pairs (t, t+1) in lanes, to an array.
+template <class V>
+class PairWriter {
+ public:
+  PairWriter(const MarkovPack<V>& pack, const Rows<double>& rows, Workspace& workspace)
+      : pack_(pack),
+        rows_(rows),
+        size_(pack.num_states * pack.num_states),
+        writer_(pack, rows, size_, 1, workspace),
+        only_(workspace.take<V>(size_)) {}
+
+  V* at(Index t) { return pack_.problem.pair_is_shared ? only_ : writer_.at(t); }
+
+  void finish() {
+    if (!pack_.problem.pair_is_shared)
+      writer_.finish();
+    else if (pack_.num_timesteps > 1)
+      pack_.Pack<V>::store(only_, 1, rows_, 0, 1, size_);
+  }
+
+ private:
+  const MarkovPack<V>& pack_;
+  Rows<double> rows_;
+  Index size_;
+  RowWriter<V> writer_;
+  V* only_;
+};
+
 // B = A', both K x K by rows.
 template <class E>
 void transpose_matrix(Index K, const E* A, E* B) {
@@ -77,55 +105,125 @@ void transpose_matrix(Index K, const E* A, E* B) {
     for (Index j = 0; j < K; ++j) B[j * K + i] = A[i * K + j];
 }
 
-// A_ij = exp(pair_ij - shift), relative to the largest: made once if all steps share it.
+// A matrix and its transpose, which `make(t, matrix)` fills: once if all steps share it.
+template <class E>
+class StepMatrix {
+ public:
+  StepMatrix(Index num_states, bool is_shared, Workspace& workspace)
+      : num_states_(num_states),
+        is_shared_(is_shared),
+        matrix_(workspace.take<E>(num_states * num_states)),
+        transposed_(workspace.take<E>(num_states * num_states)) {}
+
+  template <class Make>
+  SVAE_ALWAYS_INLINE const E* at(Index t, const Make& make) {
+    const Index step = is_shared_ ? 0 : t;
+    if (step != step_) make(step, matrix_);
+    step_ = step;
+    return matrix_;
+  }
+
+  template <class Make>
+  SVAE_ALWAYS_INLINE const E* transposed_at(Index t, const Make& make) {
+    at(t, make);
+    if (transposed_step_ != step_) transpose_matrix(num_states_, matrix_, transposed_);
+    transposed_step_ = step_;
+    return transposed_;
+  }
+
+ private:
+  Index num_states_;
+  bool is_shared_;
+  E* matrix_;
+  E* transposed_;
+  Index step_ = -1, transposed_step_ = -1;  // of what they hold
+};
+
+// A_ij = exp(pair_ij - shift), relative to the largest.
 template <class V, class E>
 class PairWeights {
  public:
   PairWeights(const MarkovPack<V>& pack, Workspace& workspace)
       : rows_(pack, pack.problem.potentials.pair, workspace),
-        num_states_(pack.num_states),
-        is_shared_(pack.problem.pair_is_shared),
-        weights_(workspace.take<E>(num_states_ * num_states_)),
-        transposed_(workspace.take<E>(num_states_ * num_states_)) {}
+        size_(pack.num_states * pack.num_states),
+        weights_(pack.num_states, pack.problem.pair_is_shared, workspace) {}
 
-  // Entry (i, j) at [i * K + j].
+  // Entry (i, j) at [i * K + j]
   const E* at(Index t) {
-    load(is_shared_ ? 0 : t);
-    return weights_;
+    return weights_.at(t, [this](Index step, E* weights) { make(step, weights); });
   }
 
-  // Entry (i, j) at [j * K + i].
+  // Entry (i, j) at [j * K + i]
   const E* transposed_at(Index t) {
-    load(is_shared_ ? 0 : t);
-    if (transposed_step_ != step_) transpose_matrix(num_states_, weights_, transposed_);
-    transposed_step_ = step_;
-    return transposed_;
+    return weights_.transposed_at(
+        t, [this](Index step, E* weights) { make(step, weights); });
   }
 
-  // The log of what the weights of the step were divided by.
+  // Of the step asked for last
   V shift() const { return in_lanes<V>(shift_); }
 
  private:
-  SVAE_ALWAYS_INLINE void load(Index t) {
-    if (t != step_) make(t);
-  }
-
-  __attribute__((noinline)) void make(Index t) {
-    const Index size = num_states_ * num_states_;
+  __attribute__((noinline)) void make(Index t, E* weights) {
     const E* potentials = rows_.at(t);
-    shift_ = finite_maximum(potentials, size);
-    for (Index e = 0; e < size; ++e)
-      weights_[e] = exp_of_nonpositive(potentials[e] - shift_);
-    step_ = t;
+    shift_ = finite_maximum(potentials, size_);
+    for (Index e = 0; e < size_; ++e)
+      weights[e] = exp_of_nonpositive(potentials[e] - shift_);
   }
 
   PairRows<V, E> rows_;
-  Index num_states_;
-  bool is_shared_;
-  E* weights_;
-  E* transposed_;
+  Index size_;
+  StepMatrix<E> weights_;
   E shift_;
-  Index step_ = -1, transposed_step_ = -1;  // of what is in weights_, transposed_
+};
+
+// D_ij = A_ij bar_ij: the tangent of A in the direction of a cotangent.
+template <class V, class E, class F>
+class PairTangent {
+ public:
+  PairTangent(const MarkovPack<V>& pack, const Rows<const double>& pair_bar,
+              PairWeights<V, E>& pair, Workspace& workspace)
+      : rows_(pack, pair_bar, workspace),
+        size_(pack.num_states * pack.num_states),
+        pair_(pair),
+        tangent_(pack.num_states, pack.problem.pair_is_shared, workspace) {}
+
+  const F* at(Index t) {
+    return tangent_.at(t, [this](Index step, F* tangent) { make(step, tangent); });
+  }
+
+  const F* transposed_at(Index t) {
+    return tangent_.transposed_at(
+        t, [this](Index step, F* tangent) { make(step, tangent); });
+  }
+
+ private:
+  __attribute__((noinline)) void make(Index t, F* tangent) {
+    const E* A = pair_.at(t);
+    const F* bar = rows_.at(t);
+    for (Index e = 0; e < size_; ++e) tangent[e] = A[e] * bar[e];
+  }
+
+  PairRows<V, F> rows_;
+  Index size_;
+  PairWeights<V, E>& pair_;
+  StepMatrix<F> tangent_;
+};
+
+// Steps in a block of the sums over pairs; a segment is some blocks.
+constexpr Index kBlock = 64;
+
+// Rows in lanes for the steps of one block.
+template <class V>
+class StepBlock {
+ public:
+  StepBlock(Index size, Workspace& workspace)
+      : stride_(size | 1), rows_(workspace.take<V>(kBlock * stride_)) {}
+  SVAE_ALWAYS_INLINE V* at(Index t) const { return rows_ + t % kBlock * stride_; }
+  Index stride() const { return stride_; }
+
+ private:
+  Index stride_;
+  V* rows_;
 };
 
 // Rows in lanes, one for each step, of which those of one segment are kept, and the last
@@ -166,9 +264,6 @@ class SegmentRows {
   V* last_;
   Index begin_ = 0;
 };
-
-// Steps in a block of the sums over pairs; a segment is some blocks.
-constexpr Index kBlock = 64;
 
 // Steps of which the messages are kept: all of a chain that is not too long; of a longer
 // one a segment at a time, which costs it a second filter.

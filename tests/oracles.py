@@ -151,6 +151,38 @@ def markov_oracle(problem):
     return (logZ, stats), (paths, best)
 
 
+def markov_marginals(problem):
+    """`markov_chain` of any length by forward and backward sums in 50 digits.
+
+    The exponents of these numbers have no bounds, so nothing is scaled.
+    """
+    N, T, K = problem.node.shape
+    logZ = np.zeros(N)
+    node_stat, pair_stat = np.zeros((N, T, K)), np.zeros((N, T - 1, K, K))
+    weight = np.vectorize(mpmath.exp, otypes=[object])
+    for n in range(N):
+        init, pair, node, _ = sequence(problem, n)
+        node = exact(node[0])
+        length = len(node)
+        A = weight(exact(np.broadcast_to(pair, (1, T - 1, K, K)))[0, : length - 1])
+        b = weight(node)
+        alpha = [weight(exact(init.reshape(K))) * b[0]]
+        beta = [np.full(K, mpmath.mpf(1))]
+        for t in range(length - 1):
+            alpha.append(b[t + 1] * (alpha[t] @ A[t]))
+            beta.append(A[-1 - t] @ (b[-1 - t] * beta[t]))
+        beta.reverse()
+        total = sum(alpha[-1])
+        logZ[n] = mpmath.log(total)
+        for t in range(length):
+            node_stat[n, t] = (alpha[t] * beta[t] / total).astype(float)
+        for t in range(length - 1):
+            joint = alpha[t][:, None] * A[t] * (b[t + 1] * beta[t + 1]) / total
+            pair_stat[n, t] = joint.astype(float)
+    stats = mirror(problem.init, node_stat[:, 0]), mirror(problem.pair, pair_stat)
+    return logZ, (*stats, node_stat)
+
+
 def path_scores(problem, n):
     """Log potential of every path of sequence n, in 50 digits."""
     init, pair, node, _ = sequence(problem, n)

@@ -110,6 +110,7 @@ class MarkovFilter {
     V* alpha = alpha_.next(t);
     V* weights = weights_.next(t);
     const V scale = t > 0 ? reciprocal_power(sum(t - 1)) : broadcast<V>(1.0);
+    prefetch<false>(pack_, pack_.problem.potentials.node, t + 16, K);
     const V* node = node_.at(t);
     const V shift = finite_maximum(node, K);
     for (Index k = 0; k < K; ++k)
@@ -122,11 +123,12 @@ class MarkovFilter {
       const E* A = pair_.at(t - 1);
       const V* previous = alpha_.at(t - 1);
       for_states<kStates>(K, [&](Index j, auto count) {
-        V predicted[count.value] = {};
-        add_product<count.value>(K, A, previous, j, predicted);
+        V sum[count.value] = {};
+        add_product<count.value>(K, A, previous, j, sum);
 #pragma GCC unroll 16
         for (int c = 0; c < count.value; ++c)
-          total += alpha[j + c] = weights[j + c] * predicted[c];
+          alpha[j + c] = sum[c] = weights[j + c] * sum[c];
+        total += fold<count.value>(sum, Add());
       });
     }
     alpha[K] = total;
@@ -161,9 +163,7 @@ class MarkovFilter {
 
 template <class V>
 SVAE_ALWAYS_INLINE V dot(Index size, const V* x, const V* y) {
-  V sum = broadcast<V>(0.0);
-  for (Index k = 0; k < size; ++k) sum += x[k] * y[k];
-  return sum;
+  return fold<V>(size, [&](Index k) { return x[k] * y[k]; }, Add());
 }
 
 // `value` where the probability is not negligible, else exactly zero
@@ -177,11 +177,11 @@ SVAE_ALWAYS_INLINE V unless_negligible(V probability, V value) {
 template <class V, class X>
 SVAE_ALWAYS_INLINE void probabilities(Index size, const X* x, const V* y, V count,
                                       V* values) {
-  V total = broadcast<V>(0.0);
-  for (Index k = 0; k < size; ++k) {
-    const V product = in_lanes<V>(x[k]) * y[k];
-    total += values[k] = unless_negligible(product, product);
-  }
+  const auto product = [&](Index k) {
+    const V probability = in_lanes<V>(x[k]) * y[k];
+    return values[k] = unless_negligible(probability, probability);
+  };
+  const V total = fold<V>(size, product, Add());
   const V error = (count - total) / count;
   for (Index k = 0; k < size; ++k) values[k] += values[k] * error;
 }
@@ -235,10 +235,8 @@ class MarkovSmoother {
       for (int c = 0; c < count.value; ++c) sum[c] = broadcast<V>(kBetaFloor);
       add_product<count.value>(K, A, v, i, sum);
 #pragma GCC unroll 16
-      for (int c = 0; c < count.value; ++c) {
-        beta_[i + c] = sum[c];
-        largest_ = max(largest_, sum[c]);
-      }
+      for (int c = 0; c < count.value; ++c) beta_[i + c] = sum[c];
+      largest_ = max(largest_, fold<count.value>(sum, Maximum()));
     });
   }
 
@@ -317,6 +315,7 @@ void markov_chain_in_weights(const MarkovPack<V>& pack, const MarkovResult& resu
   for (Index t = pack.num_timesteps - 1; t >= 0; --t) {
     filter.revisit(t, nothing);
     smoother.step(t);
+    prefetch<true>(pack, result.stats.node, t - 16, K);
     // gamma_i = alpha_i beta_i
     V* gamma = node_stat.at(t);
     probabilities(K, filter.alpha(t), smoother.beta(), broadcast<V>(1.0), gamma);

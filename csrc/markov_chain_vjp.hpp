@@ -31,6 +31,7 @@ class FilterTangent {
         pair_(pair),
         pair_dot_(pair_dot),
         filter_(filter),
+        bar_(bar.node),
         node_bar_(pack, bar.node, pack.num_states, 0, workspace),
         alpha_dot_(pack.num_timesteps, filter.segment(), pack.num_states + 1, workspace),
         init_bar_(workspace.take<V>(pack.num_states)) {
@@ -44,6 +45,7 @@ class FilterTangent {
     const Index K = pack_.num_states;
     V* alpha_dot = alpha_dot_.next(t);
     const V* alpha = filter_.alpha(t);
+    prefetch<false>(pack_, bar_, t + 16, K);
     const V* bar = node_bar_.at(t);
     V total = broadcast<V>(0.0);
     if (t == 0) {
@@ -62,8 +64,9 @@ class FilterTangent {
         add_product<count.value>(K, D, before, j, sum);
 #pragma GCC unroll 16
         for (int c = 0; c < count.value; ++c)
-          total += alpha_dot[j + c] =
+          alpha_dot[j + c] = sum[c] =
               b[j + c] * sum[c] + alpha[j + c] * (bar[j + c] - mean);
+        total += fold<count.value>(sum, Add());
       });
     }
     alpha_dot[K] = pack_.within(t, total / filter_.sum(t), broadcast<V>(0.0));
@@ -74,6 +77,7 @@ class FilterTangent {
   PairWeights<V, E>& pair_;
   PairTangent<V, E, F>& pair_dot_;
   const MarkovFilter<V, E>& filter_;
+  Rows<const double> bar_;
   RowReader<V> node_bar_;
   SegmentRows<V> alpha_dot_;
   V* init_bar_;
@@ -132,9 +136,10 @@ class SmootherTangent {
 // Tangents of probabilities, count times on average. The sum of a change is zero.
 template <class V>
 SVAE_ALWAYS_INLINE void changes(Index size, const V* probability, V count, V* dot) {
-  V total = broadcast<V>(0.0);
-  for (Index k = 0; k < size; ++k)
-    total += dot[k] = unless_negligible(probability[k], dot[k]);
+  const auto change = [&](Index k) {
+    return dot[k] = unless_negligible(probability[k], dot[k]);
+  };
+  const V total = fold<V>(size, change, Add());
   for (Index k = 0; k < size; ++k) dot[k] -= probability[k] / count * total;
 }
 
@@ -172,6 +177,7 @@ void markov_chain_vjp_in_weights(const MarkovPack<V>& pack, const MarkovAdjoint&
     V* beta_dot = smoother_dot.beta_dot();
 
     const V past = dot(K, alpha_dot, beta), future = dot(K, alpha, beta_dot);
+    prefetch<true>(pack, adjoint.potentials_bar.node, t - 16, K);
     V* gamma_dot = node_out.at(t);
     for (Index k = 0; k < K; ++k) {
       alpha_dot[k] -= (past + future) * alpha[k];

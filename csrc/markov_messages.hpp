@@ -49,6 +49,18 @@ SVAE_ALWAYS_INLINE void add_product(Index K, const E* M, const V* x, Index begin
   }
 }
 
+// Asks for the memory of the eight rows around step t, of one sequence after the other as
+// t goes on, some time before they are read or written: the arrays outlast every cache.
+template <bool kWrite, class V, class T>
+SVAE_ALWAYS_INLINE void prefetch(const MarkovPack<V>& pack, const Rows<T>& rows, Index t,
+                                 Index size) {
+  const Index w = t % 8, begin = t - w;
+  if (t < 0 || w >= width<V> || rows.time_stride != size) return;
+  const T* row = rows.at(pack.sequence[w], begin);
+  const Index count = min(pack.length[w] - begin, Index(8)) * size;
+  for (Index k = 0; k < count; k += 8) __builtin_prefetch(row + k, kWrite);
+}
+
 // The rows of an array over pairs, in lanes or for all of them.
 template <class V, class E>
 class PairRows : public RowReader<V> {

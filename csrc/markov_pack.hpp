@@ -93,11 +93,50 @@ void fill_zero(V* values, Index size) {
   for (Index k = 0; k < size; ++k) values[k] = broadcast<V>(0.0);
 }
 
+// x_0 + x_1 + ..., or another such operation, by halves: few steps follow one another.
+template <int kCount, class V, class Operation>
+SVAE_ALWAYS_INLINE V fold(const V* x, const Operation& both) {
+  if constexpr (kCount == 1)
+    return x[0];
+  else
+    return both(fold<kCount / 2>(x, both),
+                fold<kCount - kCount / 2>(x + kCount / 2, both));
+}
+
+struct Add {
+  template <class V>
+  SVAE_ALWAYS_INLINE V operator()(V a, V b) const {
+    return a + b;
+  }
+};
+
+struct Maximum {
+  template <class V>
+  SVAE_ALWAYS_INLINE V operator()(V a, V b) const {
+    return max(a, b);
+  }
+};
+
+// The same of term(0), .., term(size - 1), four at a time.
+template <class V, class Term, class Operation>
+SVAE_ALWAYS_INLINE V fold(Index size, const Term& term, const Operation& both) {
+  if (size < 4) {
+    V value = term(0);
+    for (Index k = 1; k < size; ++k) value = both(value, term(k));
+    return value;
+  }
+  V part[4] = {term(0), term(1), term(2), term(3)};
+  Index k = 4;
+  for (; k + 4 <= size; k += 4)
+#pragma GCC unroll 4
+    for (int r = 0; r < 4; ++r) part[r] = both(part[r], term(k + r));
+  for (; k < size; ++k) part[0] = both(part[0], term(k));
+  return fold<4>(part, both);
+}
+
 template <class V>
-V maximum(const V* values, Index size) {
-  V top = values[0];
-  for (Index k = 1; k < size; ++k) top = max(top, values[k]);
-  return top;
+SVAE_ALWAYS_INLINE V maximum(const V* values, Index size) {
+  return fold<V>(size, [&](Index k) { return values[k]; }, Maximum());
 }
 
 // Zero if none is finite.

@@ -36,7 +36,7 @@ V normalise(V* log_weights, Index size) {
 }
 
 // Messages alpha_t, shifted, and the sum of the shifts. Between absorbing step t and step
-// t+1 the caller predicts, by sum or by maximum.
+// t+1 the caller predicts.
 template <class V>
 class LogFilter {
  public:
@@ -70,18 +70,6 @@ class LogFilter {
     }
     shift_ = pair_.shift();
     return backward_;
-  }
-
-  // predicted_j = max_i(alpha_i + pair_ij)
-  void predict_best(Index t) {
-    const Index K = pack_.num_states;
-    const V* pair = pair_.at(t);
-    for (Index j = 0; j < K; ++j) {
-      predicted_[j] = alpha(t)[0] + pair[j * K];
-      for (Index i = 1; i < K; ++i)
-        predicted_[j] = max(predicted_[j], alpha(t)[i] + pair[j * K + i]);
-    }
-    shift_ = pair_.shift();
   }
 
   // alpha_t = predicted + node_t

@@ -22,6 +22,13 @@ SVAE_ALWAYS_INLINE V in_lanes(V x) {
   return x;
 }
 
+// An entry as one lane sees it.
+SVAE_ALWAYS_INLINE double in_lane(double x, Index) { return x; }
+template <class V>
+SVAE_ALWAYS_INLINE double in_lane(const V& x, Index w) {
+  return lane(x, w);
+}
+
 // Calls body(begin, Size<n>) for parts of the states that fit the registers, as equal as
 // possible.
 template <int kMax, class Body>
@@ -46,6 +53,18 @@ SVAE_ALWAYS_INLINE void add_product(Index K, const E* M, const V* x, Index begin
     const V message = x[i];
 #pragma GCC unroll 16
     for (int c = 0; c < kCount; ++c) sum[c] += in_lanes<V>(row[c]) * message;
+  }
+}
+
+// best_j = max(best_j, max_i(M_ij + x_i)), likewise.
+template <int kCount, class V, class E>
+SVAE_ALWAYS_INLINE void maximise(Index K, const E* M, const V* x, Index begin, V* best) {
+  const E* row = M + begin;
+  for (Index i = 0; i < K; ++i, row += K) {
+    const V message = x[i];
+#pragma GCC unroll 16
+    for (int c = 0; c < kCount; ++c)
+      best[c] = max(in_lanes<V>(row[c]) + message, best[c]);
   }
 }
 

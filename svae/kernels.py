@@ -158,9 +158,10 @@ def markov_chain(
 
     The probability of a path is, up to its normalizer, the exponential of
     ``init[z_1]``, of ``pair[z_t, z_{t+1}]`` for every pair, and of ``node[t, z_t]`` for
-    every node. Filter and smoother in log space (Rabiner 1989, Eqs. 19-27);
-    differentiable in all potentials, the log normalizer twice. A potential of -inf
-    forbids: its statistic and its cotangent are zero.
+    every node. Scaled forward and backward messages (Rabiner 1989, Eqs. 19-27), in log
+    space where doubles are too narrow; differentiable in all potentials, the log
+    normalizer twice. A potential of -inf forbids: its statistic and its cotangent are
+    zero; probabilities below 1e-120 are given as zero.
 
     Parameters
     ----------

@@ -110,7 +110,8 @@ class MarkovFilter {
     V* alpha = alpha_.next(t);
     V* weights = weights_.next(t);
     const V scale = t > 0 ? reciprocal_power(sum(t - 1)) : broadcast<V>(1.0);
-    prefetch<false>(pack_, pack_.problem.potentials.node, t + 16, K);
+    const Ahead<const double> ahead(pack_, pack_.problem.potentials.node,
+                                    t + kStepsAhead);
     const V* node = node_.at(t);
     const V shift = finite_maximum(node, K);
     for (Index k = 0; k < K; ++k)
@@ -123,6 +124,7 @@ class MarkovFilter {
       const E* A = pair_.at(t - 1);
       const V* previous = alpha_.at(t - 1);
       for_states<kStates>(K, [&](Index j, auto count) {
+        ahead.ask(j, count.value);
         V sum[count.value] = {};
         add_product<count.value>(K, A, previous, j, sum);
 #pragma GCC unroll 16
@@ -205,8 +207,8 @@ class MarkovSmoother {
 
   // Makes beta_t, zero in lanes without that step; returns the factor that took the drift
   // out.
-  SVAE_ALWAYS_INLINE V step(Index t) {
-    if (t + 1 < pack_.num_timesteps) receive(t);
+  SVAE_ALWAYS_INLINE V step(Index t, const Ahead<double>& ahead) {
+    if (t + 1 < pack_.num_timesteps) receive(t, ahead);
     if (t + 1 >= pack_.shortest) join(t);
     return t % kStepsOfDrift == 0 ? normalise(t) : broadcast<V>(1.0);
   }
@@ -225,11 +227,12 @@ class MarkovSmoother {
 
  private:
   // beta_i = 1e-140 + sum_j A_ij v'_j
-  SVAE_ALWAYS_INLINE void receive(Index t) {
+  SVAE_ALWAYS_INLINE void receive(Index t, const Ahead<double>& ahead) {
     const Index K = pack_.num_states;
-    const E* A = pair_.transposed_at(t);
+    const E* A = pair_.columns_at(t);
     const V* v = block_.at(t);
     for_states<kStates>(K, [&](Index i, auto count) {
+      ahead.ask(i, count.value);
       V sum[count.value];
 #pragma GCC unroll 16
       for (int c = 0; c < count.value; ++c) sum[c] = broadcast<V>(kBetaFloor);
@@ -314,8 +317,7 @@ void markov_chain_in_weights(const MarkovPack<V>& pack, const MarkovResult& resu
   fill_zero(sum.data, K * K);
   for (Index t = pack.num_timesteps - 1; t >= 0; --t) {
     filter.revisit(t, nothing);
-    smoother.step(t);
-    prefetch<true>(pack, result.stats.node, t - 16, K);
+    smoother.step(t, Ahead<double>(pack, result.stats.node, t - kStepsAhead));
     // gamma_i = alpha_i beta_i
     V* gamma = node_stat.at(t);
     probabilities(K, filter.alpha(t), smoother.beta(), broadcast<V>(1.0), gamma);

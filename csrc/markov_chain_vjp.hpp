@@ -45,7 +45,7 @@ class FilterTangent {
     const Index K = pack_.num_states;
     V* alpha_dot = alpha_dot_.next(t);
     const V* alpha = filter_.alpha(t);
-    prefetch<false>(pack_, bar_, t + 16, K);
+    const Ahead<const double> ahead(pack_, bar_, t + kStepsAhead);
     const V* bar = node_bar_.at(t);
     V total = broadcast<V>(0.0);
     if (t == 0) {
@@ -59,6 +59,7 @@ class FilterTangent {
       const V* before_dot = alpha_dot_.at(t - 1);
       const V mean = before_dot[K];
       for_states<kStates>(K, [&](Index j, auto count) {
+        ahead.ask(j, count.value);
         V sum[count.value] = {};
         add_product<count.value>(K, A, before_dot, j, sum);
         add_product<count.value>(K, D, before, j, sum);
@@ -103,12 +104,13 @@ class SmootherTangent {
   const StepBlock<V>& block() const { return block_; }
 
   // `factor` is what beta_t was multiplied by.
-  void step(Index t, V factor) {
+  void step(Index t, V factor, const Ahead<const double>& ahead) {
     const Index K = pack_.num_states;
     if (t + 1 == pack_.num_timesteps) return;
-    const E* A = pair_.transposed_at(t);
-    const F* D = pair_dot_.transposed_at(t);
+    const E* A = pair_.columns_at(t);
+    const F* D = pair_dot_.columns_at(t);
     for_states<kStates>(K, [&](Index i, auto count) {
+      ahead.ask(i, count.value);
       V sum[count.value] = {};
       add_product<count.value>(K, A, block_.at(t), i, sum);
       add_product<count.value>(K, D, smoother_.block().at(t), i, sum);
@@ -170,14 +172,16 @@ void markov_chain_vjp_in_weights(const MarkovPack<V>& pack, const MarkovAdjoint&
   fill_zero(sum_dot.data, K * K);
   for (Index t = pack.num_timesteps - 1; t >= 0; --t) {
     filter.revisit(t, tangent);
-    smoother_dot.step(t, smoother.step(t));
+    const V factor = smoother.step(
+        t, Ahead<double>(pack, adjoint.potentials_bar.node, t - kStepsAhead));
+    smoother_dot.step(t, factor,
+                      Ahead<const double>(pack, adjoint.stats_bar.node, t - kStepsAhead));
     const V* alpha = filter.alpha(t);
     const V* beta = smoother.beta();
     V* alpha_dot = filter_dot.rows().at(t);
     V* beta_dot = smoother_dot.beta_dot();
 
     const V past = dot(K, alpha_dot, beta), future = dot(K, alpha, beta_dot);
-    prefetch<true>(pack, adjoint.potentials_bar.node, t - 16, K);
     V* gamma_dot = node_out.at(t);
     for (Index k = 0; k < K; ++k) {
       alpha_dot[k] -= (past + future) * alpha[k];

@@ -68,17 +68,33 @@ SVAE_ALWAYS_INLINE void maximise(Index K, const E* M, const V* x, Index begin, V
   }
 }
 
-// Asks for the memory of the eight rows around step t, of one sequence after the other as
-// t goes on, some time before they are read or written: the arrays outlast every cache.
-template <bool kWrite, class V, class T>
-SVAE_ALWAYS_INLINE void prefetch(const MarkovPack<V>& pack, const Rows<T>& rows, Index t,
-                                 Index size) {
-  const Index w = t % 8, begin = t - w;
-  if (t < 0 || w >= width<V> || rows.time_stride != size) return;
-  const T* row = rows.at(pack.sequence[w], begin);
-  const Index count = min(pack.length[w] - begin, Index(8)) * size;
-  for (Index k = 0; k < count; k += 8) __builtin_prefetch(row + k, kWrite);
-}
+// The eight rows around step t of one sequence after the other as t goes on, to be asked
+// for some time before they are read or written: the arrays outlast every cache. They are
+// K cache lines, a few of which go with each tile, for there are not many line buffers.
+template <class T>
+class Ahead {
+ public:
+  Ahead() = default;
+
+  template <class V>
+  SVAE_ALWAYS_INLINE Ahead(const MarkovPack<V>& pack, const Rows<T>& rows, Index t) {
+    const Index w = t % 8, begin = t - w, K = pack.num_states;
+    if (t < 0 || w >= width<V> || rows.time_stride != K) return;
+    rows_ = rows.at(pack.sequence[w], begin);
+    size_ = min(pack.length[w] - begin, Index(8)) * K;
+  }
+
+  // The share of some states.
+  SVAE_ALWAYS_INLINE void ask(Index begin, Index count) const {
+    const Index end = min(8 * (begin + count), size_);
+    for (Index k = 8 * begin; k < end; k += 8) __builtin_prefetch(rows_ + k);
+  }
+
+ private:
+  T* rows_ = nullptr;
+  Index size_ = 0;
+};
+constexpr Index kStepsAhead = 16;
 
 // The rows of an array over pairs, in lanes or for all of them.
 template <class V, class E>
@@ -129,71 +145,65 @@ class PairWriter {
   V* only_;
 };
 
-// B = A', both K x K by rows.
-template <class E>
-void transpose_matrix(Index K, const E* A, E* B) {
-  for (Index i = 0; i < K; ++i)
-    for (Index j = 0; j < K; ++j) B[j * K + i] = A[i * K + j];
-}
-
-// A matrix and its transpose, which `make(t, matrix)` fills: once if all steps share it.
-template <class E>
+// A matrix for each pair (t, t+1), which Derived::make(t, matrix) fills, by rows and by
+// columns: once for all if the steps share it.
+template <class Derived, class E>
 class StepMatrix {
  public:
   StepMatrix(Index num_states, bool is_shared, Workspace& workspace)
-      : num_states_(num_states),
-        is_shared_(is_shared),
-        matrix_(workspace.take<E>(num_states * num_states)),
-        transposed_(workspace.take<E>(num_states * num_states)) {}
-
-  template <class Make>
-  SVAE_ALWAYS_INLINE const E* at(Index t, const Make& make) {
-    const Index step = is_shared_ ? 0 : t;
-    if (step != step_) make(step, matrix_);
-    step_ = step;
-    return matrix_;
+      : num_states_(num_states), is_shared_(is_shared) {
+    for (Form& form : forms_) form.entries = workspace.take<E>(num_states * num_states);
   }
 
-  template <class Make>
-  SVAE_ALWAYS_INLINE const E* transposed_at(Index t, const Make& make) {
-    at(t, make);
-    if (transposed_step_ != step_) transpose_matrix(num_states_, matrix_, transposed_);
-    transposed_step_ = step_;
-    return transposed_;
+  // Entry (i, j) at [i * K + j]
+  SVAE_ALWAYS_INLINE const E* at(Index t) {
+    return form_at(t, forms_[0], [&](Index step, E* matrix) {
+      static_cast<Derived*>(this)->make(step, matrix);
+    });
+  }
+
+  // Entry (i, j) at [j * K + i]
+  SVAE_ALWAYS_INLINE const E* columns_at(Index t) {
+    return form_at(t, forms_[1], [&](Index step, E* columns) {
+      const E* matrix = at(step);
+      for (Index i = 0; i < num_states_; ++i)
+        for (Index j = 0; j < num_states_; ++j)
+          columns[j * num_states_ + i] = matrix[i * num_states_ + j];
+    });
   }
 
  private:
+  struct Form {
+    E* entries;
+    Index step = -1;
+  };
+
+  template <class Make>
+  SVAE_ALWAYS_INLINE const E* form_at(Index t, Form& form, const Make& make) {
+    const Index step = is_shared_ ? 0 : t;
+    if (form.step != step) make(step, form.entries);
+    form.step = step;
+    return form.entries;
+  }
+
   Index num_states_;
   bool is_shared_;
-  E* matrix_;
-  E* transposed_;
-  Index step_ = -1, transposed_step_ = -1;  // of what they hold
+  Form forms_[2];
 };
 
 // A_ij = exp(pair_ij - shift), relative to the largest.
 template <class V, class E>
-class PairWeights {
+class PairWeights : public StepMatrix<PairWeights<V, E>, E> {
  public:
   PairWeights(const MarkovPack<V>& pack, Workspace& workspace)
-      : rows_(pack, pack.problem.potentials.pair, workspace),
-        size_(pack.num_states * pack.num_states),
-        weights_(pack.num_states, pack.problem.pair_is_shared, workspace) {}
-
-  // Entry (i, j) at [i * K + j]
-  const E* at(Index t) {
-    return weights_.at(t, [this](Index step, E* weights) { make(step, weights); });
-  }
-
-  // Entry (i, j) at [j * K + i]
-  const E* transposed_at(Index t) {
-    return weights_.transposed_at(
-        t, [this](Index step, E* weights) { make(step, weights); });
-  }
+      : StepMatrix<PairWeights, E>(pack.num_states, pack.problem.pair_is_shared,
+                                   workspace),
+        rows_(pack, pack.problem.potentials.pair, workspace),
+        size_(pack.num_states * pack.num_states) {}
 
   // Of the step asked for last
   V shift() const { return in_lanes<V>(shift_); }
 
- private:
   __attribute__((noinline)) void make(Index t, E* weights) {
     const E* potentials = rows_.at(t);
     shift_ = finite_maximum(potentials, size_);
@@ -201,43 +211,34 @@ class PairWeights {
       weights[e] = exp_of_nonpositive(potentials[e] - shift_);
   }
 
+ private:
   PairRows<V, E> rows_;
   Index size_;
-  StepMatrix<E> weights_;
   E shift_;
 };
 
 // D_ij = A_ij bar_ij: the tangent of A in the direction of a cotangent.
 template <class V, class E, class F>
-class PairTangent {
+class PairTangent : public StepMatrix<PairTangent<V, E, F>, F> {
  public:
   PairTangent(const MarkovPack<V>& pack, const Rows<const double>& pair_bar,
               PairWeights<V, E>& pair, Workspace& workspace)
-      : rows_(pack, pair_bar, workspace),
+      : StepMatrix<PairTangent, F>(pack.num_states, pack.problem.pair_is_shared,
+                                   workspace),
+        rows_(pack, pair_bar, workspace),
         size_(pack.num_states * pack.num_states),
-        pair_(pair),
-        tangent_(pack.num_states, pack.problem.pair_is_shared, workspace) {}
+        pair_(pair) {}
 
-  const F* at(Index t) {
-    return tangent_.at(t, [this](Index step, F* tangent) { make(step, tangent); });
-  }
-
-  const F* transposed_at(Index t) {
-    return tangent_.transposed_at(
-        t, [this](Index step, F* tangent) { make(step, tangent); });
-  }
-
- private:
   __attribute__((noinline)) void make(Index t, F* tangent) {
     const E* A = pair_.at(t);
     const F* bar = rows_.at(t);
     for (Index e = 0; e < size_; ++e) tangent[e] = A[e] * bar[e];
   }
 
+ private:
   PairRows<V, F> rows_;
   Index size_;
   PairWeights<V, E>& pair_;
-  StepMatrix<F> tangent_;
 };
 
 // Steps in a block of the sums over pairs; a segment is some blocks.

@@ -9,6 +9,26 @@
 namespace svae {
 namespace SVAE_ISA_NAMESPACE {
 
+// pair_ij, shifted to a maximum of zero.
+template <class V, class E>
+class PairLogs : public StepMatrix<PairLogs<V, E>, E> {
+ public:
+  PairLogs(const MarkovPack<V>& pack, Workspace& workspace)
+      : StepMatrix<PairLogs, E>(pack.num_states, pack.problem.pair_is_shared, workspace),
+        rows_(pack, pack.problem.potentials.pair, workspace),
+        size_(pack.num_states * pack.num_states) {}
+
+  __attribute__((noinline)) void make(Index t, E* pair) {
+    const E* potentials = rows_.at(t);
+    const E top = finite_maximum(potentials, size_);
+    for (Index e = 0; e < size_; ++e) pair[e] = potentials[e] - top;
+  }
+
+ private:
+  PairRows<V, E> rows_;
+  Index size_;
+};
+
 // Messages of the most likely paths so far (Rabiner 1989, Eq. 33), in logs and shifted to
 // a maximum of zero at every step:
 //
@@ -18,8 +38,7 @@ class BestPathFilter {
  public:
   BestPathFilter(const MarkovPack<V>& pack, Workspace& workspace)
       : pack_(pack),
-        rows_(pack, pack.problem.potentials.pair, workspace),
-        pair_(pack.num_states, pack.problem.pair_is_shared, workspace),
+        pair_(pack, workspace),
         node_(pack, pack.problem.potentials.node, pack.num_states, 0, workspace),
         segment_(segment_length(pack.num_timesteps, pack.num_states)),
         alpha_(pack.num_timesteps, segment_, pack.num_states, workspace),
@@ -31,10 +50,8 @@ class BestPathFilter {
 
   const V* alpha(Index t) const { return alpha_.at(t); }
 
-  // By columns: entry (i, j) at [j * K + i]
-  const E* pair_columns(Index t) {
-    return pair_.transposed_at(t, [this](Index step, E* pair) { shift(step, pair); });
-  }
+  // Entry (i, j) at [j * K + i]
+  const E* pair_columns(Index t) { return pair_.columns_at(t); }
 
   void run() {
     for (Index t = 0; t < pack_.num_timesteps; ++t) note_failures(t, step(t));
@@ -57,15 +74,17 @@ class BestPathFilter {
   SVAE_ALWAYS_INLINE V step(Index t) {
     const Index K = pack_.num_states;
     V* alpha = alpha_.next(t);
-    prefetch<false>(pack_, pack_.problem.potentials.node, t + 16, K);
+    const Ahead<const double> ahead(pack_, pack_.problem.potentials.node,
+                                    t + kStepsAhead);
     const V* node = node_.at(t);
     const V node_shift = finite_maximum(node, K);
     if (t == 0) {
       for (Index k = 0; k < K; ++k) alpha[k] = init_[k] + (node[k] - node_shift);
     } else {
-      const E* pair = pair_.at(t - 1, [this](Index step, E* pair) { shift(step, pair); });
+      const E* pair = pair_.at(t - 1);
       const V* before = alpha_.at(t - 1);
       for_states<kStates>(K, [&](Index j, auto count) {
+        ahead.ask(j, count.value);
         V best[count.value];
 #pragma GCC unroll 16
         for (int c = 0; c < count.value; ++c) best[c] = broadcast<V>(-kInfinity);
@@ -81,13 +100,6 @@ class BestPathFilter {
     return top;
   }
 
-  __attribute__((noinline)) void shift(Index t, E* pair) {
-    const Index size = pack_.num_states * pack_.num_states;
-    const E* potentials = rows_.at(t);
-    const E top = finite_maximum(potentials, size);
-    for (Index e = 0; e < size; ++e) pair[e] = potentials[e] - top;
-  }
-
   void note_failures(Index t, V top) {
     for (Index w = 0; w < width<V>; ++w)
       if (t < pack_.length[w] && failed_step_[w] < 0 && lane(top, w) == -kInfinity)
@@ -95,8 +107,7 @@ class BestPathFilter {
   }
 
   const MarkovPack<V>& pack_;
-  PairRows<V, E> rows_;
-  StepMatrix<E> pair_;
+  PairLogs<V, E> pair_;
   RowReader<V> node_;
   Index segment_;
   SegmentRows<V> alpha_;
@@ -205,10 +216,10 @@ void sample_in_weights(const MarkovPack<V>& pack, const MarkovSampling& sampling
   for (bool& known : is_known) known = true;
   for (Index t = pack.num_timesteps - 1; t >= 0; --t) {
     filter.revisit(t, nothing);
-    smoother.step(t);
+    smoother.step(t, Ahead<double>());
     if (t > 0) smoother.weigh(t);
     const V* alpha = filter.alpha(t);
-    const E* A = t + 1 < pack.num_timesteps ? pair.transposed_at(t) : no_successor;
+    const E* A = t + 1 < pack.num_timesteps ? pair.columns_at(t) : no_successor;
     for (Index w = 0; w < width<V>; ++w)
       for (Index s = 0; t < pack.length[w] && s < sampling.num_samples; ++s) {
         Index* state = sampling.paths.at(pack.sequence[w], s) + t;

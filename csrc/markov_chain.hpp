@@ -127,7 +127,7 @@ class MarkovFilter {
         ahead.ask(j, count.value);
         V sum[count.value] = {};
         add_product<count.value>(K, A, previous, j, sum);
-#pragma GCC unroll 16
+#pragma GCC unroll 12
         for (int c = 0; c < count.value; ++c)
           alpha[j + c] = sum[c] = weights[j + c] * sum[c];
         total += fold<count.value>(sum, Add());
@@ -234,10 +234,10 @@ class MarkovSmoother {
     for_states<kStates>(K, [&](Index i, auto count) {
       ahead.ask(i, count.value);
       V sum[count.value];
-#pragma GCC unroll 16
+#pragma GCC unroll 12
       for (int c = 0; c < count.value; ++c) sum[c] = broadcast<V>(kBetaFloor);
       add_product<count.value>(K, A, v, i, sum);
-#pragma GCC unroll 16
+#pragma GCC unroll 12
       for (int c = 0; c < count.value; ++c) beta_[i + c] = sum[c];
       largest_ = max(largest_, fold<count.value>(sum, Maximum()));
     });

@@ -63,7 +63,7 @@ class FilterTangent {
         V sum[count.value] = {};
         add_product<count.value>(K, A, before_dot, j, sum);
         add_product<count.value>(K, D, before, j, sum);
-#pragma GCC unroll 16
+#pragma GCC unroll 12
         for (int c = 0; c < count.value; ++c)
           alpha_dot[j + c] = sum[c] =
               b[j + c] * sum[c] + alpha[j + c] * (bar[j + c] - mean);
@@ -114,7 +114,7 @@ class SmootherTangent {
       V sum[count.value] = {};
       add_product<count.value>(K, A, block_.at(t), i, sum);
       add_product<count.value>(K, D, smoother_.block().at(t), i, sum);
-#pragma GCC unroll 16
+#pragma GCC unroll 12
       for (int c = 0; c < count.value; ++c) beta_dot_[i + c] = factor * sum[c];
     });
   }

@@ -41,8 +41,9 @@ SVAE_ALWAYS_INLINE void for_states(Index num_states, const Body& body) {
   }
 }
 
-// States whose sums stay in registers beside a message and an entry of the matrix.
-constexpr int kStates = SVAE_LANES == 8 ? 16 : 12;
+// States whose sums stay in registers beside a message and an entry of the matrix. With
+// 32 registers 16 or 20 are no faster.
+constexpr int kStates = 12;
 
 // sum_j += sum_i M_ij x_i, j from `begin` on; M is K x K by rows.
 template <int kCount, class V, class E>
@@ -51,7 +52,7 @@ SVAE_ALWAYS_INLINE void add_product(Index K, const E* M, const V* x, Index begin
   const E* row = M + begin;
   for (Index i = 0; i < K; ++i, row += K) {
     const V message = x[i];
-#pragma GCC unroll 16
+#pragma GCC unroll 12
     for (int c = 0; c < kCount; ++c) sum[c] += in_lanes<V>(row[c]) * message;
   }
 }
@@ -62,7 +63,7 @@ SVAE_ALWAYS_INLINE void maximise(Index K, const E* M, const V* x, Index begin, V
   const E* row = M + begin;
   for (Index i = 0; i < K; ++i, row += K) {
     const V message = x[i];
-#pragma GCC unroll 16
+#pragma GCC unroll 12
     for (int c = 0; c < kCount; ++c)
       best[c] = max(in_lanes<V>(row[c]) + message, best[c]);
   }

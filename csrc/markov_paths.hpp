@@ -86,10 +86,10 @@ class BestPathFilter {
       for_states<kStates>(K, [&](Index j, auto count) {
         ahead.ask(j, count.value);
         V best[count.value];
-#pragma GCC unroll 16
+#pragma GCC unroll 12
         for (int c = 0; c < count.value; ++c) best[c] = broadcast<V>(-kInfinity);
         maximise<count.value>(K, pair, before, j, best);
-#pragma GCC unroll 16
+#pragma GCC unroll 12
         for (int c = 0; c < count.value; ++c)
           alpha[j + c] = best[c] + (node[j + c] - node_shift);
       });

@@ -210,6 +210,13 @@ def test_a_chain_kept_in_segments_is_the_same(kernels, rng):
     alone = everything(kernels, sequence(problem, 1))
     for a, b in zip(alone, whole, strict=True):
         assert_identical(a[0], b[1][tuple(map(slice, a[0].shape))])
+    brief, uniforms = sequence(problem, 1), rng.random((2, 2, T))
+    paths, logprob = kernels.viterbi(*problem)
+    short_paths, short_logprob = kernels.viterbi(*brief)
+    assert_identical((paths[1:, :short], logprob[1:]), (short_paths, short_logprob))
+    paths = kernels.sample_markov_chain(*problem[:3], uniforms, problem.lengths)
+    short_paths = kernels.sample_markov_chain(*brief[:3], uniforms[1:, :, :short])
+    assert_identical(paths[1:, :, :short], short_paths)
     logZ, _, pair_stat, node_stat = whole[:4]
     assert_close(node_stat[0].sum(-1), np.ones(T), 1e-13)
     assert_close(pair_stat[0, 0].sum(1), node_stat[0, :-1].sum(0), 1e-12)

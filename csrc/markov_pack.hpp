@@ -71,11 +71,6 @@ struct MarkovPack : Pack<V> {
 };
 
 template <class V>
-void fill_zero(V* values, Index size) {
-  for (Index k = 0; k < size; ++k) values[k] = broadcast<V>(0.0);
-}
-
-template <class V>
 V maximum(const V* values, Index size) {
   V top = values[0];
   for (Index k = 1; k < size; ++k) top = max(top, values[k]);

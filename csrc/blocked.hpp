@@ -183,11 +183,18 @@ inline void solve(const Transposed<BlockedLower>& L, Vector<double> x) {
   }
 }
 
-// body(k, i, j) for entry (i, j), at data[k]
+// body(k, i, j) for entry (i, j), at data[k]; (j, i) of a symmetric matrix is called (i,
+// j)
 template <class Body>
-SVAE_ALWAYS_INLINE void for_entries(const Blocked& A, const Body& body) {
+SVAE_ALWAYS_INLINE void for_entries(const BlockedFull& A, const Body& body) {
   for (Index i = 0; i < A.dim; ++i)
     for (Index j = 0; j < A.dim; ++j) body(i * A.dim + j, i, j);
+}
+
+template <class Body>
+SVAE_ALWAYS_INLINE void for_entries(const BlockedSymmetric& A, const Body& body) {
+  for (Index i = 0; i < A.dim; ++i)
+    for (Index j = 0; j < A.dim; ++j) body(i * A.dim + j, max(i, j), i < j ? i : j);
 }
 
 }  // namespace SVAE_ISA_NAMESPACE

@@ -259,14 +259,13 @@ class GaussianSmootherAdjoint {
     fill_zero(whitened_.data, whitened_.size());
     for (Index s = 0; s < pack_.problem.num_samples; ++s) {
       const Vector<V> x = pack_.vector_of(noise, s), y = pack_.vector_of(r, s);
-      for_entries(whitened_, [&](Index k, Index i, Index j) {
-        whitened_.data[k] += i >= j ? x[i] * y[j] : x[j] * y[i];
-      });
+      for_entries(whitened_,
+                  [&](Index k, Index i, Index j) { whitened_.data[k] += x[i] * y[j]; });
     }
   }
 
-  // A += x y' + y x'. One product after the other: of a sum of two, the compiler chooses
-  // which one to round, and may choose differently where it copies the loop.
+  // A += x y' + y x'. One product after the other: of a sum of two the compiler chooses
+  // which one to round, and might choose differently where it copies the loop.
   static void add_twice_symmetric_outer(Vector<V> x, Vector<V> y, const Symmetric& A) {
     for_entries(A, [&](Index k, Index i, Index j) {
       A.data[k] += x[i] * y[j];

@@ -486,28 +486,38 @@ SVAE_ALWAYS_INLINE void solve(const Transposed<Lower<V, kTile, kTiles>>& L, Vect
   }
 }
 
-// body(k, i, j) for entry (i, j) of every tile that is kept, at data[k]
-template <int kTile, class Body>
+// body(k, i, j) for the entries (i, j) of every tile that is kept, at data[k]. In a lower
+// half i >= j: both (i, j) and (j, i) of a tile on the diagonal are called (i, j), so
+// that they stay equal to the last digit.
+template <int kTile, bool kOnDiagonal, class Body>
 SVAE_ALWAYS_INLINE void for_entries_of_tile(Index k, Index i, Index j, const Body& body) {
 #pragma GCC unroll 5
   for (int r = 0; r < kTile; ++r)
 #pragma GCC unroll 5
-    for (int c = 0; c < kTile; ++c) body(k + r * kTile + c, i + r, j + c);
+    for (int c = 0; c < kTile; ++c)
+      if (kOnDiagonal && r < c)
+        body(k + r * kTile + c, i + c, j + r);
+      else
+        body(k + r * kTile + c, i + r, j + c);
 }
 
 template <class V, int kTile, int kTiles, class Body>
 SVAE_ALWAYS_INLINE void for_entries(const Full<V, kTile, kTiles>& A, const Body& body) {
   for (Index I = 0; I < A.tiles(); ++I)
     for (Index J = 0; J < A.tiles(); ++J)
-      for_entries_of_tile<kTile>(A.tile(I, J) - A.data, I * kTile, J * kTile, body);
+      for_entries_of_tile<kTile, false>(A.tile(I, J) - A.data, I * kTile, J * kTile,
+                                        body);
 }
 
 template <class V, int kTile, int kTiles, class Body>
 SVAE_ALWAYS_INLINE void for_entries(const LowerGrid<V, kTile, kTiles>& A,
                                     const Body& body) {
-  for (Index I = 0; I < A.tiles(); ++I)
-    for (Index J = 0; J <= I; ++J)
-      for_entries_of_tile<kTile>(A.tile(I, J) - A.data, I * kTile, J * kTile, body);
+  for (Index I = 0; I < A.tiles(); ++I) {
+    for (Index J = 0; J < I; ++J)
+      for_entries_of_tile<kTile, false>(A.tile(I, J) - A.data, I * kTile, J * kTile,
+                                        body);
+    for_entries_of_tile<kTile, true>(A.tile(I, I) - A.data, I * kTile, I * kTile, body);
+  }
 }
 
 // Matrices of one size.

@@ -79,25 +79,37 @@ inline void mirror(const BlockedSymmetric& A) {
 }
 inline void mirror(const BlockedFull&) {}
 
-// C = A B,  C += A B  or  C -= A B
-template <class A, class B, class C>
-void multiply_blocked(Update update, const A& left, const B& right, const C& product) {
-  const double alpha = update == Update::subtract ? -1.0 : 1.0;
-  gemm(alpha, left, right, update == Update::set ? 0.0 : 1.0, product);
-  mirror(product);
-}
-template <class A, class B>
-void multiply(Update update, const A& left, const B& right, const BlockedFull& product) {
-  multiply_blocked(update, left, right, product);
-}
-template <class A, class B>
-void multiply(Update update, const A& left, const B& right,
-              const BlockedSymmetric& product) {
-  multiply_blocked(update, left, right, product);
+inline void copy_blocked(const Blocked& from, const Blocked& to) {
+  if (from.data != to.data)
+    __builtin_memcpy(to.data, from.data, to.size() * sizeof(double));
 }
 
-// C += A B + (A B)'
-inline void add_twice_symmetric(Operand left, Operand right, const BlockedSymmetric& C) {
+// C = A B,  C0 + A B  or  C0 - A B
+template <Update kUpdate, class C>
+void multiply_blocked(Operand left, Operand right, const C& from, const C& to) {
+  if (kUpdate != Update::set) copy_blocked(from, to);
+  gemm(kUpdate == Update::subtract ? -1.0 : 1.0, left, right,
+       kUpdate == Update::set ? 0.0 : 1.0, to);
+  mirror(to);
+}
+template <Update kUpdate, class A, class B>
+void multiply(const A& left, const B& right, const BlockedFull& product) {
+  multiply_blocked<kUpdate>(left, right, product, product);
+}
+template <Update kUpdate, class A, class B>
+void multiply(const A& left, const B& right, const BlockedSymmetric& product) {
+  multiply_blocked<kUpdate>(left, right, product, product);
+}
+template <Update kUpdate, class A, class B>
+void multiply(const A& left, const B& right, const BlockedSymmetric& from,
+              const BlockedSymmetric& to) {
+  multiply_blocked<kUpdate>(left, right, from, to);
+}
+
+// C = C0 + A B + (A B)'
+inline void add_twice_symmetric(Operand left, Operand right, const BlockedSymmetric& from,
+                                const BlockedSymmetric& C) {
+  copy_blocked(from, C);
   const auto flipped = [](Operand A) {
     A.transposed = A.transposed == 'N' ? 'T' : 'N';
     return A;
@@ -107,63 +119,65 @@ inline void add_twice_symmetric(Operand left, Operand right, const BlockedSymmet
   mirror(C);
 }
 
-// A = L L'. The diagonal of L holds itself here, and zeros are above it.
-inline double cholesky(const BlockedSymmetric& A, const BlockedLower& L,
-                       LogProduct<double>& inverse_determinant) {
+// A = L d L' with d = 1: Cholesky's factor. Zeros are above its diagonal.
+inline double factorise(const BlockedSymmetric& A, const BlockedLower& L,
+                        Vector<double> roots, LogProduct<double>& inverse_determinant) {
   for (Index i = 0; i < A.dim; ++i)
     for (Index j = 0; j < A.dim; ++j) L(i, j) = j <= i ? A(i, j) : 0.0;
   char upper = 'U';
   int dim = int(L.dim), info = 0;
   lapack.dpotrf(&upper, &dim, L.data, &dim, &info);
   bool success = info == 0;
-  for (Index i = 0; success && i < L.dim; ++i) {
-    success = L(i, i) < __builtin_inf();  // false for NaN
-    inverse_determinant.multiply(1.0 / L(i, i));
+  for (Index i = 0; i < L.dim; ++i) {
+    roots[i] = 1.0;
+    success = success && L(i, i) < __builtin_inf();  // false for NaN
+    if (success) inverse_determinant.multiply(1.0 / L(i, i));
   }
   return success ? 1.0 : 0.0;
 }
 
 // X' = B' L'^-1 or B' L^-1: `transposed` as Fortran sees L.
-inline void solve_blocked(char transposed, const Blocked& L, const Blocked& B,
-                          const Blocked& X) {
+inline void solve_blocked(char transposed, const Blocked& L, const Blocked& X) {
   char right = 'R', upper = 'U', not_unit = 'N';
   int dim = int(L.dim);
   double one = 1.0;
-  if (X.data != B.data) __builtin_memcpy(X.data, B.data, X.size() * sizeof(double));
   lapack.dtrsm(&right, &upper, &transposed, &not_unit, &dim, &dim, &one, L.data, &dim,
                X.data, &dim);
 }
 
-inline void solve(const BlockedLower& L, const BlockedFull& B, const BlockedFull& X) {
-  solve_blocked('N', L, B, X);
+// X = L^-1 B and Y = d^-1 X
+inline void solve(const BlockedLower& L, const BlockedFull& B, const BlockedFull& X,
+                  const BlockedFull& Y) {
+  copy_blocked(B, X);
+  solve_blocked('N', L, X);
+  copy_blocked(X, Y);
 }
 
-inline void solve(const Transposed<BlockedLower>& L, const BlockedFull& B,
-                  const BlockedFull& X) {
-  solve_blocked('T', L.of, B, X);
+inline void solve(const Transposed<BlockedLower>& L, const BlockedFull& X) {
+  solve_blocked('T', L.of, X);
 }
 
-inline void invert(const BlockedLower& L, const BlockedLower& R) {
+inline void invert(const BlockedLower& L, Vector<double>, const BlockedLower& R) {
   for (Index i = 0; i < R.dim; ++i)
     for (Index j = 0; j < R.dim; ++j) R(i, j) = i == j ? 1.0 : 0.0;
-  solve_blocked('N', L, R, R);
+  solve_blocked('N', L, R);
 }
 
-inline void multiply(Update update, const Blocked& A, Vector<double> x,
-                     Vector<double> y) {
-  const double sign = update == Update::subtract ? -1.0 : 1.0;
+template <Update kUpdate>
+void multiply(const Blocked& A, Vector<double> x, Vector<double> y) {
+  const double sign = kUpdate == Update::subtract ? -1.0 : 1.0;
   for (Index i = 0; i < A.dim; ++i) {
     double sum = 0.0;
     for (Index j = 0; j < A.dim; ++j) sum += A(i, j) * x[j];
-    y[i] = (update == Update::set ? 0.0 : y[i]) + sign * sum;
+    y[i] = (kUpdate == Update::set ? 0.0 : y[i]) + sign * sum;
   }
 }
 
-inline void multiply(Update update, const Transposed<BlockedFull>& A, Vector<double> x,
-                     Vector<double> y) {
-  const double sign = update == Update::subtract ? -1.0 : 1.0;
+template <Update kUpdate>
+void multiply(const Transposed<BlockedFull>& A, Vector<double> x, Vector<double> y) {
+  const double sign = kUpdate == Update::subtract ? -1.0 : 1.0;
   const Index dim = A.of.dim;
-  for (Index i = 0; update == Update::set && i < dim; ++i) y[i] = 0.0;
+  for (Index i = 0; kUpdate == Update::set && i < dim; ++i) y[i] = 0.0;
   for (Index j = 0; j < dim; ++j)
     for (Index i = 0; i < dim; ++i) y[i] += sign * A.of(j, i) * x[j];
 }
@@ -181,6 +195,10 @@ inline void solve(const Transposed<BlockedLower>& L, Vector<double> x) {
     x[i] /= L.of(i, i);
     for (Index j = 0; j < i; ++j) x[j] -= L.of(i, j) * x[i];
   }
+}
+
+inline void divide_by_pivots(const BlockedLower& L, Vector<double> x, Vector<double> y) {
+  for (Index i = 0; i < L.dim; ++i) y[i] = x[i];
 }
 
 // body(k, i, j) for entry (i, j), at data[k]; (j, i) of a symmetric matrix is called (i,

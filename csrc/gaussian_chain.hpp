@@ -9,12 +9,12 @@
 // precision (information filter and Rauch-Tung-Striebel smoother; a prime after a name
 // marks step t+1, after a matrix its transpose; Lam(J) = -(J + J')):
 //
-//   filter    A = A_p + Lam(Jn) + Lam(J11),  h = h_p + hn,  A = L L',  w = L^-1 h,
-//             W = L^-1 J12,  A_p' = Lam(J22) - W'W,  h_p' = W'w,
-//             G = L^-T W,  mf = L^-T w,
-//             log Z += w'w/2 - log|L| + D/2 log(2 pi)
+//   filter    A = A_p + Lam(Jn) + Lam(J11),  h = h_p + hn,  A = L d L',  w = L^-1 h,
+//             W = L^-1 J12,  A_p' = Lam(J22) - W'd^-1 W,  h_p' = W'd^-1 w,
+//             G = L^-T d^-1 W,  mf = L^-T d^-1 w,
+//             log Z += w'd^-1 w/2 - log|d|/2 + D/2 log(2 pi)
 //   smoother  m = mf + G m',  C = G P',  P = A^-1 + C G'
-//   sampler   x = mf + L^-T noise + G x'
+//   sampler   x = mf + L^-T d^-1/2 noise + G x'
 #pragma once
 
 #include "gaussian_pack.hpp"
@@ -23,12 +23,13 @@
 namespace svae {
 namespace SVAE_ISA_NAMESPACE {
 
-// x_t given x_{t+1} and the steps up to t: normal, mean mf + G x_{t+1}, precision L L'.
+// x_t given x_{t+1} and the steps up to t: normal, mean mf + G x_{t+1}, precision L d L'.
 template <class Pack>
 struct GaussianConditional {
   typename Pack::LowerMatrix L;
   typename Pack::FullMatrix G;
-  Vector<typename Pack::V> mean;  // mf
+  Vector<typename Pack::V> mean;   // mf
+  Vector<typename Pack::V> roots;  // d^-1/2
 };
 
 // Steps up; keeps the conditionals of a segment for the way back.
@@ -41,27 +42,28 @@ class GaussianFilter {
       : pack_(pack),
         terms_(pack, pack.problem.potentials),
         A_(pack.template take<typename Pack::SymmetricMatrix>()),
-        factored_(pack.template take<typename Pack::SymmetricMatrix>()),
+        W_(pack.template take<typename Pack::FullMatrix>()),
         h_(pack.take_vector()),
-        w_(pack.take_vector()),
         segment_(segments.length),
         kept_(pack.workspace.template take<V>(segments.length * kept_size(pack))),
         A_checkpoints_(segments, A_.data, A_.size(), pack.workspace),
         h_checkpoints_(segments, h_.data, pack.padded_dim(), pack.workspace) {}
 
   static Index kept_size(const Pack& pack) {
-    return lower(pack, nullptr).size() + full(pack, nullptr).size() + pack.padded_dim();
+    return lower(pack, nullptr).size() + full(pack, nullptr).size() +
+           2 * pack.padded_dim();
   }
 
   GaussianConditional<Pack> at(Index t) const {
     V* kept = kept_ + t % segment_ * kept_size(pack_);
     const auto L = lower(pack_, kept);
     const auto G = full(pack_, kept + L.size());
-    return {L, G, {G.data + G.size()}};
+    V* mean = G.data + G.size();
+    return {L, G, {mean}, {mean + pack_.padded_dim()}};
   }
 
   SVAE_ALWAYS_INLINE void step(Index t, Pass pass) {
-    const auto [L, W, mean] = at(t);
+    const auto [L, G, mean, roots] = at(t);
     A_checkpoints_.pass(t, pass);
     h_checkpoints_.pass(t, pass);
     if (t == 0) terms_.set_init(A_, h_);
@@ -70,23 +72,20 @@ class GaussianFilter {
     complete_diagonal(t);
 
     LogProduct<V> determinant = inverse_determinant_;
-    copy(A_.data, factored_.data, A_.size());
-    const V success = cholesky(factored_, L, determinant);
-    copy(h_.data, w_.data, pack_.padded_dim());
-    solve(L, w_);
+    const V success = factorise(A_, L, roots, determinant);
+    solve(L, h_);  // w
+    divide_by_pivots(L, h_, mean);
     if (pass == Pass::first) {
       note_failures(t, success);
       inverse_determinant_ = determinant;
-      for (Index i = 0; i < pack_.dim(); ++i) quadratic_ += w_[i] * w_[i];
+      for (Index i = 0; i < pack_.dim(); ++i) quadratic_ += h_[i] * mean[i];
     }
     if (t + 1 < pack_.num_timesteps) {
-      solve(L, terms_.J12.at(t), W);
-      copy(terms_.J22.at(t).data, A_.data, A_.size());
-      multiply(Update::subtract, transposed(W), W, A_);
-      multiply(Update::set, transposed(W), w_, h_);
-      solve(transposed(L), W, W);  // G
+      solve(L, terms_.J12.at(t), W_, G);  // G = d^-1 W
+      multiply<Update::subtract>(transposed(W_), G, terms_.J22.at(t), A_);
+      multiply<Update::set>(transposed(W_), mean, h_);
+      solve(transposed(L), G);
     }
-    copy(w_.data, mean.data, pack_.padded_dim());
     solve(transposed(L), mean);
   }
 
@@ -122,8 +121,9 @@ class GaussianFilter {
 
   const Pack& pack_;
   GaussianTerms<Pack> terms_;
-  typename Pack::SymmetricMatrix A_, factored_;
-  Vector<V> h_, w_;
+  typename Pack::SymmetricMatrix A_;
+  typename Pack::FullMatrix W_;
+  Vector<V> h_;
   Index segment_;
   V* kept_;
   Checkpoints<V> A_checkpoints_, h_checkpoints_;
@@ -152,16 +152,16 @@ class GaussianSmoother {
     swap(mean, next_mean);
     swap(cov, next_cov);
     copy(given.mean.data, mean.data, pack_.padded_dim());
-    invert(given.L, R);
-    multiply(Update::set, transposed(R), R, cov);
+    invert(given.L, given.roots, R);
+    multiply<Update::set>(transposed(R), R, cov);
     if (t + 1 == pack_.num_timesteps) return;
-    multiply(Update::add, given.G, next_mean, mean);
-    multiply(Update::set, given.G, next_cov, cross_cov);
-    multiply(Update::add, cross_cov, transposed(given.G), cov);
+    multiply<Update::add>(given.G, next_mean, mean);
+    multiply<Update::set>(given.G, next_cov, cross_cov);
+    multiply<Update::add>(cross_cov, transposed(given.G), cov);
   }
 
   Vector<V> mean, next_mean;
-  typename Pack::LowerMatrix R;  // L^-1
+  typename Pack::LowerMatrix R;  // d^-1/2 L^-1
   Symmetric cov, next_cov;
   typename Pack::FullMatrix cross_cov;
 
@@ -191,11 +191,11 @@ class GaussianSampler {
       const Vector<V> sample = pack_.vector_of(x, s);
       const Vector<V> noise_of_sample = pack_.vector_of(noise, s);
       copy(streams_[s].at(t), noise_of_sample.data, pack_.dim());
-      copy(noise_of_sample.data, sample.data, size);
+      for (Index i = 0; i < size; ++i) sample[i] = noise_of_sample[i] * given.roots[i];
       solve(transposed(given.L), sample);
       copy(given.mean.data, mean.data, size);
       if (t + 1 < pack_.num_timesteps)
-        multiply(Update::add, given.G, pack_.vector_of(next_x, s), mean);
+        multiply<Update::add>(given.G, pack_.vector_of(next_x, s), mean);
       add(mean.data, sample.data, size);
     }
   }

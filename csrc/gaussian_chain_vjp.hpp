@@ -75,7 +75,9 @@ class GaussianFilterTangent {
 
   SVAE_ALWAYS_INLINE void step(Index t, Pass pass,
                                const GaussianConditional<Pack>& given) {
-    const auto& [L, G, mf] = given;
+    const auto& L = given.L;
+    const auto& G = given.G;
+    const auto& mf = given.mean;
     const auto [dA, dG, dmf] = at(t);
     A_checkpoints_.pass(t, pass);
     h_checkpoints_.pass(t, pass);
@@ -85,17 +87,18 @@ class GaussianFilterTangent {
     copy(dA_.data, dA.data, dA.size());
 
     // mf = A^-1 h
-    multiply(Update::subtract, dA, mf, dh_);
+    multiply<Update::subtract>(dA, mf, dh_);
     copy(dh_.data, dmf.data, pack_.padded_dim());
     solve(L, dmf);
+    divide_by_pivots(L, dmf, dmf);
     solve(transposed(L), dmf);
     if (t + 1 == pack_.num_timesteps) return;
 
     // h_p' = B'A^-1 h,  with dh - dA mf in place of dh
     const Full& dB = terms_.J12.at(t);
-    multiply(Update::set, dA, G, dG);
-    multiply(Update::set, transposed(G), dh_, next_h_);
-    multiply(Update::add, transposed(dB), mf, next_h_);
+    multiply<Update::set>(dA, G, dG);
+    multiply<Update::set>(transposed(G), dh_, next_h_);
+    multiply<Update::add>(transposed(dB), mf, next_h_);
     copy(next_h_.data, dh_.data, pack_.padded_dim());
 
     // A_p' = Lam(J22) - B'A^-1 B:  G'dA G - dB'G - G'dB = H'G + G'H,  H = dA G / 2 - dB
@@ -103,12 +106,11 @@ class GaussianFilterTangent {
       half_.data[k] = 0.5 * dG.data[k] - dB.data[k];
       dG.data[k] = dB.data[k] - dG.data[k];
     }
-    copy(terms_.J22.at(t).data, dA_.data, dA_.size());
-    add_twice_symmetric(transposed(half_), G, dA_);
+    add_twice_symmetric(transposed(half_), G, terms_.J22.at(t), dA_);
 
     // G = A^-1 B
-    solve(L, dG, dG);
-    solve(transposed(L), dG, dG);
+    solve(L, dG, half_, dG);
+    solve(transposed(L), dG);
   }
 
  private:
@@ -166,14 +168,17 @@ class GaussianSamplerReverse {
       // x of step t-1 = .. + G x
       copy(samples_bar_[s].at(t), lam_.data, pack_.dim());
       add(carried.data, lam_.data, size);
-      // x = .. + L^-T noise
+      // x = .. + L^-T d^-1/2 noise
       copy(lam_.data, r_of_sample.data, size);
       solve(given.L, r_of_sample);
+      for (Index i = 0; i < size; ++i) {
+        r_of_sample[i] *= given.roots[i];
+        u_of_sample[i] = r_of_sample[i] * given.roots[i];
+      }
       copy(r_of_sample.data, noise_bar_[s].at(t), pack_.dim());
-      copy(r_of_sample.data, u_of_sample.data, size);
       solve(transposed(given.L), u_of_sample);
       if (t + 1 < pack_.num_timesteps)
-        multiply(Update::set, transposed(given.G), lam_, carried);
+        multiply<Update::set>(transposed(given.G), lam_, carried);
     }
   }
 
@@ -225,10 +230,10 @@ class GaussianSmootherAdjoint {
     // A: -A^-1 dA A^-1 + 2 L^-T sym(Phi) L^-1 = R' (Phi + Phi' - R dA R') R
     const auto& R = smoother.R;
     set_to_lower_half(sampler.noise, r);
-    multiply(Update::set, tangent.A, transposed(R), product_);
-    multiply(Update::subtract, R, product_, whitened_);
-    multiply(Update::set, whitened_, R, product_);
-    multiply(Update::set, transposed(R), product_, Q_);
+    multiply<Update::set>(tangent.A, transposed(R), product_);
+    multiply<Update::subtract>(R, product_, whitened_);
+    multiply<Update::set>(whitened_, R, product_);
+    multiply<Update::set>(transposed(R), product_, Q_);
 
     // h: hb = u + G hb',  and dm = dmf + dG m' + G dm'
     const Index size = pack_.padded_dim();
@@ -278,12 +283,12 @@ class GaussianSmootherAdjoint {
                                  const GaussianSmoother<Pack>& smoother,
                                  const GaussianSampler<Pack>& sampler, V* u) {
     const Full& G = given.G;
-    multiply(Update::add, dG, smoother.next_mean, dm_);
-    multiply(Update::add, G, next_dm_, dm_);
+    multiply<Update::add>(dG, smoother.next_mean, dm_);
+    multiply<Update::add>(G, next_dm_, dm_);
 
     // B: dG P' + G Q' + dm m'' + m dm'' + u x'' + mf hb''
-    multiply(Update::set, dG, smoother.next_cov, J12_bar);
-    multiply(Update::set, G, next_Q_, product_);
+    multiply<Update::set>(dG, smoother.next_cov, J12_bar);
+    multiply<Update::set>(G, next_Q_, product_);
     for_entries(J12_bar, [&](Index k, Index i, Index j) {
       half_.data[k] = J12_bar.data[k] + 0.5 * product_.data[k];
       J12_bar.data[k] += product_.data[k] + dm_[i] * smoother.next_mean[j] +
@@ -294,8 +299,8 @@ class GaussianSmootherAdjoint {
                 J12_bar);
 
     // Q: dG C' + C dG' + G Q' G' = H G' + G H',  H = dG P' + G Q' / 2;  2 sym(G hb' mf')
-    add_twice_symmetric(half_, transposed(G), Q_);
-    multiply(Update::set, G, next_hb_, through_);
+    add_twice_symmetric(half_, transposed(G), Q_, Q_);
+    multiply<Update::set>(G, next_hb_, through_);
     add_twice_symmetric_outer(through_, given.mean, Q_);
     add(through_.data, hb_.data, pack_.padded_dim());
   }

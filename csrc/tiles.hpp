@@ -17,13 +17,14 @@ namespace SVAE_ISA_NAMESPACE {
 template <int kTile>
 constexpr int kColumnsAtOnce = SVAE_LANES == 8 || kTile <= 3 ? kTile : 2;
 
-enum class Kept { all, lower };
+template <bool kValue>
+struct Flag {
+  static constexpr bool value = kValue;
+};
 
 // Whether a tile is read as it is stored, or transposed.
 template <bool kValue>
-struct Flipped {
-  static constexpr bool value = kValue;
-};
+using Flipped = Flag<kValue>;
 
 template <class V, int kTile, int kTiles>
 struct Grid {
@@ -94,7 +95,7 @@ struct Transposed {
 
   template <class Body>
   SVAE_ALWAYS_INLINE void visit(Index I, Index J, const Body& body) const {
-    of.visit(J, I, [&](auto* tile, auto flipped) {
+    of.visit(J, I, [&](auto* tile, auto flipped) SVAE_INLINE {
       body(tile, Flipped<!decltype(flipped)::value>{});
     });
   }
@@ -105,15 +106,23 @@ SVAE_ALWAYS_INLINE Transposed<Matrix> transposed(const Matrix& A) {
   return {A};
 }
 
+// Vectors are contiguous.
+template <class V>
+struct Vector {
+  V* data;
+  SVAE_ALWAYS_INLINE V& operator[](Index i) const { return data[i]; }
+};
+
 // Some columns of a tile of a product, summed in registers: every loop over them has to
-// be unrolled, for registers have no index.
+// be unrolled, for registers have no index. Of a tile on a symmetric diagonal the lower
+// half is enough.
 template <class V, int kTile, int kColumns, bool kLowerOnly = false>
 struct Sums {
   V sum[kTile][kColumns];
 
-  // body(row, column), of the columns first, first + 1, .. those that count
+  // body(row, column) of the columns first, first + 1, .. that count
   template <class Body>
-  SVAE_ALWAYS_INLINE static void for_entries(int first, const Body& body) {
+  SVAE_ALWAYS_INLINE static void for_each(int first, const Body& body) {
 #pragma GCC unroll 5
     for (int r = 0; r < kTile; ++r)
 #pragma GCC unroll 5
@@ -121,17 +130,26 @@ struct Sums {
         if (!kLowerOnly || r >= first + c) body(r, c);
   }
 
-  SVAE_ALWAYS_INLINE Sums() {
-#pragma GCC unroll 5
-    for (int r = 0; r < kTile; ++r)
-#pragma GCC unroll 5
-      for (int c = 0; c < kColumns; ++c) sum[r][c] = broadcast<V>(0.0);
+  SVAE_ALWAYS_INLINE void set_zero(int first) {
+    for_each(first, [&](int r, int c) SVAE_INLINE { sum[r][c] = broadcast<V>(0.0); });
   }
 
-  // Adds the columns first, first + 1, .. of the product of two tiles.
-  template <bool kFlipA, bool kFlipB>
-  SVAE_ALWAYS_INLINE void add(const V* a, Flipped<kFlipA>, const V* b, Flipped<kFlipB>,
-                              int first) {
+  SVAE_ALWAYS_INLINE void load(const V* tile, int first) {
+    for_each(first,
+             [&](int r, int c) SVAE_INLINE { sum[r][c] = tile[r * kTile + first + c]; });
+  }
+
+  SVAE_ALWAYS_INLINE void store(V* tile, int first) const {
+    for_each(first, [&](int r, int c) SVAE_INLINE {
+      tile[r * kTile + first + c] = sum[r][c];
+      if (kLowerOnly) tile[(first + c) * kTile + r] = sum[r][c];
+    });
+  }
+
+  // Adds or subtracts columns first, first + 1, .. of the product of two tiles.
+  template <bool kSubtract, bool kFlipA, bool kFlipB>
+  SVAE_ALWAYS_INLINE void add_tiles(const V* a, Flipped<kFlipA>, const V* b,
+                                    Flipped<kFlipB>, int first) {
 #pragma GCC unroll 5
     for (int k = 0; k < kTile; ++k) {
       V right[kColumns];
@@ -142,20 +160,26 @@ struct Sums {
       for (int r = 0; r < kTile; ++r) {
         const V left = kFlipA ? a[k * kTile + r] : a[r * kTile + k];
 #pragma GCC unroll 5
-        for (int c = 0; c < kColumns; ++c)
-          if (!kLowerOnly || r >= first + c) sum[r][c] += left * right[c];
+        for (int c = 0; c < kColumns; ++c) {
+          if (kLowerOnly && r < first + c) continue;
+          if (kSubtract)
+            sum[r][c] -= left * right[c];
+          else
+            sum[r][c] += left * right[c];
+        }
       }
     }
   }
 
-  // Adds the product of block row I of A and block column J of B.
-  template <class A, class B>
+  // Adds or subtracts the product of block row I of A and block column J of B.
+  template <bool kSubtract = false, class A, class B>
   SVAE_ALWAYS_INLINE void add(const A& left, Index I, const B& right, Index J,
                               Index begin, Index end, int first) {
     for (Index K = begin; K < end; ++K)
-      left.visit(I, K, [&](const V* a, auto flip_a) {
-        right.visit(K, J,
-                    [&](const V* b, auto flip_b) { add(a, flip_a, b, flip_b, first); });
+      left.visit(I, K, [&](const V* a, auto flip_a) SVAE_INLINE {
+        right.visit(K, J, [&](const V* b, auto flip_b) SVAE_INLINE {
+          add_tiles<kSubtract>(a, flip_a, b, flip_b, first);
+        });
       });
   }
 };
@@ -175,14 +199,13 @@ SVAE_ALWAYS_INLINE void for_columns(const Body& body) {
   if constexpr (kFirst + kCount < kTile) for_columns<kTile, kFirst + kCount>(body);
 }
 
-// body(I, J, first, columns, is_diagonal) for all tiles of a full matrix, for those of
-// the lower half of a symmetric one. On the diagonal of the latter half a tile is enough.
+// body(tile, I, J, first, columns, is_on_symmetric_diagonal) for all tiles that are kept.
 template <class V, int kTile, int kTiles, class Body>
 SVAE_ALWAYS_INLINE void for_tiles(const Full<V, kTile, kTiles>& C, const Body& body) {
   for (Index I = 0; I < C.tiles(); ++I)
     for (Index J = 0; J < C.tiles(); ++J)
-      for_columns<kTile>([&](auto first, auto columns) {
-        body(C.tile(I, J), I, J, first, columns, Flipped<false>{});
+      for_columns<kTile>([&](auto first, auto columns) SVAE_INLINE {
+        body(C.tile(I, J), I, J, first, columns, Flag<false>{});
       });
 }
 
@@ -191,299 +214,341 @@ SVAE_ALWAYS_INLINE void for_tiles(const Symmetric<V, kTile, kTiles>& C,
                                   const Body& body) {
   for (Index I = 0; I < C.tiles(); ++I) {
     for (Index J = 0; J < I; ++J)
-      for_columns<kTile>([&](auto first, auto columns) {
-        body(C.tile(I, J), I, J, first, columns, Flipped<false>{});
+      for_columns<kTile>([&](auto first, auto columns) SVAE_INLINE {
+        body(C.tile(I, J), I, J, first, columns, Flag<false>{});
       });
-    for_columns<kTile>([&](auto first, auto columns) {
-      body(C.tile(I, I), I, I, first, columns, Flipped<true>{});
+    for_columns<kTile>([&](auto first, auto columns) SVAE_INLINE {
+      body(C.tile(I, I), I, I, first, columns, Flag<true>{});
     });
   }
 }
 
 enum class Update { set, add, subtract };
 
-// Puts sums where they belong, into both halves of a tile on a symmetric diagonal.
-template <int kTile, int kColumns, bool kLowerOnly, class V>
-SVAE_ALWAYS_INLINE void put(Update update,
-                            const Sums<V, kTile, kColumns, kLowerOnly>& sums, int first,
-                            V* tile) {
-  sums.for_entries(first, [&](int r, int c) {
-    V& entry = tile[r * kTile + first + c];
-    const V value = update == Update::set   ? sums.sum[r][c]
-                    : update == Update::add ? entry + sums.sum[r][c]
-                                            : entry - sums.sum[r][c];
-    entry = value;
-    if (kLowerOnly) tile[(first + c) * kTile + r] = value;
-  });
+// C = C0 + A B  or  C0 - A B, or A B for Update::set, which does not read C0. C0 may be
+// C.
+template <Update kUpdate, class A, class B, template <class, int, int> class C, class V,
+          int kTile, int kTiles>
+SVAE_NO_INLINE void multiply(const A& left, const B& right,
+                             const C<V, kTile, kTiles>& from,
+                             const C<V, kTile, kTiles>& to) {
+  for_tiles(to, [&](V* tile, Index I, Index J, auto first, auto columns, auto lower)
+                    SVAE_INLINE {
+                      Index begin = 0, end = to.tiles();
+                      if (!A::kHasLower) begin = I;
+                      if (!A::kHasUpper) end = I + 1;
+                      if (!B::kHasUpper && begin < J) begin = J;
+                      if (!B::kHasLower && end > J + 1) end = J + 1;
+                      Sums<V, kTile, columns.value, lower.value> sums;
+                      if (kUpdate == Update::set)
+                        sums.set_zero(first.value);
+                      else
+                        sums.load(from.tile(I, J), first.value);
+                      sums.template add<kUpdate == Update::subtract>(
+                          left, I, right, J, begin, end, first.value);
+                      sums.store(tile, first.value);
+                    });
 }
 
 // C = A B,  C += A B  or  C -= A B
-template <class A, class B, template <class, int, int> class C, class V, int kTile,
-          int kTiles>
-SVAE_ALWAYS_INLINE void multiply(Update update, const A& left, const B& right,
+template <Update kUpdate, class A, class B, template <class, int, int> class C, class V,
+          int kTile, int kTiles>
+SVAE_ALWAYS_INLINE void multiply(const A& left, const B& right,
                                  const C<V, kTile, kTiles>& product) {
-  for_tiles(product,
-            [&](V* tile, Index I, Index J, auto first, auto columns, auto lower) {
-              Index begin = 0, end = product.tiles();
-              if (!A::kHasLower) begin = I;
-              if (!A::kHasUpper) end = I + 1;
-              if (!B::kHasUpper && begin < J) begin = J;
-              if (!B::kHasLower && end > J + 1) end = J + 1;
-              Sums<V, kTile, columns.value, lower.value> sums;
-              sums.add(left, I, right, J, begin, end, first.value);
-              put<kTile>(update, sums, first.value, tile);
-            });
+  multiply<kUpdate>(left, right, product, product);
 }
 
-// C += A B + (A B)'
+// C = C0 + A B + (A B)'
 template <class A, class B, class V, int kTile, int kTiles>
-SVAE_ALWAYS_INLINE void add_twice_symmetric(const A& left, const B& right,
-                                            const Symmetric<V, kTile, kTiles>& C) {
+SVAE_NO_INLINE void add_twice_symmetric(const A& left, const B& right,
+                                        const Symmetric<V, kTile, kTiles>& from,
+                                        const Symmetric<V, kTile, kTiles>& to) {
   const auto left_transposed = transposed(left);
   const auto right_transposed = transposed(right);
-  for_tiles(C, [&](V* tile, Index I, Index J, auto first, auto columns, auto lower) {
+  for_tiles(to, [&](V* tile, Index I, Index J, auto first, auto columns,
+                    auto lower) SVAE_INLINE {
     Sums<V, kTile, columns.value, lower.value> sums;
-    sums.add(left, I, right, J, 0, C.tiles(), first.value);
-    sums.add(right_transposed, I, left_transposed, J, 0, C.tiles(), first.value);
-    put<kTile>(Update::add, sums, first.value, tile);
+    sums.load(from.tile(I, J), first.value);
+    sums.add(left, I, right, J, 0, to.tiles(), first.value);
+    sums.add(right_transposed, I, left_transposed, J, 0, to.tiles(), first.value);
+    sums.store(tile, first.value);
   });
 }
 
-// A = L L', by way of A = L1 d L1' with ones on the diagonal of L1, which takes the
-// square roots off the chain of pivots. L holds the reciprocals of its diagonal, which
-// are multiplied to `inverse_determinant` too; A is overwritten. Returns 1 in the lanes
-// in which all pivots were positive and finite, 0 in the others.
-template <class V, int kTile, int kTiles>
-SVAE_ALWAYS_INLINE V cholesky(const Symmetric<V, kTile, kTiles>& A,
-                              const Lower<V, kTile, kTiles>& L,
-                              LogProduct<V>& inverse_determinant) {
-  const V one = broadcast<V>(1.0);
-  // A becomes L1 d and L becomes L1, with 1 / d on its diagonal
-  for (Index J = 0; J < A.tiles(); ++J)
-    for (Index I = J; I < A.tiles(); ++I) {
-      V* a = A.tile(I, J);
-      V* l = L.tile(I, J);
-      for_columns<kTile>([&](auto first, auto columns) {
-        if (J == 0) return;
-        Sums<V, kTile, columns.value> sums;
-        sums.add(L, I, transposed(A), J, 0, J, first.value);
-        put<kTile>(Update::subtract, sums, first.value, a);
-      });
-      V entry[kTile][kTile];
+// The diagonal tile of a factor: unit, lower triangular, and the reciprocals of its d.
+template <class V, int kTile>
+struct DiagonalTile {
+  V unit[kTile][kTile];
+  V inverse[kTile];
+
+  SVAE_ALWAYS_INLINE explicit DiagonalTile(const V* a) {
+    V entry[kTile][kTile];
 #pragma GCC unroll 5
-      for (int r = 0; r < kTile; ++r)
+    for (int r = 0; r < kTile; ++r)
 #pragma GCC unroll 5
-        for (int c = 0; c < kTile; ++c) entry[r][c] = a[r * kTile + c];
-      const V* pivots = L.tile(J, J);
-#pragma GCC unroll 5
-      for (int c = 0; c < kTile; ++c) {
-        V inverse;
-        if (I == J) {
-          a[c * kTile + c] = entry[c][c];
-          inverse = l[c * kTile + c] = one / entry[c][c];
-        } else {
-          inverse = pivots[c * kTile + c];
-        }
-#pragma GCC unroll 5
-        for (int r = 0; r < kTile; ++r) {
-          if (I == J && r <= c) continue;
-          a[r * kTile + c] = entry[r][c];
-          l[r * kTile + c] = entry[r][c] * inverse;
-        }
-#pragma GCC unroll 5
-        for (int k = c + 1; k < kTile; ++k) {
-          const V below = I == J ? l[k * kTile + c] : pivots[k * kTile + c];
-#pragma GCC unroll 5
-          for (int r = 0; r < kTile; ++r)
-            if (I != J || r >= k) entry[r][k] -= entry[r][c] * below;
-        }
-      }
-    }
-  // L = (L1 d) d^-1/2. The sum is infinite or NaN if a pivot is, or is not positive.
-  V sum = broadcast<V>(0.0);
-  for (Index J = 0; J < A.tiles(); ++J) {
-    V* pivots = L.tile(J, J);
-    V root[kTile];
+      for (int c = 0; c < kTile; ++c)
+        if (c <= r) entry[r][c] = a[r * kTile + c];
 #pragma GCC unroll 5
     for (int c = 0; c < kTile; ++c) {
-      root[c] = sqrt(pivots[c * kTile + c]);
-      inverse_determinant.multiply(root[c]);
-      sum += root[c] + 0x1p-64 * A.tile(J, J)[c * kTile + c];
-      pivots[c * kTile + c] = root[c];
+      inverse[c] = broadcast<V>(1.0) / entry[c][c];
 #pragma GCC unroll 5
-      for (int r = c + 1; r < kTile; ++r)
-        pivots[r * kTile + c] = A.tile(J, J)[r * kTile + c] * root[c];
+      for (int r = 0; r < kTile; ++r) {
+        if (r <= c) continue;
+        unit[r][c] = entry[r][c] * inverse[c];
+#pragma GCC unroll 5
+        for (int k = 0; k < kTile; ++k)
+          if (c < k && k <= r) entry[r][k] -= unit[r][c] * entry[k][c];
+      }
     }
-    for (Index I = J + 1; I < A.tiles(); ++I)
+  }
+
+  SVAE_ALWAYS_INLINE void store(V* l) const {
+#pragma GCC unroll 5
+    for (int r = 0; r < kTile; ++r)
+#pragma GCC unroll 5
+      for (int c = 0; c < kTile; ++c)
+        if (c <= r) l[r * kTile + c] = c == r ? inverse[c] : unit[r][c];
+  }
+
+  // A tile below becomes L d, and l its tile of L.
+  SVAE_ALWAYS_INLINE void divide(V* a, V* l) const {
+#pragma GCC unroll 5
+    for (int r = 0; r < kTile; ++r) {
+      V entry[kTile];
+#pragma GCC unroll 5
+      for (int c = 0; c < kTile; ++c) entry[c] = a[r * kTile + c];
+#pragma GCC unroll 5
+      for (int c = 0; c < kTile; ++c) {
+        a[r * kTile + c] = entry[c];
+        l[r * kTile + c] = entry[c] * inverse[c];
+#pragma GCC unroll 5
+        for (int k = 0; k < kTile; ++k)
+          if (c < k) entry[k] -= entry[c] * unit[k][c];
+      }
+    }
+  }
+};
+
+// A = L d L' with ones on the diagonal of L, which leaves one division for each pivot on
+// the way from one to the next: no square root, and none of the solves below waits for
+// one. In place of its ones the diagonal of L holds 1 / d; `roots` is d^-1/2, and what is
+// multiplied to inverse_determinant. A is overwritten. Returns 1 in the lanes in which
+// all pivots were positive and finite, 0 in the others.
+template <class V, int kTile, int kTiles>
+SVAE_NO_INLINE V factorise(const Symmetric<V, kTile, kTiles>& A,
+                           const Lower<V, kTile, kTiles>& L, Vector<V> roots,
+                           LogProduct<V>& inverse_determinant) {
+  const V zero = broadcast<V>(0.0), infinity = broadcast<V>(__builtin_inf());
+  V sum = zero, smallest = infinity;
+  const auto subtract_left = [&](Index I, Index J) SVAE_INLINE {
+    for_columns<kTile>([&](auto first, auto columns) SVAE_INLINE {
+      Sums<V, kTile, columns.value> sums;
+      sums.load(A.tile(I, J), first.value);
+      sums.template add<true>(L, I, transposed(A), J, 0, J, first.value);
+      sums.store(A.tile(I, J), first.value);
+    });
+  };
+  for (Index J = 0; J < A.tiles(); ++J) {
+    if (J > 0) subtract_left(J, J);
+    const DiagonalTile<V, kTile> diagonal(A.tile(J, J));
+    diagonal.store(L.tile(J, J));
+    for (Index I = J + 1; I < A.tiles(); ++I) {
+      if (J > 0) subtract_left(I, J);
+      diagonal.divide(A.tile(I, J), L.tile(I, J));
+    }
+#pragma GCC unroll 5
+    for (int c = 0; c < kTile; ++c) {
+      const V root = sqrt(diagonal.inverse[c]);  // NaN, infinite or zero of a bad pivot
+      roots[J * kTile + c] = root;
+      inverse_determinant.multiply(root);
+      sum += root;
+      smallest = root < smallest ? root : smallest;
+    }
+  }
+  return select(smallest > zero, select(sum < infinity, broadcast<V>(1.0), zero), zero);
+}
+
+// Solves a tile of L X = B or L'X = B in its sums, which hold B less what the tiles that
+// are solved contribute: rows from the top, or with L' from the bottom.
+template <bool kFlip, int kTile, int kColumns, class V>
+SVAE_ALWAYS_INLINE void solve_tile(const V* l, Sums<V, kTile, kColumns>& x) {
+#pragma GCC unroll 5
+  for (int step = 0; step < kTile; ++step) {
+    const int k = kFlip ? kTile - 1 - step : step;
+#pragma GCC unroll 5
+    for (int r = 0; r < kTile; ++r)
+      if (kFlip ? r < k : r > k)
+#pragma GCC unroll 5
+        for (int c = 0; c < kColumns; ++c)
+          x.sum[r][c] -= (kFlip ? l[k * kTile + r] : l[r * kTile + k]) * x.sum[k][c];
+  }
+}
+
+// X = L^-1 B and Y = d^-1 X. X may be B.
+template <class V, int kTile, int kTiles>
+SVAE_NO_INLINE void solve(const Lower<V, kTile, kTiles>& L,
+                          const Full<V, kTile, kTiles>& B,
+                          const Full<V, kTile, kTiles>& X,
+                          const Full<V, kTile, kTiles>& Y) {
+  for_tiles(X,
+            [&](V* tile, Index I, Index J, auto first, auto columns, auto) SVAE_INLINE {
+              Sums<V, kTile, columns.value> sums;
+              sums.load(B.tile(I, J), first.value);
+              sums.template add<true>(L, I, X, J, 0, I, first.value);
+              solve_tile<false>(L.tile(I, I), sums);
+              sums.store(tile, first.value);
+              sums.for_each(first.value, [&](int r, int c) SVAE_INLINE {
+                Y.tile(I, J)[r * kTile + first.value + c] =
+                    sums.sum[r][c] * L.tile(I, I)[r * kTile + r];
+              });
+            });
+}
+
+// X = L^-T X
+template <class V, int kTile, int kTiles>
+SVAE_NO_INLINE void solve(const Transposed<Lower<V, kTile, kTiles>>& L,
+                          const Full<V, kTile, kTiles>& X) {
+  for (Index I = X.tiles() - 1; I >= 0; --I)
+    for (Index J = 0; J < X.tiles(); ++J)
+      for_columns<kTile>([&](auto first, auto columns) SVAE_INLINE {
+        Sums<V, kTile, columns.value> sums;
+        sums.load(X.tile(I, J), first.value);
+        sums.template add<true>(L, I, X, J, I + 1, X.tiles(), first.value);
+        solve_tile<true>(L.of.tile(I, I), sums);
+        sums.store(X.tile(I, J), first.value);
+      });
+}
+
+// R = d^-1/2 L^-1, so that A^-1 = R'R; with its zeros on the diagonal's tiles
+template <class V, int kTile, int kTiles>
+SVAE_NO_INLINE void invert(const Lower<V, kTile, kTiles>& L, Vector<V> roots,
+                           const Lower<V, kTile, kTiles>& R) {
+  const Index n = R.tiles();
+  for (Index I = 0; I < n; ++I)
+    for (Index J = 0; J <= I; ++J)
+      for_columns<kTile>([&](auto first, auto columns) SVAE_INLINE {
+        Sums<V, kTile, columns.value> sums;
+        sums.for_each(first.value, [&](int r, int c) SVAE_INLINE {
+          sums.sum[r][c] = broadcast<V>(I == J && r == first.value + c ? 1.0 : 0.0);
+        });
+        sums.template add<true>(L, I, R, J, J, I, first.value);
+        solve_tile<false>(L.tile(I, I), sums);
+        sums.store(R.tile(I, J), first.value);
+      });
+  for (Index I = 0; I < n; ++I)
+    for (Index J = 0; J <= I; ++J)
 #pragma GCC unroll 5
       for (int r = 0; r < kTile; ++r)
 #pragma GCC unroll 5
         for (int c = 0; c < kTile; ++c)
-          L.tile(I, J)[r * kTile + c] = A.tile(I, J)[r * kTile + c] * root[c];
-  }
-  return select(sum < broadcast<V>(__builtin_inf()), one, broadcast<V>(0.0));
+          R.tile(I, J)[r * kTile + c] *= roots[I * kTile + r];
 }
 
-// The tile of X in L X = B or L'X = B, given the sum of what the tiles already solved
-// contribute: rows from the top, or with L' from the bottom.
-template <bool kFlip, int kTile, int kColumns, class V>
-SVAE_ALWAYS_INLINE void solve_tile(const V* l, Flipped<kFlip>, const V* b,
-                                   Sums<V, kTile, kColumns>& sums, int first, V* x) {
-#pragma GCC unroll 5
-  for (int step = 0; step < kTile; ++step) {
-    const int r = kFlip ? kTile - 1 - step : step;
-#pragma GCC unroll 5
-    for (int c = 0; c < kColumns; ++c) {
-      V entry = b[r * kTile + first + c] - sums.sum[r][c];
-#pragma GCC unroll 5
-      for (int k = 0; k < kTile; ++k)
-        if (kFlip ? k > r : k < r)
-          entry -= (kFlip ? l[k * kTile + r] : l[r * kTile + k]) * sums.sum[k][c];
-      sums.sum[r][c] = entry * l[r * kTile + r];
-      x[r * kTile + first + c] = sums.sum[r][c];
-    }
-  }
-}
-
-// X = L^-1 B; X may be B.
-template <class V, int kTile, int kTiles>
-SVAE_ALWAYS_INLINE void solve(const Lower<V, kTile, kTiles>& L,
-                              const Full<V, kTile, kTiles>& B,
-                              const Full<V, kTile, kTiles>& X) {
-  for (Index I = 0; I < L.tiles(); ++I)
-    for (Index J = 0; J < L.tiles(); ++J)
-      for_columns<kTile>([&](auto first, auto columns) {
-        Sums<V, kTile, columns.value> sums;
-        sums.add(L, I, X, J, 0, I, first.value);
-        solve_tile<false, kTile>(L.tile(I, I), Flipped<false>{}, B.tile(I, J), sums,
-                                 first.value, X.tile(I, J));
-      });
-}
-
-// X = L^-T B; X may be B.
-template <class V, int kTile, int kTiles>
-SVAE_ALWAYS_INLINE void solve(const Transposed<Lower<V, kTile, kTiles>>& L,
-                              const Full<V, kTile, kTiles>& B,
-                              const Full<V, kTile, kTiles>& X) {
-  for (Index I = X.tiles() - 1; I >= 0; --I)
-    for (Index J = 0; J < X.tiles(); ++J)
-      for_columns<kTile>([&](auto first, auto columns) {
-        Sums<V, kTile, columns.value> sums;
-        sums.add(L, I, X, J, I + 1, X.tiles(), first.value);
-        solve_tile<true, kTile>(L.of.tile(I, I), Flipped<true>{}, B.tile(I, J), sums,
-                                first.value, X.tile(I, J));
-      });
-}
-
-// R = L^-1, with its zeros on the diagonal's tiles
-template <class V, int kTile, int kTiles>
-SVAE_ALWAYS_INLINE void invert(const Lower<V, kTile, kTiles>& L,
-                               const Lower<V, kTile, kTiles>& R) {
-  for (Index I = 0; I < R.tiles(); ++I)
-    for (Index J = 0; J <= I; ++J) {
-      V* r = R.tile(I, J);
-      for (int i = 0; i < kTile; ++i)
-        for (int j = 0; j < kTile; ++j)
-          r[i * kTile + j] = broadcast<V>(I == J && i == j ? 1.0 : 0.0);
-      for_columns<kTile>([&](auto first, auto columns) {
-        Sums<V, kTile, columns.value> sums;
-        sums.add(L, I, R, J, J, I, first.value);
-        solve_tile<false, kTile>(L.tile(I, I), Flipped<false>{}, r, sums, first.value, r);
-      });
-    }
-}
-
-// Vectors are contiguous.
-template <class V>
-struct Vector {
-  V* data;
-  SVAE_ALWAYS_INLINE V& operator[](Index i) const { return data[i]; }
-};
-
-// y = A x,  y += A x  or  y -= A x
-template <class A, class V, int kTile>
-SVAE_ALWAYS_INLINE void multiply_rows(Update update, const A& matrix, Index tiles,
-                                      const V* x, V* y, Size<kTile>) {
+template <Update kUpdate, class A, class V, int kTile>
+SVAE_ALWAYS_INLINE void multiply_rows(const A& matrix, Index tiles, const V* x, V* y,
+                                      Size<kTile>) {
   for (Index I = 0; I < tiles; ++I) {
     V sum[kTile];
 #pragma GCC unroll 5
-    for (int r = 0; r < kTile; ++r) sum[r] = broadcast<V>(0.0);
+    for (int r = 0; r < kTile; ++r)
+      sum[r] = kUpdate == Update::set ? broadcast<V>(0.0) : y[I * kTile + r];
     for (Index K = 0; K < tiles; ++K)
-      matrix.visit(I, K, [&](const V* a, auto flipped) {
+      matrix.visit(I, K, [&](const V* a, auto flipped) SVAE_INLINE {
 #pragma GCC unroll 5
         for (int k = 0; k < kTile; ++k)
 #pragma GCC unroll 5
-          for (int r = 0; r < kTile; ++r)
-            sum[r] +=
-                (flipped.value ? a[k * kTile + r] : a[r * kTile + k]) * x[K * kTile + k];
+          for (int r = 0; r < kTile; ++r) {
+            const V left = flipped.value ? a[k * kTile + r] : a[r * kTile + k];
+            if (kUpdate == Update::subtract)
+              sum[r] -= left * x[K * kTile + k];
+            else
+              sum[r] += left * x[K * kTile + k];
+          }
       });
 #pragma GCC unroll 5
-    for (int r = 0; r < kTile; ++r) {
-      V& entry = y[I * kTile + r];
-      entry = update == Update::set   ? sum[r]
-              : update == Update::add ? entry + sum[r]
-                                      : entry - sum[r];
-    }
+    for (int r = 0; r < kTile; ++r) y[I * kTile + r] = sum[r];
   }
 }
 
-template <template <class, int, int> class A, class V, int kTile, int kTiles>
-SVAE_ALWAYS_INLINE void multiply(Update update, const A<V, kTile, kTiles>& matrix,
-                                 Vector<V> x, Vector<V> y) {
-  multiply_rows(update, matrix, matrix.tiles(), x.data, y.data, Size<kTile>{});
+// y = A x,  y += A x  or  y -= A x
+template <Update kUpdate, template <class, int, int> class A, class V, int kTile,
+          int kTiles>
+SVAE_NO_INLINE void multiply(const A<V, kTile, kTiles>& matrix, Vector<V> x,
+                             Vector<V> y) {
+  multiply_rows<kUpdate>(matrix, matrix.tiles(), x.data, y.data, Size<kTile>{});
 }
 
-template <template <class, int, int> class A, class V, int kTile, int kTiles>
-SVAE_ALWAYS_INLINE void multiply(Update update,
-                                 const Transposed<A<V, kTile, kTiles>>& matrix,
-                                 Vector<V> x, Vector<V> y) {
-  multiply_rows(update, matrix, matrix.of.tiles(), x.data, y.data, Size<kTile>{});
+template <Update kUpdate, template <class, int, int> class A, class V, int kTile,
+          int kTiles>
+SVAE_NO_INLINE void multiply(const Transposed<A<V, kTile, kTiles>>& matrix, Vector<V> x,
+                             Vector<V> y) {
+  multiply_rows<kUpdate>(matrix, matrix.of.tiles(), x.data, y.data, Size<kTile>{});
 }
 
 // x = L^-1 x
 template <class V, int kTile, int kTiles>
-SVAE_ALWAYS_INLINE void solve(const Lower<V, kTile, kTiles>& L, Vector<V> x) {
+SVAE_NO_INLINE void solve(const Lower<V, kTile, kTiles>& L, Vector<V> x) {
   for (Index J = 0; J < L.tiles(); ++J) {
-    V* part = x.data + J * kTile;
+    V part[kTile];
     const V* l = L.tile(J, J);
 #pragma GCC unroll 5
+    for (int r = 0; r < kTile; ++r) part[r] = x[J * kTile + r];
+#pragma GCC unroll 5
     for (int c = 0; c < kTile; ++c) {
-      part[c] *= l[c * kTile + c];
 #pragma GCC unroll 5
       for (int r = c + 1; r < kTile; ++r) part[r] -= l[r * kTile + c] * part[c];
+      x[J * kTile + c] = part[c];
     }
     for (Index I = J + 1; I < L.tiles(); ++I) {
       V* rest = x.data + I * kTile;
       const V* below = L.tile(I, J);
 #pragma GCC unroll 5
-      for (int c = 0; c < kTile; ++c)
+      for (int r = 0; r < kTile; ++r) {
+        V entry = rest[r];
 #pragma GCC unroll 5
-        for (int r = 0; r < kTile; ++r) rest[r] -= below[r * kTile + c] * part[c];
+        for (int c = 0; c < kTile; ++c) entry -= below[r * kTile + c] * part[c];
+        rest[r] = entry;
+      }
     }
   }
 }
 
 // x = L^-T x
 template <class V, int kTile, int kTiles>
-SVAE_ALWAYS_INLINE void solve(const Transposed<Lower<V, kTile, kTiles>>& L, Vector<V> x) {
+SVAE_NO_INLINE void solve(const Transposed<Lower<V, kTile, kTiles>>& L, Vector<V> x) {
   for (Index I = L.of.tiles() - 1; I >= 0; --I) {
-    V* part = x.data + I * kTile;
+    V part[kTile];
     const V* l = L.of.tile(I, I);
 #pragma GCC unroll 5
+    for (int r = 0; r < kTile; ++r) part[r] = x[I * kTile + r];
+#pragma GCC unroll 5
     for (int r = kTile - 1; r >= 0; --r) {
-      part[r] *= l[r * kTile + r];
 #pragma GCC unroll 5
       for (int c = 0; c < r; ++c) part[c] -= l[r * kTile + c] * part[r];
+      x[I * kTile + r] = part[r];
     }
     for (Index J = 0; J < I; ++J) {
       V* rest = x.data + J * kTile;
       const V* left = L.of.tile(I, J);
 #pragma GCC unroll 5
-      for (int r = 0; r < kTile; ++r)
+      for (int c = 0; c < kTile; ++c) {
+        V entry = rest[c];
 #pragma GCC unroll 5
-        for (int c = 0; c < kTile; ++c) rest[c] -= left[r * kTile + c] * part[r];
+        for (int r = 0; r < kTile; ++r) entry -= left[r * kTile + c] * part[r];
+        rest[c] = entry;
+      }
     }
   }
+}
+
+// y = d^-1 x
+template <class V, int kTile, int kTiles>
+SVAE_ALWAYS_INLINE void divide_by_pivots(const Lower<V, kTile, kTiles>& L, Vector<V> x,
+                                         Vector<V> y) {
+  for (Index J = 0; J < L.tiles(); ++J)
+#pragma GCC unroll 5
+    for (int c = 0; c < kTile; ++c)
+      y[J * kTile + c] = x[J * kTile + c] * L.tile(J, J)[c * kTile + c];
 }
 
 // body(k, i, j) for the entries (i, j) of every tile that is kept, at data[k]. In a lower

@@ -215,5 +215,11 @@ SVAE_ALWAYS_INLINE void for_entries(const BlockedSymmetric& A, const Body& body)
     for (Index j = 0; j < A.dim; ++j) body(i * A.dim + j, max(i, j), i < j ? i : j);
 }
 
+// body(k, i) for the entries (i, i), at data[k]
+template <class Body>
+SVAE_ALWAYS_INLINE void for_diagonal(const BlockedSymmetric& A, const Body& body) {
+  for (Index i = 0; i < A.dim; ++i) body(i * A.dim + i, i);
+}
+
 }  // namespace SVAE_ISA_NAMESPACE
 }  // namespace svae

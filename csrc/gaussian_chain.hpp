@@ -68,7 +68,7 @@ class GaussianFilter {
     h_checkpoints_.pass(t, pass);
     if (t == 0) terms_.set_init(A_, h_);
     terms_.add_node(t, A_, h_);
-    if (t + 1 < pack_.num_timesteps) add(terms_.J11.at(t).data, A_.data, A_.size());
+    if (t + 1 < pack_.num_timesteps) add_terms(terms_.J11.at(t).data, A_.data, A_.size());
     complete_diagonal(t);
 
     LogProduct<V> determinant = inverse_determinant_;
@@ -196,7 +196,7 @@ class GaussianSampler {
       copy(given.mean.data, mean.data, size);
       if (t + 1 < pack_.num_timesteps)
         multiply<Update::add>(given.G, pack_.vector_of(next_x, s), mean);
-      add(mean.data, sample.data, size);
+      add_terms(mean.data, sample.data, size);
     }
   }
 
@@ -211,12 +211,16 @@ class GaussianSampler {
   SampleStreams<RowReader<V>> streams_;
 };
 
-// to = block + x y'
-template <class Matrix, class V>
-SVAE_ALWAYS_INLINE void add_outer(const Matrix& block, Vector<V> x, Vector<V> y,
-                                  const Matrix& to) {
-  for_entries(
-      to, [&](Index k, Index i, Index j) { to.data[k] = block.data[k] + x[i] * y[j]; });
+template <class Pack>
+WithOuter<typename Pack::SymmetricMatrix, typename Pack::V> ExxT(
+    const GaussianSmoother<Pack>& smoother) {
+  return {smoother.cov, smoother.mean, smoother.mean};
+}
+
+template <class Pack>
+WithOuter<typename Pack::FullMatrix, typename Pack::V> ExxnT(
+    const GaussianSmoother<Pack>& smoother) {
+  return {smoother.cross_cov, smoother.mean, smoother.next_mean};
 }
 
 template <class Pack>
@@ -231,8 +235,6 @@ void gaussian_chain(const GaussianProblem& problem, const GaussianResult& result
   GaussianSampler<Pack> sampler(pack);
   SampleStreams<RowWriter<V>> samples(pack, result.samples);
   GaussianOutput<Pack> output(pack, result.stats);
-  const auto ExxT = pack.template take<typename Pack::SymmetricMatrix>();
-  const auto ExxnT = pack.template take<typename Pack::FullMatrix>();
 
   there_and_back(
       segments, [&](Index t, Pass pass) { filter.step(t, pass); },
@@ -243,15 +245,11 @@ void gaussian_chain(const GaussianProblem& problem, const GaussianResult& result
       [&](Index t) {
         const GaussianConditional<Pack> given = filter.at(t);
         smoother.step(t, given);
-        add_outer(smoother.cov, smoother.mean, smoother.mean, ExxT);
-        if (t + 1 < T)
-          add_outer(smoother.cross_cov, smoother.mean, smoother.next_mean, ExxnT);
-        output.store(t, ExxT, smoother.mean, ExxnT);
+        output.store(t, ExxT(smoother), smoother.mean, ExxnT(smoother));
         sampler.step(t, given);
         for (Index s = 0; s < problem.num_samples; ++s)
           copy(pack.vector_of(sampler.x, s).data, samples[s].at(t), pack.dim());
       });
-  output.finish(ExxT, smoother.mean);
   samples.finish();
 }
 

@@ -83,7 +83,8 @@ class GaussianFilterTangent {
     h_checkpoints_.pass(t, pass);
     if (t == 0) terms_.set_init(dA_, dh_);
     terms_.add_node(t, dA_, dh_);
-    if (t + 1 < pack_.num_timesteps) add(terms_.J11.at(t).data, dA_.data, dA_.size());
+    if (t + 1 < pack_.num_timesteps)
+      add_terms(terms_.J11.at(t).data, dA_.data, dA_.size());
     copy(dA_.data, dA.data, dA.size());
 
     // mf = A^-1 h
@@ -167,7 +168,7 @@ class GaussianSamplerReverse {
       const Vector<V> u_of_sample = pack_.vector_of(u(t), s);
       // x of step t-1 = .. + G x
       copy(samples_bar_[s].at(t), lam_.data, pack_.dim());
-      add(carried.data, lam_.data, size);
+      add_terms(carried.data, lam_.data, size);
       // x = .. + L^-T d^-1/2 noise
       copy(lam_.data, r_of_sample.data, size);
       solve(given.L, r_of_sample);
@@ -240,7 +241,7 @@ class GaussianSmootherAdjoint {
     fill_zero(hb_.data, size);
     for (Index s = 0; s < pack_.problem.num_samples; ++s) {
       const Vector<V> of_sample = pack_.vector_of(u, s);
-      add(of_sample.data, hb_.data, size);
+      add_terms(of_sample.data, hb_.data, size);
       add_twice_symmetric_outer(of_sample, pack_.vector_of(sampler.conditional_mean, s),
                                 Q_);
     }
@@ -251,7 +252,7 @@ class GaussianSmootherAdjoint {
     copy(Q_.data, J_bar.data, Q_.size());
     add_twice_symmetric_outer(dm_, smoother.mean, J_bar);
     copy(dm_.data, h_bar.data, size);
-    add(hb_.data, h_bar.data, size);
+    add_terms(hb_.data, h_bar.data, size);
   }
 
   Symmetric J_bar;
@@ -294,15 +295,19 @@ class GaussianSmootherAdjoint {
       J12_bar.data[k] += product_.data[k] + dm_[i] * smoother.next_mean[j] +
                          smoother.mean[i] * next_dm_[j] + given.mean[i] * next_hb_[j];
     });
-    for (Index s = 0; s < pack_.problem.num_samples; ++s)
-      add_outer(J12_bar, pack_.vector_of(u, s), pack_.vector_of(sampler.next_x, s),
-                J12_bar);
+    for (Index s = 0; s < pack_.problem.num_samples; ++s) {
+      const Vector<V> u_of_sample = pack_.vector_of(u, s);
+      const Vector<V> next_x = pack_.vector_of(sampler.next_x, s);
+      for_entries(J12_bar, [&](Index k, Index i, Index j) {
+        J12_bar.data[k] += u_of_sample[i] * next_x[j];
+      });
+    }
 
     // Q: dG C' + C dG' + G Q' G' = H G' + G H',  H = dG P' + G Q' / 2;  2 sym(G hb' mf')
     add_twice_symmetric(half_, transposed(G), Q_, Q_);
     multiply<Update::set>(G, next_hb_, through_);
     add_twice_symmetric_outer(through_, given.mean, Q_);
-    add(through_.data, hb_.data, pack_.padded_dim());
+    add_terms(through_.data, hb_.data, pack_.padded_dim());
   }
 
   const Pack& pack_;
@@ -342,9 +347,9 @@ void gaussian_chain_vjp(const GaussianProblem& problem, const GaussianAdjoint& a
         smoother.step(t, given);
         sampler.step(t, given);
         bars.step(t, given, tangent.at(t), smoother, sampler, reverse.r(t), reverse.u(t));
-        output.store(t, bars.J_bar, bars.h_bar, bars.J12_bar);
+        output.store(t, Complete<typename Pack::SymmetricMatrix, V>{bars.J_bar},
+                     bars.h_bar, Complete<typename Pack::FullMatrix, V>{bars.J12_bar});
       });
-  output.finish(bars.J_bar, bars.h_bar);
   reverse.finish();
 }
 

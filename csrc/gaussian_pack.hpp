@@ -69,12 +69,29 @@ void set_from_rows(const V* rows, Index dim, const Matrix& A) {
   });
 }
 
-template <class V, class Matrix>
-void set_rows(const Matrix& A, Index dim, V* rows) {
-  for_entries(A, [&](Index k, Index i, Index j) {
+// A statistic or a cotangent of one step, block + x y': entry (i, j), stored at k.
+template <class Matrix, class V>
+struct WithOuter {
+  Matrix block;
+  Vector<V> x, y;
+  SVAE_ALWAYS_INLINE V operator()(Index k, Index i, Index j) const {
+    return block.data[k] + x[i] * y[j];
+  }
+};
+
+// The same for a block that is complete.
+template <class Matrix, class V>
+struct Complete {
+  Matrix block;
+  SVAE_ALWAYS_INLINE V operator()(Index k, Index, Index) const { return block.data[k]; }
+};
+
+template <class V, class Block>
+void set_rows(const Block& value, Index dim, V* rows) {
+  for_entries(value.block, [&](Index k, Index i, Index j) {
     if (i >= dim || j >= dim) return;
-    rows[i * dim + j] = A.data[k];
-    if (Matrix::kIsSymmetric) rows[j * dim + i] = A.data[k];
+    rows[i * dim + j] = value(k, i, j);
+    if (value.block.kIsSymmetric) rows[j * dim + i] = value(k, i, j);
   });
 }
 
@@ -140,11 +157,11 @@ class GaussianTerms {
     const V* J = node_J_.at(t);
     if (pack_.problem.dense_nodes) {
       set_from_rows(J, D, block_);
-      add(block_.data, precision.data, block_.size());
+      add_terms(block_.data, precision.data, block_.size());
     } else {
       for (Index i = 0; i < D; ++i) precision(i, i) -= 2.0 * J[i];
     }
-    add(node_h_.at(t), h.data, D);
+    add_terms(node_h_.at(t), h.data, D);
   }
 
   GaussianPairPotential<Pack, Symmetric> J11;
@@ -162,7 +179,8 @@ class GaussianTerms {
   Symmetric block_;
 };
 
-// A statistic of the pairs: one matrix per step, or their sum if all steps share one.
+// A statistic of the pairs (t, t+1): one matrix per step, or their sum if all steps share
+// one.
 template <class Pack, class Matrix>
 class GaussianPairStatistic {
   using V = typename Pack::V;
@@ -175,21 +193,27 @@ class GaussianPairStatistic {
         is_shared_(is_shared),
         sum_(pack.template take<Matrix>()) {}
 
-  void add(Index t, const Matrix& block) {
-    if (!is_shared_) return set_rows(block, pack_.dim(), writer_.at(t));
+  template <class Block>
+  SVAE_ALWAYS_INLINE void add(Index t, const Block& value) {
+    if (!is_shared_) return set_rows(value, pack_.dim(), writer_.at(t));
+    const V zero = broadcast<V>(0.0);
     if (t + 1 < pack_.shortest)
-      for (Index k = 0; k < sum_.size(); ++k) sum_.data[k] += block.data[k];
+      for_entries(sum_, [&](Index k, Index i, Index j)
+                            SVAE_INLINE { sum_.data[k] += value(k, i, j); });
     else
-      for (Index k = 0; k < sum_.size(); ++k)
-        sum_.data[k] += pack_.within(t + 1, block.data[k], broadcast<V>(0.0));
+      for_entries(sum_, [&](Index k, Index i, Index j) SVAE_INLINE {
+        sum_.data[k] += pack_.within(t + 1, value(k, i, j), zero);
+      });
   }
 
-  void finish() {
+  // `rest` is added to a sum.
+  void finish(const Matrix& rest) {
     if (pack_.num_timesteps < 2) return;
     if (!is_shared_) return writer_.finish();
     const Index size = pack_.dim() * pack_.dim();
+    add_terms(rest.data, sum_.data, sum_.size());
     V* rows = pack_.workspace.template take<V>(size);
-    set_rows(sum_, pack_.dim(), rows);
+    set_rows(Complete<Matrix, V>{sum_}, pack_.dim(), rows);
     pack_.store(rows, 1, rows_, 0, 1, size);
   }
 
@@ -201,52 +225,92 @@ class GaussianPairStatistic {
   Matrix sum_;
 };
 
+// The statistics of x_t x_t' in pairs: J11 of those that t begins, J22 of those that it
+// ends. If all steps share both, they differ in the first and the last step alone, and
+// what they have in common is summed once.
+template <class Pack>
+class GaussianSquareStatistics {
+  using V = typename Pack::V;
+  using Symmetric = typename Pack::SymmetricMatrix;
+
+ public:
+  GaussianSquareStatistics(const Pack& pack, const GaussianArrays<double>& arrays)
+      : pack_(pack),
+        J11_(pack, arrays.J11, pack.problem.J11_is_shared),
+        J22_(pack, arrays.J22, pack.problem.J22_is_shared),
+        both_are_shared_(pack.problem.J11_is_shared && pack.problem.J22_is_shared),
+        common_(pack.template take<Symmetric>()),
+        last_(pack.template take<Symmetric>()) {}
+
+  template <class Block>
+  SVAE_ALWAYS_INLINE void add(Index t, const Block& value) {
+    if (!both_are_shared_ || t == 0) {
+      if (t + 1 < pack_.num_timesteps) J11_.add(t, value);
+      if (t > 0) J22_.add(t - 1, value);
+    } else if (t + 1 < pack_.shortest) {
+      for_entries(common_, [&](Index k, Index i, Index j)
+                               SVAE_INLINE { common_.data[k] += value(k, i, j); });
+    } else {
+      for_entries(common_, [&](Index k, Index i, Index j) SVAE_INLINE {
+        const V entry = value(k, i, j), zero = broadcast<V>(0.0);
+        common_.data[k] += pack_.within(t + 1, entry, zero);
+        last_.data[k] += pack_.at_last_step(t, entry, zero);
+      });
+    }
+  }
+
+  void finish() {
+    J11_.finish(common_);
+    add_terms(last_.data, common_.data, common_.size());
+    J22_.finish(common_);
+  }
+
+ private:
+  const Pack& pack_;
+  GaussianPairStatistic<Pack, Symmetric> J11_, J22_;
+  bool both_are_shared_;
+  Symmetric common_, last_;
+};
+
 // What comes out of a chain, step by step from the end: its statistics, or the cotangents
 // of its potentials, which have the same shapes.
 template <class Pack>
 class GaussianOutput {
   using V = typename Pack::V;
-  using Symmetric = typename Pack::SymmetricMatrix;
-  using Full = typename Pack::FullMatrix;
 
  public:
   GaussianOutput(const Pack& pack, const GaussianArrays<double>& arrays)
       : pack_(pack),
         arrays_(arrays),
-        J11_(pack, arrays.J11, pack.problem.J11_is_shared),
+        squares_(pack, arrays),
         J12_(pack, arrays.J12, pack.problem.J12_is_shared),
-        J22_(pack, arrays.J22, pack.problem.J22_is_shared),
         node_J_(pack, arrays.node_J,
                 pack.problem.dense_nodes ? pack.dim() * pack.dim() : pack.dim(), 0,
                 pack.workspace),
         node_h_(pack, arrays.node_h, pack.dim(), 0, pack.workspace) {}
 
   // J and h belong to step t, coupling to the pair (t, t+1).
-  void store(Index t, const Symmetric& J, Vector<V> h, const Full& coupling) {
+  template <class Square, class Cross>
+  SVAE_ALWAYS_INLINE void store(Index t, const Square& J, Vector<V> h,
+                                const Cross& coupling) {
     const Index D = pack_.dim();
     V* row = node_J_.at(t);
     if (pack_.problem.dense_nodes)
       set_rows(J, D, row);
     else
-      for (Index i = 0; i < D; ++i) row[i] = J(i, i);
+      for_diagonal(J.block, [&](Index k, Index i) SVAE_INLINE {
+        if (i < D) row[i] = J(k, i, i);
+      });
     copy(h.data, node_h_.at(t), D);
-    if (t + 1 < pack_.num_timesteps) {
-      J11_.add(t, J);
-      J12_.add(t, coupling);
-    }
-    if (t > 0) J22_.add(t - 1, J);
-  }
-
-  // J and h belong to the first step.
-  void finish(const Symmetric& J, Vector<V> h) {
-    const Index D = pack_.dim();
+    squares_.add(t, J);
+    if (t + 1 < pack_.num_timesteps) J12_.add(t, coupling);
+    if (t > 0) return;
     V* rows = pack_.workspace.template take<V>(D * D);
     set_rows(J, D, rows);
     pack_.store(rows, 1, arrays_.init_J, 0, 0, D * D);
     pack_.store(h.data, 1, arrays_.init_h, 0, 0, D);
-    J11_.finish();
-    J12_.finish();
-    J22_.finish();
+    squares_.finish();
+    J12_.finish(pack_.template take<typename Pack::FullMatrix>());
     node_J_.finish();
     node_h_.finish();
   }
@@ -254,9 +318,8 @@ class GaussianOutput {
  private:
   const Pack& pack_;
   GaussianArrays<double> arrays_;
-  GaussianPairStatistic<Pack, Symmetric> J11_;
-  GaussianPairStatistic<Pack, Full> J12_;
-  GaussianPairStatistic<Pack, Symmetric> J22_;
+  GaussianSquareStatistics<Pack> squares_;
+  GaussianPairStatistic<Pack, typename Pack::FullMatrix> J12_;
   RowWriter<V> node_J_, node_h_;
 };
 

@@ -23,7 +23,7 @@ SVAE_ALWAYS_INLINE void copy(const V* from, V* to, Index size) {
 }
 
 template <class V>
-SVAE_ALWAYS_INLINE void add(const V* term, V* to, Index size) {
+SVAE_ALWAYS_INLINE void add_terms(const V* term, V* to, Index size) {
   for (Index k = 0; k < size; ++k) to[k] += term[k];
 }
 

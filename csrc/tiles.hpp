@@ -585,6 +585,16 @@ SVAE_ALWAYS_INLINE void for_entries(const LowerGrid<V, kTile, kTiles>& A,
   }
 }
 
+// body(k, i) for the entries (i, i), at data[k]
+template <class V, int kTile, int kTiles, class Body>
+SVAE_ALWAYS_INLINE void for_diagonal(const LowerGrid<V, kTile, kTiles>& A,
+                                     const Body& body) {
+  for (Index I = 0; I < A.tiles(); ++I)
+#pragma GCC unroll 5
+    for (int r = 0; r < kTile; ++r)
+      body(A.tile(I, I) - A.data + r * kTile + r, I * kTile + r);
+}
+
 // Matrices of one size.
 template <class LanesT, int kTile, int kTiles>
 struct TileAlgebra {

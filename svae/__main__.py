@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import svae
-from svae import kernels, plot, runs, selfcheck
+from svae import kernels, plot, profile, runs, selfcheck
 from svae.networks import LIKELIHOODS, MEANS
 from svae.runs import Run
 from svae.store import replacing
@@ -270,6 +270,29 @@ def info(options: argparse.Namespace) -> int:
     return 0 if max(errors.values()) < selfcheck.TOLERANCE else 1
 
 
+def time_kernels(options: argparse.Namespace) -> int:
+    """Time the compiled chains; print the table, write the files, draw the roofs."""
+    words = {"threads": options.threads, "rng": options.rng}
+    if options.quick:
+        chosen = profile.small(options.kernel)
+        words |= {"repeats": 3, "budget": 0.1}
+    else:
+        chosen = profile.cases(
+            options.kernel, options.sizes, options.num_sequences, options.num_timesteps
+        )
+        words |= {"repeats": options.repeats}
+    show = not options.quiet and find_spec("tqdm") is not None
+    report = profile.run(chosen, progress=show, **words)
+    say = (lambda text: None) if options.quiet else print
+    say(profile.table(report))
+    folder = profile.save(report, options.out)
+    if can_draw(say):
+        with replacing(folder / "roofline.png") as file:
+            profile.plot(report).savefig(file, format="png")
+    say(f"written to {folder}")
+    return 0
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
     parser = argparse.ArgumentParser(
@@ -305,6 +328,8 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--rng", type=int, default=0, metavar="SEED")
     sub = add("plot", draw, "draw the figures of a run again", "runs/gmm-pinwheel")
     add_run(sub)
+    sub = add("profile", time_kernels, "time the compiled chains", "--kernel hmm")
+    add_profile_options(sub)
     return parser
 
 
@@ -341,6 +366,29 @@ def add_fit_options(parser: argparse.ArgumentParser) -> None:
         help="bring columns to mean 0 and variance 1; default: for files",
     )
     add("--quiet", action="store_true", help="print nothing but errors")
+
+
+def add_profile_options(parser: argparse.ArgumentParser) -> None:
+    """Add the words of `svae.profile`."""
+    add = parser.add_argument
+    add("--kernel", choices=profile.KERNELS, default="all")
+    add("--sizes", type=positive, nargs="+", metavar="N", help="D of lds, K of hmm")
+    add("--num-sequences", type=positive, default=64, metavar="N")
+    add("--num-timesteps", type=positive, default=1000, metavar="N")
+    add("--threads", type=positive, nargs="+", metavar="N", help="default: 1 and CPUs")
+    add("--repeats", type=positive, default=9, metavar="N", help="samples of a time")
+    add("--quick", action="store_true", help="small sizes, a few seconds")
+    add("--out", default="runs/profile", metavar="DIR")
+    add("--rng", type=int, default=0, metavar="SEED")
+    add("--quiet", action="store_true", help="print nothing but errors")
+
+
+def positive(text: str) -> int:
+    """Parse a number from 1 on."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number}, wanted 1 or more")
+    return number
 
 
 def widths(text: str) -> tuple[int, ...]:

@@ -1,0 +1,58 @@
+"""How fast the compiled chains are on this machine, and what that is measured against.
+
+`run` times them and returns a `Report`; `table` writes it as text, `plot` draws it under
+the roofs of the machine (Williams et al. 2009), `save` keeps it. On the command line::
+
+    svae profile --out runs/profile
+
+What the columns say:
+
+forward
+    Nanoseconds per step of one sequence of the public function with everything it
+    returns: for an lds the log normalizer, expected statistics and one sample.
+GFLOP/s
+    Of *stated* operations, `FLOPS`: an lds counts 7 D^3 + 15 D^2 a step in all its
+    variants, an hmm 6 K^2. Exponentials and copies count nothing, so this says how long
+    the algebra takes with all that it needs done around it.
+% of DGEMM, % of FMA
+    Of what NumPy's matrix product (n = 1000) and a loop of multiply-adds in registers
+    reached in the same run. See `Roofs`.
+adjoint
+    The VJP in all potentials and the noise of all statistics and samples at once,
+    called alone; it does the forward pass again. See `Problem.adjoint`.
+memory
+    Inputs, outputs and what else the call held at its peak, relative to inputs and
+    outputs, for the forward pass and for the adjoint. See `svae.profile.memory`.
+reference
+    `svae.reference` on the first steps of such a problem, its time per step relative to
+    that of the compiled chain on all steps, and the largest error of any output on
+    those first steps, relative to the largest entry of that output (of paths: how many
+    steps differ).
+
+All is timed on one core with one thread of BLAS, except where threads are compared.
+"""
+
+from svae.profile.cases import FLOPS, KERNELS, Case, Problem, cases, small
+from svae.profile.clock import Roofs
+from svae.profile.memory import Peak, peak
+from svae.profile.report import csv_text, plot, save, table
+from svae.profile.timing import Record, Report, run
+
+__all__ = [
+    "FLOPS",
+    "KERNELS",
+    "Case",
+    "Peak",
+    "Problem",
+    "Record",
+    "Report",
+    "Roofs",
+    "cases",
+    "csv_text",
+    "peak",
+    "plot",
+    "run",
+    "save",
+    "small",
+    "table",
+]

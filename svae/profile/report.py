@@ -1,0 +1,241 @@
+"""A report as text, as files, and as a figure."""
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from svae.plot import COLORS, MARKERS
+from svae.profile.cases import FLOPS
+from svae.profile.timing import Record, Report
+from svae.runs import write_json
+from svae.store import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["aligned", "csv_text", "plot", "save", "table"]
+
+COLUMNS: dict[str, tuple[str, str]] = {
+    "kernel": ("kernel", ""),
+    "size": ("size", ""),
+    "variant": ("variant", ""),
+    "num_sequences": ("N", ""),
+    "num_timesteps": ("T", ""),
+    "forward_ns": ("ns/step", "#"),
+    "gflops": ("GFLOP/s", "#"),
+    "percent_dgemm": ("%DGEMM", "#"),
+    "percent_fma": ("%FMA", "#"),
+    "adjoint_ns": ("adjoint", "#"),
+    "adjoint_ratio": ("adj/fwd", ".2f"),
+    "memory_ratio": ("memory", ".2f"),
+    "adjoint_memory_ratio": ("adj.mem", ".2f"),
+    "reference_ratio": ("ref/this", "#"),
+    "reference_error": ("error", ".0e"),
+}
+"""Heading and format of what `table` shows of a record; # is three digits."""
+
+
+def table(report: Report) -> str:
+    """Return a report as aligned text: what it was run on, the figures, the threads."""
+    parts = [_machine(report), _kernels(report.records)]
+    if any(record.num_threads > 1 for record in report.records):
+        parts.append(_threads(report.records))
+    return "\n\n".join(parts)
+
+
+def _machine(report: Report) -> str:
+    env, roofs = report.environment, report.roofs
+    packages = ", ".join(f"{x} {env[x]}" for x in ("svae", "numpy", "scipy", "python"))
+    return "\n".join(
+        [
+            f"{env['cpu']}, {env['cpus']} CPUs, {env['instructions']}; {packages}",
+            f"one core: DGEMM n=1000 {roofs.dgemm:.1f} GFLOP/s ({roofs.blas}), "
+            f"FMA {roofs.fma:.1f} GFLOP/s, memory {roofs.bandwidth:.1f} GB/s",
+        ]
+    )
+
+
+def _kernels(records: Sequence[Record]) -> str:
+    shown = [record for record in records if record.num_threads == 1]
+    rows = [
+        [_cell(getattr(record, name), form) for name, (_, form) in COLUMNS.items()]
+        for record in shown
+    ]
+    formulas = ", ".join(
+        f"{name} {FLOPS[name][0]}" for name in dict.fromkeys(r.kernel for r in shown)
+    )
+    return (
+        aligned([heading for heading, _ in COLUMNS.values()], rows)
+        + f"\n\nstated flops of a step: {formulas}\n"
+        "ns/step: per step of one sequence, one thread; memory: peak of the call with "
+        "its inputs,\nover inputs and outputs; ref/this: time of svae.reference over "
+        "this; error: largest, relative"
+    )
+
+
+def _threads(records: Sequence[Record]) -> str:
+    numbers = sorted({record.num_threads for record in records} - {1})
+    speedups: dict[str, list[str]] = {}
+    for record in records:
+        if record.num_threads > 1:
+            row = speedups.setdefault(record.case.name, [])
+            row += [_cell(record.speedup, ".2f"), _cell(record.adjoint_speedup, ".2f")]
+    headings = [text for n in numbers for text in (f"{n} threads", "adjoint")]
+    rows = [[name, *cells] for name, cells in speedups.items()]
+    return aligned(["speed-up", *headings], rows)
+
+
+def _cell(value: Any, form: str) -> str:
+    if isinstance(value, float) and math.isnan(value):
+        return "-"
+    return three_digits(value) if form == "#" else format(value, form)
+
+
+def three_digits(x: float) -> str:
+    """Write a number with three digits, more only before the point."""
+    decimals = max(0, 2 - math.floor(math.log10(abs(x)))) if x else 0
+    return f"{x:.{min(decimals, 3)}f}"
+
+
+def aligned(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Align cells in columns: words to the left, numbers to the right."""
+    columns = list(zip(headings, *rows, strict=True))
+    lines = []
+    for row in (headings, *rows):
+        cells = []
+        for cell, column in zip(row, columns, strict=True):
+            width = max(map(len, column))
+            words = any(x[:1].isalpha() for x in column[1:])
+            cells.append(cell.ljust(width) if words else cell.rjust(width))
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def csv_text(records: Sequence[Any]) -> str:
+    """Return records of one kind as csv, a column for each field."""
+    text = io.StringIO()
+    names = [field.name for field in fields(records[0])]
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows([getattr(record, name) for name in names] for record in records)
+    return text.getvalue()
+
+
+def save(report: Report, folder: str | Path) -> Path:
+    """Write a report to a folder, which is made if there is none.
+
+    ``profile.csv`` has a line for each record, ``profile.json`` all that the report
+    holds, ``profile.txt`` the table, and ``peers.csv`` the other packages, if there
+    were any. Each file replaces an older one when it is complete.
+
+    Returns
+    -------
+    pathlib.Path
+        The folder.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = {"profile.csv": csv_text(report.records), "profile.txt": table(report)}
+    if report.comparisons:
+        texts["peers.csv"] = csv_text(report.comparisons)
+    for name, text in texts.items():
+        with replacing(folder / name, "w") as file:
+            file.write(text.rstrip("\n") + "\n")
+    write_json(folder / "profile.json", _plain(asdict(report)))
+    return folder
+
+
+def _plain(tree: Any) -> Any:
+    """Put None for what is not a number, which json has no word for."""
+    if isinstance(tree, dict):
+        return {key: _plain(branch) for key, branch in tree.items()}
+    if isinstance(tree, list):
+        return [_plain(branch) for branch in tree]
+    return None if isinstance(tree, float) and math.isnan(tree) else tree
+
+
+def plot(report: Report) -> "Figure":
+    """Draw the kernels under the roofs of the machine (Williams et al. 2009).
+
+    Stated operations per second over stated operations per byte of inputs and outputs:
+    what a call can reach if it reads and writes each of these once. Workspace that
+    leaves the caches costs more traffic than that.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Of one axes.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.0, 5.5), layout="constrained", dpi=120)
+    ax = figure.subplots()
+    records = [record for record in report.records if record.num_threads == 1]
+    _roofs(ax, report, records)
+    kinds = dict.fromkeys(record.kernel for record in records)
+    for kind, color, marker in zip(kinds, COLORS, MARKERS, strict=False):
+        _points(ax, [r for r in records if r.kernel == kind], color, marker)
+    ax.set(
+        xscale="log",
+        yscale="log",
+        xlabel="stated flops per byte of inputs and outputs",
+        ylabel="GFLOP/s, one core",
+        title=f"{report.environment['cpu']}, {report.environment['instructions']}",
+    )
+    ax.grid(alpha=0.25, which="major")
+    ax.legend(loc="lower right")
+    return figure
+
+
+def _roofs(ax: "Axes", report: Report, records: Sequence[Record]) -> None:
+    roofs = report.roofs
+    intensities = [record.flops_per_byte for record in records]
+    x = np.geomspace(min(intensities) / 2, 4 * max(intensities), 200)
+    ax.plot(x, np.minimum(roofs.fma, roofs.bandwidth * x), color="black", linewidth=1.4)
+    ax.axhline(roofs.dgemm, color="gray", linewidth=1.0, linestyle="--")
+    low = min(record.gflops for record in records) / 2
+    ax.set_xlim(x[0], x[-1])
+    ax.set_ylim(min(low, roofs.bandwidth * x[0]), 2 * roofs.fma)
+    right = x[-1] / 1.05
+    for name, height, side in (
+        ("FMA", roofs.fma, "bottom"),
+        ("DGEMM", roofs.dgemm, "top"),
+    ):
+        ax.text(right, height, f"{name} {height:.0f}", ha="right", va=side, fontsize=8)
+    ax.text(
+        x[0] * 1.3,
+        1.4 * roofs.bandwidth * x[0],
+        f"{roofs.bandwidth:.0f} GB/s",
+        fontsize=8,
+        rotation=40,
+    )
+
+
+def _points(ax: "Axes", records: Sequence[Record], color: str, marker: str) -> None:
+    for k, record in enumerate(records):
+        usual = record.num_sequences > 2 and not record.variant
+        ax.plot(
+            record.flops_per_byte,
+            record.gflops,
+            marker,
+            color=color,
+            markerfacecolor=color if usual else "white",
+            markersize=7,
+            label=record.kernel if k == 0 else None,
+        )
+        words = [str(record.size), record.variant]
+        words += [f"N={record.num_sequences}"] if record.num_sequences <= 2 else []
+        ax.annotate(
+            " ".join(filter(None, words)),
+            (record.flops_per_byte, record.gflops),
+            xytext=(6, -3),
+            textcoords="offset points",
+            fontsize=8,
+        )

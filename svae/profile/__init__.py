@@ -1,7 +1,8 @@
 """How fast the compiled chains are on this machine, and what that is measured against.
 
-`run` times them and returns a `Report`; `table` writes it as text, `plot` draws it under
-the roofs of the machine (Williams et al. 2009), `save` keeps it. On the command line::
+`run` times them and returns a `Report`; `table` writes it as text, `plot` draws it
+under the roofs of the machine (Williams et al. 2009), `save` keeps it. `peers.compare`
+times other packages on the same problems. On the command line::
 
     svae profile --out runs/profile
 

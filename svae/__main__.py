@@ -58,6 +58,20 @@ RECIPES: dict[tuple[str, str], dict[str, Any]] = {
     },
     ("lds", "dots"): {"num_steps": 1100, "window": 50, "decoder_mean": "sigmoid"},
 }
+# What `svae profile` times, unless it is told.
+PROFILE: dict[str, Any] = {
+    "sizes": None,
+    "num_sequences": 64,
+    "num_timesteps": 1000,
+    "repeats": 9,
+}
+QUICK: dict[str, Any] = {
+    "sizes": (2, 4),
+    "num_sequences": 16,
+    "num_timesteps": 100,
+    "repeats": 3,
+}
+MEMORY: dict[str, Any] = {"sizes": (10,), "num_sequences": 1, "num_timesteps": 10**6}
 STEP_WORDS = ("learning_rate", "natural_step", "num_samples")
 FIT_WORDS = ("num_steps", "batch_size", "window", "rng", *STEP_WORDS)
 
@@ -271,19 +285,33 @@ def info(options: argparse.Namespace) -> int:
 
 
 def time_kernels(options: argparse.Namespace) -> int:
-    """Time the compiled chains; print the table, write the files, draw the roofs."""
-    words = {"threads": options.threads, "rng": options.rng}
-    if options.quick:
-        chosen = profile.small(options.kernel)
-        words |= {"repeats": 3, "budget": 0.1}
-    else:
-        chosen = profile.cases(
-            options.kernel, options.sizes, options.num_sequences, options.num_timesteps
-        )
-        words |= {"repeats": options.repeats}
-    show = not options.quiet and find_spec("tqdm") is not None
-    report = profile.run(chosen, progress=show, **words)
+    """Time the compiled chains; print the tables, write the files, draw the roofs."""
     say = (lambda text: None) if options.quiet else print
+    show = not options.quiet and find_spec("tqdm") is not None
+    settings = PROFILE | (QUICK if options.quick else {})
+    settings |= MEMORY if options.memory else {}
+    settings |= {k: v for k in settings if (v := getattr(options, k)) is not None}
+    sizes, num_timesteps = settings["sizes"], settings["num_timesteps"]
+    problem = options.kernel, sizes, settings["num_sequences"], num_timesteps
+    chosen = profile.cases(*problem)
+    if options.memory:
+        print(profile.memory_table(profile.peaks(chosen, progress=show)))
+        return 0
+    compared = []
+    if options.peers:
+        compared = profile.peers.cases(
+            options.kernel, sizes, num_timesteps=num_timesteps
+        )
+    words: dict[str, Any] = {"budget": 0.1, "memory": False} if options.quick else {}
+    report = profile.run(
+        chosen,
+        options.threads,
+        settings["repeats"],
+        compared=compared,
+        rng=options.rng,
+        progress=show,
+        **words,
+    )
     say(profile.table(report))
     folder = profile.save(report, options.out)
     if can_draw(say):
@@ -373,20 +401,29 @@ def add_profile_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--kernel", choices=profile.KERNELS, default="all")
     add("--sizes", type=positive, nargs="+", metavar="N", help="D of lds, K of hmm")
-    add("--num-sequences", type=positive, default=64, metavar="N")
-    add("--num-timesteps", type=positive, default=1000, metavar="N")
+    add("--num-sequences", type=positive, metavar="N", help="default: 64")
+    add("--num-timesteps", type=several, metavar="N", help="default: 1000")
     add("--threads", type=positive, nargs="+", metavar="N", help="default: 1 and CPUs")
-    add("--repeats", type=positive, default=9, metavar="N", help="samples of a time")
+    add("--repeats", type=positive, metavar="N", help="samples of a time; default: 9")
+    add("--peers", action="store_true", help="time other packages that are installed")
     add("--quick", action="store_true", help="small sizes, a few seconds")
+    about = "print the peak memory of a call instead; default: one sequence of 1000000"
+    add("--memory", action="store_true", help=about)
     add("--out", default="runs/profile", metavar="DIR")
     add("--rng", type=int, default=0, metavar="SEED")
     add("--quiet", action="store_true", help="print nothing but errors")
 
 
+def several(text: str) -> int:
+    """Parse a number from 2 on."""
+    if (number := int(text)) < 2:
+        raise argparse.ArgumentTypeError(f"{number}, wanted 2 or more")
+    return number
+
+
 def positive(text: str) -> int:
     """Parse a number from 1 on."""
-    number = int(text)
-    if number < 1:
+    if (number := int(text)) < 1:
         raise argparse.ArgumentTypeError(f"{number}, wanted 1 or more")
     return number
 

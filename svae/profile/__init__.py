@@ -33,27 +33,31 @@ reference
 All is timed on one core with one thread of BLAS, except where threads are compared.
 """
 
-from svae.profile.cases import FLOPS, KERNELS, Case, Problem, cases, small
+from svae.profile import peers
+from svae.profile.cases import FLOPS, KERNELS, Case, Problem, cases
 from svae.profile.clock import Roofs
-from svae.profile.memory import Peak, peak
-from svae.profile.report import csv_text, plot, save, table
+from svae.profile.memory import Peak, peak, peaks
+from svae.profile.peers import Comparison
+from svae.profile.report import memory_table, plot, save, table
 from svae.profile.timing import Record, Report, run
 
 __all__ = [
     "FLOPS",
     "KERNELS",
     "Case",
+    "Comparison",
     "Peak",
     "Problem",
     "Record",
     "Report",
     "Roofs",
     "cases",
-    "csv_text",
+    "memory_table",
     "peak",
+    "peaks",
+    "peers",
     "plot",
     "run",
     "save",
-    "small",
     "table",
 ]

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from svae import kernels
+from svae.trees import leaves
 
 __all__ = [
     "FLOPS",
@@ -23,10 +24,10 @@ __all__ = [
     "Case",
     "Problem",
     "cases",
+    "largest_error",
     "log_constant",
     "potentials",
     "shorter",
-    "small",
 ]
 
 FLOPS: dict[str, tuple[str, Callable[[int, int], int]]] = {
@@ -69,10 +70,14 @@ class Case:
         return self.num_steps * FLOPS[self.kernel][1](self.size, self.num_samples)
 
     @property
+    def letter(self) -> str:
+        """What the size is called."""
+        return "D" if self.kernel == "lds" else "K"
+
+    @property
     def name(self) -> str:
         """Short label."""
-        letter = "D" if self.kernel == "lds" else "K"
-        text = f"{self.kernel} {letter}={self.size} {self.variant}".rstrip()
+        text = f"{self.kernel} {self.letter}={self.size} {self.variant}".rstrip()
         return f"{text} N={self.num_sequences}"
 
 
@@ -96,14 +101,6 @@ def cases(
         found += [make("lds", 10, variant=v) for v in ("dense nodes", "varying pairs")]
         found += [make("lds", size, num) for size in (4, 10) for num in (1, 2)]
     return found
-
-
-def small(kernel: str = "all") -> list[Case]:
-    """List cases that take no time."""
-    sizes = {"lds": (2, 4), "hmm": (2, 10), "viterbi": (10,), "sampling": (10,)}
-    return [
-        Case(name, size, 16, 100) for name in KERNELS[kernel] for size in sizes[name]
-    ]
 
 
 class Problem(NamedTuple):
@@ -164,6 +161,22 @@ class Problem(NamedTuple):
 def shorter(case: Case, num_timesteps: int) -> Case:
     """Return a case of fewer steps."""
     return replace(case, num_timesteps=min(num_timesteps, case.num_timesteps))
+
+
+def largest_error(got: Any, expected: Any) -> float:
+    """Return the largest error of any array, relative to its largest entry.
+
+    Of arrays of integers, how many entries differ, relative to their number.
+    """
+
+    def error(a: np.ndarray, b: np.ndarray) -> float:
+        if np.issubdtype(a.dtype, np.integer):
+            return float(np.mean(a != b))
+        scale = np.max(np.abs(b))
+        return float(np.max(np.abs(a - b)) / (scale or 1.0))
+
+    pairs = zip(leaves(got), leaves(expected), strict=True)
+    return max(error(np.asarray(a), np.asarray(b)) for a, b in pairs)
 
 
 def potentials(model: dict[str, np.ndarray]) -> tuple[Any, ...]:

@@ -9,17 +9,20 @@ freed memory at once, and uses no huge pages, so that pages mean what they say.
 import math
 import resource
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from svae import kernels
 from svae.profile.cases import Case, Problem
 from svae.profile.clock import run_child
+from svae.progress import steps_of
 from svae.trees import leaves
 
-__all__ = ["Peak", "peak"]
+__all__ = ["Peak", "peak", "peaks"]
 
 STATUS, FORGET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 VISIBLE = 2**20
@@ -32,55 +35,71 @@ ALLOCATOR = {
 
 @dataclass(frozen=True)
 class Peak:
-    """Bytes of one call."""
+    """Memory of one call, in bytes."""
 
-    arguments: int
-    """Inputs and outputs together."""
-    added: int
+    kernel: str
+    size: int
+    num_sequences: int
+    num_timesteps: int
+    adjoint: bool
+    inputs: int = 0
+    """For the adjoint with the cotangents."""
+    outputs: int = 0
+    added: int = 0
     """At most resident during the call, less what was resident before."""
-    ratio: float
-    """Inputs and what was added, relative to inputs and outputs: 1 is no workspace."""
+    note: str = ""
+    """Why there are no numbers, if there are none."""
+
+    @property
+    def ratio(self) -> float:
+        """Inputs and what was added, over inputs and outputs: 1 is no workspace.
+
+        NaN if these fill less than a megabyte, which pages do not show.
+        """
+        arguments = self.inputs + self.outputs
+        if arguments < VISIBLE:
+            return math.nan
+        return (self.inputs + self.added) / arguments
 
 
-def peak(case: Case, adjoint: bool = False, num_threads: int = 1) -> Peak:
-    """Measure the peak memory of a case.
+def peak(case: Case, adjoint: bool = False) -> Peak:
+    """Measure the peak memory of a case, or of its adjoint (`Problem.adjoint`).
 
-    Parameters
-    ----------
-    case : Case
-    adjoint : bool
-        The adjoint of it (`Problem.adjoint`), with cotangents among the inputs.
-    num_threads : int
-
-    Returns
-    -------
-    Peak
-        With a ratio that is not a number if arguments fill less than a megabyte, which
-        pages do not show, or if the process failed, as it does before the memory of the
-        machine is used up.
+    A process that would use up the memory of the machine fails before, and says so in
+    the note.
     """
-    task = asdict(case), adjoint, num_threads
+    where = case.kernel, case.size, case.num_sequences, case.num_timesteps, adjoint
     try:
-        return Peak(**run_child(measure, *task, **ALLOCATOR))
-    except ChildProcessError:
-        return Peak(0, 0, math.nan)
+        return Peak(*where, **run_child(measure, asdict(case), adjoint, **ALLOCATOR))
+    except ChildProcessError as error:
+        return Peak(*where, note=str(error))
 
 
-def measure(case: dict[str, Any], adjoint: bool, num_threads: int) -> dict[str, Any]:
-    """Do what `peak` says, in this process."""
-    kernels.set_num_threads(num_threads)
+def peaks(chosen: Sequence[Case], progress: bool = False) -> list[Peak]:
+    """Measure cases and their adjoints."""
+    return [
+        peak(case, adjoint)
+        for case in steps_of(chosen, progress, "case")
+        for adjoint in ((False, True) if case.kernel in ("lds", "hmm") else (False,))
+    ]
+
+
+def measure(case: dict[str, Any], adjoint: bool) -> dict[str, int]:
+    """Do what `peak` says, in this process and with one thread."""
+    kernels.set_num_threads(1)
     problem = Problem.make(Case(**case))
     call: Any = problem.adjoint() if adjoint else problem.forward()
     # once on nothing, for all that a first call loads
     tiny = Problem.make(Case(**(case | {"num_sequences": 1, "num_timesteps": 3})))
     warm: Any = tiny.adjoint() if adjoint else tiny.forward()
     warm()
-    inputs = sum(x.nbytes for x in leaves(call.args) if hasattr(x, "nbytes"))
     _limit_to_free_memory()
     outputs, added = _high_water(call)
-    size = inputs + sum(x.nbytes for x in leaves(outputs))
-    ratio = (inputs + added) / size if size >= VISIBLE else math.nan
-    return {"arguments": size, "added": added, "ratio": ratio}
+    return {
+        "inputs": sum(np.asarray(x).nbytes for x in leaves(call.args)),
+        "outputs": sum(x.nbytes for x in leaves(outputs)),
+        "added": added,
+    }
 
 
 def _high_water(call: Callable[[], Any]) -> tuple[Any, int]:

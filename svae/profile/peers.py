@@ -17,9 +17,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from svae import kernels
-from svae.profile.cases import Case, Problem, log_constant, potentials
+from svae.profile.cases import (
+    KERNELS,
+    Case,
+    Problem,
+    largest_error,
+    log_constant,
+    potentials,
+)
 from svae.profile.clock import Timed, interleave
-from svae.profile.timing import largest_error
 from svae.progress import steps_of
 from svae.vjp import trace
 
@@ -28,6 +34,7 @@ __all__ = ["AGREE", "PEERS", "Comparison", "cases", "compare", "missing"]
 AGREE = 1e-6
 """Largest relative error of answers that are taken for the same."""
 FEW = 4
+SIZES = {"lds": (4, 10, 20), "hmm": (10, 30, 100)}
 
 LINEAR_SYSTEM = ("m1", "V1", "A", "Q", "y", "R")
 HIDDEN_MARKOV = ("start", "transition", "log_likelihoods")
@@ -78,12 +85,20 @@ class Peer(NamedTuple):
         return num_sequences if self.batched else min(FEW, num_sequences)
 
 
-def cases(num_timesteps: int = 1000, quick: bool = False) -> list[Case]:
-    """List the problems: batches of 64 and single sequences, or quick ones."""
-    if quick:
-        return [Case("lds", 2, 4, 100, 0), Case("hmm", 3, 4, 100, 0)]
-    sizes = [("lds", D) for D in (4, 10, 20)] + [("hmm", K) for K in (10, 30, 100)]
-    return [Case(*size, N, num_timesteps, 0) for size in sizes for N in (64, 1)]
+def cases(
+    kernel: str = "all",
+    sizes: Sequence[int] | None = None,
+    num_sequences: Sequence[int] = (64, 1),
+    num_timesteps: int = 1000,
+) -> list[Case]:
+    """List the problems: a batch and a single sequence of every size."""
+    return [
+        Case(name, size, N, num_timesteps, 0)
+        for name in ("lds", "hmm")
+        if name in KERNELS[kernel]
+        for size in sizes or SIZES[name]
+        for N in num_sequences
+    ]
 
 
 def missing() -> list[str]:

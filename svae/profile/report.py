@@ -8,10 +8,10 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from svae.plot import COLORS, MARKERS
 from svae.profile.cases import FLOPS
+from svae.profile.memory import Peak
+from svae.profile.peers import AGREE, Comparison
 from svae.profile.timing import Record, Report
 from svae.runs import write_json
 from svae.store import replacing
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["aligned", "csv_text", "plot", "save", "table"]
+__all__ = ["aligned", "csv_text", "memory_table", "plot", "save", "table"]
 
 COLUMNS: dict[str, tuple[str, str]] = {
     "kernel": ("kernel", ""),
@@ -43,11 +43,46 @@ COLUMNS: dict[str, tuple[str, str]] = {
 
 
 def table(report: Report) -> str:
-    """Return a report as aligned text: what it was run on, the figures, the threads."""
+    """Return a report as aligned text: machine, kernels, threads, other packages."""
     parts = [_machine(report), _kernels(report.records)]
     if any(record.num_threads > 1 for record in report.records):
         parts.append(_threads(report.records))
+    if report.comparisons:
+        parts.append(_peers(report.comparisons))
+    parts += [f"{name}: not installed" for name in report.missing]
     return "\n\n".join(parts)
+
+
+def memory_table(peaks: Sequence[Peak]) -> str:
+    """Return peaks of memory as aligned text, in MB (1e6 bytes)."""
+    headings = [
+        "call",
+        "size",
+        "N",
+        "T",
+        "inputs",
+        "outputs",
+        "added",
+        "peak/in+out",
+        "",
+    ]
+    rows = []
+    for peak in peaks:
+        sizes = (peak.inputs, peak.outputs, peak.added)
+        rows.append(
+            [
+                peak.kernel + (" adjoint" if peak.adjoint else ""),
+                *map(str, (peak.size, peak.num_sequences, peak.num_timesteps)),
+                *(f"{size / 1e6:.1f}" for size in sizes),
+                _cell(peak.ratio, ".2f"),
+                peak.note,
+            ]
+        )
+    return (
+        aligned(headings, rows)
+        + "\n\nMB; added: resident at most during the call, less what was before it;\n"
+        "peak/in+out: inputs and what was added, over inputs and outputs"
+    )
 
 
 def _machine(report: Report) -> str:
@@ -55,7 +90,9 @@ def _machine(report: Report) -> str:
     packages = ", ".join(f"{x} {env[x]}" for x in ("svae", "numpy", "scipy", "python"))
     return "\n".join(
         [
-            f"{env['cpu']}, {env['cpus']} CPUs, {env['instructions']}; {packages}",
+            f"{env['cpu']}, {env['cpus']} CPUs, {env['instructions']}; "
+            f"load before: {env['load']}",
+            packages,
             f"one core: DGEMM n=1000 {roofs.dgemm:.1f} GFLOP/s ({roofs.blas}), "
             f"FMA {roofs.fma:.1f} GFLOP/s, memory {roofs.bandwidth:.1f} GB/s",
         ]
@@ -90,6 +127,41 @@ def _threads(records: Sequence[Record]) -> str:
     headings = [text for n in numbers for text in (f"{n} threads", "adjoint")]
     rows = [[name, *cells] for name, cells in speedups.items()]
     return aligned(["speed-up", *headings], rows)
+
+
+def _peers(comparisons: Sequence[Comparison]) -> str:
+    headings = [
+        "task",
+        "size",
+        "N",
+        "T",
+        "svae ns",
+        "ns",
+        "ratio",
+        "error",
+        "package",
+        "",
+    ]
+    rows = [
+        [
+            comparison.task,
+            str(comparison.size),
+            str(comparison.num_sequences),
+            str(comparison.num_timesteps),
+            _cell(comparison.svae_ns, "#"),
+            _cell(comparison.peer_ns, "#"),
+            _cell(comparison.ratio, "#"),
+            _cell(comparison.largest_error, ".0e"),
+            comparison.peer,
+            comparison.note,
+        ]
+        for comparison in comparisons
+    ]
+    return aligned(headings, rows) + (
+        "\n\nns: per step of one sequence, one core; ratio: over svae; error: largest of"
+        " the log likelihood,\nmeans and variances, or probabilities, or of the gradient,"
+        f" relative; no ratio above {AGREE:.0e}"
+    )
 
 
 def _cell(value: Any, form: str) -> str:
@@ -195,47 +267,56 @@ def plot(report: Report) -> "Figure":
 
 
 def _roofs(ax: "Axes", report: Report, records: Sequence[Record]) -> None:
-    roofs = report.roofs
-    intensities = [record.flops_per_byte for record in records]
-    x = np.geomspace(min(intensities) / 2, 4 * max(intensities), 200)
-    ax.plot(x, np.minimum(roofs.fma, roofs.bandwidth * x), color="black", linewidth=1.4)
-    ax.axhline(roofs.dgemm, color="gray", linewidth=1.0, linestyle="--")
-    low = min(record.gflops for record in records) / 2
-    ax.set_xlim(x[0], x[-1])
-    ax.set_ylim(min(low, roofs.bandwidth * x[0]), 2 * roofs.fma)
-    right = x[-1] / 1.05
-    for name, height, side in (
-        ("FMA", roofs.fma, "bottom"),
-        ("DGEMM", roofs.dgemm, "top"),
-    ):
-        ax.text(right, height, f"{name} {height:.0f}", ha="right", va=side, fontsize=8)
-    ax.text(
-        x[0] * 1.3,
-        1.4 * roofs.bandwidth * x[0],
-        f"{roofs.bandwidth:.0f} GB/s",
-        fontsize=8,
-        rotation=40,
+    fma, dgemm, bandwidth = (
+        getattr(report.roofs, name) for name in ("fma", "dgemm", "bandwidth")
     )
+    intensities = [record.flops_per_byte for record in records]
+    left, right = min(intensities) / 2, max(4 * max(intensities), 4 * fma / bandwidth)
+    ax.plot(
+        [left, fma / bandwidth, right],
+        [bandwidth * left, fma, fma],
+        color="black",
+        linewidth=1.4,
+    )
+    ax.axhline(dgemm, color="gray", linewidth=1.0, linestyle="--")
+    lowest = min(bandwidth * left, *(record.gflops for record in records))
+    ax.set(xlim=(left, right), ylim=(lowest / 2, 2 * fma))
+    end = dict[str, Any](ha="right", fontsize=8)
+    ax.text(right / 1.05, 1.05 * fma, f"FMA {fma:.0f} GFLOP/s", **end)
+    ax.text(right / 1.05, dgemm / 1.05, f"DGEMM {dgemm:.0f} GFLOP/s", va="top", **end)
+    ax.annotate(
+        f"memory {bandwidth:.0f} GB/s",
+        (1.3 * left, 1.3 * bandwidth * left),
+        xytext=(0, 4),
+        textcoords="offset points",
+        fontsize=8,
+        rotation=45,
+        rotation_mode="anchor",
+        transform_rotates_text=True,
+    )
+
+
+# Where the labels of a kernel go, so that those of two kernels do not meet.
+SIDES: dict[str, dict[str, Any]] = {
+    "lds": {"xytext": (6, 0), "va": "center"},
+    "hmm": {"xytext": (-6, 0), "va": "center", "ha": "right"},
+    "viterbi": {"xytext": (0, 5), "va": "bottom", "ha": "center"},
+    "sampling": {"xytext": (0, -5), "va": "top", "ha": "center"},
+}
 
 
 def _points(ax: "Axes", records: Sequence[Record], color: str, marker: str) -> None:
     for k, record in enumerate(records):
         usual = record.num_sequences > 2 and not record.variant
+        point = record.flops_per_byte, record.gflops
         ax.plot(
-            record.flops_per_byte,
-            record.gflops,
+            *point,
             marker,
             color=color,
             markerfacecolor=color if usual else "white",
-            markersize=7,
-            label=record.kernel if k == 0 else None,
+            label=None if k else f"{record.kernel} ({record.case.letter})",
         )
-        words = [str(record.size), record.variant]
-        words += [f"N={record.num_sequences}"] if record.num_sequences <= 2 else []
-        ax.annotate(
-            " ".join(filter(None, words)),
-            (record.flops_per_byte, record.gflops),
-            xytext=(6, -3),
-            textcoords="offset points",
-            fontsize=8,
-        )
+        few = f"N={record.num_sequences}" if record.num_sequences <= 2 else ""
+        text = " ".join(filter(None, [str(record.size), record.variant, few]))
+        side = SIDES[record.kernel]
+        ax.annotate(text, point, textcoords="offset points", fontsize=8, **side)

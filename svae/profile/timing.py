@@ -6,18 +6,17 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from svae import kernels, reference, selfcheck
-from svae.profile.cases import Case, Problem, cases, shorter
+from svae.profile import peers
+from svae.profile.cases import Case, Problem, cases, largest_error, shorter
 from svae.profile.clock import Roofs, Timed, interleave, usable_cpus
 from svae.profile.memory import peak
+from svae.profile.peers import Comparison
 from svae.progress import steps_of
 from svae.trees import leaves
 
-__all__ = ["Record", "Report", "largest_error", "run"]
+__all__ = ["Record", "Report", "run"]
 
 REFERENCE_STEPS = 30
 """Steps of the sequences that the reference is given, in all cases."""
@@ -77,8 +76,10 @@ class Report:
     environment: dict[str, str]
     roofs: Roofs
     records: list[Record]
-    comparisons: list[Any] = field(default_factory=list)
+    comparisons: list[Comparison] = field(default_factory=list)
     """With other packages, see `svae.profile.peers`."""
+    missing: list[str] = field(default_factory=list)
+    """Packages to compare with that are not installed."""
 
 
 def run(
@@ -87,6 +88,7 @@ def run(
     repeats: int = 9,
     budget: float = 4.0,
     memory: bool = True,
+    compared: Sequence[Case] = (),
     rng: int = 0,
     progress: bool = False,
 ) -> Report:
@@ -104,6 +106,8 @@ def run(
         Seconds after which a case takes no more than three samples.
     memory : bool
         Whether to measure memory, which takes two processes for each case.
+    compared : sequence of Case
+        What to time other packages on too, by `peers.compare`.
     rng : int
         Seed of the problems.
     progress : bool
@@ -123,23 +127,25 @@ def run(
     threads = sorted({1, *(threads or [len(usable_cpus()) or os.cpu_count() or 1])})
     _require_positive("repeats", repeats)
     _require_positive("threads", *threads)
-    for case in chosen:
-        _require_positive("sizes", case.size, case.num_sequences, case.num_samples)
+    for case in (*chosen, *compared):
+        _require_positive("sizes", case.size, case.num_sequences)
         if case.num_timesteps < 2:
             raise ValueError(f"num_timesteps is {case.num_timesteps}, wanted 2 or more")
 
-    roofs, measured = Roofs(), []
+    surroundings, roofs, measured = environment(), Roofs(), []
     roofs.raise_numpy()
     for case in steps_of(chosen, progress, "case"):
         roofs.raise_fma()
         measured.append(_measure(case, threads, repeats, budget, memory, rng))
+    comparisons = peers.compare(compared, repeats, budget, rng, progress)
     roofs.raise_numpy()
     records = [
         record
         for case, figures in zip(chosen, measured, strict=True)
         for record in _records(case, figures, threads, roofs)
     ]
-    return Report(environment(), roofs, records)
+    missing = peers.missing() if compared else []
+    return Report(surroundings, roofs, records, comparisons, missing)
 
 
 def _require_positive(name: str, *numbers: int) -> None:
@@ -177,22 +183,6 @@ def _measure(
         if "adjoint 1" in figures:
             figures["adjoint memory"] = peak(case, adjoint=True).ratio
     return figures
-
-
-def largest_error(got: Any, expected: Any) -> float:
-    """Return the largest error of any array, relative to its largest entry.
-
-    Of arrays of integers, how many entries differ, relative to their number.
-    """
-
-    def error(a: np.ndarray, b: np.ndarray) -> float:
-        if np.issubdtype(a.dtype, np.integer):
-            return float(np.mean(a != b))
-        scale = np.max(np.abs(b))
-        return float(np.max(np.abs(a - b)) / (scale or 1.0))
-
-    pairs = zip(leaves(got), leaves(expected), strict=True)
-    return max(error(np.asarray(a), np.asarray(b)) for a, b in pairs)
 
 
 def _records(
@@ -239,10 +229,11 @@ def _records(
 
 
 def environment() -> dict[str, str]:
-    """Return what the figures depend on: CPU, instruction set, versions."""
+    """Return what the figures depend on: CPU and its load, instructions, versions."""
     return {
         "cpu": _cpu(),
         "cpus": str(len(usable_cpus()) or os.cpu_count()),
+        "load": f"{os.getloadavg()[0]:.1f}",
         "instructions": kernels.isa(),
         "system": platform.platform(),
         **selfcheck.versions(),

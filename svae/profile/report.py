@@ -158,9 +158,10 @@ def _peers(comparisons: Sequence[Comparison]) -> str:
         for comparison in comparisons
     ]
     return aligned(headings, rows) + (
-        "\n\nns: per step of one sequence, one core; ratio: over svae; error: largest of"
-        " the log likelihood,\nmeans and variances, or probabilities, or of the gradient,"
-        f" relative; no ratio above {AGREE:.0e}"
+        "\n\nns: per step of one sequence, one core; ratio: over svae\n"
+        "error: largest of the log likelihood, means and variances, or of the "
+        "probabilities, or of\nthe gradient, relative; above "
+        f"{AGREE:.0e} there is no ratio"
     )
 
 
@@ -262,7 +263,9 @@ def plot(report: Report) -> "Figure":
         title=f"{report.environment['cpu']}, {report.environment['instructions']}",
     )
     ax.grid(alpha=0.25, which="major")
-    ax.legend(loc="lower right")
+    ax.legend(
+        loc="lower right", title="hollow: variants, small batches", title_fontsize=8
+    )
     return figure
 
 
@@ -284,13 +287,13 @@ def _roofs(ax: "Axes", report: Report, records: Sequence[Record]) -> None:
     end = dict[str, Any](ha="right", fontsize=8)
     ax.text(right / 1.05, 1.05 * fma, f"FMA {fma:.0f} GFLOP/s", **end)
     ax.text(right / 1.05, dgemm / 1.05, f"DGEMM {dgemm:.0f} GFLOP/s", va="top", **end)
-    ax.annotate(
+    x, y = 1.3 * left, 1.15 * 1.3 * left * bandwidth
+    ax.text(
+        x,
+        y,
         f"memory {bandwidth:.0f} GB/s",
-        (1.3 * left, 1.3 * bandwidth * left),
-        xytext=(0, 4),
-        textcoords="offset points",
         fontsize=8,
-        rotation=45,
+        rotation=math.degrees(math.atan2(y, x)),  # along the roof, in data space
         rotation_mode="anchor",
         transform_rotates_text=True,
     )

@@ -8,7 +8,7 @@ times other packages on the same problems. On the command line::
 
 What the columns say:
 
-forward
+ns/step
     Nanoseconds per step of one sequence of the public function with everything it
     returns: for an lds the log normalizer, expected statistics and one sample.
 GFLOP/s
@@ -18,9 +18,12 @@ GFLOP/s
 % of DGEMM, % of FMA
     Of what NumPy's matrix product (n = 1000) and a loop of multiply-adds in registers
     reached in the same run. See `Roofs`.
+compiled
+    The same without the checks of the arguments, which read all of them.
 adjoint
     The VJP in all potentials and the noise of all statistics and samples at once,
-    called alone; it does the forward pass again. See `Problem.adjoint`.
+    called alone, also in its relation to the compiled forward pass; it does that again
+    inside. See `Problem.adjoint`.
 memory
     Inputs, outputs and what else the call held at its peak, relative to inputs and
     outputs, for the forward pass and for the adjoint. See `svae.profile.memory`.

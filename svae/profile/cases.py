@@ -140,8 +140,18 @@ class Problem(NamedTuple):
         }[self.case.kernel]
         return partial(getattr(implementation, name), *self.arguments)
 
+    def compiled(self) -> Callable[[], Any] | None:
+        """Return the forward pass without the checks of the public function.
+
+        None for paths.
+        """
+        forward = {"lds": kernels._gaussian_forward, "hmm": kernels._markov_forward}
+        if self.case.kernel not in forward:
+            return None
+        return partial(forward[self.case.kernel], self._lengths(), *self._inputs())
+
     def adjoint(self, rng: Any = 0) -> Callable[[], Any] | None:
-        """Return the compiled adjoint for random cotangents, None if there is none.
+        """Return the compiled adjoint for random cotangents; None for paths.
 
         That is the VJP in all potentials and the noise of all statistics and samples,
         called alone, without what autograd adds around it. It keeps nothing of an
@@ -150,12 +160,25 @@ class Problem(NamedTuple):
         adjoint = {"lds": kernels._gaussian_adjoint, "hmm": kernels._markov_adjoint}
         if self.case.kernel not in adjoint:
             return None
-        N, T = self.case.num_sequences, self.case.num_timesteps
-        inputs = _inputs(self.arguments, N)
-        rng = np.random.default_rng(rng)
+        rng, inputs = np.random.default_rng(rng), self._inputs()
         bars = [rng.standard_normal(x.shape) for x in inputs]
-        lengths = np.full(N, T, np.int64)
-        return partial(adjoint[self.case.kernel], lengths, inputs, bars)
+        return partial(adjoint[self.case.kernel], self._lengths(), inputs, bars)
+
+    def _lengths(self) -> np.ndarray:
+        return np.full(self.case.num_sequences, self.case.num_timesteps, np.int64)
+
+    def _inputs(self) -> list[np.ndarray]:
+        """Arguments as the kernels see them, per sequence, in one list."""
+        init, pair, node, *extra = (
+            x if isinstance(x, tuple) else (x,) for x in self.arguments
+        )
+
+        def repeat(x: np.ndarray) -> np.ndarray:
+            return np.broadcast_to(x, (self.case.num_sequences, *x.shape[1:]))
+
+        inits = [repeat(x[None]) for x in init]
+        pairs = [x if x.ndim == 4 else repeat(x[None, None]) for x in pair]
+        return [*inits, *pairs, *node, *(x for group in extra for x in group)]
 
 
 def shorter(case: Case, num_timesteps: int) -> Case:
@@ -238,15 +261,3 @@ def _hidden_markov_model(case: Case, rng: np.random.Generator) -> dict[str, np.n
         "transition": transition / transition.sum(axis=1, keepdims=True),
         "log_likelihoods": -0.5 * rng.standard_normal((N, T, K)) ** 2,
     }
-
-
-def _inputs(arguments: tuple[Any, ...], num_sequences: int) -> list[np.ndarray]:
-    """Arguments as the kernels see them, per sequence, in one list."""
-    init, pair, node, *extra = (x if isinstance(x, tuple) else (x,) for x in arguments)
-
-    def repeat(x: np.ndarray) -> np.ndarray:
-        return np.broadcast_to(x, (num_sequences, *x.shape[1:]))
-
-    inits = [repeat(x[None]) for x in init]
-    pairs = [x if x.ndim == 4 else repeat(x[None, None]) for x in pair]
-    return [*inits, *pairs, *node, *(x for group in extra for x in group)]

@@ -32,8 +32,9 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "gflops": ("GFLOP/s", "#"),
     "percent_dgemm": ("%DGEMM", "#"),
     "percent_fma": ("%FMA", "#"),
+    "compiled_ns": ("compiled", "#"),
     "adjoint_ns": ("adjoint", "#"),
-    "adjoint_ratio": ("adj/fwd", ".2f"),
+    "adjoint_ratio": ("adj/comp", ".2f"),
     "memory_ratio": ("memory", ".2f"),
     "adjoint_memory_ratio": ("adj.mem", ".2f"),
     "reference_ratio": ("ref/this", "#"),
@@ -111,9 +112,10 @@ def _kernels(records: Sequence[Record]) -> str:
     return (
         aligned([heading for heading, _ in COLUMNS.values()], rows)
         + f"\n\nstated flops of a step: {formulas}\n"
-        "ns/step: per step of one sequence, one thread; memory: peak of the call with "
-        "its inputs,\nover inputs and outputs; ref/this: time of svae.reference over "
-        "this; error: largest, relative"
+        "ns/step: per step of one sequence, one thread, as compiled and adjoint; "
+        "compiled: without checks\nof arguments; memory: peak of the call with its "
+        "inputs, over inputs and outputs; ref/this: time\nof svae.reference over this; "
+        "error: largest, relative (svae.profile says more)"
     )
 
 

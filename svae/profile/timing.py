@@ -41,9 +41,11 @@ class Record:
     gflops: float
     percent_dgemm: float
     percent_fma: float
+    compiled_ns: float
+    """The forward pass without the checks of the public function."""
     adjoint_ns: float
     adjoint_ratio: float
-    """Adjoint over forward."""
+    """Adjoint over that."""
     speedup: float
     """Of the forward pass, over one thread."""
     adjoint_speedup: float
@@ -167,6 +169,8 @@ def _measure(
     start = Problem.make(first, rng)
     forward, adjoint = problem.forward(), problem.adjoint(rng)
     calls = {"reference": Timed(start.forward(reference))}
+    if compiled := problem.compiled():
+        calls["compiled"] = Timed(compiled)
     for n in threads:
         calls[f"forward {n}"] = Timed(forward, n)
         if adjoint:
@@ -178,7 +182,7 @@ def _measure(
     arrays = leaves(problem.arguments) + leaves(forward())
     figures["bytes"] = sum(x.nbytes for x in arrays)
     if memory:
-        del problem, forward, adjoint, calls, arrays
+        del problem, forward, compiled, adjoint, calls, arrays
         figures["memory"] = peak(case).ratio
         if "adjoint 1" in figures:
             figures["adjoint memory"] = peak(case, adjoint=True).ratio
@@ -214,8 +218,9 @@ def _records(
                 gflops=gflops,
                 percent_dgemm=100 * gflops / roofs.dgemm if alone else math.nan,
                 percent_fma=100 * gflops / roofs.fma if alone else math.nan,
+                compiled_ns=per_step * single("compiled"),
                 adjoint_ns=per_step * adjoint,
-                adjoint_ratio=adjoint / forward,
+                adjoint_ratio=adjoint / single("compiled"),
                 speedup=figures["forward 1"] / forward,
                 adjoint_speedup=figures.get("adjoint 1", math.nan) / adjoint,
                 flops_per_byte=case.flops / figures["bytes"],

@@ -410,21 +410,29 @@ def add_profile_options(parser: argparse.ArgumentParser) -> None:
     about = "print the peak memory of a call instead; default: one sequence of 1000000"
     add("--memory", action="store_true", help=about)
     add("--out", default="runs/profile", metavar="DIR")
-    add("--rng", type=int, default=0, metavar="SEED")
+    add("--rng", type=seed, default=0, metavar="SEED")
     add("--quiet", action="store_true", help="print nothing but errors")
 
 
-def several(text: str) -> int:
-    """Parse a number from 2 on."""
-    if (number := int(text)) < 2:
-        raise argparse.ArgumentTypeError(f"{number}, wanted 2 or more")
-    return number
+def seed(text: str) -> int:
+    """Parse a number from 0 on."""
+    return at_least(0, text)
 
 
 def positive(text: str) -> int:
     """Parse a number from 1 on."""
-    if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"{number}, wanted 1 or more")
+    return at_least(1, text)
+
+
+def several(text: str) -> int:
+    """Parse a number from 2 on."""
+    return at_least(2, text)
+
+
+def at_least(least: int, text: str) -> int:
+    """Parse a number; the error that argparse shows names its bound."""
+    if (number := int(text)) < least:
+        raise argparse.ArgumentTypeError(f"{number}, wanted {least} or more")
     return number
 
 

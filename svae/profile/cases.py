@@ -42,6 +42,7 @@ counts (hmm), the forward pass and S draws (sampling). Exponentials and copies a
 """
 
 SIZES = {"lds": (2, 4, 10, 20, 32), "hmm": (2, 10, 30, 100)}
+VARIANTS = ("", "dense nodes", "varying pairs")
 PATHS = ("viterbi", "sampling")
 KERNELS = {"lds": ("lds",), "hmm": ("hmm", *PATHS), "all": ("lds", "hmm", *PATHS)}
 
@@ -58,6 +59,18 @@ class Case:
     num_samples: int = 1
     variant: str = ""
     """Of an lds: ``"dense nodes"`` or ``"varying pairs"``."""
+
+    def __post_init__(self) -> None:
+        """Refuse what there is not."""
+        variants = VARIANTS if self.kernel == "lds" else ("",)
+        for name, known in (("kernel", tuple(FLOPS)), ("variant", variants)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} {getattr(self, name)!r} is none of {known}")
+        least = {"size": 1, "num_sequences": 1, "num_timesteps": 2, "num_samples": 0}
+        for name, number in least.items():
+            if getattr(self, name) < number:
+                value = getattr(self, name)
+                raise ValueError(f"{name} is {value}, wanted {number} or more")
 
     @property
     def num_steps(self) -> int:
@@ -98,7 +111,7 @@ def cases(
         default = (10, 30) if path else SIZES[name]
         found += [make(name, size) for size in sizes or default]
     if sizes is None and "lds" in KERNELS[kernel]:
-        found += [make("lds", 10, variant=v) for v in ("dense nodes", "varying pairs")]
+        found += [make("lds", 10, variant=v) for v in VARIANTS[1:]]
         found += [make("lds", size, num) for size in (4, 10) for num in (1, 2)]
     return found
 

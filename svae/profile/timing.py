@@ -127,12 +127,8 @@ def run(
     """
     chosen = cases() if chosen is None else list(chosen)
     threads = sorted({1, *(threads or [len(usable_cpus()) or os.cpu_count() or 1])})
-    _require_positive("repeats", repeats)
-    _require_positive("threads", *threads)
-    for case in (*chosen, *compared):
-        _require_positive("sizes", case.size, case.num_sequences)
-        if case.num_timesteps < 2:
-            raise ValueError(f"num_timesteps is {case.num_timesteps}, wanted 2 or more")
+    if min(repeats, *threads) < 1:
+        raise ValueError(f"repeats {repeats}, threads {threads}: wanted 1 or more")
 
     surroundings, roofs, measured = environment(), Roofs(), []
     roofs.raise_numpy()
@@ -148,12 +144,6 @@ def run(
     ]
     missing = peers.missing() if compared else []
     return Report(surroundings, roofs, records, comparisons, missing)
-
-
-def _require_positive(name: str, *numbers: int) -> None:
-    for number in numbers:
-        if number < 1:
-            raise ValueError(f"{name}: {number}, wanted 1 or more")
 
 
 def _measure(

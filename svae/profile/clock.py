@@ -97,7 +97,7 @@ def interleave(
     Returns
     -------
     dict of str to float
-        Median seconds of one call, the first call of each not among them.
+        Median seconds of one call; a call before each sample is not in its time.
     """
     cpus, threads = usable_cpus(), kernels.get_num_threads()
     one = {max(cpus)} if cpus else cpus
@@ -105,6 +105,7 @@ def interleave(
     def sample(timed: Timed, count: int) -> float:
         kernels.set_num_threads(timed.num_threads)
         with pinned(one if timed.num_threads == 1 else cpus):
+            timed.call()  # once for the caches and pages that another call has left
             start = time.perf_counter()
             for _ in range(count):
                 timed.call()
@@ -112,8 +113,6 @@ def interleave(
 
     start = time.perf_counter()
     try:
-        for timed in calls.values():
-            sample(timed, 1)
         counts = {
             name: int(SHORTEST / sample(timed, 1)) + 1 for name, timed in calls.items()
         }

@@ -13,7 +13,7 @@ from scipy.special import logsumexp
 
 from svae import kernels, profile, reference
 from svae.__main__ import main
-from svae.profile import clock, memory, peers
+from svae.profile import blas, clock, memory, peers
 from svae.profile.cases import Case, Problem, largest_error, log_constant
 from svae.profile.report import csv_text
 from svae.trees import leaves, rebuild
@@ -207,6 +207,16 @@ def test_pinning_is_undone():
         assert clock.usable_cpus() == one
         raise KeyError
     assert clock.usable_cpus() == before
+
+
+def test_one_thread_of_blas_is_a_loan():
+    before = blas.thread_counts()
+    if not before:
+        pytest.skip("no OpenBLAS, or the system does not show it")
+    with pytest.raises(KeyError), blas.one_blas_thread():
+        assert set(blas.thread_counts()) == {1}
+        raise KeyError
+    assert blas.thread_counts() == before
 
 
 def test_calls_are_timed_in_turns_with_their_own_threads():

@@ -33,7 +33,9 @@ reference
     those first steps, relative to the largest entry of that output (of paths: how many
     steps differ).
 
-All is timed on one core with one thread of BLAS, except where threads are compared.
+All is timed on one core, except where threads are compared, with one thread of BLAS
+(`svae.profile.blas`). Calls are timed in turns and the median is kept. Other processes
+on the machine still show: compare what stands in one report, and mind its load.
 """
 
 from svae.profile import peers
@@ -41,7 +43,8 @@ from svae.profile.cases import FLOPS, KERNELS, Case, Problem, cases
 from svae.profile.clock import Roofs
 from svae.profile.memory import Peak, peak, peaks
 from svae.profile.peers import Comparison
-from svae.profile.report import memory_table, plot, save, table
+from svae.profile.report import memory_table, save, table
+from svae.profile.roofline import plot
 from svae.profile.timing import Record, Report, run
 
 __all__ = [

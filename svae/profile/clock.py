@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from svae import kernels
+from svae.profile.blas import ENVIRONMENT, one_blas_thread
 
 __all__ = ["Roofs", "Timed", "interleave", "pinned", "run_child", "usable_cpus"]
 
@@ -27,17 +28,6 @@ SHORTEST = 5e-3
 """Seconds that a sample lasts at least; shorter calls are repeated within it."""
 
 TASKS = Path("/proc/self/task")
-
-ONE_THREAD = dict.fromkeys(
-    (
-        "OPENBLAS_NUM_THREADS",
-        "OMP_NUM_THREADS",
-        "MKL_NUM_THREADS",
-        "VECLIB_MAXIMUM_THREADS",
-    ),
-    "1",
-)
-"""What BLAS libraries read when they are loaded."""
 
 
 def usable_cpus() -> set[int]:
@@ -104,7 +94,7 @@ def interleave(
 
     def sample(timed: Timed, count: int) -> float:
         kernels.set_num_threads(timed.num_threads)
-        with pinned(one if timed.num_threads == 1 else cpus):
+        with pinned(one if timed.num_threads == 1 else cpus), one_blas_thread():
             timed.call()  # once for the caches and pages that another call has left
             start = time.perf_counter()
             for _ in range(count):
@@ -217,7 +207,7 @@ def run_child(function: Callable[..., Any], *arguments: Any, **environment: str)
     path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
         [sys.executable, "-c", code, task],
-        env={**os.environ, **ONE_THREAD, "PYTHONPATH": path, **environment},
+        env={**os.environ, **ENVIRONMENT, "PYTHONPATH": path, **environment},
         capture_output=True,
         text=True,
     )

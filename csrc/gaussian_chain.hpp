@@ -9,76 +9,109 @@
 // precision (information filter and Rauch-Tung-Striebel smoother; a prime after a name
 // marks step t+1, after a matrix its transpose; Lam(J) = -(J + J')):
 //
-//   filter    A = A_p + Lam(Jn) + Lam(J11),  h = h_p + hn,  A = L L',  w = L^-1 h,
-//             W = L^-1 J12,  A_p' = Lam(J22) - W'W,  h_p' = W'w,
-//             log Z += w'w/2 - log|L| + D/2 log(2 pi)
-//   smoother  G = L^-T W,  m = L^-T w + G m',  C = G P',  P = A^-1 + C G'
-//   sampler   x = L^-T (w + noise) + G x'
+//   filter    A = A_p + Lam(Jn) + Lam(J11),  h = h_p + hn,  A = L d L',  w = L^-1 h,
+//             W = L^-1 J12,  A_p' = Lam(J22) - W'd^-1 W,  h_p' = W'd^-1 w,
+//             G = L^-T d^-1 W,  mf = L^-T d^-1 w,
+//             log Z += w'd^-1 w/2 - log|d|/2 + D/2 log(2 pi)
+//   smoother  m = mf + G m',  C = G P',  P = A^-1 + C G'
+//   sampler   x = mf + L^-T d^-1/2 noise + G x'
 #pragma once
 
 #include "gaussian_pack.hpp"
+#include "segments.hpp"
 
 namespace svae {
 namespace SVAE_ISA_NAMESPACE {
 
-// x_t given x_{t+1} and the steps up to t: normal, mean L^-T w + G x_{t+1}, precision L
-// L'.
-template <class V>
+// x_t given x_{t+1} and the steps up to t: normal, mean mf + G x_{t+1}, precision L d L'.
+template <class Pack>
 struct GaussianConditional {
-  Matrix<V> L, G, w;
+  typename Pack::LowerMatrix L;
+  typename Pack::FullMatrix G;
+  Vector<typename Pack::V> mean;   // mf
+  Vector<typename Pack::V> roots;  // d^-1/2
 };
 
-// Steps up; keeps the conditionals for the way back.
-template <class V>
+// Steps up; keeps the conditionals of a segment for the way back.
+template <class Pack>
 class GaussianFilter {
- public:
-  GaussianFilter(const GaussianPack<V>& pack, Workspace& workspace)
-      : pack_(pack),
-        terms_(pack, pack.problem.potentials, workspace),
-        A_(take_matrix<V>(workspace, D(), D(), Shape::symmetric)),
-        h_(take_matrix<V>(workspace, D(), 1)),
-        kept_(workspace.take<V>(pack.num_timesteps * kept_size())) {}
+  using V = typename Pack::V;
 
-  GaussianConditional<V> at(Index t) const {
-    V* kept = kept_ + t * kept_size();
-    return {matrix(kept, D(), D(), Shape::lower), matrix(kept + D() * D(), D(), D()),
-            matrix(kept + 2 * D() * D(), D(), 1)};
+ public:
+  GaussianFilter(const Pack& pack, const Segments& segments)
+      : pack_(pack),
+        terms_(pack, pack.problem.potentials),
+        A_(pack.template take<typename Pack::SymmetricMatrix>()),
+        W_(pack.template take<typename Pack::FullMatrix>()),
+        h_(pack.take_vector()),
+        segment_(segments.length),
+        kept_(pack.workspace.template take<V>(segments.length * kept_size(pack))),
+        A_checkpoints_(segments, A_.data, A_.size(), pack.workspace),
+        h_checkpoints_(segments, h_.data, pack.padded_dim(), pack.workspace) {}
+
+  static Index kept_size(const Pack& pack) {
+    return lower(pack, nullptr).size() + full(pack, nullptr).size() +
+           2 * pack.padded_dim();
   }
 
-  void step(Index t) {
-    const auto [L, G, w] = at(t);
+  GaussianConditional<Pack> at(Index t) const {
+    V* kept = kept_ + t % segment_ * kept_size(pack_);
+    const auto L = lower(pack_, kept);
+    const auto G = full(pack_, kept + L.size());
+    V* mean = G.data + G.size();
+    return {L, G, {mean}, {mean + pack_.padded_dim()}};
+  }
+
+  SVAE_ALWAYS_INLINE void step(Index t, Pass pass) {
+    const auto [L, G, mean, roots] = at(t);
+    A_checkpoints_.pass(t, pass);
+    h_checkpoints_.pass(t, pass);
     if (t == 0) terms_.set_init(A_, h_);
     terms_.add_node(t, A_, h_);
-    if (t + 1 < pack_.num_timesteps) add(terms_.J11.at(t), A_);
-    for (Index i = 0; i < D(); ++i)
-      A_(i, i) += pack_.within(t, broadcast<V>(0.0), broadcast<V>(1.0));
+    if (t + 1 < pack_.num_timesteps) add_terms(terms_.J11.at(t).data, A_.data, A_.size());
+    complete_diagonal(t);
 
-    copy(A_, L);
-    note_failures(t, cholesky(L, determinant_));
-    copy(h_, w);
-    solve_lower(L, w);
-    for (Index i = 0; i < D(); ++i) quadratic_ += w(i, 0) * w(i, 0);
-    if (t + 1 == pack_.num_timesteps) return;
-
-    copy(terms_.J12.at(t), G);
-    solve_lower(L, G);  // W
-    copy(terms_.J22.at(t), A_);
-    multiply(Update::subtract, G.transposed(), G, A_);
-    multiply(Update::set, G.transposed(), w, h_);
-    solve_lower_transposed(L, G);
+    LogProduct<V> determinant = inverse_determinant_;
+    const V success = factorise(A_, L, roots, determinant);
+    solve(L, h_);  // w
+    divide_by_pivots(L, h_, mean);
+    if (pass == Pass::first) {
+      note_failures(t, success);
+      inverse_determinant_ = determinant;
+      for (Index i = 0; i < pack_.dim(); ++i) quadratic_ += h_[i] * mean[i];
+    }
+    if (t + 1 < pack_.num_timesteps) {
+      solve(L, terms_.J12.at(t), W_, G);  // G = d^-1 W
+      multiply<Update::subtract>(transposed(W_), G, terms_.J22.at(t), A_);
+      multiply<Update::set>(transposed(W_), mean, h_);
+      solve(transposed(L), G);
+    }
+    solve(transposed(L), mean);
   }
 
   V log_normalizer() const {
     constexpr double kHalfLog2Pi = 0.91893853320467274178;
-    return 0.5 * quadratic_ - determinant_.value() +
-           pack_.lengths * (kHalfLog2Pi * double(D()));
+    return 0.5 * quadratic_ + inverse_determinant_.value() +
+           pack_.lengths * (kHalfLog2Pi * double(pack_.dim()));
   }
 
   void report(Index* failed_step) const { pack_.store_each(failed_step_, failed_step); }
 
  private:
-  Index D() const { return pack_.latent_dim; }
-  Index kept_size() const { return 2 * D() * D() + D(); }
+  static typename Pack::LowerMatrix lower(const Pack& pack, V* data) {
+    return pack.algebra.template matrix<typename Pack::LowerMatrix>(data);
+  }
+  static typename Pack::FullMatrix full(const Pack& pack, V* data) {
+    return pack.algebra.template matrix<typename Pack::FullMatrix>(data);
+  }
+
+  // Ones for lanes that have ended, and for dimensions that are padding.
+  void complete_diagonal(Index t) const {
+    const V zero = broadcast<V>(0.0), one = broadcast<V>(1.0);
+    if (t >= pack_.shortest)
+      for (Index i = 0; i < pack_.dim(); ++i) A_(i, i) += pack_.within(t, zero, one);
+    for (Index i = pack_.dim(); i < pack_.padded_dim(); ++i) A_(i, i) = one;
+  }
 
   void note_failures(Index t, V success) {
     const V none = broadcast<V>(-1.0);
@@ -86,128 +119,138 @@ class GaussianFilter {
     failed_step_ = select(failed_step_ == none, now, failed_step_);
   }
 
-  const GaussianPack<V>& pack_;
-  GaussianTerms<V> terms_;
-  Matrix<V> A_, h_;
+  const Pack& pack_;
+  GaussianTerms<Pack> terms_;
+  typename Pack::SymmetricMatrix A_;
+  typename Pack::FullMatrix W_;
+  Vector<V> h_;
+  Index segment_;
   V* kept_;
+  Checkpoints<V> A_checkpoints_, h_checkpoints_;
   V quadratic_ = broadcast<V>(0.0);
-  LogProduct<V> determinant_;
+  LogProduct<V> inverse_determinant_;
   V failed_step_ = broadcast<V>(-1.0);
 };
 
-template <class V>
-void swap(Matrix<V>& a, Matrix<V>& b) {
-  const Matrix<V> kept = a;
-  a = b;
-  b = kept;
-}
-
 // Steps down: mean and covariance of x_t, Cov(x_t, x_{t+1}), and those of step t+1.
-template <class V>
+template <class Pack>
 class GaussianSmoother {
+  using V = typename Pack::V;
+  using Symmetric = typename Pack::SymmetricMatrix;
+
  public:
-  GaussianSmoother(const GaussianPack<V>& pack, Workspace& workspace)
-      : filtered_mean(take_matrix<V>(workspace, pack.latent_dim, 1)),
-        mean(take_matrix<V>(workspace, pack.latent_dim, 1)),
-        next_mean(take_matrix<V>(workspace, pack.latent_dim, 1)),
-        R(take(pack, workspace, Shape::lower)),
-        cov(take(pack, workspace, Shape::symmetric)),
-        next_cov(take(pack, workspace, Shape::symmetric)),
-        cross_cov(take(pack, workspace, Shape::full)),
-        num_timesteps_(pack.num_timesteps) {}
-
-  void step(Index t, const GaussianConditional<V>& given) {
-    swap(mean, next_mean);
-    swap(cov, next_cov);
-    copy(given.w, filtered_mean);
-    solve_lower_transposed(given.L, filtered_mean);
-    copy(filtered_mean, mean);
-    invert_lower(given.L, R);
-    multiply(Update::set, R.transposed(), R, cov);
-    if (t + 1 == num_timesteps_) return;
-    multiply(Update::add, given.G, next_mean, mean);
-    multiply(Update::set, given.G, next_cov, cross_cov);
-    multiply(Update::add, cross_cov, given.G.transposed(), cov);
-  }
-
-  Matrix<V> filtered_mean;  // L^-T w, the mean of x_t given x_{t+1} = 0
-  Matrix<V> mean, next_mean;
-  Matrix<V> R;  // L^-1
-  Matrix<V> cov, next_cov, cross_cov;
-
- private:
-  static Matrix<V> take(const GaussianPack<V>& pack, Workspace& workspace, Shape shape) {
-    return take_matrix<V>(workspace, pack.latent_dim, pack.latent_dim, shape);
-  }
-
-  Index num_timesteps_;
-};
-
-// Steps down, after the smoother: samples of x_t in the columns of x.
-template <class V>
-class GaussianSampler {
- public:
-  GaussianSampler(const GaussianPack<V>& pack, Workspace& workspace)
-      : x(take(pack, workspace)),
-        next_x(take(pack, workspace)),
-        conditional_mean(take(pack, workspace)),
-        noise(take(pack, workspace)),
+  explicit GaussianSmoother(const Pack& pack)
+      : mean(pack.take_vector()),
+        next_mean(pack.take_vector()),
+        R(pack.template take<typename Pack::LowerMatrix>()),
+        cov(pack.template take<Symmetric>()),
+        next_cov(pack.template take<Symmetric>()),
+        cross_cov(pack.template take<typename Pack::FullMatrix>()),
         pack_(pack) {}
 
-  void step(Index t, const GaussianConditional<V>& given,
-            const Matrix<V>& filtered_mean) {
-    swap(x, next_x);
-    for (Index i = 0; i < x.rows; ++i)
-      for (Index s = 0; s < x.columns; ++s) conditional_mean(i, s) = filtered_mean(i, 0);
-    if (t + 1 < pack_.num_timesteps)
-      multiply(Update::add, given.G, next_x, conditional_mean);
-    pack_.load_columns(pack_.problem.noise, t, noise);
-    copy(noise, x);
-    solve_lower_transposed(given.L, x);
-    add(conditional_mean, x);
+  SVAE_ALWAYS_INLINE void step(Index t, const GaussianConditional<Pack>& given) {
+    swap(mean, next_mean);
+    swap(cov, next_cov);
+    copy(given.mean.data, mean.data, pack_.padded_dim());
+    invert(given.L, given.roots, R);
+    multiply<Update::set>(transposed(R), R, cov);
+    if (t + 1 == pack_.num_timesteps) return;
+    multiply<Update::add>(given.G, next_mean, mean);
+    multiply<Update::set>(given.G, next_cov, cross_cov);
+    multiply<Update::add>(cross_cov, transposed(given.G), cov);
   }
 
-  Matrix<V> x, next_x;
-  Matrix<V> conditional_mean;  // of x_t given x_{t+1}
-  Matrix<V> noise;
+  Vector<V> mean, next_mean;
+  typename Pack::LowerMatrix R;  // d^-1/2 L^-1
+  Symmetric cov, next_cov;
+  typename Pack::FullMatrix cross_cov;
 
  private:
-  static Matrix<V> take(const GaussianPack<V>& pack, Workspace& workspace) {
-    return take_matrix<V>(workspace, pack.latent_dim, pack.problem.num_samples);
-  }
-
-  const GaussianPack<V>& pack_;
+  const Pack& pack_;
 };
 
-template <class V>
-void gaussian_chain(const GaussianPack<V>& pack, const GaussianResult& result,
-                    Workspace& workspace) {
-  const Index D = pack.latent_dim, T = pack.num_timesteps;
-  GaussianFilter<V> filter(pack, workspace);
-  GaussianSmoother<V> smoother(pack, workspace);
-  GaussianSampler<V> sampler(pack, workspace);
-  GaussianOutput<V> output(pack, result.stats, workspace);
-  const Matrix<V> ExxT = take_matrix<V>(workspace, D, D, Shape::symmetric);
-  const Matrix<V> ExxnT = take_matrix<V>(workspace, D, D);
+// Steps down, after the smoother: samples of x_t, one vector after the other.
+template <class Pack>
+class GaussianSampler {
+  using V = typename Pack::V;
 
-  for (Index t = 0; t < T; ++t) filter.step(t);
-  pack.store_each(filter.log_normalizer(), result.log_normalizer);
-  filter.report(result.failed_step);
+ public:
+  explicit GaussianSampler(const Pack& pack)
+      : x(take(pack)),
+        next_x(take(pack)),
+        conditional_mean(take(pack)),
+        noise(take(pack)),
+        pack_(pack),
+        streams_(pack, pack.problem.noise) {}
 
-  for (Index t = T - 1; t >= 0; --t) {
-    const GaussianConditional<V> given = filter.at(t);
-    smoother.step(t, given);
-    copy(smoother.cov, ExxT);
-    multiply(Update::add, smoother.mean, smoother.mean.transposed(), ExxT);
-    if (t + 1 < T) {
-      copy(smoother.cross_cov, ExxnT);
-      multiply(Update::add, smoother.mean, smoother.next_mean.transposed(), ExxnT);
+  SVAE_ALWAYS_INLINE void step(Index t, const GaussianConditional<Pack>& given) {
+    swap(x, next_x);
+    const Index size = pack_.padded_dim();
+    for (Index s = 0; s < pack_.problem.num_samples; ++s) {
+      const Vector<V> mean = pack_.vector_of(conditional_mean, s);
+      const Vector<V> sample = pack_.vector_of(x, s);
+      const Vector<V> noise_of_sample = pack_.vector_of(noise, s);
+      copy(streams_[s].at(t), noise_of_sample.data, pack_.dim());
+      for (Index i = 0; i < size; ++i) sample[i] = noise_of_sample[i] * given.roots[i];
+      solve(transposed(given.L), sample);
+      copy(given.mean.data, mean.data, size);
+      if (t + 1 < pack_.num_timesteps)
+        multiply<Update::add>(given.G, pack_.vector_of(next_x, s), mean);
+      add_terms(mean.data, sample.data, size);
     }
-    output.store(t, ExxT, smoother.mean, ExxnT);
-    if (sampler.x.columns == 0) continue;
-    sampler.step(t, given, smoother.filtered_mean);
-    pack.store_columns(sampler.x, result.samples, t);
   }
+
+  V *x, *next_x;
+  V* conditional_mean;  // of x_t given x_{t+1}
+  V* noise;
+
+ private:
+  static V* take(const Pack& pack) { return pack.take_vectors(pack.problem.num_samples); }
+
+  const Pack& pack_;
+  SampleStreams<RowReader<V>> streams_;
+};
+
+template <class Pack>
+WithOuter<typename Pack::SymmetricMatrix, typename Pack::V> ExxT(
+    const GaussianSmoother<Pack>& smoother) {
+  return {smoother.cov, smoother.mean, smoother.mean};
+}
+
+template <class Pack>
+WithOuter<typename Pack::FullMatrix, typename Pack::V> ExxnT(
+    const GaussianSmoother<Pack>& smoother) {
+  return {smoother.cross_cov, smoother.mean, smoother.next_mean};
+}
+
+template <class Pack>
+void gaussian_chain(const GaussianProblem& problem, const GaussianResult& result,
+                    Index first, Workspace& workspace) {
+  using V = typename Pack::V;
+  const Pack pack(problem, first, workspace);
+  const Index T = pack.num_timesteps;
+  const Segments segments(T, GaussianFilter<Pack>::kept_size(pack) * Index(sizeof(V)));
+  GaussianFilter<Pack> filter(pack, segments);
+  GaussianSmoother<Pack> smoother(pack);
+  GaussianSampler<Pack> sampler(pack);
+  SampleStreams<RowWriter<V>> samples(pack, result.samples);
+  GaussianOutput<Pack> output(pack, result.stats);
+
+  there_and_back(
+      segments, [&](Index t, Pass pass) { filter.step(t, pass); },
+      [&] {
+        pack.store_each(filter.log_normalizer(), result.log_normalizer);
+        filter.report(result.failed_step);
+      },
+      [&](Index t) {
+        const GaussianConditional<Pack> given = filter.at(t);
+        smoother.step(t, given);
+        output.store(t, ExxT(smoother), smoother.mean, ExxnT(smoother));
+        sampler.step(t, given);
+        for (Index s = 0; s < problem.num_samples; ++s)
+          copy(pack.vector_of(sampler.x, s).data, samples[s].at(t), pack.dim());
+      });
+  samples.finish();
 }
 
 }  // namespace SVAE_ISA_NAMESPACE

@@ -33,243 +33,324 @@ namespace svae {
 namespace SVAE_ISA_NAMESPACE {
 
 // Tangent of one filtered step.
-template <class V>
+template <class Pack>
 struct GaussianConditionalTangent {
-  Matrix<V> A, G, filtered_mean;
+  typename Pack::SymmetricMatrix A;
+  typename Pack::FullMatrix G;
+  Vector<typename Pack::V> mean;  // dmf
 };
 
-// Steps up, after the filter; keeps the tangents for the way back.
-template <class V>
+// Steps up, after the filter; keeps the tangents of a segment for the way back.
+template <class Pack>
 class GaussianFilterTangent {
- public:
-  GaussianFilterTangent(const GaussianPack<V>& pack,
-                        const GaussianArrays<const double>& direction,
-                        Workspace& workspace)
-      : pack_(pack),
-        terms_(pack, direction, workspace),
-        dA_(take_matrix<V>(workspace, D(), D(), Shape::symmetric)),
-        half_(take_matrix<V>(workspace, D(), D())),
-        dh_(take_matrix<V>(workspace, D(), 1)),
-        next_h_(take_matrix<V>(workspace, D(), 1)),
-        filtered_mean_(take_matrix<V>(workspace, D(), 1)),
-        kept_(workspace.take<V>(pack.num_timesteps * kept_size())) {}
+  using V = typename Pack::V;
+  using Symmetric = typename Pack::SymmetricMatrix;
+  using Full = typename Pack::FullMatrix;
 
-  GaussianConditionalTangent<V> at(Index t) const {
-    V* kept = kept_ + t * kept_size();
-    return {matrix(kept, D(), D(), Shape::symmetric), matrix(kept + D() * D(), D(), D()),
-            matrix(kept + 2 * D() * D(), D(), 1)};
+ public:
+  GaussianFilterTangent(const Pack& pack, const GaussianArrays<const double>& direction,
+                        const Segments& segments)
+      : pack_(pack),
+        terms_(pack, direction),
+        dA_(pack.template take<Symmetric>()),
+        half_(pack.template take<Full>()),
+        dh_(pack.take_vector()),
+        next_h_(pack.take_vector()),
+        segment_(segments.length),
+        kept_(pack.workspace.template take<V>(segments.length * kept_size(pack))),
+        A_checkpoints_(segments, dA_.data, dA_.size(), pack.workspace),
+        h_checkpoints_(segments, dh_.data, pack.padded_dim(), pack.workspace) {}
+
+  static Index kept_size(const Pack& pack) {
+    return symmetric(pack, nullptr).size() + full(pack, nullptr).size() +
+           pack.padded_dim();
   }
 
-  void step(Index t, const GaussianConditional<V>& given) {
-    const auto& [L, G, w] = given;
+  GaussianConditionalTangent<Pack> at(Index t) const {
+    V* kept = kept_ + t % segment_ * kept_size(pack_);
+    const Symmetric A = symmetric(pack_, kept);
+    const Full G = full(pack_, kept + A.size());
+    return {A, G, {G.data + G.size()}};
+  }
+
+  SVAE_ALWAYS_INLINE void step(Index t, Pass pass,
+                               const GaussianConditional<Pack>& given) {
+    const auto& L = given.L;
+    const auto& G = given.G;
+    const auto& mf = given.mean;
     const auto [dA, dG, dmf] = at(t);
+    A_checkpoints_.pass(t, pass);
+    h_checkpoints_.pass(t, pass);
     if (t == 0) terms_.set_init(dA_, dh_);
     terms_.add_node(t, dA_, dh_);
-    if (t + 1 < pack_.num_timesteps) add(terms_.J11.at(t), dA_);
-    copy(dA_, dA);
+    if (t + 1 < pack_.num_timesteps)
+      add_terms(terms_.J11.at(t).data, dA_.data, dA_.size());
+    copy(dA_.data, dA.data, dA.size());
 
     // mf = A^-1 h
-    copy(w, filtered_mean_);
-    solve_lower_transposed(L, filtered_mean_);
-    multiply(Update::subtract, dA, filtered_mean_, dh_);
-    copy(dh_, dmf);
+    multiply<Update::subtract>(dA, mf, dh_);
+    copy(dh_.data, dmf.data, pack_.padded_dim());
     solve(L, dmf);
+    divide_by_pivots(L, dmf, dmf);
+    solve(transposed(L), dmf);
     if (t + 1 == pack_.num_timesteps) return;
 
     // h_p' = B'A^-1 h,  with dh - dA mf in place of dh
-    const Matrix<V>& dB = terms_.J12.at(t);
-    multiply(Update::set, dA, G, dG);
-    multiply(Update::set, G.transposed(), dh_, next_h_);
-    multiply(Update::add, dB.transposed(), filtered_mean_, next_h_);
-    copy(next_h_, dh_);
+    const Full& dB = terms_.J12.at(t);
+    multiply<Update::set>(dA, G, dG);
+    multiply<Update::set>(transposed(G), dh_, next_h_);
+    multiply<Update::add>(transposed(dB), mf, next_h_);
+    copy(next_h_.data, dh_.data, pack_.padded_dim());
 
     // A_p' = Lam(J22) - B'A^-1 B:  G'dA G - dB'G - G'dB = H'G + G'H,  H = dA G / 2 - dB
-    for (Index k = 0; k < D() * D(); ++k) {
+    for (Index k = 0; k < dG.size(); ++k) {
       half_.data[k] = 0.5 * dG.data[k] - dB.data[k];
       dG.data[k] = dB.data[k] - dG.data[k];
     }
-    copy(terms_.J22.at(t), dA_);
-    add_twice_symmetric(half_.transposed(), G, dA_);
+    add_twice_symmetric(transposed(half_), G, terms_.J22.at(t), dA_);
 
     // G = A^-1 B
-    solve(L, dG);
+    solve(L, dG, half_, dG);
+    solve(transposed(L), dG);
   }
 
  private:
-  Index D() const { return pack_.latent_dim; }
-  Index kept_size() const { return 2 * D() * D() + D(); }
-
-  static void solve(const Matrix<V>& L, const Matrix<V>& B) {
-    solve_lower(L, B);
-    solve_lower_transposed(L, B);
+  static Symmetric symmetric(const Pack& pack, V* data) {
+    return pack.algebra.template matrix<Symmetric>(data);
+  }
+  static Full full(const Pack& pack, V* data) {
+    return pack.algebra.template matrix<Full>(data);
   }
 
-  const GaussianPack<V>& pack_;
-  GaussianTerms<V> terms_;
-  Matrix<V> dA_, half_, dh_, next_h_, filtered_mean_;
+  const Pack& pack_;
+  GaussianTerms<Pack> terms_;
+  Symmetric dA_;
+  Full half_;
+  Vector<V> dh_, next_h_;
+  Index segment_;
   V* kept_;
+  Checkpoints<V> A_checkpoints_, h_checkpoints_;
 };
 
 // Steps up, after the filter: cotangents of the noise, and u = A^-1 lam.
-template <class V>
+template <class Pack>
 class GaussianSamplerReverse {
+  using V = typename Pack::V;
+
  public:
-  GaussianSamplerReverse(const GaussianPack<V>& pack, const GaussianAdjoint& adjoint,
-                         Workspace& workspace)
+  GaussianSamplerReverse(const Pack& pack, const GaussianAdjoint& adjoint,
+                         const Segments& segments)
       : pack_(pack),
-        adjoint_(adjoint),
-        lam_(take_matrix<V>(workspace, D(), S())),
-        carried_(take_matrix<V>(workspace, D(), S())),
-        kept_(workspace.take<V>(pack.num_timesteps * 2 * D() * S())) {
-    fill_zero(carried_);
+        samples_bar_(pack, adjoint.samples_bar),
+        noise_bar_(pack, adjoint.noise_bar),
+        lam_(pack.take_vector()),
+        carried_(pack.take_vectors(pack.problem.num_samples)),
+        segment_(segments.length),
+        kept_(pack.workspace.template take<V>(segments.length * kept_size(pack))),
+        checkpoints_(segments, carried_, pack.padded_dim() * pack.problem.num_samples,
+                     pack.workspace) {}
+
+  static Index kept_size(const Pack& pack) {
+    return 2 * pack.problem.num_samples * pack.padded_dim();
   }
 
-  Matrix<V> r(Index t) const { return matrix(kept_ + 2 * t * D() * S(), D(), S()); }
-  Matrix<V> u(Index t) const { return matrix(kept_ + (2 * t + 1) * D() * S(), D(), S()); }
+  // One vector after the other
+  V* r(Index t) const { return kept_ + t % segment_ * kept_size(pack_); }
+  V* u(Index t) const { return r(t) + kept_size(pack_) / 2; }
 
-  void step(Index t, const GaussianConditional<V>& given) {
-    // x of step t-1 = .. + G x
-    pack_.load_columns(adjoint_.samples_bar, t, lam_);
-    add(carried_, lam_);
-    // x = .. + L^-T noise
-    copy(lam_, r(t));
-    solve_lower(given.L, r(t));
-    pack_.store_columns(r(t), adjoint_.noise_bar, t);
-    copy(r(t), u(t));
-    solve_lower_transposed(given.L, u(t));
-    if (t + 1 < pack_.num_timesteps)
-      multiply(Update::set, given.G.transposed(), lam_, carried_);
+  SVAE_ALWAYS_INLINE void step(Index t, Pass pass,
+                               const GaussianConditional<Pack>& given) {
+    const Index size = pack_.padded_dim();
+    checkpoints_.pass(t, pass);
+    for (Index s = 0; s < pack_.problem.num_samples; ++s) {
+      const Vector<V> carried = pack_.vector_of(carried_, s);
+      const Vector<V> r_of_sample = pack_.vector_of(r(t), s);
+      const Vector<V> u_of_sample = pack_.vector_of(u(t), s);
+      // x of step t-1 = .. + G x
+      copy(samples_bar_[s].at(t), lam_.data, pack_.dim());
+      add_terms(carried.data, lam_.data, size);
+      // x = .. + L^-T d^-1/2 noise
+      copy(lam_.data, r_of_sample.data, size);
+      solve(given.L, r_of_sample);
+      for (Index i = 0; i < size; ++i) {
+        r_of_sample[i] *= given.roots[i];
+        u_of_sample[i] = r_of_sample[i] * given.roots[i];
+      }
+      copy(r_of_sample.data, noise_bar_[s].at(t), pack_.dim());
+      solve(transposed(given.L), u_of_sample);
+      if (t + 1 < pack_.num_timesteps)
+        multiply<Update::set>(transposed(given.G), lam_, carried);
+    }
   }
+
+  void finish() { noise_bar_.finish(); }
 
  private:
-  Index D() const { return pack_.latent_dim; }
-  Index S() const { return pack_.problem.num_samples; }
-
-  const GaussianPack<V>& pack_;
-  const GaussianAdjoint& adjoint_;
-  Matrix<V> lam_, carried_;
+  const Pack& pack_;
+  SampleStreams<RowReader<V>> samples_bar_;
+  SampleStreams<RowWriter<V>> noise_bar_;
+  Vector<V> lam_;
+  V* carried_;
+  Index segment_;
   V* kept_;
+  Checkpoints<V> checkpoints_;
 };
 
 // Steps down, after smoother and sampler: cotangents of the potentials.
-template <class V>
+template <class Pack>
 class GaussianSmootherAdjoint {
- public:
-  GaussianSmootherAdjoint(const GaussianPack<V>& pack, Workspace& workspace)
-      : J_bar(take_matrix<V>(workspace, D(pack), D(pack), Shape::symmetric)),
-        h_bar(take_matrix<V>(workspace, D(pack), 1)),
-        J12_bar(take_matrix<V>(workspace, D(pack), D(pack))),
-        Q_(take_matrix<V>(workspace, D(pack), D(pack), Shape::symmetric)),
-        next_Q_(take_matrix<V>(workspace, D(pack), D(pack), Shape::symmetric)),
-        whitened_(take_matrix<V>(workspace, D(pack), D(pack), Shape::symmetric)),
-        product_(take_matrix<V>(workspace, D(pack), D(pack))),
-        half_(take_matrix<V>(workspace, D(pack), D(pack))),
-        dm_(take_matrix<V>(workspace, D(pack), 1)),
-        next_dm_(take_matrix<V>(workspace, D(pack), 1)),
-        hb_(take_matrix<V>(workspace, D(pack), 1)),
-        next_hb_(take_matrix<V>(workspace, D(pack), 1)),
-        through_(take_matrix<V>(workspace, D(pack), 1)),
-        num_timesteps_(pack.num_timesteps) {}
+  using V = typename Pack::V;
+  using Symmetric = typename Pack::SymmetricMatrix;
+  using Full = typename Pack::FullMatrix;
 
-  void step(Index t, const GaussianConditional<V>& given,
-            const GaussianConditionalTangent<V>& tangent,
-            const GaussianSmoother<V>& smoother, const GaussianSampler<V>& sampler,
-            const Matrix<V>& r, const Matrix<V>& u) {
+ public:
+  explicit GaussianSmootherAdjoint(const Pack& pack)
+      : J_bar(pack.template take<Symmetric>()),
+        h_bar(pack.take_vector()),
+        J12_bar(pack.template take<Full>()),
+        pack_(pack),
+        Q_(pack.template take<Symmetric>()),
+        next_Q_(pack.template take<Symmetric>()),
+        whitened_(pack.template take<Symmetric>()),
+        product_(pack.template take<Full>()),
+        half_(pack.template take<Full>()),
+        dm_(pack.take_vector()),
+        next_dm_(pack.take_vector()),
+        hb_(pack.take_vector()),
+        next_hb_(pack.take_vector()),
+        through_(pack.take_vector()) {}
+
+  SVAE_ALWAYS_INLINE void step(Index t, const GaussianConditional<Pack>& given,
+                               const GaussianConditionalTangent<Pack>& tangent,
+                               const GaussianSmoother<Pack>& smoother,
+                               const GaussianSampler<Pack>& sampler, V* r, V* u) {
     swap(dm_, next_dm_);
     swap(hb_, next_hb_);
     swap(Q_, next_Q_);
 
     // A: -A^-1 dA A^-1 + 2 L^-T sym(Phi) L^-1 = R' (Phi + Phi' - R dA R') R
-    const Matrix<V>& R = smoother.R;
-    for (Index i = 0; i < Q_.rows; ++i)
-      for (Index j = 0; j <= i; ++j) {
-        V sum = broadcast<V>(0.0);
-        for (Index s = 0; s < r.columns; ++s) sum += sampler.noise(i, s) * r(j, s);
-        whitened_(i, j) = sum;
-      }
-    multiply(Update::set, tangent.A, R.transposed(), product_);
-    multiply(Update::subtract, R, product_, whitened_);
-    multiply(Update::set, whitened_, R, product_);
-    multiply(Update::set, R.transposed(), product_, Q_);
-    add_twice_symmetric(u, sampler.conditional_mean.transposed(), Q_);
+    const auto& R = smoother.R;
+    set_to_lower_half(sampler.noise, r);
+    multiply<Update::set>(tangent.A, transposed(R), product_);
+    multiply<Update::subtract>(R, product_, whitened_);
+    multiply<Update::set>(whitened_, R, product_);
+    multiply<Update::set>(transposed(R), product_, Q_);
 
     // h: hb = u + G hb',  and dm = dmf + dG m' + G dm'
-    for (Index i = 0; i < hb_.rows; ++i) {
-      hb_(i, 0) = broadcast<V>(0.0);
-      for (Index s = 0; s < u.columns; ++s) hb_(i, 0) += u(i, s);
+    const Index size = pack_.padded_dim();
+    fill_zero(hb_.data, size);
+    for (Index s = 0; s < pack_.problem.num_samples; ++s) {
+      const Vector<V> of_sample = pack_.vector_of(u, s);
+      add_terms(of_sample.data, hb_.data, size);
+      add_twice_symmetric_outer(of_sample, pack_.vector_of(sampler.conditional_mean, s),
+                                Q_);
     }
-    copy(tangent.filtered_mean, dm_);
-    const Matrix<V>& mean = smoother.mean;
-    if (t + 1 < num_timesteps_) couple(given.G, tangent.G, smoother, sampler, u);
+    copy(tangent.mean.data, dm_.data, size);
+    if (t + 1 < pack_.num_timesteps) couple(given, tangent.G, smoother, sampler, u);
 
     // J: Q + dm m' + m dm'
-    copy(Q_, J_bar);
-    add_twice_symmetric(dm_, mean.transposed(), J_bar);
-    copy(dm_, h_bar);
-    add(hb_, h_bar);
+    copy(Q_.data, J_bar.data, Q_.size());
+    add_twice_symmetric_outer(dm_, smoother.mean, J_bar);
+    copy(dm_.data, h_bar.data, size);
+    add_terms(hb_.data, h_bar.data, size);
   }
 
-  Matrix<V> J_bar, h_bar, J12_bar;
+  Symmetric J_bar;
+  Vector<V> h_bar;
+  Full J12_bar;
 
  private:
-  static Index D(const GaussianPack<V>& pack) { return pack.latent_dim; }
+  // The lower half of noise r', mirrored.
+  void set_to_lower_half(V* noise, V* r) const {
+    fill_zero(whitened_.data, whitened_.size());
+    for (Index s = 0; s < pack_.problem.num_samples; ++s) {
+      const Vector<V> x = pack_.vector_of(noise, s), y = pack_.vector_of(r, s);
+      for_entries(whitened_,
+                  [&](Index k, Index i, Index j) { whitened_.data[k] += x[i] * y[j]; });
+    }
+  }
+
+  // A += x y' + y x'. One product after the other: of a sum of two the compiler chooses
+  // which one to round, and might choose differently where it copies the loop.
+  static void add_twice_symmetric_outer(Vector<V> x, Vector<V> y, const Symmetric& A) {
+    for_entries(A, [&](Index k, Index i, Index j) {
+      A.data[k] += x[i] * y[j];
+      A.data[k] += y[i] * x[j];
+    });
+  }
 
   // What comes through G from step t+1.
-  void couple(const Matrix<V>& G, const Matrix<V>& dG,
-              const GaussianSmoother<V>& smoother, const GaussianSampler<V>& sampler,
-              const Matrix<V>& u) {
-    multiply(Update::add, dG, smoother.next_mean, dm_);
-    multiply(Update::add, G, next_dm_, dm_);
+  SVAE_ALWAYS_INLINE void couple(const GaussianConditional<Pack>& given, const Full& dG,
+                                 const GaussianSmoother<Pack>& smoother,
+                                 const GaussianSampler<Pack>& sampler, V* u) {
+    const Full& G = given.G;
+    multiply<Update::add>(dG, smoother.next_mean, dm_);
+    multiply<Update::add>(G, next_dm_, dm_);
 
     // B: dG P' + G Q' + dm m'' + m dm'' + u x'' + mf hb''
-    multiply(Update::set, dG, smoother.next_cov, J12_bar);
-    multiply(Update::set, G, next_Q_, product_);
-    for (Index k = 0; k < half_.rows * half_.columns; ++k) {
+    multiply<Update::set>(dG, smoother.next_cov, J12_bar);
+    multiply<Update::set>(G, next_Q_, product_);
+    for_entries(J12_bar, [&](Index k, Index i, Index j) {
       half_.data[k] = J12_bar.data[k] + 0.5 * product_.data[k];
-      J12_bar.data[k] += product_.data[k];
+      J12_bar.data[k] += product_.data[k] + dm_[i] * smoother.next_mean[j] +
+                         smoother.mean[i] * next_dm_[j] + given.mean[i] * next_hb_[j];
+    });
+    for (Index s = 0; s < pack_.problem.num_samples; ++s) {
+      const Vector<V> u_of_sample = pack_.vector_of(u, s);
+      const Vector<V> next_x = pack_.vector_of(sampler.next_x, s);
+      for_entries(J12_bar, [&](Index k, Index i, Index j) {
+        J12_bar.data[k] += u_of_sample[i] * next_x[j];
+      });
     }
-    multiply(Update::add, dm_, smoother.next_mean.transposed(), J12_bar);
-    multiply(Update::add, smoother.mean, next_dm_.transposed(), J12_bar);
-    multiply(Update::add, u, sampler.next_x.transposed(), J12_bar);
-    multiply(Update::add, smoother.filtered_mean, next_hb_.transposed(), J12_bar);
 
     // Q: dG C' + C dG' + G Q' G' = H G' + G H',  H = dG P' + G Q' / 2;  2 sym(G hb' mf')
-    add_twice_symmetric(half_, G.transposed(), Q_);
-    multiply(Update::set, G, next_hb_, through_);
-    add_twice_symmetric(through_, smoother.filtered_mean.transposed(), Q_);
-    add(through_, hb_);
+    add_twice_symmetric(half_, transposed(G), Q_, Q_);
+    multiply<Update::set>(G, next_hb_, through_);
+    add_twice_symmetric_outer(through_, given.mean, Q_);
+    add_terms(through_.data, hb_.data, pack_.padded_dim());
   }
 
-  Matrix<V> Q_, next_Q_, whitened_, product_, half_, dm_, next_dm_, hb_, next_hb_,
-      through_;
-  Index num_timesteps_;
+  const Pack& pack_;
+  Symmetric Q_, next_Q_, whitened_;
+  Full product_, half_;
+  Vector<V> dm_, next_dm_, hb_, next_hb_, through_;
 };
 
-template <class V>
-void gaussian_chain_vjp(const GaussianPack<V>& pack, const GaussianAdjoint& adjoint,
-                        Workspace& workspace) {
-  GaussianFilter<V> filter(pack, workspace);
-  GaussianFilterTangent<V> tangent(pack, adjoint.stats_bar, workspace);
-  GaussianSamplerReverse<V> reverse(pack, adjoint, workspace);
-  GaussianSmoother<V> smoother(pack, workspace);
-  GaussianSampler<V> sampler(pack, workspace);
-  GaussianSmootherAdjoint<V> bars(pack, workspace);
-  GaussianOutput<V> output(pack, adjoint.potentials_bar, workspace);
+template <class Pack>
+void gaussian_chain_vjp(const GaussianProblem& problem, const GaussianAdjoint& adjoint,
+                        Index first, Workspace& workspace) {
+  using V = typename Pack::V;
+  const Pack pack(problem, first, workspace);
+  const Segments segments(pack.num_timesteps,
+                          (GaussianFilter<Pack>::kept_size(pack) +
+                           GaussianFilterTangent<Pack>::kept_size(pack) +
+                           GaussianSamplerReverse<Pack>::kept_size(pack)) *
+                              Index(sizeof(V)));
+  GaussianFilter<Pack> filter(pack, segments);
+  GaussianFilterTangent<Pack> tangent(pack, adjoint.stats_bar, segments);
+  GaussianSamplerReverse<Pack> reverse(pack, adjoint, segments);
+  GaussianSmoother<Pack> smoother(pack);
+  GaussianSampler<Pack> sampler(pack);
+  GaussianSmootherAdjoint<Pack> bars(pack);
+  GaussianOutput<Pack> output(pack, adjoint.potentials_bar);
 
-  for (Index t = 0; t < pack.num_timesteps; ++t) {
-    filter.step(t);
-    tangent.step(t, filter.at(t));
-    reverse.step(t, filter.at(t));
-  }
-  filter.report(adjoint.failed_step);
-
-  for (Index t = pack.num_timesteps - 1; t >= 0; --t) {
-    const GaussianConditional<V> given = filter.at(t);
-    smoother.step(t, given);
-    sampler.step(t, given, smoother.filtered_mean);
-    bars.step(t, given, tangent.at(t), smoother, sampler, reverse.r(t), reverse.u(t));
-    output.store(t, bars.J_bar, bars.h_bar, bars.J12_bar);
-  }
+  there_and_back(
+      segments,
+      [&](Index t, Pass pass) {
+        filter.step(t, pass);
+        tangent.step(t, pass, filter.at(t));
+        reverse.step(t, pass, filter.at(t));
+      },
+      [&] { filter.report(adjoint.failed_step); },
+      [&](Index t) {
+        const GaussianConditional<Pack> given = filter.at(t);
+        smoother.step(t, given);
+        sampler.step(t, given);
+        bars.step(t, given, tangent.at(t), smoother, sampler, reverse.r(t), reverse.u(t));
+        output.store(t, Complete<typename Pack::SymmetricMatrix, V>{bars.J_bar},
+                     bars.h_bar, Complete<typename Pack::FullMatrix, V>{bars.J12_bar});
+      });
+  reverse.finish();
 }
 
 }  // namespace SVAE_ISA_NAMESPACE

@@ -2,219 +2,352 @@
 //
 // Past the end of its sequence a lane goes on with independent standard normal steps:
 // zeros are loaded for its potentials, and an identity for its precision. Adding zeros is
-// exact, so the arithmetic of a sequence does not depend on the company it keeps.
+// exact, so the arithmetic of a sequence does not depend on the company it keeps. The
+// dimensions that pad the tiles of a matrix are independent and standard normal, too.
+//
+// An algebra has matrices of one size: tiles.hpp in lanes, blocked.hpp for a single
+// sequence by BLAS and LAPACK.
 #pragma once
 
-#include "linalg.hpp"
-#include "pack.hpp"
+#include "stream.hpp"
+#include "tiles.hpp"
 
 namespace svae {
 namespace SVAE_ISA_NAMESPACE {
 
-template <class V>
-struct GaussianPack : Pack<V> {
-  const GaussianProblem& problem;
-  Index latent_dim;
-  using Pack<V>::sequence;
-  using Pack<V>::length;
+template <class AlgebraT>
+struct GaussianPack : Pack<typename AlgebraT::V> {
+  using Algebra = AlgebraT;
+  using V = typename Algebra::V;
+  using FullMatrix = typename Algebra::FullMatrix;
+  using LowerMatrix = typename Algebra::LowerMatrix;
+  using SymmetricMatrix = typename Algebra::SymmetricMatrix;
 
-  GaussianPack(const GaussianProblem& problem, Index first)
+  const GaussianProblem& problem;
+  Algebra algebra;
+  Workspace& workspace;
+
+  GaussianPack(const GaussianProblem& problem, Index first, Workspace& workspace)
       : Pack<V>(problem.num_sequences, problem.lengths, first),
         problem(problem),
-        latent_dim(problem.latent_dim) {}
+        algebra(problem.latent_dim),
+        workspace(workspace) {}
 
-  // (N, S, T, D) <-> matrix (D, S) of step t
-  void load_columns(const Rows<const double>& rows, Index t, const Matrix<V>& X) const {
-    for (Index w = 0; w < width<V>; ++w)
-      for (Index s = 0; s < X.columns; ++s) {
-        const double* row = rows.at(sequence[w], s) + t * latent_dim;
-        for (Index i = 0; i < X.rows; ++i)
-          lane(X(i, s), w) = length[w] > t ? row[i] : 0.0;
-      }
+  Index dim() const { return algebra.dim; }
+  Index padded_dim() const { return algebra.padded_dim(); }
+
+  template <class Matrix>
+  Matrix take() const {  // zeros
+    Matrix A = algebra.template matrix<Matrix>(nullptr);
+    A.data = take_zeros(A.size());
+    return A;
   }
 
-  void store_columns(const Matrix<V>& X, const Rows<double>& rows, Index t) const {
-    for (Index w = 0; w < width<V>; ++w)
-      for (Index s = 0; length[w] > t && s < X.columns; ++s) {
-        double* row = rows.at(sequence[w], s) + t * latent_dim;
-        for (Index i = 0; i < X.rows; ++i) row[i] = lane(X(i, s), w);
-      }
+  // `count` vectors, one after the other
+  V* take_vectors(Index count) const { return take_zeros(count * padded_dim()); }
+  Vector<V> take_vector() const { return {take_vectors(1)}; }
+  Vector<V> vector_of(V* vectors, Index s) const { return {vectors + s * padded_dim()}; }
+
+ private:
+  V* take_zeros(Index size) const {
+    V* data = workspace.take<V>(size);
+    fill_zero(data, size);
+    return data;
   }
 };
 
-// J becomes -(J + J'): the precision of a quadratic potential, of which only the
-// symmetric part counts.
-template <class V>
-void to_precision(const Matrix<V>& J) {
-  for (Index i = 0; i < J.rows; ++i)
-    for (Index j = 0; j <= i; ++j) J(i, j) = J(j, i) = -(J(i, j) + J(j, i));
+// From rows of dim * dim numbers. What is kept of a potential's J in a symmetric matrix
+// is the precision -(J + J'): only the symmetric part of J counts.
+template <class V, class Matrix>
+void set_from_rows(const V* rows, Index dim, const Matrix& A) {
+  for_entries(A, [&](Index k, Index i, Index j) {
+    if (i >= dim || j >= dim) return;
+    if (Matrix::kIsSymmetric)
+      A.data[k] = -(rows[i * dim + j] + rows[j * dim + i]);
+    else
+      A.data[k] = rows[i * dim + j];
+  });
 }
 
-template <class V>
-void fill_zero(const Matrix<V>& A) {
-  for (Index k = 0; k < A.rows * A.columns; ++k) A.data[k] = broadcast<V>(0.0);
-}
+// A statistic or a cotangent of one step, block + x y': entry (i, j), stored at k.
+template <class Matrix, class V>
+struct WithOuter {
+  Matrix block;
+  Vector<V> x, y;
+  SVAE_ALWAYS_INLINE V operator()(Index k, Index i, Index j) const {
+    return block.data[k] + x[i] * y[j];
+  }
+};
 
-template <class V>
-void copy(const Matrix<V>& from, const Matrix<V>& to) {
-  for (Index k = 0; k < to.rows * to.columns; ++k) to.data[k] = from.data[k];
-}
+// The same for a block that is complete.
+template <class Matrix, class V>
+struct Complete {
+  Matrix block;
+  SVAE_ALWAYS_INLINE V operator()(Index k, Index, Index) const { return block.data[k]; }
+};
 
-template <class V>
-void add(const Matrix<V>& term, const Matrix<V>& to) {
-  for (Index k = 0; k < to.rows * to.columns; ++k) to.data[k] += term.data[k];
+template <class V, class Block>
+void set_rows(const Block& value, Index dim, V* rows) {
+  for_entries(value.block, [&](Index k, Index i, Index j) {
+    if (i >= dim || j >= dim) return;
+    rows[i * dim + j] = value(k, i, j);
+    if (value.block.kIsSymmetric) rows[j * dim + i] = value(k, i, j);
+  });
 }
 
 // A potential of the pairs (t, t+1), zeros where that pair is past the end of a sequence.
 // If all steps share it, it is loaded once.
-template <class V>
-class PairPotential {
+template <class Pack, class Matrix>
+class GaussianPairPotential {
+  using V = typename Pack::V;
+
  public:
-  PairPotential(const GaussianPack<V>& pack, const Rows<const double>& rows,
-                bool is_shared, Shape shape, Workspace& workspace)
+  GaussianPairPotential(const Pack& pack, const Rows<const double>& rows, bool is_shared)
       : pack_(pack),
-        rows_(rows),
+        reader_(pack, rows, pack.dim() * pack.dim(), 1, pack.workspace),
         is_shared_(is_shared),
-        shared_(take_matrix<V>(workspace, pack.latent_dim, pack.latent_dim, shape)),
-        current_(take_matrix<V>(workspace, pack.latent_dim, pack.latent_dim, shape)) {
-    if (is_shared && pack.num_timesteps > 1) load(0, shared_);
+        loaded_(pack.template take<Matrix>()),
+        within_(pack.template take<Matrix>()) {
+    if (is_shared && pack.num_timesteps > 1)
+      set_from_rows(reader_.at(0), pack.dim(), loaded_);
   }
 
-  const Matrix<V>& at(Index t) {
-    if (!is_shared_) {
-      load(t, current_);
-      return current_;
-    }
-    if (t + 1 < pack_.shortest) return shared_;
-    for (Index k = 0; k < shared_.rows * shared_.columns; ++k)
-      current_.data[k] = pack_.within(t + 1, shared_.data[k], broadcast<V>(0.0));
-    return current_;
+  const Matrix& at(Index t) {
+    if (!is_shared_) set_from_rows(reader_.at(t), pack_.dim(), loaded_);
+    if (!is_shared_ || t + 1 < pack_.shortest) return loaded_;
+    for (Index k = 0; k < loaded_.size(); ++k)
+      within_.data[k] = pack_.within(t + 1, loaded_.data[k], broadcast<V>(0.0));
+    return within_;
   }
 
  private:
-  void load(Index t, const Matrix<V>& block) {
-    pack_.load(rows_, t, t + 1, block.data, block.rows * block.columns);
-    if (block.shape == Shape::symmetric) to_precision(block);
-  }
-
-  const GaussianPack<V>& pack_;
-  Rows<const double> rows_;
+  const Pack& pack_;
+  RowReader<V> reader_;
   bool is_shared_;
-  Matrix<V> shared_, current_;
+  Matrix loaded_, within_;
 };
 
 // Potentials, or directions in their space, as terms of the joint precision and of h.
-template <class V>
+template <class Pack>
 class GaussianTerms {
+  using V = typename Pack::V;
+  using Symmetric = typename Pack::SymmetricMatrix;
+
  public:
-  GaussianTerms(const GaussianPack<V>& pack, const GaussianArrays<const double>& arrays,
-                Workspace& workspace)
-      : J11(pack, arrays.J11, pack.problem.J11_is_shared, Shape::symmetric, workspace),
-        J12(pack, arrays.J12, pack.problem.J12_is_shared, Shape::full, workspace),
-        J22(pack, arrays.J22, pack.problem.J22_is_shared, Shape::symmetric, workspace),
+  GaussianTerms(const Pack& pack, const GaussianArrays<const double>& arrays)
+      : J11(pack, arrays.J11, pack.problem.J11_is_shared),
+        J12(pack, arrays.J12, pack.problem.J12_is_shared),
+        J22(pack, arrays.J22, pack.problem.J22_is_shared),
         pack_(pack),
         arrays_(arrays),
-        block_(take_matrix<V>(workspace, pack.latent_dim, pack.latent_dim)),
-        vector_(take_matrix<V>(workspace, pack.latent_dim, 1)) {}
+        node_J_(pack, arrays.node_J, num_node_J(), 0, pack.workspace),
+        node_h_(pack, arrays.node_h, pack.dim(), 0, pack.workspace),
+        block_(pack.template take<Symmetric>()) {}
 
-  void set_init(const Matrix<V>& precision, const Matrix<V>& h) {
-    const Index D = pack_.latent_dim;
-    pack_.load(arrays_.init_J, 0, 0, precision.data, D * D);
+  void set_init(const Symmetric& precision, Vector<V> h) const {
+    const Index D = pack_.dim();
+    V* rows = pack_.workspace.template take<V>(D * D);
+    pack_.load(arrays_.init_J, 0, 0, rows, D * D);
+    set_from_rows(rows, D, precision);
     pack_.load(arrays_.init_h, 0, 0, h.data, D);
-    to_precision(precision);
   }
 
-  void add_node(Index t, const Matrix<V>& precision, const Matrix<V>& h) {
-    const Index D = pack_.latent_dim;
+  void add_node(Index t, const Symmetric& precision, Vector<V> h) {
+    const Index D = pack_.dim();
+    const V* J = node_J_.at(t);
     if (pack_.problem.dense_nodes) {
-      pack_.load(arrays_.node_J, t, t, block_.data, D * D);
-      to_precision(block_);
-      add(block_, precision);
+      set_from_rows(J, D, block_);
+      add_terms(block_.data, precision.data, block_.size());
     } else {
-      pack_.load(arrays_.node_J, t, t, vector_.data, D);
-      for (Index i = 0; i < D; ++i) precision(i, i) -= 2.0 * vector_(i, 0);
+      for (Index i = 0; i < D; ++i) precision(i, i) -= 2.0 * J[i];
     }
-    pack_.load(arrays_.node_h, t, t, vector_.data, D);
-    add(vector_, h);
+    add_terms(node_h_.at(t), h.data, D);
   }
 
-  PairPotential<V> J11, J12, J22;
+  GaussianPairPotential<Pack, Symmetric> J11;
+  GaussianPairPotential<Pack, typename Pack::FullMatrix> J12;
+  GaussianPairPotential<Pack, Symmetric> J22;
 
  private:
-  const GaussianPack<V>& pack_;
-  GaussianArrays<const double> arrays_;
-  Matrix<V> block_, vector_;
-};
-
-// The statistics of the pairs: one matrix per step, or their sum if all steps share one.
-template <class V>
-class GaussianPairStatistic {
- public:
-  GaussianPairStatistic(const GaussianPack<V>& pack, const Rows<double>& rows,
-                        bool is_shared, Workspace& workspace)
-      : pack_(pack),
-        rows_(rows),
-        is_shared_(is_shared),
-        sum_(take_matrix<V>(workspace, pack.latent_dim, pack.latent_dim)) {
-    fill_zero(sum_);
+  Index num_node_J() const {
+    return pack_.problem.dense_nodes ? pack_.dim() * pack_.dim() : pack_.dim();
   }
 
-  void add(Index t, const Matrix<V>& block) {
-    const Index size = block.rows * block.columns;
-    if (!is_shared_) return pack_.store(block.data, 1, rows_, t, t + 1, size);
-    for (Index k = 0; k < size; ++k)
-      sum_.data[k] += pack_.within(t + 1, block.data[k], broadcast<V>(0.0));
+  const Pack& pack_;
+  GaussianArrays<const double> arrays_;
+  RowReader<V> node_J_, node_h_;
+  Symmetric block_;
+};
+
+// A statistic of the pairs (t, t+1): one matrix per step, or their sum if all steps share
+// one.
+template <class Pack, class Matrix>
+class GaussianPairStatistic {
+  using V = typename Pack::V;
+
+ public:
+  GaussianPairStatistic(const Pack& pack, const Rows<double>& rows, bool is_shared)
+      : pack_(pack),
+        rows_(rows),
+        writer_(pack, rows, pack.dim() * pack.dim(), 1, pack.workspace),
+        is_shared_(is_shared),
+        sum_(pack.template take<Matrix>()) {}
+
+  template <class Block>
+  SVAE_ALWAYS_INLINE void add(Index t, const Block& value) {
+    if (!is_shared_) return set_rows(value, pack_.dim(), writer_.at(t));
+    const V zero = broadcast<V>(0.0);
+    if (t + 1 < pack_.shortest)
+      for_entries(sum_, [&](Index k, Index i, Index j)
+                            SVAE_INLINE { sum_.data[k] += value(k, i, j); });
+    else
+      for_entries(sum_, [&](Index k, Index i, Index j) SVAE_INLINE {
+        sum_.data[k] += pack_.within(t + 1, value(k, i, j), zero);
+      });
+  }
+
+  // `rest` is added to a sum.
+  void finish(const Matrix& rest) {
+    if (pack_.num_timesteps < 2) return;
+    if (!is_shared_) return writer_.finish();
+    const Index size = pack_.dim() * pack_.dim();
+    add_terms(rest.data, sum_.data, sum_.size());
+    V* rows = pack_.workspace.template take<V>(size);
+    set_rows(Complete<Matrix, V>{sum_}, pack_.dim(), rows);
+    pack_.store(rows, 1, rows_, 0, 1, size);
+  }
+
+ private:
+  const Pack& pack_;
+  Rows<double> rows_;
+  RowWriter<V> writer_;
+  bool is_shared_;
+  Matrix sum_;
+};
+
+// The statistics of x_t x_t' in pairs: J11 of those that t begins, J22 of those that it
+// ends. If all steps share both, they differ in the first and the last step alone, and
+// what they have in common is summed once.
+template <class Pack>
+class GaussianSquareStatistics {
+  using V = typename Pack::V;
+  using Symmetric = typename Pack::SymmetricMatrix;
+
+ public:
+  GaussianSquareStatistics(const Pack& pack, const GaussianArrays<double>& arrays)
+      : pack_(pack),
+        J11_(pack, arrays.J11, pack.problem.J11_is_shared),
+        J22_(pack, arrays.J22, pack.problem.J22_is_shared),
+        both_are_shared_(pack.problem.J11_is_shared && pack.problem.J22_is_shared),
+        common_(pack.template take<Symmetric>()),
+        last_(pack.template take<Symmetric>()) {}
+
+  template <class Block>
+  SVAE_ALWAYS_INLINE void add(Index t, const Block& value) {
+    if (!both_are_shared_ || t == 0) {
+      if (t + 1 < pack_.num_timesteps) J11_.add(t, value);
+      if (t > 0) J22_.add(t - 1, value);
+    } else if (t + 1 < pack_.shortest) {
+      for_entries(common_, [&](Index k, Index i, Index j)
+                               SVAE_INLINE { common_.data[k] += value(k, i, j); });
+    } else {
+      for_entries(common_, [&](Index k, Index i, Index j) SVAE_INLINE {
+        const V entry = value(k, i, j), zero = broadcast<V>(0.0);
+        common_.data[k] += pack_.within(t + 1, entry, zero);
+        last_.data[k] += pack_.at_last_step(t, entry, zero);
+      });
+    }
   }
 
   void finish() {
-    if (is_shared_ && pack_.num_timesteps > 1)
-      pack_.store(sum_.data, 1, rows_, 0, 1, sum_.rows * sum_.columns);
+    J11_.finish(common_);
+    add_terms(last_.data, common_.data, common_.size());
+    J22_.finish(common_);
   }
 
  private:
-  const GaussianPack<V>& pack_;
-  Rows<double> rows_;
-  bool is_shared_;
-  Matrix<V> sum_;
+  const Pack& pack_;
+  GaussianPairStatistic<Pack, Symmetric> J11_, J22_;
+  bool both_are_shared_;
+  Symmetric common_, last_;
 };
 
 // What comes out of a chain, step by step from the end: its statistics, or the cotangents
 // of its potentials, which have the same shapes.
-template <class V>
+template <class Pack>
 class GaussianOutput {
+  using V = typename Pack::V;
+
  public:
-  GaussianOutput(const GaussianPack<V>& pack, const GaussianArrays<double>& arrays,
-                 Workspace& workspace)
+  GaussianOutput(const Pack& pack, const GaussianArrays<double>& arrays)
       : pack_(pack),
         arrays_(arrays),
-        J11_(pack, arrays.J11, pack.problem.J11_is_shared, workspace),
-        J12_(pack, arrays.J12, pack.problem.J12_is_shared, workspace),
-        J22_(pack, arrays.J22, pack.problem.J22_is_shared, workspace) {}
+        squares_(pack, arrays),
+        J12_(pack, arrays.J12, pack.problem.J12_is_shared),
+        node_J_(pack, arrays.node_J,
+                pack.problem.dense_nodes ? pack.dim() * pack.dim() : pack.dim(), 0,
+                pack.workspace),
+        node_h_(pack, arrays.node_h, pack.dim(), 0, pack.workspace) {}
 
   // J and h belong to step t, coupling to the pair (t, t+1).
-  void store(Index t, const Matrix<V>& J, const Matrix<V>& h, const Matrix<V>& coupling) {
-    const Index D = pack_.latent_dim;
+  template <class Square, class Cross>
+  SVAE_ALWAYS_INLINE void store(Index t, const Square& J, Vector<V> h,
+                                const Cross& coupling) {
+    const Index D = pack_.dim();
+    V* row = node_J_.at(t);
     if (pack_.problem.dense_nodes)
-      pack_.store(J.data, 1, arrays_.node_J, t, t, D * D);
+      set_rows(J, D, row);
     else
-      pack_.store(J.data, D + 1, arrays_.node_J, t, t, D);
-    pack_.store(h.data, 1, arrays_.node_h, t, t, D);
-    if (t + 1 < pack_.num_timesteps) {
-      J11_.add(t, J);
-      J12_.add(t, coupling);
-    }
-    if (t > 0) return J22_.add(t - 1, J);
-    pack_.store(J.data, 1, arrays_.init_J, 0, 0, D * D);
+      for_diagonal(J.block, [&](Index k, Index i) SVAE_INLINE {
+        if (i < D) row[i] = J(k, i, i);
+      });
+    copy(h.data, node_h_.at(t), D);
+    squares_.add(t, J);
+    if (t + 1 < pack_.num_timesteps) J12_.add(t, coupling);
+    if (t > 0) return;
+    V* rows = pack_.workspace.template take<V>(D * D);
+    set_rows(J, D, rows);
+    pack_.store(rows, 1, arrays_.init_J, 0, 0, D * D);
     pack_.store(h.data, 1, arrays_.init_h, 0, 0, D);
-    J11_.finish();
-    J12_.finish();
-    J22_.finish();
+    squares_.finish();
+    J12_.finish(pack_.template take<typename Pack::FullMatrix>());
+    node_J_.finish();
+    node_h_.finish();
   }
 
  private:
-  const GaussianPack<V>& pack_;
+  const Pack& pack_;
   GaussianArrays<double> arrays_;
-  GaussianPairStatistic<V> J11_, J12_, J22_;
+  GaussianSquareStatistics<Pack> squares_;
+  GaussianPairStatistic<Pack, typename Pack::FullMatrix> J12_;
+  RowWriter<V> node_J_, node_h_;
+};
+
+// One row (N, S, T, D) of each sample: vectors at step t.
+template <class Stream>
+class SampleStreams {
+ public:
+  template <class Pack, class T>
+  SampleStreams(const Pack& pack, const Rows<T>& rows)
+      : num_samples_(pack.problem.num_samples),
+        streams_(pack.workspace.template take<Stream>(num_samples_)) {
+    for (Index s = 0; s < num_samples_; ++s) {
+      const Rows<T> sample = {rows.data + s * rows.time_stride, rows.sequence_stride,
+                              pack.dim()};
+      const Stream stream(pack, sample, pack.dim(), 0, pack.workspace);
+      __builtin_memcpy(static_cast<void*>(streams_ + s), &stream, sizeof stream);
+    }
+  }
+
+  Stream& operator[](Index s) { return streams_[s]; }
+
+  void finish() {
+    for (Index s = 0; s < num_samples_; ++s) streams_[s].finish();
+  }
+
+ private:
+  Index num_samples_;
+  Stream* streams_;
 };
 
 }  // namespace SVAE_ISA_NAMESPACE

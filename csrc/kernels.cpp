@@ -1,6 +1,8 @@
 // The instances of the kernels for one instruction set.
 #include "kernels.hpp"
 
+#include "blocked.hpp"
+#include "fma_peak.hpp"
 #include "gaussian_chain_vjp.hpp"
 #include "markov_chain_vjp.hpp"
 #include "markov_paths.hpp"
@@ -22,21 +24,39 @@ Index gaussian_lanes(Index latent_dim) {
   return is_blocked(latent_dim) ? 1 : width<Lanes>;
 }
 
+// Calls body(pack type) for the algebra of a latent dimension: a matrix of one tile as it
+// is; two tiles; more of them, of the size that pads less.
+template <class Algebra>
+struct PackOf {
+  using type = GaussianPack<Algebra>;
+};
+
+template <class Body>
+void with_pack(Index D, const Body& body) {
+  if (is_blocked(D)) return body(PackOf<BlockedAlgebra>{});
+  if (D == 1) return body(PackOf<TileAlgebra<Lanes, 1, 1>>{});
+  if (D == 2) return body(PackOf<TileAlgebra<Lanes, 2, 1>>{});
+  if (D == 3) return body(PackOf<TileAlgebra<Lanes, 3, 1>>{});
+  if (D == 4) return body(PackOf<TileAlgebra<Lanes, 4, 1>>{});
+  if (D == 5) return body(PackOf<TileAlgebra<Lanes, 5, 1>>{});
+  if (D == 6) return body(PackOf<TileAlgebra<Lanes, 3, 2>>{});
+  if ((D + 3) / 4 * 4 < (D + 4) / 5 * 5) return body(PackOf<TileAlgebra<Lanes, 4, 0>>{});
+  return body(PackOf<TileAlgebra<Lanes, 5, 0>>{});
+}
+
 void run_gaussian_chain(const GaussianProblem& problem, const GaussianResult& result,
                         Index first, Workspace& workspace) {
-  if (is_blocked(problem.latent_dim))
-    gaussian_chain(GaussianPack<double>(problem, first), result, workspace);
-  else
-    gaussian_chain(GaussianPack<Lanes>(problem, first), result, workspace);
+  with_pack(problem.latent_dim, [&](auto pack) {
+    gaussian_chain<typename decltype(pack)::type>(problem, result, first, workspace);
+  });
 }
 
 void run_gaussian_chain_vjp(const GaussianProblem& problem,
                             const GaussianAdjoint& adjoint, Index first,
                             Workspace& workspace) {
-  if (is_blocked(problem.latent_dim))
-    gaussian_chain_vjp(GaussianPack<double>(problem, first), adjoint, workspace);
-  else
-    gaussian_chain_vjp(GaussianPack<Lanes>(problem, first), adjoint, workspace);
+  with_pack(problem.latent_dim, [&](auto pack) {
+    gaussian_chain_vjp<typename decltype(pack)::type>(problem, adjoint, first, workspace);
+  });
 }
 
 }  // namespace
@@ -44,10 +64,16 @@ void run_gaussian_chain_vjp(const GaussianProblem& problem,
 #define SVAE_NAME_OF(isa) #isa
 #define SVAE_NAME(isa) SVAE_NAME_OF(isa)
 
-const Kernels kernels = {
-    SVAE_NAME(SVAE_ISA_NAMESPACE), gaussian_lanes, run_gaussian_chain,
-    run_gaussian_chain_vjp,        width<Lanes>,   markov_chain<Lanes>,
-    markov_chain_vjp<Lanes>,       viterbi<Lanes>, sample_markov_chain<Lanes>};
+const Kernels kernels = {SVAE_NAME(SVAE_ISA_NAMESPACE),
+                         gaussian_lanes,
+                         run_gaussian_chain,
+                         run_gaussian_chain_vjp,
+                         width<Lanes>,
+                         markov_chain<Lanes>,
+                         markov_chain_vjp<Lanes>,
+                         viterbi<Lanes>,
+                         sample_markov_chain<Lanes>,
+                         multiply_add<Lanes>};
 
 }  // namespace SVAE_ISA_NAMESPACE
 }  // namespace svae

@@ -265,13 +265,16 @@ class MarkovSmoother {
   V largest_ = broadcast<V>(0.0);  // of the betas
 };
 
-// sum += sum_t x_i(t) y_j(t) over the given steps of one block
+// sum_ij += sum_t x_i(t) y_j(t) over the given steps of one block
 template <class V>
-void add_outer_products(const SegmentRows<V>& x, const StepBlock<V>& y, Index t,
-                        Index steps, const Matrix<V>& sum) {
-  const Index K = sum.rows;
-  multiply(Update::add, Matrix<V>{x.at(t), K, steps, 1, x.stride(), Shape::full},
-           Matrix<V>{y.at(t), steps, K, y.stride(), 1, Shape::full}, sum);
+void add_outer_products(Index K, const SegmentRows<V>& x, const StepBlock<V>& y, Index t,
+                        Index steps, V* sum) {
+  for_states<kTileStates>(K, [&](Index i, auto rows) {
+    for_states<kTileStates>(K, [&](Index j, auto columns) {
+      add_outer_tile<rows.value, columns.value>(
+          steps, x.at(t) + i, x.stride(), y.at(t) + j, y.stride(), sum + i * K + j, K);
+    });
+  });
 }
 
 // Calls add(t, steps) for the pairs from step t on that are to be summed, once all of
@@ -307,14 +310,14 @@ void markov_chain_in_weights(const MarkovPack<V>& pack, const MarkovResult& resu
   MarkovSmoother<V, E> smoother(pack, pair, filter, workspace);
   RowWriter<V> node_stat(pack, result.stats.node, K, 0, workspace);
   PairWriter<V> pair_stat(pack, result.stats.pair, workspace);
-  const Matrix<V> sum = take_matrix<V>(workspace, K, K);
+  V* sum = workspace.take<V>(K * K);
   const V num_pairs = pairs_of_a_sum(pack);
   const auto nothing = [](Index) {};
 
   filter.run(nothing);
   pack.store_each(filter.log_normalizer(), result.log_normalizer);
 
-  fill_zero(sum.data, K * K);
+  fill_zero(sum, K * K);
   for (Index t = pack.num_timesteps - 1; t >= 0; --t) {
     filter.revisit(t, nothing);
     smoother.step(t, Ahead<double>(pack, result.stats.node, t - kStepsAhead));
@@ -326,12 +329,12 @@ void markov_chain_in_weights(const MarkovPack<V>& pack, const MarkovResult& resu
     sum_pairs(
         pack, t,
         [&](Index begin, Index steps) {
-          add_outer_products(filter.alpha_rows(), smoother.block(), begin, steps, sum);
+          add_outer_products(K, filter.alpha_rows(), smoother.block(), begin, steps, sum);
         },
         [&](Index pair_step) {
-          probabilities(K * K, pair.at(pair_step), sum.data, num_pairs,
+          probabilities(K * K, pair.at(pair_step), sum, num_pairs,
                         pair_stat.at(pair_step));
-          fill_zero(sum.data, K * K);
+          fill_zero(sum, K * K);
         });
     if (t > 0) smoother.weigh(t);
   }

@@ -160,16 +160,16 @@ void markov_chain_vjp_in_weights(const MarkovPack<V>& pack, const MarkovAdjoint&
   SmootherTangent<V, E, F> smoother_dot(pack, pair, pair_dot, smoother, workspace);
   RowWriter<V> node_out(pack, adjoint.potentials_bar.node, K, 0, workspace);
   PairWriter<V> pair_out(pack, adjoint.potentials_bar.pair, workspace);
-  const Matrix<V> sum = take_matrix<V>(workspace, K, K);
-  const Matrix<V> sum_dot = take_matrix<V>(workspace, K, K);
+  V* sum = workspace.take<V>(K * K);
+  V* sum_dot = workspace.take<V>(K * K);
   V* gamma = workspace.take<V>(K);
   const V one = broadcast<V>(1.0), num_pairs = pairs_of_a_sum(pack);
   const auto tangent = [&](Index t) { filter_dot.step(t); };
 
   filter.run(tangent);
 
-  fill_zero(sum.data, K * K);
-  fill_zero(sum_dot.data, K * K);
+  fill_zero(sum, K * K);
+  fill_zero(sum_dot, K * K);
   for (Index t = pack.num_timesteps - 1; t >= 0; --t) {
     filter.revisit(t, tangent);
     const V factor = smoother.step(
@@ -195,21 +195,21 @@ void markov_chain_vjp_in_weights(const MarkovPack<V>& pack, const MarkovAdjoint&
         pack, t,
         [&](Index begin, Index steps) {
           const SegmentRows<V>& alphas = filter.alpha_rows();
-          add_outer_products(alphas, smoother.block(), begin, steps, sum);
-          add_outer_products(alphas, smoother_dot.block(), begin, steps, sum_dot);
-          add_outer_products(filter_dot.rows(), smoother.block(), begin, steps, sum_dot);
+          add_outer_products(K, alphas, smoother.block(), begin, steps, sum);
+          add_outer_products(K, alphas, smoother_dot.block(), begin, steps, sum_dot);
+          add_outer_products(K, filter_dot.rows(), smoother.block(), begin, steps,
+                             sum_dot);
         },
         [&](Index pair_step) {
           // xi_dot_ij = A_ij (alpha_dot_i v'_j + alpha_i v_dot'_j) + D_ij alpha_i v'_j
           const E* A = pair.at(pair_step);
           const F* D = pair_dot.at(pair_step);
           V* xi_dot = pair_out.at(pair_step);
-          for (Index e = 0; e < K * K; ++e)
-            xi_dot[e] = A[e] * sum_dot.data[e] + D[e] * sum.data[e];
-          probabilities(K * K, A, sum.data, num_pairs, sum.data);
-          changes(K * K, sum.data, num_pairs, xi_dot);
-          fill_zero(sum.data, K * K);
-          fill_zero(sum_dot.data, K * K);
+          for (Index e = 0; e < K * K; ++e) xi_dot[e] = A[e] * sum_dot[e] + D[e] * sum[e];
+          probabilities(K * K, A, sum, num_pairs, sum);
+          changes(K * K, sum, num_pairs, xi_dot);
+          fill_zero(sum, K * K);
+          fill_zero(sum_dot, K * K);
         });
     if (t > 0)
       smoother_dot.weigh(t, filter.weights(t), smoother.weigh(t), filter_dot.node_bar(t));

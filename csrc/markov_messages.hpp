@@ -6,7 +6,6 @@
 // one another in every lane, so a sequence has the same digits.
 #pragma once
 
-#include "linalg.hpp"
 #include "markov_pack.hpp"
 #include "stream.hpp"
 
@@ -29,14 +28,27 @@ SVAE_ALWAYS_INLINE double in_lane(const V& x, Index w) {
   return lane(x, w);
 }
 
-// Calls body(begin, Size<n>) for parts of the states that fit the registers, as equal as
+template <int kValue>
+struct Count {
+  static constexpr int value = kValue;
+};
+
+// body(Count<n>), for 1 <= n <= kMax
+template <int kMax, class Body>
+SVAE_ALWAYS_INLINE void with_count(Index n, const Body& body) {
+  if constexpr (kMax > 1)
+    if (n < kMax) return with_count<kMax - 1>(n, body);
+  body(Count<kMax>{});
+}
+
+// Calls body(begin, Count<n>) for parts of the states that fit the registers, as equal as
 // possible.
 template <int kMax, class Body>
 SVAE_ALWAYS_INLINE void for_states(Index num_states, const Body& body) {
   Index begin = 0;
   for (Index parts = (num_states + kMax - 1) / kMax; parts > 0; --parts) {
     const Index size = (num_states - begin + parts - 1) / parts;
-    with_size<kMax>(size, [&](auto n) { body(begin, n); });
+    with_count<kMax>(size, [&](auto n) { body(begin, n); });
     begin += size;
   }
 }
@@ -55,6 +67,32 @@ SVAE_ALWAYS_INLINE void add_product(Index K, const E* M, const V* x, Index begin
 #pragma GCC unroll 12
     for (int c = 0; c < kCount; ++c) sum[c] += in_lanes<V>(row[c]) * message;
   }
+}
+
+// States of either message whose products stay in registers, 32 of them or 16.
+constexpr int kTileStates = SVAE_LANES == 8 ? 5 : 3;
+
+// sum_ij += x_i y_j over some steps: rows of x and of y, each `stride` apart.
+template <int kRows, int kColumns, class V>
+SVAE_ALWAYS_INLINE void add_outer_tile(Index steps, const V* x, Index x_stride,
+                                       const V* y, Index y_stride, V* sum,
+                                       Index sum_stride) {
+  V tile[kRows][kColumns] = {};
+  for (Index s = 0; s < steps; ++s, x += x_stride, y += y_stride) {
+    V right[kColumns];
+#pragma GCC unroll 5
+    for (int c = 0; c < kColumns; ++c) right[c] = y[c];
+#pragma GCC unroll 5
+    for (int r = 0; r < kRows; ++r) {
+      const V left = x[r];
+#pragma GCC unroll 5
+      for (int c = 0; c < kColumns; ++c) tile[r][c] += left * right[c];
+    }
+  }
+#pragma GCC unroll 5
+  for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 5
+    for (int c = 0; c < kColumns; ++c) sum[r * sum_stride + c] += tile[r][c];
 }
 
 // best_j = max(best_j, max_i(M_ij + x_i)), likewise.
@@ -205,7 +243,7 @@ class PairWeights : public StepMatrix<PairWeights<V, E>, E> {
   // Of the step asked for last
   V shift() const { return in_lanes<V>(shift_); }
 
-  __attribute__((noinline)) void make(Index t, E* weights) {
+  SVAE_NO_INLINE void make(Index t, E* weights) {
     const E* potentials = rows_.at(t);
     shift_ = finite_maximum(potentials, size_);
     for (Index e = 0; e < size_; ++e)
@@ -230,7 +268,7 @@ class PairTangent : public StepMatrix<PairTangent<V, E, F>, F> {
         size_(pack.num_states * pack.num_states),
         pair_(pair) {}
 
-  __attribute__((noinline)) void make(Index t, F* tangent) {
+  SVAE_NO_INLINE void make(Index t, F* tangent) {
     const E* A = pair_.at(t);
     const F* bar = rows_.at(t);
     for (Index e = 0; e < size_; ++e) tangent[e] = A[e] * bar[e];

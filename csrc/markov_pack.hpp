@@ -88,11 +88,6 @@ struct MarkovPack : Pack<V> {
   }
 };
 
-template <class V>
-void fill_zero(V* values, Index size) {
-  for (Index k = 0; k < size; ++k) values[k] = broadcast<V>(0.0);
-}
-
 // x_0 + x_1 + ..., or another such operation, by halves: few steps follow one another.
 template <int kCount, class V, class Operation>
 SVAE_ALWAYS_INLINE V fold(const V* x, const Operation& both) {

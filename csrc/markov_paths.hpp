@@ -18,7 +18,7 @@ class PairLogs : public StepMatrix<PairLogs<V, E>, E> {
         rows_(pack, pack.problem.potentials.pair, workspace),
         size_(pack.num_states * pack.num_states) {}
 
-  __attribute__((noinline)) void make(Index t, E* pair) {
+  SVAE_NO_INLINE void make(Index t, E* pair) {
     const E* potentials = rows_.at(t);
     const E top = finite_maximum(potentials, size_);
     for (Index e = 0; e < size_; ++e) pair[e] = potentials[e] - top;

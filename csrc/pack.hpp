@@ -12,6 +12,28 @@
 namespace svae {
 namespace SVAE_ISA_NAMESPACE {
 
+template <class V>
+SVAE_ALWAYS_INLINE void fill_zero(V* values, Index size) {
+  for (Index k = 0; k < size; ++k) values[k] = broadcast<V>(0.0);
+}
+
+template <class V>
+SVAE_ALWAYS_INLINE void copy(const V* from, V* to, Index size) {
+  for (Index k = 0; k < size; ++k) to[k] = from[k];
+}
+
+template <class V>
+SVAE_ALWAYS_INLINE void add_terms(const V* term, V* to, Index size) {
+  for (Index k = 0; k < size; ++k) to[k] += term[k];
+}
+
+template <class T>
+SVAE_ALWAYS_INLINE void swap(T& a, T& b) {
+  const T kept = a;
+  a = b;
+  b = kept;
+}
+
 // The sequences first, first + 1, ... in the lanes of V.
 template <class V>
 struct Pack {

@@ -44,6 +44,21 @@ class RowBlocks {
     if (k < count) body(count - width<V>);
   }
 
+  // Fetches the block that will come after this one, if steps go on as they do: the rows
+  // of so many sequences are too many streams for the hardware to foresee.
+  template <int kWrite, class T>
+  void prefetch_after(const Rows<T>& rows, Index previous) const {
+    const Index begin = (block_ + (previous > block_ ? -1 : 1)) * num_steps_;
+    const Index bytes = num_steps_ * size_ * Index(sizeof(double));
+    for (Index w = 0; w < width<V>; ++w) {
+      if (begin < 0 || !is_in_place(rows, num_live(w, begin))) continue;
+      const char* row = reinterpret_cast<const char*>(rows.at(pack_->sequence[w], begin));
+      for (Index byte = 0; byte < bytes; byte += kCacheLine)
+        __builtin_prefetch(row + byte, kWrite, 2);
+    }
+  }
+
+  static constexpr Index kCacheLine = 64;
   static constexpr Index kSteps = 8;  // not less than there are lanes
   static constexpr Index kLargestBlock = 512;
 
@@ -71,10 +86,12 @@ class RowReader : RowBlocks<V> {
   }
 
  private:
-  __attribute__((noinline)) void load(Index block) {
+  SVAE_NO_INLINE void load(Index block) {
+    const Index previous = this->block_;
     this->block_ = block;
     const double* row[width<V>];
     for (Index w = 0; w < width<V>; ++w) row[w] = row_of(w, block * this->num_steps_);
+    this->template prefetch_after<0>(rows_, previous);
     this->for_squares([&](Index k) {
       V square[width<V>];
 #pragma GCC unroll 8
@@ -113,15 +130,12 @@ class RowWriter : RowBlocks<V> {
   // For the caller to fill, before it asks for a row of another block.
   SVAE_ALWAYS_INLINE V* at(Index t) {
     const Index block = t / this->num_steps_;
-    if (block != this->block_) {
-      finish();
-      this->block_ = block;
-    }
+    if (block != this->block_) start(block);
     return this->values_ + (t - block * this->num_steps_) * this->size_;
   }
 
   // Call it after the last row.
-  __attribute__((noinline)) void finish() {
+  SVAE_NO_INLINE void finish() {
     if (this->block_ < 0) return;
     const Index begin = this->block_ * this->num_steps_;
     double* row[width<V>];
@@ -144,6 +158,13 @@ class RowWriter : RowBlocks<V> {
   }
 
  private:
+  SVAE_NO_INLINE void start(Index block) {
+    const Index previous = this->block_;
+    finish();
+    this->block_ = block;
+    this->template prefetch_after<1>(rows_, previous);
+  }
+
   void store_copy(Index w, Index begin) const {
     const Index size = this->size_, live = this->num_live(w, begin);
     for (Index s = 0; s < live; ++s)

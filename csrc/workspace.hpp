@@ -3,7 +3,9 @@
 
 #include <cstddef>
 
+#define SVAE_INLINE __attribute__((always_inline))  // of a lambda
 #define SVAE_ALWAYS_INLINE inline __attribute__((always_inline))
+#define SVAE_NO_INLINE __attribute__((noinline))
 
 namespace svae {
 

@@ -2,6 +2,7 @@
 #include "kernels.hpp"
 
 #include "blocked.hpp"
+#include "fma_peak.hpp"
 #include "gaussian_chain_vjp.hpp"
 #include "markov_chain.hpp"
 #include "markov_paths.hpp"
@@ -63,10 +64,16 @@ void run_gaussian_chain_vjp(const GaussianProblem& problem,
 #define SVAE_NAME_OF(isa) #isa
 #define SVAE_NAME(isa) SVAE_NAME_OF(isa)
 
-const Kernels kernels = {
-    SVAE_NAME(SVAE_ISA_NAMESPACE), gaussian_lanes, run_gaussian_chain,
-    run_gaussian_chain_vjp,        width<Lanes>,   markov_chain<Lanes>,
-    markov_chain_vjp<Lanes>,       viterbi<Lanes>, sample_markov_chain<Lanes>};
+const Kernels kernels = {SVAE_NAME(SVAE_ISA_NAMESPACE),
+                         gaussian_lanes,
+                         run_gaussian_chain,
+                         run_gaussian_chain_vjp,
+                         width<Lanes>,
+                         markov_chain<Lanes>,
+                         markov_chain_vjp<Lanes>,
+                         viterbi<Lanes>,
+                         sample_markov_chain<Lanes>,
+                         multiply_add<Lanes>};
 
 }  // namespace SVAE_ISA_NAMESPACE
 }  // namespace svae

@@ -105,6 +105,7 @@ struct Kernels {
   void (*viterbi)(const MarkovProblem&, const MarkovDecoding&, Index first, Workspace&);
   void (*sample_markov_chain)(const MarkovProblem&, const MarkovSampling&, Index first,
                               Workspace&);
+  Index (*multiply_add)(double a, double b, Index rounds, double* sum);  // fma_peak.hpp
 };
 
 namespace generic {

@@ -31,6 +31,12 @@ void read_environment() {
   set_num_threads(int(num_threads));
 }
 
+py::tuple multiply_add(Index rounds) {
+  double sum;
+  const Index flops = kernels().multiply_add(0.5, 1.0, rounds, &sum);
+  return py::make_tuple(flops, sum);
+}
+
 template <class Function>
 void assign(Function& function, std::size_t address) {
   function = reinterpret_cast<Function>(address);
@@ -61,6 +67,8 @@ PYBIND11_MODULE(_core, module) {
   module.def("use_lapack", use_lapack, py::arg("dgemm"), py::arg("dtrsm"),
              py::arg("dpotrf"),
              "Take the addresses of BLAS and LAPACK functions, for large matrices.");
+  module.def("multiply_add", multiply_add, py::arg("rounds"),
+             "Multiply-adds that wait for nothing: their flops, and their sum.");
   bind_gaussian_chain(module);
   bind_markov_chain(module);
 }

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import svae
-from svae import kernels, plot, runs, selfcheck
+from svae import kernels, plot, profile, runs, selfcheck
 from svae.networks import LIKELIHOODS, MEANS
 from svae.runs import Run
 from svae.store import replacing
@@ -58,6 +58,20 @@ RECIPES: dict[tuple[str, str], dict[str, Any]] = {
     },
     ("lds", "dots"): {"num_steps": 1100, "window": 50, "decoder_mean": "sigmoid"},
 }
+# What `svae profile` times, unless it is told.
+PROFILE: dict[str, Any] = {
+    "sizes": None,
+    "num_sequences": 64,
+    "num_timesteps": 1000,
+    "repeats": 9,
+}
+QUICK: dict[str, Any] = {
+    "sizes": (2, 4),
+    "num_sequences": 16,
+    "num_timesteps": 100,
+    "repeats": 3,
+}
+MEMORY: dict[str, Any] = {"sizes": (10,), "num_sequences": 1, "num_timesteps": 10**6}
 STEP_WORDS = ("learning_rate", "natural_step", "num_samples")
 FIT_WORDS = ("num_steps", "batch_size", "window", "rng", *STEP_WORDS)
 
@@ -270,6 +284,43 @@ def info(options: argparse.Namespace) -> int:
     return 0 if max(errors.values()) < selfcheck.TOLERANCE else 1
 
 
+def time_kernels(options: argparse.Namespace) -> int:
+    """Time the compiled chains; print the tables, write the files, draw the roofs."""
+    say = (lambda text: None) if options.quiet else print
+    show = not options.quiet and find_spec("tqdm") is not None
+    settings = PROFILE | (QUICK if options.quick else {})
+    settings |= MEMORY if options.memory else {}
+    settings |= {k: v for k in settings if (v := getattr(options, k)) is not None}
+    sizes, num_timesteps = settings["sizes"], settings["num_timesteps"]
+    problem = options.kernel, sizes, settings["num_sequences"], num_timesteps
+    chosen = profile.cases(*problem)
+    if options.memory:
+        print(profile.memory_table(profile.peaks(chosen, progress=show)))
+        return 0
+    compared = []
+    if options.peers:
+        compared = profile.peers.cases(
+            options.kernel, sizes, num_timesteps=num_timesteps
+        )
+    words: dict[str, Any] = {"budget": 0.1, "memory": False} if options.quick else {}
+    report = profile.run(
+        chosen,
+        options.threads,
+        settings["repeats"],
+        compared=compared,
+        rng=options.rng,
+        progress=show,
+        **words,
+    )
+    say(profile.table(report))
+    folder = profile.save(report, options.out)
+    if can_draw(say):
+        with replacing(folder / "roofline.png") as file:
+            profile.plot(report).savefig(file, format="png")
+    say(f"written to {folder}")
+    return 0
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
     parser = argparse.ArgumentParser(
@@ -305,6 +356,8 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--rng", type=int, default=0, metavar="SEED")
     sub = add("plot", draw, "draw the figures of a run again", "runs/gmm-pinwheel")
     add_run(sub)
+    sub = add("profile", time_kernels, "time the compiled chains", "--kernel hmm")
+    add_profile_options(sub)
     return parser
 
 
@@ -341,6 +394,46 @@ def add_fit_options(parser: argparse.ArgumentParser) -> None:
         help="bring columns to mean 0 and variance 1; default: for files",
     )
     add("--quiet", action="store_true", help="print nothing but errors")
+
+
+def add_profile_options(parser: argparse.ArgumentParser) -> None:
+    """Add the words of `svae.profile`."""
+    add = parser.add_argument
+    add("--kernel", choices=profile.KERNELS, default="all")
+    add("--sizes", type=positive, nargs="+", metavar="N", help="D of lds, K of hmm")
+    add("--num-sequences", type=positive, metavar="N", help="default: 64")
+    add("--num-timesteps", type=several, metavar="N", help="default: 1000")
+    add("--threads", type=positive, nargs="+", metavar="N", help="default: 1 and CPUs")
+    add("--repeats", type=positive, metavar="N", help="samples of a time; default: 9")
+    add("--peers", action="store_true", help="time other packages that are installed")
+    add("--quick", action="store_true", help="small sizes, a few seconds")
+    about = "print the peak memory of a call instead; default: one sequence of 1000000"
+    add("--memory", action="store_true", help=about)
+    add("--out", default="runs/profile", metavar="DIR")
+    add("--rng", type=seed, default=0, metavar="SEED")
+    add("--quiet", action="store_true", help="print nothing but errors")
+
+
+def seed(text: str) -> int:
+    """Parse a number from 0 on."""
+    return at_least(0, text)
+
+
+def positive(text: str) -> int:
+    """Parse a number from 1 on."""
+    return at_least(1, text)
+
+
+def several(text: str) -> int:
+    """Parse a number from 2 on."""
+    return at_least(2, text)
+
+
+def at_least(least: int, text: str) -> int:
+    """Parse a number; the error that argparse shows names its bound."""
+    if (number := int(text)) < least:
+        raise argparse.ArgumentTypeError(f"{number}, wanted {least} or more")
+    return number
 
 
 def widths(text: str) -> tuple[int, ...]:

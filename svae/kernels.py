@@ -18,7 +18,7 @@ import numpy as onp
 from numpy.typing import NDArray
 
 from svae import _core, _lapack
-from svae._core import get_num_threads, isa, set_num_threads
+from svae._core import get_num_threads, isa, multiply_add, set_num_threads
 from svae.arguments import (
     as_array,
     as_arrays,
@@ -39,6 +39,7 @@ __all__ = [
     "get_num_threads",
     "isa",
     "markov_chain",
+    "multiply_add",
     "sample_markov_chain",
     "set_num_threads",
     "viterbi",

@@ -1,9 +1,12 @@
-"""The progress bar of training, shown with tqdm where it is wanted."""
+"""Progress bars, shown with tqdm where they are wanted."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
-__all__ = ["progress_bar"]
+__all__ = ["progress_bar", "steps_of"]
+
+Item = TypeVar("Item")
 
 SHOWN = {
     "bound": "objective",
@@ -38,3 +41,19 @@ def progress_bar(
             bar.update()
 
         yield update
+
+
+def steps_of(items: Sequence[Item], show: bool, unit: str) -> Iterable[Item]:
+    """Return items to go through, with a bar if it is wanted.
+
+    Raises
+    ------
+    ImportError
+        If the bar is wanted and tqdm is not installed.
+    """
+    if not show:
+        return items
+    from tqdm import tqdm
+
+    bar: Iterable[Item] = tqdm(items, unit=unit)
+    return bar

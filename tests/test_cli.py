@@ -335,7 +335,7 @@ def test_wrong_usage_is_refused(arguments, capsys):
 
 
 @pytest.mark.parametrize(
-    "command", ["fit", "info", "score", "forecast", "sample", "plot"]
+    "command", ["fit", "info", "score", "forecast", "sample", "plot", "profile"]
 )
 def test_help_has_an_example(command, capsys):
     with pytest.raises(SystemExit) as stopped:

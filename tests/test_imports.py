@@ -23,7 +23,8 @@ ROOMS = (
     {"evaluate"},
     {"fit"},
     {"estimator"},
-    {"plot", "crosscheck", "profile", "selfcheck", "runs"},
+    {"plot", "crosscheck", "selfcheck", "runs"},
+    {"profile"},
     {"__main__"},
 )
 LEAVES = ROOMS[2]

@@ -1,0 +1,69 @@
+"""How fast the compiled chains are on this machine, and what that is measured against.
+
+`run` times them and returns a `Report`; `table` writes it as text, `plot` draws it
+under the roofs of the machine (Williams et al. 2009), `save` keeps it. `peers.compare`
+times other packages on the same problems. On the command line::
+
+    svae profile --out runs/profile
+
+What the columns say:
+
+ns/step
+    Nanoseconds per step of one sequence of the public function with everything it
+    returns: for an lds the log normalizer, expected statistics and one sample.
+GFLOP/s
+    Of *stated* operations, `FLOPS`: an lds counts 7 D^3 + 15 D^2 a step in all its
+    variants, an hmm 6 K^2. Exponentials and copies count nothing, so this says how long
+    the algebra takes with all that it needs done around it.
+% of DGEMM, % of FMA
+    Of what NumPy's matrix product (n = 1000) and a loop of multiply-adds in registers
+    reached in the same run. See `Roofs`.
+compiled
+    The same without the checks of the arguments, which read all of them.
+adjoint
+    The VJP in all potentials and the noise of all statistics and samples at once,
+    called alone, also in its relation to the compiled forward pass; it does that again
+    inside. See `Problem.adjoint`.
+memory
+    Inputs, outputs and what else the call held at its peak, relative to inputs and
+    outputs, for the forward pass and for the adjoint. See `svae.profile.memory`.
+reference
+    `svae.reference` on the first steps of such a problem, its time per step relative to
+    that of the compiled chain on all steps, and the largest error of any output on
+    those first steps, relative to the largest entry of that output (of paths: how many
+    steps differ).
+
+All is timed on one core, except where threads are compared, with one thread of BLAS
+(`svae.profile.blas`). Calls are timed in turns and the median is kept. Other processes
+on the machine still show: compare what stands in one report, and mind its load.
+"""
+
+from svae.profile import peers
+from svae.profile.cases import FLOPS, KERNELS, Case, Problem, cases
+from svae.profile.clock import Roofs
+from svae.profile.memory import Peak, peak, peaks
+from svae.profile.peers import Comparison
+from svae.profile.report import memory_table, save, table
+from svae.profile.roofline import plot
+from svae.profile.timing import Record, Report, run
+
+__all__ = [
+    "FLOPS",
+    "KERNELS",
+    "Case",
+    "Comparison",
+    "Peak",
+    "Problem",
+    "Record",
+    "Report",
+    "Roofs",
+    "cases",
+    "memory_table",
+    "peak",
+    "peaks",
+    "peers",
+    "plot",
+    "run",
+    "save",
+    "table",
+]

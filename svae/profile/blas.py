@@ -1,0 +1,73 @@
+"""One thread of BLAS while the clock runs.
+
+A BLAS starts its threads when it is loaded, with NumPy and SciPy: long before anyone
+wants to time something on one core, where they only stand in each other's way.
+"""
+
+import ctypes
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+__all__ = ["ENVIRONMENT", "one_blas_thread", "thread_counts"]
+
+ENVIRONMENT = dict.fromkeys(
+    (
+        "OPENBLAS_NUM_THREADS",
+        "OMP_NUM_THREADS",
+        "MKL_NUM_THREADS",
+        "VECLIB_MAXIMUM_THREADS",
+    ),
+    "1",
+)
+"""What BLAS libraries read when they are loaded."""
+
+MAPS = Path("/proc/self/maps")
+NAMES = [
+    (f"{before}openblas_get_{what}", f"{before}openblas_set_{what}")
+    for before in ("", "scipy_")
+    for what in ("num_threads", "num_threads64_")
+]
+
+
+class _Library(NamedTuple):
+    get: Callable[[], int]
+    set: Callable[[int], Any]
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Let each OpenBLAS of this process use the calling thread alone.
+
+    Where the system shows what is loaded (Linux); elsewhere, and for other libraries,
+    `ENVIRONMENT` does it from the start.
+    """
+    libraries = _libraries()
+    before = [library.get() for library in libraries]
+    for library in libraries:
+        library.set(1)
+    try:
+        yield
+    finally:
+        for library, count in zip(libraries, before, strict=True):
+            library.set(count)
+
+
+def thread_counts() -> list[int]:
+    """Return how many threads each OpenBLAS of this process may use."""
+    return [library.get() for library in _libraries()]
+
+
+def _libraries() -> list[_Library]:
+    """Find every OpenBLAS that is loaded."""
+    if not MAPS.exists():
+        return []
+    files = {line.split(maxsplit=5)[-1] for line in MAPS.read_text().splitlines()}
+    loaded = [ctypes.CDLL(file) for file in sorted(files) if "openblas" in file]
+    return [
+        _Library(getattr(library, get), getattr(library, set_))
+        for library in loaded
+        for get, set_ in NAMES
+        if hasattr(library, get)
+    ]

@@ -6,6 +6,9 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
 #include <initializer_list>
 #include <string>
 #include <vector>
@@ -58,9 +61,21 @@ inline Rows<const double> input(const char* name, const Array& array, const Shap
   return rows_of<const double>(name, array, array.data(), outer);
 }
 
-// A new array of zeros, with rows for the kernels to fill.
-inline Array zeros(const Shape& shape) {
-  return py::module_::import("numpy").attr("zeros")(py::cast(shape)).cast<Array>();
+// A new array for the kernels to fill: all of it if `is_filled`, else it is zero before.
+// They leave out what is past the length of a sequence.
+inline Array new_array(const Shape& shape, bool is_filled = false) {
+  std::size_t bytes = sizeof(double);
+  for (const Index size : shape) bytes *= std::size_t(size);
+  void* data = allocate(bytes);
+  if (!is_filled) std::memset(data, 0, bytes);
+  return Array(shape, static_cast<double*>(data), py::capsule(data, std::free));
+}
+
+// Whether all sequences have all steps, and there are pairs.
+inline bool are_full(const IntArray& lengths, Index num_timesteps) {
+  const std::int64_t* values = lengths.data();
+  return num_timesteps > 1 && std::all_of(values, values + lengths.size(),
+                                          [&](Index T) { return T == num_timesteps; });
 }
 
 inline Rows<double> output(Array& array, Index outer) {

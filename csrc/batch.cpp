@@ -1,6 +1,9 @@
 #include "batch.hpp"
 
 #include <unistd.h>
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
 
 #include <algorithm>
 #include <atomic>
@@ -21,7 +24,8 @@ struct alignas(64) Workspace::Block {
 
 namespace {
 
-constexpr Index kAlignment = 64;  // of a cache line, and of the widest lanes
+constexpr std::size_t kAlignment = 64;  // of a cache line, and of the widest lanes
+constexpr std::size_t kHugePage = std::size_t(2) << 20;
 constexpr Index kKeptBytes = Index(256) << 20;
 constexpr double kWorkOfThread = 3e5;  // operations: some ten times what waking one costs
 
@@ -118,6 +122,18 @@ std::atomic<int> num_threads{default_num_threads()};
 
 }  // namespace
 
+void* allocate(std::size_t bytes) {
+  const std::size_t alignment = bytes < kHugePage ? kAlignment : kHugePage;
+  const std::size_t size = bytes / kAlignment * kAlignment + kAlignment;
+  void* memory = std::aligned_alloc(alignment, size);
+  if (!memory) throw std::bad_alloc();
+#ifdef __linux__
+  if (alignment == kHugePage)
+    madvise(memory, size / kHugePage * kHugePage, MADV_HUGEPAGE);
+#endif
+  return memory;
+}
+
 void set_num_threads(int count) { num_threads = count; }
 int get_num_threads() { return num_threads; }
 
@@ -153,7 +169,8 @@ void Workspace::trim() {
 }
 
 void* Workspace::take_bytes(Index bytes) {
-  bytes = (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  const Index alignment = Index(kAlignment);
+  bytes = (bytes + alignment - 1) / alignment * alignment;
   if (!newest_ || used_ + bytes > newest_->capacity)
     add_block(bytes > capacity_ ? bytes : capacity_);
   char* memory = reinterpret_cast<char*>(newest_) + sizeof(Block) + used_;
@@ -162,8 +179,7 @@ void* Workspace::take_bytes(Index bytes) {
 }
 
 void Workspace::add_block(Index capacity) {
-  void* memory = std::aligned_alloc(kAlignment, sizeof(Block) + capacity);
-  if (!memory) throw std::bad_alloc();
+  void* memory = allocate(sizeof(Block) + std::size_t(capacity));
   newest_ = new (memory) Block{newest_, capacity};
   capacity_ += capacity;
   used_ = 0;

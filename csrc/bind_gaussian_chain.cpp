@@ -56,10 +56,10 @@ GaussianArrays<const double> inputs(const Arrays& arrays, const Shapes& shapes) 
   return {rows[0], rows[1], rows[2], rows[3], rows[4], rows[5], rows[6]};
 }
 
-GaussianArrays<double> outputs(Arrays& arrays, const Shapes& shapes) {
+GaussianArrays<double> outputs(Arrays& arrays, const Shapes& shapes, bool are_filled) {
   Rows<double> rows[7];
   for (int k = 0; k < 7; ++k) {
-    arrays[k] = zeros(shapes[k]);
+    arrays[k] = new_array(shapes[k], are_filled);
     rows[k] = output(arrays[k], kOuter[k]);
   }
   return {rows[0], rows[1], rows[2], rows[3], rows[4], rows[5], rows[6]};
@@ -103,16 +103,17 @@ py::tuple gaussian_chain(const Arrays& potentials, const std::optional<Array>& n
   const Shapes shapes = shapes_of(potentials, sizes);
   const GaussianProblem problem = problem_of(potentials, shapes, noise, lengths, sizes);
 
-  Array log_normalizer = zeros({sizes.N});
+  const bool are_filled = are_full(lengths, sizes.T);
+  Array log_normalizer = new_array({sizes.N});
   Arrays stats;
   std::vector<Index> failed_step(sizes.N, -1);
   GaussianResult result{};
   result.log_normalizer = log_normalizer.mutable_data();
-  result.stats = outputs(stats, shapes);
+  result.stats = outputs(stats, shapes, are_filled);
   result.failed_step = failed_step.data();
   py::object samples = py::none();
   if (noise) {
-    Array drawn = zeros(noise_shape(noise, sizes));
+    Array drawn = new_array(noise_shape(noise, sizes), are_filled);
     result.samples = output(drawn, 2);
     samples = drawn;
   }
@@ -132,16 +133,17 @@ py::tuple gaussian_chain_vjp(const Arrays& potentials, const std::optional<Array
   if (samples_bar && !noise) throw py::value_error("samples_bar needs noise");
   if (!samples_bar) problem.num_samples = 0;
 
+  const bool are_filled = are_full(lengths, sizes.T);
   Arrays potentials_bar;
   std::vector<Index> failed_step(sizes.N, -1);
   GaussianAdjoint adjoint{};
   adjoint.stats_bar = inputs(stats_bar, shapes);
-  adjoint.potentials_bar = outputs(potentials_bar, shapes);
+  adjoint.potentials_bar = outputs(potentials_bar, shapes, are_filled);
   adjoint.failed_step = failed_step.data();
   py::object noise_bar = py::none();
   if (noise) {
     const Shape shape = noise_shape(noise, sizes);
-    Array cotangent = zeros(shape);
+    Array cotangent = new_array(shape, are_filled && samples_bar);
     if (samples_bar) adjoint.samples_bar = input("samples_bar", *samples_bar, shape, 2);
     adjoint.noise_bar = output(cotangent, 2);
     noise_bar = cotangent;

@@ -39,7 +39,7 @@ MarkovArrays<const double> inputs(const Arrays& arrays, const Shapes& shapes) {
 }
 
 MarkovArrays<double> outputs(Arrays& arrays, const Shapes& shapes) {
-  for (int k = 0; k < 3; ++k) arrays[k] = zeros(shapes[k]);
+  for (int k = 0; k < 3; ++k) arrays[k] = new_array(shapes[k]);
   return {output(arrays[0], 1), output(arrays[1], 2), output(arrays[2], 2)};
 }
 
@@ -70,7 +70,7 @@ py::tuple markov_chain(Array init, Array pair, Array node, IntArray lengths) {
   const Sizes sizes = sizes_of(node);
   const Shapes shapes = shapes_of(pair, sizes);
   const MarkovProblem problem = problem_of({init, pair, node}, shapes, lengths, sizes);
-  Array log_normalizer = zeros({sizes.N});
+  Array log_normalizer = new_array({sizes.N});
   Arrays stats;
   std::vector<Index> failed_step(sizes.N, -1);
   const MarkovResult result{log_normalizer.mutable_data(), outputs(stats, shapes),
@@ -101,7 +101,7 @@ py::tuple viterbi(Array init, Array pair, Array node, IntArray lengths) {
   const Shapes shapes = shapes_of(pair, sizes);
   const MarkovProblem problem = problem_of({init, pair, node}, shapes, lengths, sizes);
   IntArray paths = no_paths({sizes.N, sizes.T});
-  Array log_weight = zeros({sizes.N});
+  Array log_weight = new_array({sizes.N});
   std::vector<Index> failed_step(sizes.N, -1);
   const MarkovDecoding decoding{path_rows(paths, 1), log_weight.mutable_data(),
                                 failed_step.data()};

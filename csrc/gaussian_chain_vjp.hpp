@@ -104,7 +104,7 @@ class GaussianFilterTangent {
 
     // A_p' = Lam(J22) - B'A^-1 B:  G'dA G - dB'G - G'dB = H'G + G'H,  H = dA G / 2 - dB
     for (Index k = 0; k < dG.size(); ++k) {
-      half_.data[k] = 0.5 * dG.data[k] - dB.data[k];
+      half_.data[k] = multiply_add(broadcast<V>(0.5), dG.data[k], -dB.data[k]);
       dG.data[k] = dB.data[k] - dG.data[k];
     }
     add_twice_symmetric(transposed(half_), G, terms_.J22.at(t), dA_);
@@ -265,17 +265,16 @@ class GaussianSmootherAdjoint {
     fill_zero(whitened_.data, whitened_.size());
     for (Index s = 0; s < pack_.problem.num_samples; ++s) {
       const Vector<V> x = pack_.vector_of(noise, s), y = pack_.vector_of(r, s);
-      for_entries(whitened_,
-                  [&](Index k, Index i, Index j) { whitened_.data[k] += x[i] * y[j]; });
+      for_entries(whitened_, [&](Index k, Index i, Index j) {
+        whitened_.data[k] = multiply_add(x[i], y[j], whitened_.data[k]);
+      });
     }
   }
 
-  // A += x y' + y x'. One product after the other: of a sum of two the compiler chooses
-  // which one to round, and might choose differently where it copies the loop.
+  // A += x y' + y x'
   static void add_twice_symmetric_outer(Vector<V> x, Vector<V> y, const Symmetric& A) {
     for_entries(A, [&](Index k, Index i, Index j) {
-      A.data[k] += x[i] * y[j];
-      A.data[k] += y[i] * x[j];
+      A.data[k] = multiply_add(y[i], x[j], multiply_add(x[i], y[j], A.data[k]));
     });
   }
 
@@ -291,15 +290,18 @@ class GaussianSmootherAdjoint {
     multiply<Update::set>(dG, smoother.next_cov, J12_bar);
     multiply<Update::set>(G, next_Q_, product_);
     for_entries(J12_bar, [&](Index k, Index i, Index j) {
-      half_.data[k] = J12_bar.data[k] + 0.5 * product_.data[k];
-      J12_bar.data[k] += product_.data[k] + dm_[i] * smoother.next_mean[j] +
-                         smoother.mean[i] * next_dm_[j] + given.mean[i] * next_hb_[j];
+      const V product = product_.data[k];
+      half_.data[k] = multiply_add(broadcast<V>(0.5), product, J12_bar.data[k]);
+      V sum = J12_bar.data[k] + product;
+      sum = multiply_add(dm_[i], smoother.next_mean[j], sum);
+      sum = multiply_add(smoother.mean[i], next_dm_[j], sum);
+      J12_bar.data[k] = multiply_add(given.mean[i], next_hb_[j], sum);
     });
     for (Index s = 0; s < pack_.problem.num_samples; ++s) {
       const Vector<V> u_of_sample = pack_.vector_of(u, s);
       const Vector<V> next_x = pack_.vector_of(sampler.next_x, s);
       for_entries(J12_bar, [&](Index k, Index i, Index j) {
-        J12_bar.data[k] += u_of_sample[i] * next_x[j];
+        J12_bar.data[k] = multiply_add(u_of_sample[i], next_x[j], J12_bar.data[k]);
       });
     }
 

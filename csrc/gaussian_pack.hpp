@@ -75,7 +75,7 @@ struct WithOuter {
   Matrix block;
   Vector<V> x, y;
   SVAE_ALWAYS_INLINE V operator()(Index k, Index i, Index j) const {
-    return block.data[k] + x[i] * y[j];
+    return multiply_add(x[i], y[j], block.data[k]);
   }
 };
 

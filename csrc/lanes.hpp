@@ -42,6 +42,30 @@ SVAE_ALWAYS_INLINE V max(V a, V b) {
   return a > b ? a : b;
 }
 
+// a b + c, rounded once where the machine can. The compiler may contract any product and
+// sum by itself, but of a product that it uses twice it decides by the code around it,
+// and where it copies a loop two copies may differ: where a sequence could take either,
+// say so.
+template <class V>
+SVAE_ALWAYS_INLINE V multiply_add(V a, V b, V c) {
+#if defined(__x86_64__) && !defined(__FMA__)
+  return a * b + c;
+#else
+#if defined(__x86_64__) && !defined(__clang__)
+  if constexpr (width<V> == 4) return __builtin_ia32_vfmaddpd256(a, b, c);
+#ifdef __AVX512F__
+  constexpr int kCurrentRounding = 4;
+  if constexpr (width<V> == 8)
+    return __builtin_ia32_vfmaddpd512_mask(a, b, c, -1, kCurrentRounding);
+#endif
+#endif
+  V sum;
+  for (Index w = 0; w < width<V>; ++w)
+    lane(sum, w) = __builtin_fma(lane(a, w), lane(b, w), lane(c, w));
+  return sum;
+#endif
+}
+
 template <class V>
 SVAE_ALWAYS_INLINE V sqrt(V x) {
   V root;

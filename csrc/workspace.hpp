@@ -11,6 +11,11 @@ namespace svae {
 
 using Index = std::ptrdiff_t;
 
+// Memory to be freed by std::free. It starts with a line of the cache, so that no row of
+// lanes is split between two; much of it is in few large pages, for the first touch of a
+// page is dear. Throws std::bad_alloc.
+void* allocate(std::size_t bytes);
+
 // Hands out memory that stays valid, and uninitialised, until the next reset(). It keeps
 // what it has for the next pack, since touching fresh pages costs more than the algebra.
 class Workspace {

@@ -38,8 +38,8 @@ MarkovArrays<const double> inputs(const Arrays& arrays, const Shapes& shapes) {
           input("node", arrays[2], shapes[2], 2)};
 }
 
-MarkovArrays<double> outputs(Arrays& arrays, const Shapes& shapes) {
-  for (int k = 0; k < 3; ++k) arrays[k] = new_array(shapes[k]);
+MarkovArrays<double> outputs(Arrays& arrays, const Shapes& shapes, bool are_filled) {
+  for (int k = 0; k < 3; ++k) arrays[k] = new_array(shapes[k], are_filled);
   return {output(arrays[0], 1), output(arrays[1], 2), output(arrays[2], 2)};
 }
 
@@ -73,7 +73,8 @@ py::tuple markov_chain(Array init, Array pair, Array node, IntArray lengths) {
   Array log_normalizer = new_array({sizes.N});
   Arrays stats;
   std::vector<Index> failed_step(sizes.N, -1);
-  const MarkovResult result{log_normalizer.mutable_data(), outputs(stats, shapes),
+  const MarkovResult result{log_normalizer.mutable_data(),
+                            outputs(stats, shapes, are_full(lengths, sizes.T)),
                             failed_step.data()};
   run_packs(packs_of(sizes), kError, failed_step, [&](Index first, Workspace& workspace) {
     kernels().markov_chain(problem, result, first, workspace);
@@ -88,7 +89,8 @@ py::tuple markov_chain_vjp(Array init, Array pair, Array node, IntArray lengths,
   const MarkovProblem problem = problem_of({init, pair, node}, shapes, lengths, sizes);
   Arrays potentials_bar;
   std::vector<Index> failed_step(sizes.N, -1);
-  const MarkovAdjoint adjoint{inputs(stats_bar, shapes), outputs(potentials_bar, shapes),
+  const MarkovAdjoint adjoint{inputs(stats_bar, shapes),
+                              outputs(potentials_bar, shapes, are_full(lengths, sizes.T)),
                               failed_step.data()};
   run_packs(packs_of(sizes), kError, failed_step, [&](Index first, Workspace& workspace) {
     kernels().markov_chain_vjp(problem, adjoint, first, workspace);

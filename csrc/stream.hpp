@@ -44,13 +44,19 @@ class RowBlocks {
     if (k < count) body(count - width<V>);
   }
 
-  // Fetches the block that will come after this one, if steps go on as they do: the rows
-  // of so many sequences are too many streams for the hardware to foresee.
+  SVAE_ALWAYS_INLINE void enter(Index block) {
+    direction_ = block < block_ ? -1 : 1;
+    block_ = block;
+  }
+
+  // Fetches a part of the block that comes next if steps go on as they do, at every step
+  // the rows of another sequence: so many sequences are too many streams for the hardware
+  // to foresee, and all of a block at once is too much for it to wait for.
   template <int kWrite, class T>
-  void prefetch_after(const Rows<T>& rows, Index previous) const {
-    const Index begin = (block_ + (previous > block_ ? -1 : 1)) * num_steps_;
+  SVAE_ALWAYS_INLINE void prefetch(const Rows<T>& rows, Index step) const {
+    const Index begin = (block_ + direction_) * num_steps_;
     const Index bytes = num_steps_ * size_ * Index(sizeof(double));
-    for (Index w = 0; w < width<V>; ++w) {
+    for (Index w = step; w < width<V>; w += num_steps_) {
       if (begin < 0 || !is_in_place(rows, num_live(w, begin))) continue;
       const char* row = reinterpret_cast<const char*>(rows.at(pack_->sequence[w], begin));
       for (Index byte = 0; byte < bytes; byte += kCacheLine)
@@ -67,6 +73,7 @@ class RowBlocks {
   V* values_;
   double* copies_;
   Index block_ = -1;  // the one in values_
+  Index direction_ = 1;
 };
 
 // Row t of every sequence that has the step t + ahead, zeros for the others.
@@ -82,16 +89,16 @@ class RowReader : RowBlocks<V> {
   SVAE_ALWAYS_INLINE const V* at(Index t) {
     const Index block = t / this->num_steps_;
     if (block != this->block_) load(block);
-    return this->values_ + (t - block * this->num_steps_) * this->size_;
+    const Index step = t - block * this->num_steps_;
+    this->template prefetch<0>(rows_, step);
+    return this->values_ + step * this->size_;
   }
 
  private:
   SVAE_NO_INLINE void load(Index block) {
-    const Index previous = this->block_;
-    this->block_ = block;
+    this->enter(block);
     const double* row[width<V>];
     for (Index w = 0; w < width<V>; ++w) row[w] = row_of(w, block * this->num_steps_);
-    this->template prefetch_after<0>(rows_, previous);
     this->for_squares([&](Index k) {
       V square[width<V>];
 #pragma GCC unroll 8
@@ -130,12 +137,23 @@ class RowWriter : RowBlocks<V> {
   // For the caller to fill, before it asks for a row of another block.
   SVAE_ALWAYS_INLINE V* at(Index t) {
     const Index block = t / this->num_steps_;
-    if (block != this->block_) start(block);
-    return this->values_ + (t - block * this->num_steps_) * this->size_;
+    if (block != this->block_) {
+      store();
+      this->enter(block);
+    }
+    const Index step = t - block * this->num_steps_;
+    this->template prefetch<1>(rows_, step);
+    return this->values_ + step * this->size_;
   }
 
   // Call it after the last row.
-  SVAE_NO_INLINE void finish() {
+  void finish() {
+    store();
+    this->block_ = -1;
+  }
+
+ private:
+  SVAE_NO_INLINE void store() {
     if (this->block_ < 0) return;
     const Index begin = this->block_ * this->num_steps_;
     double* row[width<V>];
@@ -154,15 +172,6 @@ class RowWriter : RowBlocks<V> {
     });
     for (Index w = 0; w < width<V>; ++w)
       if (row[w] == this->copy_of(w)) store_copy(w, begin);
-    this->block_ = -1;
-  }
-
- private:
-  SVAE_NO_INLINE void start(Index block) {
-    const Index previous = this->block_;
-    finish();
-    this->block_ = block;
-    this->template prefetch_after<1>(rows_, previous);
   }
 
   void store_copy(Index w, Index begin) const {

@@ -6,7 +6,7 @@
 // digit.
 #pragma once
 
-#include "lanes.hpp"
+#include "stream.hpp"
 
 namespace svae {
 namespace SVAE_ISA_NAMESPACE {
@@ -16,14 +16,15 @@ enum class Pass { first, again };
 struct Segments {
   static constexpr Index kWholeBytes = Index(128) << 20;
   static constexpr Index kSegmentBytes = Index(32) << 20;
-  static constexpr Index kShortest = 64;
+  static constexpr Index kShortest = 8 * kStepsOfBlock;
 
   Index num_timesteps, length;
 
   Segments(Index num_timesteps, Index bytes_per_step)
       : num_timesteps(num_timesteps), length(num_timesteps) {
     if (num_timesteps * bytes_per_step <= kWholeBytes) return;
-    length = kSegmentBytes / bytes_per_step;
+    // Whole blocks of steps: a writer on the way up stores no step of another segment.
+    length = kSegmentBytes / bytes_per_step / kStepsOfBlock * kStepsOfBlock;
     if (length < kShortest) length = kShortest;
     if (length > num_timesteps) length = num_timesteps;
   }

@@ -10,6 +10,8 @@
 namespace svae {
 namespace SVAE_ISA_NAMESPACE {
 
+constexpr Index kStepsOfBlock = 8;  // not less than there are lanes
+
 // The steps of a block, and where their rows lie: in the array itself, or, of sequences
 // that do not have all of them, in a copy.
 template <class V>
@@ -19,7 +21,7 @@ class RowBlocks {
       : pack_(&pack),
         size_(size),
         ahead_(ahead),
-        num_steps_(size <= kLargestBlock / kSteps ? kSteps : 1),
+        num_steps_(size <= kLargestBlock / kStepsOfBlock ? kStepsOfBlock : 1),
         values_(workspace.take<V>(num_steps_ * size)),
         copies_(workspace.take<double>(num_steps_ * size * width<V>)) {}
 
@@ -65,7 +67,6 @@ class RowBlocks {
   }
 
   static constexpr Index kCacheLine = 64;
-  static constexpr Index kSteps = 8;  // not less than there are lanes
   static constexpr Index kLargestBlock = 512;
 
   const Pack<V>* pack_;

@@ -82,7 +82,7 @@ def check_against_reference(kernels, reference, rng, problem):
 @pytest.mark.parametrize("sharing", ["shared", "mixed"])
 @pytest.mark.parametrize("D", [1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 13, 16, 21])
 def test_any_dimension(kernels, reference, rng, D, sharing):
-    """Tiles of every size, padded ones among them; blocks of steps that are not full."""
+    """Tiles of every size, also padded ones; blocks of steps that are not full."""
     lengths = np.array([19, 8, 9, 16, 17, 1, 7, 19, 2, 15])
     problem = gaussian_problem(rng, N=10, T=19, D=D, sharing=sharing, lengths=lengths)
     check_against_reference(kernels, reference, rng, problem)
@@ -90,7 +90,7 @@ def test_any_dimension(kernels, reference, rng, D, sharing):
 
 @pytest.mark.parametrize("sharing", ["shared", "mixed"])
 def test_time_in_segments(kernels, reference, rng, sharing):
-    """Of so long a chain a pack does not keep all steps, but computes them once more."""
+    """Of so long a chain a pack keeps a part, and computes the rest once more."""
     lengths = np.array([900, 871])
     problem = gaussian_problem(
         rng, N=2, T=900, D=40, S=1, sharing=sharing, lengths=lengths

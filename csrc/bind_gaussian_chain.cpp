@@ -93,8 +93,10 @@ GaussianProblem problem_of(const Arrays& potentials, const Shapes& shapes,
 
 Packs packs_of(const GaussianProblem& problem, const Sizes& sizes) {
   const double D = double(sizes.D);
-  return {sizes.N, kernels().gaussian_lanes(problem.latent_dim), sizes.T,
-          7 * D * D * D + 15 * D * D + 50};
+  const Index lanes = kernels().gaussian_lanes(problem.latent_dim);
+  // Single sequences go to BLAS, which has threads of its own: one of ours is enough.
+  const double work = lanes > 1 ? 7 * D * D * D + 15 * D * D + 50 : 0;
+  return {sizes.N, lanes, sizes.T, work};
 }
 
 py::tuple gaussian_chain(const Arrays& potentials, const std::optional<Array>& noise,

@@ -32,6 +32,7 @@ LARGE = [
     dict(N=5, T=4, D=17),
     dict(N=2, T=3, D=33, dense=True, S=1),
     dict(N=2, T=3, D=64, S=1),
+    dict(N=2, T=3, D=97, S=1),
 ]
 small_problems = pytest.mark.parametrize("shape", SMALL, ids=describe)
 large_problems = pytest.mark.parametrize("shape", LARGE, ids=describe)
@@ -188,7 +189,7 @@ def test_entries_past_a_length_are_never_read(chains, rng, sharing, dense):
 
 
 @pytest.mark.parametrize("sharing", ["shared", "sequence", "mixed"])
-@pytest.mark.parametrize("D", [1, 3, 10, 64])
+@pytest.mark.parametrize("D", [1, 3, 10, 96])
 def test_a_sequence_alone_is_the_same_in_a_batch(kernels, rng, sharing, D):
     lengths = np.array([5, 1, 3, 5, 2, 4, 5, 5, 3, 1, 2])
     problem = gaussian_problem(rng, N=11, D=D, sharing=sharing, lengths=lengths)

@@ -167,7 +167,7 @@ def lapack_answers(problem, outputs_bar):
 
 
 def kernel_answers(cases, isa=None):
-    """`answers` of the kernels to every (problem, cotangents), on an instruction set."""
+    """`answers` of the kernels to every case (problem, cotangents)."""
     if isa in (None, kernels.isa()):
         chain = kernels.gaussian_chain
         return [answers(*case, chain, chain) for case in cases]

@@ -77,36 +77,85 @@ def lds_pair_potentials(A, precision):
 def gaussian_oracle(problem):
     """`gaussian_chain` by the dense joint of every sequence."""
     N, T, D = problem.node[1].shape
-    logZ, second = np.zeros(N), np.zeros((N, T, T, D, D))
-    mean, coupled = np.zeros((N, T, D)), np.zeros((N, T - 1, 1, 1))
+    logZ, second, mean = np.zeros(N), np.zeros((N, T, D, T, D)), np.zeros((N, T, D))
     samples = None if problem.noise is None else np.zeros(problem.noise.shape)
     for n in range(N):
-        precision, h = joint_precision(problem, n)
+        root, cov, mu, h = _dense_joint(problem, n)
         length = len(h) // D
-        root = mpmath.cholesky(mpmath.matrix(precision.tolist())) ** -1
-        root = np.array(root.tolist(), dtype=object)
-        cov = root.T @ root
-        mu = cov @ h
         log_det = sum(mpmath.log(x) for x in np.diag(root))
         logZ[n] = h @ mu / 2 + log_det + len(h) * mpmath.log(2 * mpmath.pi) / 2
-        mean[n, :length] = mu.reshape(length, D).astype(float)
-        moments = (cov + np.outer(mu, mu)).reshape(length, D, length, D)
-        second[n, :length, :length] = moments.swapaxes(1, 2).astype(float)
+        mean[n, :length] = mu.reshape(length, D)
+        moments = cov + np.outer(mu, mu)
+        second[n, :length, :, :length] = moments.reshape(length, D, length, D)
         if samples is not None:
             noise = problem.noise[n, :, :length].reshape(-1, length * D)
             draws = mu + exact(noise) @ root
-            samples[n, :, :length] = draws.reshape(-1, length, D).astype(float)
-        coupled[n, : length - 1] = 1
-    steps = np.arange(T)
+            samples[n, :, :length] = draws.reshape(-1, length, D)
+    return logZ, _gaussian_stats(problem, second, mean), samples
+
+
+def gaussian_adjoint_oracle(problem, stats_bar, samples_bar):
+    """Cotangents of the potentials, shaped as statistics, and of the noise.
+
+    The statistics are the gradient of log Z, so the adjoint moves them along their own
+    cotangents, taken as potentials: with dP and dh these put into a joint,
+
+        dmu = cov (dh - dP mu),    dcov = -cov dP cov.
+
+    Samples are mu + L^-T noise; with lam the cotangent of one and r = L^-1 lam,
+
+        h_bar = cov lam,    P_bar = -h_bar mu' - L^-T Phi(noise r') L^-1
+
+    where Phi keeps the lower half, its diagonal halved (the adjoint of a Cholesky
+    factor); a literal potential moves P by -(J + J').
+    """
+    N, T, D = problem.node[1].shape
+    direction = GaussianProblem(*stats_bar, lengths=problem.lengths)
+    second, mean = np.zeros((N, T, D, T, D)), np.zeros((N, T, D))
+    noise_bar = np.zeros(problem.noise.shape)
+    for n in range(N):
+        root, cov, mu, h = _dense_joint(problem, n)
+        length = len(h) // D
+        dP, dh = joint_precision(direction, n)
+        mean_bar = cov @ (dh - dP @ mu)
+        P_bar = cov @ dP @ cov / 2 - np.outer(mean_bar, mu)
+        for s, lam in enumerate(exact(samples_bar[n, :, :length].reshape(-1, len(h)))):
+            r, h_bar = root @ lam, cov @ lam
+            Phi = np.tril(np.outer(exact(problem.noise[n, s, :length].ravel()), r))
+            Phi[np.diag_indices(len(h))] /= 2
+            P_bar = P_bar - np.outer(h_bar, mu) - root.T @ Phi @ root
+            mean_bar = mean_bar + h_bar
+            noise_bar[n, s, :length] = r.reshape(length, D)
+        mean[n, :length] = mean_bar.reshape(length, D)
+        moments_bar = -(P_bar + P_bar.T)
+        second[n, :length, :, :length] = moments_bar.reshape(length, D, length, D)
+    return _gaussian_stats(problem, second, mean), noise_bar
+
+
+def _dense_joint(problem, n):
+    """L^-1 of the Cholesky factor, covariance, mean and h of sequence n's joint."""
+    precision, h = joint_precision(problem, n)
+    root = mpmath.cholesky(mpmath.matrix(precision.tolist())) ** -1
+    root = np.array(root.tolist(), dtype=object)
+    cov = root.T @ root
+    return root, cov, cov @ h, h
+
+
+def _gaussian_stats(problem, second, mean):
+    """Pick from E[x x'] (N, T, D, T, D) and E[x] what the potentials multiply."""
+    steps = np.arange(second.shape[1])
+    coupled = np.ones((len(mean), len(steps) - 1))
+    if problem.lengths is not None:
+        coupled = (steps[1:] < problem.lengths[:, None]).astype(float)
+    second = second.swapaxes(2, 3)
     ExxT, ExxnT = second[:, steps, steps], second[:, steps[:-1], steps[1:]]
-    pair_stats = ExxT[:, :-1] * coupled, ExxnT, ExxT[:, 1:]
+    pair_stats = ExxT[:, :-1] * coupled[..., None, None], ExxnT, ExxT[:, 1:]
     node_J = ExxT if problem.node[0].ndim == 4 else np.einsum("ntdd->ntd", ExxT)
-    stats = (
+    return (
         (mirror(problem.init[0], ExxT[:, 0]), mirror(problem.init[1], mean[:, 0])),
         tuple(mirror(J, s) for J, s in zip(problem.pair, pair_stats, strict=True)),
         (node_J, mean),
     )
-    return logZ, stats, samples
 
 
 def joint_precision(problem, n):

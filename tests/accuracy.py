@@ -1,0 +1,249 @@
+"""How exact Gaussian chains are: problems of given condition, and errors of answers.
+
+The answers of the compiled chain and those of LAPACK, both in float64, are compared
+with the dense joint in 50 digits. An error is the largest difference in an array,
+relative to the largest magnitude in it; the sequences of a problem, alike in condition,
+share an array, lest one whose adjoint happens to cancel set the scale for all.
+
+As a program, `answers` of the kernels for pickled problems: the instruction set of a
+process is chosen when it starts.
+"""
+
+import os
+import pickle
+import subprocess
+import sys
+from functools import partial
+
+import numpy as np
+from gradients import cotangents, leaves, random_like, relative_error
+from oracles import (
+    GaussianProblem,
+    gaussian_adjoint_oracle,
+    gaussian_oracle,
+    gaussian_problem,
+    joint_precision,
+    lds_pair_potentials,
+)
+from scipy.linalg import cho_solve, cholesky, solve_triangular
+
+from svae import kernels, reference
+
+QUANTITIES = (
+    "logZ",
+    "means",
+    "second moments",
+    "samples",
+    "adjoint of statistics",
+    "adjoint of samples",
+)
+
+
+def conditioned_problem(rng, condition, N=8, T=4, D=2):
+    """Joint precisions with this condition number, moved there along the identity.
+
+    The states are of order one: h = precision @ x, rounded.
+    """
+    init, pair, node, noise, _ = gaussian_problem(rng, N, T, D, sharing="step", S=1)
+    J0, h0 = np.tile(init[0], (N, 1, 1)), 0 * init[1]
+    problem = GaussianProblem((J0, h0), pair, node, noise)
+    for n in range(N):
+        precision = joint_precision(problem, n)[0].astype(float)
+        smallest, *_, largest = np.linalg.eigvalsh(precision)
+        shift = (largest - condition * smallest) / (condition - 1)
+        node[0][n] -= shift / 2
+        precision = joint_precision(problem, n)[0].astype(float)
+        node[1][n] = (precision @ rng.standard_normal(T * D)).reshape(T, D)
+    return problem
+
+
+def nearly_deterministic(rng, variance=1e-8, N=8, T=6, D=2):
+    """Dynamics with noise of this variance, observed through noise of order one."""
+    A = np.eye(D) + 0.1 * rng.standard_normal((D, D))
+    pair = lds_pair_potentials(A, np.eye(D) / variance)
+    init = np.tile(-np.eye(D) / 2, (N, 1, 1)), np.zeros((N, D))
+    node = -rng.uniform(0.5, 1.5, (N, T, D)), rng.standard_normal((N, T, D))
+    return _per_sequence(init, pair, node, rng.standard_normal((N, 1, T, D)))
+
+
+def nearly_exact(rng, variance=1e-12, N=8, T=6, D=2):
+    """Dynamics with noise of order one, observed through noise of this variance."""
+    init, pair, (Jn, hn), noise, _ = gaussian_problem(rng, N, T, D, S=1)
+    init = np.tile(init[0], (N, 1, 1)), np.tile(init[1], (N, 1))
+    return _per_sequence(init, pair, (Jn / variance, hn / variance), noise)
+
+
+def _per_sequence(init, pair, node, noise):
+    """Give each sequence potentials, and so statistics, of its own."""
+    N, T, D = node[1].shape
+    pair = tuple(np.tile(J, (N, T - 1, 1, 1)) for J in pair)
+    return GaussianProblem(init, pair, node, noise)
+
+
+def condition_number(problem):
+    """Return the largest among the joint precisions of the sequences."""
+    precisions = (joint_precision(problem, n)[0] for n in range(len(problem.node[1])))
+    return max(np.linalg.cond(precision.astype(float)) for precision in precisions)
+
+
+def lapack_chain(init, pair, node, noise):
+    """`gaussian_chain` for per-sequence potentials, step by step with LAPACK.
+
+    An information filter and Rauch-Tung-Striebel smoother: Cholesky factors and
+    triangular solves, no inverse but that which the covariance is.
+    """
+    N, T, D = node[1].shape
+    logZ, mean = np.full(N, T * D / 2 * np.log(2 * np.pi)), np.zeros((N, T, D))
+    second, cross = np.zeros((N, T, D, D)), np.zeros((N, T - 1, D, D))
+    samples = np.zeros(noise.shape)
+    for n in range(N):
+        A, h, factors = _precision(init[0][n]), init[1][n], []
+        J11, J12, J22 = (J[n] for J in pair)
+        for t in range(T):
+            A = A + _precision(np.diag(node[0][n, t]))
+            if t + 1 < T:
+                A = A + _precision(J11[t])
+            L = cholesky(A, lower=True)
+            w = solve_triangular(L, h + node[1][n, t], lower=True)
+            logZ[n] += w @ w / 2 - np.log(np.diag(L)).sum()
+            if t + 1 < T:
+                W = solve_triangular(L, J12[t], lower=True)
+                A, h = _precision(J22[t]) - W.T @ W, W.T @ w
+                factors.append((L, W, w))
+        m = solve_triangular(L, w, lower=True, trans="T")
+        P = cho_solve((L, True), np.eye(D))
+        x = m + solve_triangular(L, noise[n, :, -1].T, lower=True, trans="T").T
+        mean[n, -1], second[n, -1], samples[n, :, -1] = m, P + np.outer(m, m), x
+        for t, (L, W, w) in reversed(list(enumerate(factors))):
+            G = solve_triangular(L, W, lower=True, trans="T")
+            C, next_m = G @ P, m
+            P = cho_solve((L, True), np.eye(D)) + C @ G.T
+            m = solve_triangular(L, w + W @ m, lower=True, trans="T")
+            terms = w + x @ W.T + noise[n, :, t]
+            x = solve_triangular(L, terms.T, lower=True, trans="T").T
+            mean[n, t], second[n, t], samples[n, :, t] = m, P + np.outer(m, m), x
+            cross[n, t] = C + np.outer(m, next_m)
+    diagonal = np.diagonal(second, axis1=-2, axis2=-1)
+    pair_stats = second[:, :-1], cross, second[:, 1:]
+    return logZ, ((second[:, 0], mean[:, 0]), pair_stats, (diagonal, mean)), samples
+
+
+def _precision(J):
+    return -(J + J.T)
+
+
+def random_cotangents(rng, problem):
+    """Cotangents (stats, samples), flat."""
+    return random_like(rng, leaves(problem[:4]))
+
+
+def answers(problem, outputs_bar, forward, differentiable):
+    """Arrays with a leading axis of sequences, by quantity."""
+    logZ, stats, samples = forward(*problem[:4])
+
+    def outputs(J0, h0, J11, J12, J22, Jn, hn, noise):
+        init, pair, node = (J0, h0), (J11, J12, J22), (Jn, hn)
+        return leaves(differentiable(init, pair, node, noise))[1:]
+
+    *stats_bar, samples_bar = outputs_bar
+    zeros = [np.zeros_like(bar) for bar in outputs_bar]
+    args = leaves(problem[:4])
+    of_stats = cotangents(outputs, args, [*stats_bar, zeros[-1]])[:-1]
+    of_samples = cotangents(outputs, args, [*zeros[:-1], samples_bar])
+    return _by_quantity(logZ, stats, samples, of_stats, of_samples)
+
+
+def exact_answers(problem, outputs_bar):
+    """`answers` in 50 digits, rounded."""
+    zeros = [np.zeros_like(bar) for bar in outputs_bar]
+    of_stats, _ = gaussian_adjoint_oracle(problem, _tree(outputs_bar), zeros[-1])
+    of_samples = gaussian_adjoint_oracle(problem, _tree(zeros), outputs_bar[-1])
+    return _by_quantity(*gaussian_oracle(problem), of_stats, of_samples)
+
+
+def lapack_answers(problem, outputs_bar):
+    """`answers` of LAPACK; the adjoint is that of `svae.reference` by autograd."""
+    return answers(problem, outputs_bar, lapack_chain, reference.gaussian_chain)
+
+
+def kernel_answers(cases, isa=None):
+    """`answers` of the kernels to every case (problem, cotangents)."""
+    if isa in (None, kernels.isa()):
+        chain = kernels.gaussian_chain
+        return [answers(*case, chain, chain) for case in cases]
+    done = subprocess.run(
+        [sys.executable, __file__],
+        input=pickle.dumps(cases),
+        env={**os.environ, "SVAE_ISA": isa, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(done.stderr.decode())
+    return pickle.loads(done.stdout)
+
+
+def instruction_sets():
+    """Return those that build and machine have, that of this process first."""
+    others = []
+    for isa in {"avx512", "avx2", "generic"} - {kernels.isa()}:
+        try:
+            kernel_answers([], isa)
+        except RuntimeError:
+            continue
+        others.append(isa)
+    return [kernels.isa(), *sorted(others)]
+
+
+def kinds(D, decades=range(1, 11)):
+    """Functions of a generator that draw problems of every kind, by name."""
+    conditioned = {
+        f"condition 1e{k}": partial(conditioned_problem, condition=10.0**k, D=D)
+        for k in decades
+    }
+    return conditioned | {
+        "dynamics' noise 1e-8": partial(nearly_deterministic, D=D),
+        "observations' noise 1e-12": partial(nearly_exact, D=D),
+    }
+
+
+def worst_errors(draw, seeds, isas):
+    """Largest condition number, and largest errors by method, over problems.
+
+    Methods are LAPACK and the kernels on every instruction set.
+    """
+    cases = []
+    for seed in seeds:
+        rng = np.random.default_rng(seed)
+        problem = draw(rng)
+        cases.append((problem, random_cotangents(rng, problem)))
+    want = [exact_answers(*case) for case in cases]
+    got = {"LAPACK": [lapack_answers(*case) for case in cases]}
+    got |= {isa: kernel_answers(cases, isa) for isa in isas}
+    worst = {}
+    for method, found in got.items():
+        each = [errors(a, b) for a, b in zip(found, want, strict=True)]
+        worst[method] = {name: max(e[name] for e in each) for name in QUANTITIES}
+    return max(condition_number(problem) for problem, _ in cases), worst
+
+
+def errors(got, want):
+    """Relative error of every quantity: the largest of its arrays."""
+    return {
+        name: max(map(relative_error, got[name], want[name])) for name in QUANTITIES
+    }
+
+
+def _tree(bars):
+    return tuple(bars[:2]), tuple(bars[2:5]), tuple(bars[5:7])
+
+
+def _by_quantity(logZ, stats, samples, of_stats, of_samples):
+    (J0, h0), pair, (Jn, hn) = stats
+    moments = J0, *pair, Jn
+    values = [logZ], [h0, hn], moments, [samples], leaves(of_stats), leaves(of_samples)
+    return dict(zip(QUANTITIES, map(list, values), strict=True))
+
+
+if __name__ == "__main__":
+    pickle.dump(kernel_answers(pickle.load(sys.stdin.buffer)), sys.stdout.buffer)

@@ -197,8 +197,10 @@ def run_child(function: Callable[..., Any], *arguments: Any, **environment: str)
     ChildProcessError
         If the process failed.
     """
+    # Not from the working directory: that of a clone has sources without compiled core.
     code = (
         "import json, sys; from importlib import import_module; "
+        "sys.path = [path for path in sys.path if path]; "
         "module, name, arguments = json.loads(sys.argv[1]); "
         "print(json.dumps(getattr(import_module(module), name)(*arguments)))"
     )

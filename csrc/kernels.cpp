@@ -23,8 +23,8 @@ Index gaussian_lanes(Index latent_dim) {
   return is_blocked(latent_dim) ? 1 : width<Lanes>;
 }
 
-// Calls body(pack type) for the algebra of a latent dimension: a matrix of one tile as it
-// is; two tiles; more of them, of the size that pads less.
+// Calls body(pack type) for the algebra of a latent dimension: one tile for a small
+// matrix, else as many as it takes of the size that pads less.
 template <class Algebra>
 struct PackOf {
   using type = GaussianPack<Algebra>;

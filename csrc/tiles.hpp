@@ -33,7 +33,6 @@ struct Grid {
   Index num_tiles;  // along a side; kTiles says it earlier unless that is 0
 
   SVAE_ALWAYS_INLINE Index tiles() const { return kTiles > 0 ? kTiles : num_tiles; }
-  SVAE_ALWAYS_INLINE Index rows() const { return tiles() * kTile; }
 };
 
 template <class V, int kTile, int kTiles>

@@ -124,12 +124,11 @@ std::atomic<int> num_threads{default_num_threads()};
 
 void* allocate(std::size_t bytes) {
   const std::size_t alignment = bytes < kHugePage ? kAlignment : kHugePage;
-  const std::size_t size = bytes / kAlignment * kAlignment + kAlignment;
-  void* memory = std::aligned_alloc(alignment, size);
-  if (!memory) throw std::bad_alloc();
+  void* memory = nullptr;
+  if (posix_memalign(&memory, alignment, bytes + 1)) throw std::bad_alloc();
 #ifdef __linux__
   if (alignment == kHugePage)
-    madvise(memory, size / kHugePage * kHugePage, MADV_HUGEPAGE);
+    madvise(memory, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);
 #endif
   return memory;
 }

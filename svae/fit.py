@@ -1,11 +1,23 @@
 r"""The training loop of the SVAE (Johnson et al. 2016, Algorithm 1).
 
 One step draws a batch, estimates the bound and all its gradients, takes an Adam step
-for the networks and a natural-gradient step for q(theta).  A step is a pure function
-from state to state; the loop adds only the batches, the history and the clock.
+for the networks and a step along the natural gradient for q(theta).  A step is a pure
+function from state to state; the loop adds only the batches, the history and the clock.
 
-Windows cut from a longer sequence count as sequences of their own: each starts anew
-from the initial factor.  The estimator is unbiased for the bound of the data so cut.
+Windows are cut from longer sequences.  Without context each counts as a sequence of
+its own and starts anew from the initial factor: the estimator is unbiased for the bound
+of the data so cut, in which the initial factor answers for every edge.  With a context
+of C frames a window that is not the first of its sequence starts from what q says of
+the frame before it, given the C frames that end there:
+
+.. math:: \sum_w \mathbb{E} \log p(y_w | x_w)
+          - \mathrm{KL}(q(x_w) \| p(x_w | \hat q(x_{a-1}))) .
+
+That is an estimate of the evidence as a product of predictions,
+``log p(y_1) + sum_w log p(y_w | y_{<w})``, and no longer a bound: the belief forgets
+what is more than C frames back, is a constant to the gradient, and frames after a window
+have no say in it.  Every pair of frames counts once, and only true beginnings inform the
+initial factor.
 """
 
 import time
@@ -18,14 +30,18 @@ import numpy as np
 from svae import data
 from svae.families import product
 from svae.generative import Generative, Parameters
-from svae.models import ConvergenceWarning
-from svae.models.base import check_positive_int
+from svae.models import Belief, ConvergenceWarning, belief_after
+from svae.models.base import check_positive_int, live_steps
+from svae.models.meanfield import GRADIENT_TOLERANCE
 from svae.objective import (
+    NATURAL_GRADIENTS,
     Batch,
     Bound,
     Gradients,
+    Step,
     bound_and_gradients,
     draw_noise,
+    infer,
 )
 from svae.optim import AdamState, adam_init, adam_step, natural_step
 from svae.trees import from_vector, to_vector
@@ -48,6 +64,7 @@ HISTORY = (
     "global_kl",
     "decoder_kl",
     "iterations",
+    "gradient_iterations",
     "unconverged",
     "backtracks",
     "seconds",
@@ -63,33 +80,45 @@ class Settings(NamedTuple):
     num_samples: int
     learning_rate: float
     natural_step: float
+    natural_gradient: str = "full"
+    context: int = 0
+    """Frames before a window that tell how it begins; 0 restarts the prior there."""
+    hide: int = 0
+    """Length of a random stretch of each window that the encoder does not see."""
+    warm_start: bool = False
+    """Whether inference of a window starts from the states it ended with last time."""
 
 
-def make_settings(
-    independent: bool,
-    batch_size: int | None,
-    window: int | None,
-    num_samples: int,
-    learning_rate: float,
-    natural_step: float,
-) -> Settings:
+def make_settings(independent: bool, **options: Any) -> Settings:
     """Check settings and fill in the size of batches.
 
     Raises
     ------
     ValueError
-        Naming the argument that is not a positive number.
+        Naming the argument that has a wrong value.
     """
-    if batch_size is None:
-        batch_size = 50 if independent else 8
-    check_positive_int(batch_size=batch_size, num_samples=num_samples)
-    if window is not None:
-        check_positive_int(window=window)
-    rates = {"learning_rate": learning_rate, "natural_step": natural_step}
-    for name, rate in rates.items():
+    if options["batch_size"] is None:
+        options["batch_size"] = 50 if independent else 8
+    settings = Settings(**options)
+    check_positive_int(batch_size=settings.batch_size, num_samples=settings.num_samples)
+    if settings.window is not None:
+        check_positive_int(window=settings.window)
+    for name in ("learning_rate", "natural_step"):
+        rate = getattr(settings, name)
         if not 0 < rate < np.inf:
             raise ValueError(f"{name} must be a positive number, got {rate!r}")
-    return Settings(batch_size, window, num_samples, learning_rate, natural_step)
+    for name in ("context", "hide"):
+        count = getattr(settings, name)
+        if not isinstance(count, (int, np.integer)) or count < 0:
+            raise ValueError(f"{name} must be an integer from 0 on, got {count!r}")
+        if count and independent:
+            raise ValueError(f"{name}: the rows of this latent model are independent")
+    if settings.natural_gradient not in NATURAL_GRADIENTS:
+        raise ValueError(
+            f"natural_gradient must be one of {NATURAL_GRADIENTS}, "
+            f"got {settings.natural_gradient!r}"
+        )
+    return settings
 
 
 class State(NamedTuple):
@@ -98,6 +127,8 @@ class State(NamedTuple):
     parameters: Parameters
     adam: AdamState
     step: int
+    memory: dict[int, np.ndarray]
+    """Window -> probabilities of its states when it was last seen, for warm starts."""
 
 
 class StepInfo(NamedTuple):
@@ -106,8 +137,10 @@ class StepInfo(NamedTuple):
     bound: Bound
     iterations: float
     """Mean over sequences of the iterations of inference."""
+    gradient_iterations: float
+    """Mean over sequences of the iterations of the solve in its gradient."""
     unconverged: int
-    """Number of convergence warnings of inference and its gradient."""
+    """Sequences of which one of the two did not converge."""
     backtracks: int
     """Halvings of the natural step."""
 
@@ -116,11 +149,11 @@ def initial_state(model: Generative, obs_dim: int, rng: np.random.Generator) -> 
     """Draw initial parameters for data of ``obs_dim`` dimensions."""
     latent_dim = model.latent.latent_dim
     natparams = model.latent.initial_posterior(rng)
-    encoder = model.encoder.init(rng, obs_dim, latent_dim)
+    encoder = model.encoder.init(rng, model.num_inputs(obs_dim), latent_dim)
     weights = model.decoder.init(rng, latent_dim, obs_dim)
     decoder = initial_posterior(model.decoder_posterior, weights)
     size = to_vector((encoder, decoder)).size
-    return State(Parameters(natparams, encoder, decoder), adam_init(size), 0)
+    return State(Parameters(natparams, encoder, decoder), adam_init(size), 0, {})
 
 
 def step(
@@ -130,8 +163,11 @@ def step(
     batch: Batch,
     settings: Settings,
     rng: np.random.Generator,
-) -> tuple[State, StepInfo]:
+) -> tuple[State, StepInfo, Any]:
     """Take one step of training.
+
+    Returns the new state, what the step reports, and the probabilities of the discrete
+    states (M, T, K), or None.
 
     Raises
     ------
@@ -147,29 +183,34 @@ def step(
         settings.num_samples,
         rng,
     )
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", ConvergenceWarning)
-        bound, gradients, diagnostics = bound_and_gradients(
-            model, state.parameters, prior, batch, noise
+    with warnings.catch_warnings():
+        # counted instead, from the diagnostics
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        estimate = bound_and_gradients(
+            model, state.parameters, prior, batch, noise, settings.natural_gradient
         )
-    unconverged = _count_and_forward(caught)
-    if not np.isfinite(bound.objective):
-        raise FloatingPointError(f"step {state.step}: the bound is {bound.objective}")
-    moved, backtracks = _move(model, state, gradients, settings)
-    iterations = float(np.mean(diagnostics[0]))
-    return moved, StepInfo(bound, iterations, unconverged, backtracks)
+    if not np.isfinite(estimate.bound.objective):
+        raise FloatingPointError(
+            f"step {state.step}: the bound is {estimate.bound.objective}"
+        )
+    moved, backtracks = _move(model, state, estimate.gradients, settings)
+    info = StepInfo(
+        estimate.bound,
+        float(np.mean(estimate.inference.iterations)),
+        float(np.mean(estimate.gradient_solve.iterations)),
+        count_unconverged(model, estimate),
+        backtracks,
+    )
+    return moved, info, estimate.states
 
 
-def _count_and_forward(caught: list[warnings.WarningMessage]) -> int:
-    count = 0
-    for warning in caught:
-        if issubclass(warning.category, ConvergenceWarning):
-            count += 1
-        else:
-            warnings.warn_explicit(
-                warning.message, warning.category, warning.filename, warning.lineno
-            )
-    return count
+def count_unconverged(model: Generative, estimate: Step) -> int:
+    """Count the sequences that inference or its gradient did not finish."""
+    tolerance = getattr(model.latent, "tolerance", np.inf)
+    unfinished = (estimate.inference.residual > tolerance) | (
+        estimate.gradient_solve.residual > GRADIENT_TOLERANCE
+    )
+    return int(np.sum(unfinished))
 
 
 def _move(
@@ -192,46 +233,112 @@ def _move(
         lambda moved: product.in_domain(model.latent.family, moved),
     )
     encoder, decoder = from_vector(networks, vector)
-    moved = State(Parameters(natparams, encoder, decoder), adam, state.step + 1)
-    return moved, backtracks
+    parameters = Parameters(natparams, encoder, decoder)
+    return State(parameters, adam, state.step + 1, state.memory), backtracks
 
 
 def batches(
-    sequences: Sequence[np.ndarray],
-    independent: bool,
-    settings: Settings,
-    rng: np.random.Generator,
-) -> Iterator[Batch]:
-    """Yield batches for ever, each epoch in a new random order.
+    count: int, batch_size: int, rng: np.random.Generator
+) -> Iterator[np.ndarray]:
+    """Yield indices of windows for ever, each epoch in a new random order.
 
-    The units are rows where they are independent, else windows of the sequences; every
-    unit is used once in each epoch.
+    Every window is used once in each epoch.
     """
-    if independent:
-        rows = np.concatenate([np.asarray(sequence) for sequence in sequences])
-        count = len(rows)
-    else:
-        longest = max(len(sequence) for sequence in sequences)
-        windows = data.windows(sequences, settings.window or longest)
-        count = len(windows)
     while True:
         order = rng.permutation(count)
-        for start in range(0, count, settings.batch_size):
-            chosen = order[start : start + settings.batch_size]
-            scale = count / len(chosen)
-            if independent:
-                yield Batch(rows[chosen][:, None], None, scale)
-            else:
-                values, lengths = data.batch(sequences, [windows[i] for i in chosen])
-                equal = bool(np.all(lengths == values.shape[1]))
-                yield Batch(values, None if equal else lengths, scale)
+        for start in range(0, count, batch_size):
+            yield order[start : start + batch_size]
+
+
+def assemble(
+    model: Generative,
+    state: State,
+    sequences: Sequence[Any],
+    windows: np.ndarray,
+    chosen: np.ndarray,
+    settings: Settings,
+    rng: np.random.Generator,
+) -> Batch:
+    """Read the chosen windows, with what their contexts say of their first steps."""
+    scale = len(windows) / len(chosen)
+    cut = windows[chosen]
+    carried = (cut[:, 1] > 0) & (settings.context > 0)
+    belief = None
+    if np.any(carried):
+        belief = context_belief(model, state, sequences, cut, carried, settings)
+        # the frame before the window, of which the belief knows all there is to know
+        cut = cut - np.stack([0 * carried, carried, 0 * carried], axis=1)
+    values, observed, lengths = data.batch(sequences, cut)
+    if belief is not None:
+        if observed is None:
+            observed = live_steps(lengths, values)[..., None] & np.ones(
+                values.shape, dtype=bool
+            )
+        observed[carried, 0] = False
+    hidden = None
+    if settings.hide:
+        hidden = hidden_stretches(values.shape[:2], lengths, settings.hide, rng)
+    starts = None
+    if settings.warm_start and all(int(w) in state.memory for w in chosen):
+        starts = [padded([state.memory[int(w)] for w in chosen], values.shape[1])]
+    return Batch(values, lengths, scale, observed, hidden, belief, starts)
+
+
+def context_belief(
+    model: Generative,
+    state: State,
+    sequences: Sequence[Any],
+    cut: np.ndarray,
+    carried: np.ndarray,
+    settings: Settings,
+) -> Belief:
+    """Return the belief about the frame before each carried window."""
+    index, start = cut[carried, 0], cut[carried, 1]
+    before = np.stack([index, np.maximum(start - settings.context, 0), start], axis=1)
+    values, observed, lengths = data.batch(sequences, before)
+    stats = product.expected_stats(model.latent.family, state.parameters.natparams)
+    batch = Batch(values, lengths, 1.0, observed)
+    local = infer(model, stats, state.parameters.encoder, batch, dense=True)
+    belief = belief_after(local, lengths)
+    number, dim = len(cut), model.latent.latent_dim
+    J, h = np.tile(-0.5 * np.eye(dim), (number, 1, 1)), np.zeros((number, dim))
+    J[carried], h[carried] = belief.J, belief.h
+    states = None
+    if belief.states is not None:
+        states = np.zeros((number, belief.states.shape[1]))
+        states[carried] = belief.states
+    return Belief(carried, J, h, states)
+
+
+def hidden_stretches(
+    shape: tuple[int, int], lengths: Any, size: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Mask (M, T) of a random stretch of ``size`` frames in each window.
+
+    Of a window that is not longer than ``size``, all frames but the first are hidden.
+    """
+    number, steps = shape
+    lengths = np.full(number, steps) if lengths is None else lengths
+    sizes = np.minimum(size, lengths - 1)
+    first = rng.integers(0, lengths - sizes + 1)
+    first = np.where(sizes < size, 1, first)[:, None]
+    times = np.arange(steps)
+    return (times >= first) & (times < first + sizes[:, None])
+
+
+def padded(arrays: Sequence[np.ndarray], num_steps: int) -> np.ndarray:
+    """Stack (T_n, K) arrays to (M, T, K), zeros behind the shorter ones."""
+    stacked = np.zeros((len(arrays), num_steps, arrays[0].shape[1]))
+    for row, array in zip(stacked, arrays, strict=True):
+        row[: len(array)] = array
+    return stacked
 
 
 def run(
     model: Generative,
     state: State,
     prior: Any,
-    sequences: Sequence[np.ndarray],
+    sequences: Sequence[Any],
     num_steps: int,
     settings: Settings,
     rng: np.random.Generator,
@@ -242,12 +349,27 @@ def run(
     The state reaches the caller through ``callback`` after every step, so that nothing
     is lost when a later step fails or is interrupted.
     """
-    source = batches(sequences, model.latent.independent, settings, rng)
+    longest = max(len(sequence) for sequence in sequences)
+    size = 1 if model.latent.independent else settings.window or longest
+    windows = data.windows(sequences, size)
+    source = batches(len(windows), settings.batch_size, rng)
     for _ in range(num_steps):
         started = time.perf_counter()
-        state, info = step(model, state, prior, next(source), settings, rng)
+        chosen = next(source)
+        batch = assemble(model, state, sequences, windows, chosen, settings, rng)
+        state, info, states = step(model, state, prior, batch, settings, rng)
+        if settings.warm_start and states is not None:
+            steps = batch.lengths
+            if steps is None:
+                steps = np.full(len(chosen), states.shape[1])
+            seen = {
+                int(w): probs[:length]
+                for w, probs, length in zip(chosen, states, steps, strict=True)
+            }
+            state = state._replace(memory=state.memory | seen)
         record = info.bound._asdict() | {
             "iterations": info.iterations,
+            "gradient_iterations": info.gradient_iterations,
             "unconverged": info.unconverged,
             "backtracks": info.backtracks,
             "seconds": time.perf_counter() - started,

@@ -26,6 +26,14 @@ class Generative(NamedTuple):
     likelihood: str
     decoder_posterior: str
     """``"point"``, or ``"gaussian"`` for a mean-field Gaussian q(gamma)."""
+    fill: Any = 0.0
+    """(P,) or a number: what the encoder gets for a missing entry of a frame."""
+    sees_mask: bool = False
+    """Whether the encoder also gets a mask of the missing entries."""
+
+    def num_inputs(self, obs_dim: int) -> int:
+        """Count the inputs of the encoder for frames of ``obs_dim`` dimensions."""
+        return 2 * obs_dim if self.sees_mask else obs_dim
 
 
 def check_model(model: Generative) -> None:

@@ -76,17 +76,30 @@ defvjp(
 
 
 @primitive
-def gaussian_log_density(x: Any, mean: Any, variance: Any) -> Any:
-    """Log N(x; mean, variance), summed over the last axis; constant in x."""
+def gaussian_log_density(x: Any, mean: Any, variance: Any, observed: Any) -> Any:
+    """Log N(x; mean, variance), summed over the last axis; constant in x.
+
+    Of a mask ``observed``, unless it is None, only what is True counts.
+    """
     terms = (x - mean) ** 2 / variance + onp.log(variance) + LOG_2PI
-    return -0.5 * onp.sum(terms, axis=-1)
+    return -0.5 * onp.sum(_masked(terms, observed), axis=-1)
+
+
+def _masked(terms: Any, observed: Any) -> Any:
+    return terms if observed is None else np.where(observed, terms, 0.0)
 
 
 defvjp(
     gaussian_log_density,
-    lambda ans, x, mean, variance: lambda g: g[..., None] * (x - mean) / variance,
-    lambda ans, x, mean, variance: (
-        lambda g: 0.5 * g[..., None] * ((x - mean) ** 2 / variance - 1.0) / variance
+    lambda ans, x, mean, variance, observed: (
+        lambda g: g[..., None] * _masked((x - mean) / variance, observed)
+    ),
+    lambda ans, x, mean, variance, observed: (
+        lambda g: (
+            0.5
+            * g[..., None]
+            * _masked(((x - mean) ** 2 / variance - 1.0) / variance, observed)
+        )
     ),
     argnums=(1, 2),
 )

@@ -197,7 +197,14 @@ class Linear:
         return location, np.exp(weights["log_scale"]) * np.ones(location.shape)
 
 
-def recognize(network: Network, weights: Weights, data: Any) -> Any:
+def recognize(
+    network: Network,
+    weights: Weights,
+    data: Any,
+    observed: Any = None,
+    fill: Any = 0.0,
+    sees_mask: bool = False,
+) -> Any:
     r"""Return the node potentials of the recognition network, r(y; phi).
 
     Parameters
@@ -206,6 +213,12 @@ def recognize(network: Network, weights: Weights, data: Any) -> Any:
     weights : tree
         Its weights, phi.
     data : (N, T, P) array
+    observed : (N, T, P) bool array, optional
+        Which entries the network sees; a frame without any has potentials of zero.
+    fill : float or (P,) array
+        What the network gets in the place of entries that it does not see.
+    sees_mask : bool
+        Whether the network gets 2 P inputs: the data, and 1 where it is not seen.
 
     Returns
     -------
@@ -213,14 +226,27 @@ def recognize(network: Network, weights: Weights, data: Any) -> Any:
         Diagonal of the quadratic potential, negative.
     h : (N, T, D) array
     """
-    location, scale = network.apply(weights, data)
-    return -0.5 * scale, location
+    inputs = data if observed is None else np.where(observed, data, fill)
+    if sees_mask:
+        hidden = onp.zeros(data.shape) if observed is None else 1.0 - observed
+        inputs = np.concatenate([inputs, hidden], axis=-1)
+    location, scale = network.apply(weights, inputs)
+    J, h = -0.5 * scale, location
+    if observed is not None:
+        seen = onp.any(observed, axis=-1, keepdims=True)
+        J, h = np.where(seen, J, 0.0), np.where(seen, h, 0.0)
+    return J, h
 
 
 def log_likelihood(
-    kind: str, network: Network, weights: Weights, latents: Any, data: Any, mask: Any
+    kind: str,
+    network: Network,
+    weights: Weights,
+    latents: Any,
+    data: Any,
+    observed: Any = None,
 ) -> Any:
-    r"""Return log p(y | x, gamma), averaged over samples of x, for each sequence.
+    r"""Return log p(y | x, gamma) of each sequence and each sample of x.
 
     Parameters
     ----------
@@ -232,19 +258,21 @@ def log_likelihood(
     latents : (N, S, T, D) array
         Samples of x.
     data : (N, T, P) array
-    mask : (N, T) array or None
-        True at the frames that count; None when all do.
+    observed : (N, T, P) bool array, optional
+        Which entries count; all by default.
 
     Returns
     -------
-    (N,) array, summed over frames and dimensions.
+    (N, S) array, summed over frames and dimensions.
     """
     location, scale = network.apply(weights, latents)
     data = data[:, None]
+    observed = None if observed is None else observed[:, None]
     if kind == "gaussian":
-        frames = gaussian_log_density(data, location, scale)
+        frames = gaussian_log_density(data, location, scale, observed)
     else:
-        frames = np.sum(data * location - softplus(location), axis=-1)
-    if mask is not None:
-        frames = np.where(mask[:, None], frames, 0.0)
-    return np.sum(np.mean(frames, axis=1), axis=-1)
+        terms = data * location - softplus(location)
+        if observed is not None:
+            terms = np.where(observed, terms, 0.0)
+        frames = np.sum(terms, axis=-1)
+    return np.sum(frames, axis=-1)

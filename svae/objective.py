@@ -29,22 +29,26 @@ import numpy as onp
 
 from svae.families import product
 from svae.generative import Generative, Parameters
-from svae.models import Diagnostics, Local
+from svae.models import Belief, Diagnostics, Local
+from svae.models.base import live_steps
 from svae.networks import log_likelihood, recognize
 from svae.trees import leaves, rebuild, tree_map
 from svae.vjp import trace
 from svae.weights import kl_from_prior, noise_size, sample_weights
 
 __all__ = [
+    "NATURAL_GRADIENTS",
     "Batch",
     "Bound",
     "Gradients",
     "Noise",
+    "Step",
     "bound",
     "bound_and_gradients",
     "draw_noise",
     "infer",
     "local_terms",
+    "plain_gradient",
 ]
 
 
@@ -52,11 +56,36 @@ class Batch(NamedTuple):
     """M sequences, padded to one length."""
 
     values: np.ndarray
-    """(M, T, P)."""
+    """(M, T, P), finite; what it is where nothing was observed has no influence."""
     lengths: np.ndarray | None
     """(M,), or None when all have length T."""
     scale: float
     """N / M: how many batches make the data."""
+    observed: np.ndarray | None = None
+    """(M, T, P) bool, False where entries are missing; None when none is, or only what
+    lies past the lengths."""
+    hidden: np.ndarray | None = None
+    """(M, T) bool, frames that the likelihood scores and the encoder does not see."""
+    belief: Belief | None = None
+    """What earlier frames say of the first steps."""
+    starts: Any = None
+    """Probabilities of the states from which inference starts, (M, T, K) each."""
+
+    def counted(self) -> Any:
+        """Mask (M, T, P) of what the likelihood scores, or None for everything."""
+        if self.lengths is None:
+            return self.observed
+        live = live_steps(self.lengths, self.values)[..., None]
+        if self.observed is None:
+            return onp.broadcast_to(live, self.values.shape)
+        return live & self.observed
+
+    def seen(self) -> Any:
+        """Mask (M, T, P) of what the encoder sees, or None for everything."""
+        if self.hidden is None:
+            return self.observed
+        seen = onp.broadcast_to(~self.hidden[..., None], self.values.shape)
+        return seen if self.observed is None else seen & self.observed
 
 
 class Noise(NamedTuple):
@@ -87,9 +116,24 @@ class Gradients(NamedTuple):
     """Ascent directions, for the whole data."""
 
     natparams: Any
-    """Natural gradient in eta, Eq. (4)."""
+    """Natural gradient in eta, Eq. (4), or what was asked for in its place."""
     encoder: Any
     decoder: Any
+
+
+class Step(NamedTuple):
+    """What one batch says about the objective."""
+
+    bound: Bound
+    gradients: Gradients
+    inference: Diagnostics
+    gradient_solve: Diagnostics
+    """Of the linear system in the gradient through a mean-field factor."""
+    states: Any
+    """(M, T, K), probabilities of the discrete states, or None."""
+
+
+NATURAL_GRADIENTS = ("full", "conjugate", "none")
 
 
 def draw_noise(
@@ -110,10 +154,10 @@ def infer(
     model: Generative,
     stats: Any,
     encoder: Any,
-    values: onp.ndarray,
-    lengths: onp.ndarray | None = None,
+    batch: Batch,
     noise: onp.ndarray | None = None,
     dense: bool = False,
+    report: Any = None,
 ) -> Local:
     """Return the local factor: recognition network, then message passing.
 
@@ -124,20 +168,33 @@ def infer(
         Expected statistics of q(theta), the message m.
     encoder : tree
         Weights of the recognition network, phi.
-    values : (N, T, P) array
-    lengths : (N,) int array or None
-    noise : (N, S, T, D) array or None
+    batch : Batch
+    noise : (M, S, T, D) array or None
     dense : bool
-        For a chain, return second moments of x as (N, T, D, D), not their diagonals.
+        For a chain, return second moments of x as (M, T, D, D), not their diagonals.
+    report : (M, 2) array, optional
+        See `LatentModel.infer`.
 
     Returns
     -------
     Local
     """
-    J, h = recognize(model.encoder, encoder, values)
+    J, h = recognize(
+        model.encoder, encoder, batch.values, batch.seen(), model.fill, model.sees_mask
+    )
     if dense and not model.latent.independent:
         J = J[..., None] * onp.eye(model.latent.latent_dim)
-    return model.latent.infer(stats, (J, h), noise, lengths)
+    frames = None if batch.observed is None else batch.observed.any(axis=-1)
+    return model.latent.infer(
+        stats,
+        (J, h),
+        noise,
+        batch.lengths,
+        observed=frames,
+        belief=batch.belief,
+        starts=batch.starts,
+        report=report,
+    )
 
 
 def local_terms(
@@ -148,24 +205,19 @@ def local_terms(
     batch: Batch,
     noise: onp.ndarray,
     dense: bool = False,
+    report: Any = None,
 ) -> tuple[Any, Local]:
-    """Return E log p(y | x, gamma), (M,), and the local factor with its KL, (M,)."""
-    local = infer(model, stats, encoder, batch.values, batch.lengths, noise, dense)
+    """Return log p(y | x, gamma), (M, S), and the local factor with its KL, (M,)."""
+    local = infer(model, stats, encoder, batch, noise, dense, report)
     reconstruction = log_likelihood(
         model.likelihood,
         model.decoder,
         weights,
         local.samples,
         batch.values,
-        _mask(batch),
+        batch.counted(),
     )
     return reconstruction, local
-
-
-def _mask(batch: Batch) -> onp.ndarray | None:
-    if batch.lengths is None:
-        return None
-    return onp.arange(batch.values.shape[1]) < batch.lengths[:, None]
 
 
 def bound(
@@ -196,7 +248,8 @@ def bound(
         batch,
         noise.latents,
     )
-    terms = np.sum(reconstruction), np.sum(local.kl), kl_from_prior(kind, decoder)
+    reconstruction = np.sum(np.mean(reconstruction, axis=1))
+    terms = reconstruction, np.sum(local.kl), kl_from_prior(kind, decoder)
     return _assemble(model, parameters, prior, batch, *terms)
 
 
@@ -219,44 +272,87 @@ def _assemble(
 
 
 def bound_and_gradients(
-    model: Generative, parameters: Parameters, prior: Any, batch: Batch, noise: Noise
-) -> tuple[Bound, Gradients, Diagnostics]:
+    model: Generative,
+    parameters: Parameters,
+    prior: Any,
+    batch: Batch,
+    noise: Noise,
+    natural_gradient: str = "full",
+) -> Step:
     """Estimate the objective and all its ascent directions from one batch.
 
     Parameters
     ----------
     model, parameters, prior, batch, noise
         As in `bound`.
+    natural_gradient : {"full", "conjugate", "none"}
+        What direction for eta: Eq. (4) in full; its conjugate part alone, the expected
+        statistics of the local factor, as the authors' code has it; or the plain
+        gradient in eta.
 
     Returns
     -------
-    bound : Bound
-    gradients : Gradients
-    diagnostics : Diagnostics
-        Of inference.
+    Step
     """
     message = product.expected_stats(model.latent.family, parameters.natparams)
-    inputs = (message, parameters.encoder, parameters.decoder)
+    report = onp.zeros((len(batch.values), 2))
+    inputs = (message, parameters.encoder, parameters.decoder, report)
     kind = model.decoder_posterior
 
     def of_leaves(*boxes: Any) -> tuple[Any, ...]:
-        stats, encoder, decoder = rebuild(inputs, boxes)
+        stats, encoder, decoder, report = rebuild(inputs, boxes)
         weights = sample_weights(kind, decoder, noise.decoder)
-        terms, local = local_terms(model, stats, encoder, weights, batch, noise.latents)
-        reconstruction, local_kl = np.sum(terms), np.sum(local.kl)
+        terms, local = local_terms(
+            model, stats, encoder, weights, batch, noise.latents, report=report
+        )
+        reconstruction = np.sum(np.mean(terms, axis=1))
+        local_kl = np.sum(local.kl)
         decoder_kl = kl_from_prior(kind, decoder)
         objective = batch.scale * (reconstruction - local_kl) - decoder_kl
-        return objective, reconstruction, local_kl, decoder_kl, *local.diagnostics
+        surrogate = batch.scale * np.sum(local.log_normalizer)
+        values = reconstruction, local_kl, decoder_kl, *local.diagnostics, local.states
+        return objective, surrogate, *values
 
     pull_back, values = trace(of_leaves, leaves(inputs))
-    diagnostics = Diagnostics(*values[4:])
-    gradients = pull_back(1.0)
-    of_message, of_encoder, of_decoder = rebuild(inputs, gradients)
+    gradients = rebuild(inputs, pull_back(1.0))
+    of_message, of_encoder, of_decoder, (iterations, residual) = (
+        *gradients[:3],
+        gradients[3].T,
+    )
+    if natural_gradient == "conjugate":
+        # statistics are the gradient of log Z: those of the surrogate's optimum
+        of_message = rebuild(inputs, pull_back(1.0, position=1))[0]
     natural = tree_map(
         lambda eta0, eta, local: eta0 - eta + local,
         prior,
         parameters.natparams,
         of_message,
     )
-    terms = _assemble(model, parameters, prior, batch, *values[1:4])
-    return terms, Gradients(natural, of_encoder, of_decoder), diagnostics
+    if natural_gradient == "none":
+        natural = plain_gradient(model.latent.family, parameters.natparams, natural)
+    return Step(
+        _assemble(model, parameters, prior, batch, *values[2:5]),
+        Gradients(natural, of_encoder, of_decoder),
+        Diagnostics(*values[5:7]),
+        Diagnostics(iterations, residual),
+        values[7],
+    )
+
+
+def plain_gradient(family: Any, natparams: Any, natural: Any) -> Any:
+    """Turn a natural gradient into the gradient in eta.
+
+    They differ by the Fisher matrix, the Jacobian of the expected statistics, which is
+    symmetric.
+    """
+    if not family:
+        return natural
+    arrays = leaves(natparams)
+
+    def pairing(*boxes: Any) -> tuple[Any]:
+        stats = leaves(product.expected_stats(family, rebuild(natparams, boxes)))
+        pairs = zip(stats, leaves(natural), strict=True)
+        return (sum(np.sum(stat * direction) for stat, direction in pairs),)
+
+    pull_back, _ = trace(pairing, arrays)
+    return rebuild(natparams, pull_back(1.0))

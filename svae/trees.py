@@ -1,4 +1,4 @@
-"""Nested parameters: dicts, tuples and lists of arrays, and their flat vectors.
+"""Nested parameters: dicts, (named) tuples, lists of arrays, and their flat vectors.
 
 Parameters are trees so that code reads in the field's names; gradients and optimisers
 want flat things.  A tree's *leaves* are its arrays in a fixed order (dicts by sorted
@@ -37,7 +37,9 @@ def rebuild(tree: Tree, new_leaves: Sequence[Any]) -> Tree:
             built = {key: build(branch[key]) for key in sorted(branch)}
             return {key: built[key] for key in branch}
         if isinstance(branch, (tuple, list)):
-            return type(branch)([build(child) for child in branch])
+            children = [build(child) for child in branch]
+            named = hasattr(branch, "_fields")
+            return type(branch)(*children) if named else type(branch)(children)
         return next(remaining)
 
     return build(tree)

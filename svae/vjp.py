@@ -19,21 +19,21 @@ __all__ = ["trace"]
 
 def trace(
     function: Callable[..., tuple[Any, ...]], arguments: Sequence[Any]
-) -> tuple[Callable[[Any], list[Any]], tuple[Any, ...]]:
+) -> tuple[Callable[..., list[Any]], tuple[Any, ...]]:
     """Evaluate a function and prepare its VJP in all arguments.
 
     Parameters
     ----------
     function : callable
-        Of the arguments, returning a tuple: what is to be differentiated, and any
-        number of other values.
+        Of the arguments, returning a tuple: what is to be differentiated first, then
+        any number of other values.
     arguments : sequence of arrays
 
     Returns
     -------
     pull_back : callable
-        Cotangent of the first value -> list of cotangents, one for each argument
-        (zeros for those that do not matter).
+        Cotangent of the first value, or of the value at another ``position`` -> list of
+        cotangents, one for each argument (zeros for those that do not matter).
     values : tuple
         What ``function`` returned.
 
@@ -46,20 +46,24 @@ def trace(
     with trace_stack.new_trace() as level:
         boxes = [new_box(x, level, r) for x, r in zip(arguments, roots, strict=True)]
         outputs = function(*boxes)
-    end = outputs[0]
-    if not isbox(end) or end._trace != level:
+
+    def depends(output: Any) -> bool:
+        return isbox(output) and output._trace == level
+
+    if not depends(outputs[0]):
         raise ValueError("the function does not depend on its arguments")
 
-    def pull_back(cotangent: Any) -> list[Any]:
-        collected = _backward(cotangent, end._node, set(roots))
+    def pull_back(cotangent: Any, position: int = 0) -> list[Any]:
+        end = outputs[position]
+        collected = {}
+        if depends(end):
+            collected = _backward(cotangent, end._node, set(roots))
         return [
             collected[root] if root in collected else vspace(x).zeros()
             for root, x in zip(roots, arguments, strict=True)
         ]
 
-    return pull_back, tuple(
-        getval(x) if isbox(x) and x._trace == level else x for x in outputs
-    )
+    return pull_back, tuple(getval(x) if depends(x) else x for x in outputs)
 
 
 def _backward(cotangent: Any, end: Any, roots: set[Any]) -> dict[Any, Any]:

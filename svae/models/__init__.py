@@ -1,17 +1,31 @@
 """Latent graphical models, one file each, with the same methods in each."""
 
-from svae.models.base import Diagnostics, LatentModel, Local
+from svae.models.base import (
+    Belief,
+    Diagnostics,
+    Draw,
+    LatentModel,
+    Local,
+    belief_after,
+)
 from svae.models.gaussian import Gaussian
 from svae.models.gmm import GMM
+from svae.models.hmm import HMM
 from svae.models.lds import LDS
 from svae.models.meanfield import ConvergenceWarning
+from svae.models.slds import SLDS
 
 __all__ = [
     "GMM",
+    "HMM",
     "LDS",
+    "SLDS",
+    "Belief",
     "ConvergenceWarning",
     "Diagnostics",
+    "Draw",
     "Gaussian",
     "LatentModel",
     "Local",
+    "belief_after",
 ]

@@ -8,7 +8,9 @@ A latent model is ``p(theta) p(x | theta)`` with ``x`` continuous, perhaps with 
 
 with node potentials ``r(y; phi)`` into the local factor ``q(x)`` (Johnson et al. 2016,
 Section 4).  The message m *is* the natural parameter of the local model, so everything
-a model does is a differentiable function of m and of the node potentials.
+a model does is a differentiable function of m and of the node potentials.  The same
+functions serve a single theta: with t(theta) in the place of m they speak of
+p(x | theta).
 """
 
 from typing import Any, NamedTuple, Protocol
@@ -16,30 +18,58 @@ from typing import Any, NamedTuple, Protocol
 import autograd.numpy as np
 import numpy as onp
 
+from svae.families import gaussian
+from svae.primitives import value_of
+
 __all__ = [
+    "Belief",
     "Diagnostics",
+    "Draw",
     "LatentModel",
     "Local",
+    "belief_after",
     "check_positive_int",
-    "color",
     "exact_local",
+    "half_log_det",
     "inner",
+    "live_steps",
 ]
+
+LOG_2PI = onp.log(2.0 * onp.pi)
 
 
 class Diagnostics(NamedTuple):
-    """How the iterations of inference ended, one entry for each sequence."""
+    """How an iterative solve ended, one entry for each sequence."""
 
     iterations: onp.ndarray
-    """(N,), block updates until the fixed point; 0 where inference is exact."""
+    """(N,), iterations until it converged; 0 where the answer is exact."""
     residual: onp.ndarray
-    """(N,), largest change of a state's probability in the last update."""
+    """(N,), what was left: of inference, the largest change of a state's probability
+    in the last update; of its gradient, the relative residual."""
+
+
+class Belief(NamedTuple):
+    """What earlier frames say of the first step of some sequences.
+
+    Where it is ``given`` it takes the place of the initial factor.  It is a constant:
+    no gradient flows into it.
+    """
+
+    given: onp.ndarray
+    """(N,) bool; of the other sequences the rest is finite and not used."""
+    J: onp.ndarray
+    """(N, D, D), with ``h`` the natural parameters of a Gaussian over x."""
+    h: onp.ndarray
+    """(N, D)"""
+    states: onp.ndarray | None
+    """(N, K), log probabilities of the discrete states, or None."""
 
 
 class Local(NamedTuple):
     r"""The local factor q(x) (and q(z)) for a batch of N sequences.
 
-    All but ``diagnostics`` are differentiable in m and in the node potentials.
+    All but ``half_log_det`` and ``diagnostics`` are differentiable in m and in the
+    node potentials.
     """
 
     samples: Any
@@ -55,26 +85,24 @@ class Local(NamedTuple):
     a mean-field factor, its lower bound."""
     states: Any
     """(N, T, K), probabilities of the discrete states, or None."""
+    state_potentials: Any
+    """(N, T, K), node potentials of the Markov chain q(z), or None."""
+    half_log_det: onp.ndarray
+    """(N,), half the log determinant of the precision of q(x)."""
     diagnostics: Diagnostics
 
 
-def exact_local(
-    samples: Any, mean: Any, second_moment: Any, log_normalizer: Any, evidence: Any
-) -> Local:
-    """Return a local factor that inference finds without iterations.
+class Draw(NamedTuple):
+    """S paths of H steps from p(x, z | theta)."""
 
-    ``evidence`` (N,) is the inner product of the node potentials with their statistics.
-    """
-    no_iterations = onp.zeros(len(evidence))
-    return Local(
-        samples,
-        evidence - log_normalizer,
-        mean,
-        second_moment,
-        log_normalizer,
-        None,
-        Diagnostics(no_iterations, no_iterations),
-    )
+    states: Any
+    """(S, H) int64, or None without discrete states."""
+    latents: Any
+    """(S, H, D), x given the states."""
+    mean: Any
+    """(S, H, D), mean of x given the states."""
+    cov: Any
+    """(S, H, D, D), covariance of each x given the states."""
 
 
 class LatentModel(Protocol):
@@ -93,14 +121,122 @@ class LatentModel(Protocol):
         """Return natural parameters of q(theta) to start from."""
 
     def infer(
-        self, stats: Any, node: Any, noise: Any = None, lengths: Any = None
+        self,
+        stats: Any,
+        node: Any,
+        noise: Any = None,
+        lengths: Any = None,
+        *,
+        observed: Any = None,
+        belief: Belief | None = None,
+        starts: Any = None,
+        report: Any = None,
     ) -> Local:
-        """Return the local factor given m = ``stats`` and node potentials (J, h)."""
+        """Return the local factor given m = ``stats`` and node potentials (J, h).
 
-    def simulate(
-        self, natparams: Any, num_steps: int, rng: onp.random.Generator
+        Parameters
+        ----------
+        stats : dict
+            Expected statistics of q(theta), factor by factor.
+        node : (J, h)
+            (N, T, D) each, or J (N, T, D, D); zero at a frame that says nothing.
+        noise : (N, S, T, D) array, optional
+        lengths : (N,) int array, optional
+        observed : (N, T) bool array, optional
+            Frames of which there are data.  One of which there are none leaves a model
+            whose x_t are independent given z altogether.
+        belief : Belief, optional
+        starts : sequence of (N, T, K) arrays, optional
+            Probabilities of the discrete states from which to iterate; the best local
+            optimum is kept.  Default: the model's own.
+        report : (N, 2) array, optional
+            Zeros.  The cotangent that comes back for it tells how the linear solve in
+            the gradient of a mean-field factor ended: `Diagnostics` as columns.
+        """
+
+    def log_density(
+        self, stats: Any, latents: Any, lengths: Any = None, observed: Any = None
     ) -> Any:
-        """Draw theta from q(theta), then x (num_steps, D) from p(x | theta)."""
+        """Return log p(x | theta) (N,), z summed out, of latents (N, T, D).
+
+        With m in the place of t(theta): log of the sum of exp E log p(x, z | theta).
+        """
+
+    def draw(
+        self,
+        stats: Any,
+        uniforms: onp.ndarray,
+        noise: onp.ndarray,
+        belief: Belief | None = None,
+    ) -> Draw:
+        """Draw S paths of H steps; uniforms (S, H) for z, noise (S, H, D) for x.
+
+        ``stats`` are t(theta), with S in front of every array if each path has its own.
+        The belief is one about the first step of every path, whose draw it makes.
+        """
+
+
+def exact_local(
+    samples: Any,
+    mean: Any,
+    second_moment: Any,
+    log_normalizer: Any,
+    evidence: Any,
+    half_log_det: Any,
+) -> Local:
+    """Return a local factor that inference finds without iterations.
+
+    ``evidence`` (N,) is the inner product of the node potentials with their statistics.
+    """
+    no_iterations = onp.zeros(len(evidence))
+    return Local(
+        samples,
+        evidence - log_normalizer,
+        mean,
+        second_moment,
+        log_normalizer,
+        None,
+        None,
+        half_log_det,
+        Diagnostics(no_iterations, no_iterations),
+    )
+
+
+def half_log_det(logZ: Any, h: Any, mean: Any, lengths: Any) -> onp.ndarray:
+    """Half the log determinant of a chain's precision, (N,).
+
+    ``log Z = h'mean / 2 - log|P| / 2 + (T D / 2) log 2 pi``, h (N, T, D) being all the
+    linear terms.
+    """
+    logZ, h, mean = value_of(logZ), value_of(h), value_of(mean)
+    sizes = mean.shape[-1] * live_steps(lengths, mean).sum(axis=1)
+    return 0.5 * (h * mean).sum(axis=(1, 2)) + 0.5 * LOG_2PI * sizes - logZ
+
+
+def belief_after(local: Local, lengths: onp.ndarray | None) -> Belief:
+    """Return what q says of the last step of every sequence.
+
+    ``local`` must have dense second moments.
+    """
+    mean, second_moment = value_of(local.mean), value_of(local.second_moment)
+    rows = onp.arange(len(mean))
+    last = onp.full(len(mean), mean.shape[1] - 1) if lengths is None else lengths - 1
+    mean, second_moment = mean[rows, last], second_moment[rows, last]
+    cov = second_moment - mean[:, :, None] * mean[:, None, :]
+    J, h = gaussian.from_standard(mean, cov)
+    states = None
+    if local.states is not None:
+        with onp.errstate(divide="ignore"):
+            states = onp.log(value_of(local.states)[rows, last])
+    return Belief(onp.ones(len(mean), dtype=bool), J, h, states)
+
+
+def live_steps(lengths: Any, frames: Any) -> onp.ndarray:
+    """Mask (N, T) of the steps of ``frames`` (N, T, ...) within the lengths."""
+    number, steps = frames.shape[:2]
+    if lengths is None:
+        return onp.ones((number, steps), dtype=bool)
+    return onp.arange(steps) < onp.asarray(lengths)[:, None]
 
 
 def check_positive_int(**arguments: int) -> None:
@@ -113,9 +249,3 @@ def check_positive_int(**arguments: int) -> None:
 def inner(potential: Any, statistic: Any) -> Any:
     """Inner product over all axes but the first."""
     return np.sum(potential * statistic, axis=tuple(range(1, np.ndim(potential))))
-
-
-def color(precision: Any, noise: Any) -> Any:
-    """Turn standard normal ``noise`` (..., D) into noise of the given precision."""
-    # precision = L L', so L^-T noise has covariance (L L')^-1
-    return onp.linalg.solve(onp.linalg.cholesky(precision).T, noise.T).T

@@ -11,9 +11,19 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import autograd.numpy as np
+import numpy as onp
 
 from svae.families import gaussian
-from svae.models.base import Local, check_positive_int, exact_local
+from svae.models.base import (
+    LOG_2PI,
+    Belief,
+    Draw,
+    Local,
+    check_positive_int,
+    exact_local,
+    live_steps,
+)
+from svae.primitives import value_of
 
 __all__ = ["Gaussian"]
 
@@ -40,43 +50,72 @@ class Gaussian:
         """Return the empty parameters: the prior of x is fixed."""
         return {}
 
-    def initial_posterior(self, rng: np.random.Generator) -> dict[str, Any]:
+    def initial_posterior(self, rng: onp.random.Generator) -> dict[str, Any]:
         """Return the empty parameters."""
         return {}
 
     def infer(
-        self, stats: Any, node: Any, noise: Any = None, lengths: Any = None
+        self,
+        stats: Any,
+        node: Any,
+        noise: Any = None,
+        lengths: Any = None,
+        *,
+        observed: Any = None,
+        belief: Belief | None = None,
+        starts: Any = None,
+        report: Any = None,
     ) -> Local:
         """Combine N(0, I) with diagonal node potentials; see `LatentModel.infer`.
 
-        Parameters
-        ----------
-        stats : {}
-        node : (J, h)
-            (N, T, D) each.
-        noise : (N, S, T, D) array or None
-        lengths : None
-            Rows are independent, so all sequences have length 1.
-
-        Returns
-        -------
-        Local
+        Steps are independent in sequences of any length.
         """
         node_J, node_h = node
         natparams = (node_J - 0.5, node_h)
         second_moment, mean = gaussian.expected_stats(natparams)
         # log of the integral of N(x; 0, I) exp<r, t(x)>, one for each step
         log_normalizers = gaussian.log_normalizer(natparams) - (
-            0.5 * self.latent_dim * np.log(2 * np.pi)
+            0.5 * self.latent_dim * LOG_2PI
         )
-        log_normalizer = np.sum(log_normalizers, axis=-1)
-        evidence = np.sum(node_J * second_moment + node_h * mean, axis=(-2, -1))
+        terms = node_J * second_moment + node_h * mean
+        half_log_dets = 0.5 * onp.log(-2.0 * value_of(natparams[0])).sum(axis=-1)
+        if lengths is not None:
+            live = live_steps(lengths, node_h)
+            log_normalizers = np.where(live, log_normalizers, 0.0)
+            terms = np.where(live[..., None], terms, 0.0)
+            half_log_dets = onp.where(live, half_log_dets, 0.0)
         samples = None
         if noise is not None:
             deviation = np.sqrt(-0.5 / natparams[0])
             samples = mean[:, None] + deviation[:, None] * noise
-        return exact_local(samples, mean, second_moment, log_normalizer, evidence)
+        return exact_local(
+            samples,
+            mean,
+            second_moment,
+            np.sum(log_normalizers, axis=-1),
+            np.sum(terms, axis=(-2, -1)),
+            half_log_dets.sum(axis=1),
+        )
 
-    def simulate(self, natparams: Any, num_steps: int, rng: np.random.Generator) -> Any:
-        """Draw x (num_steps, D) from N(0, I); see `LatentModel.simulate`."""
-        return rng.standard_normal((num_steps, self.latent_dim))
+    def log_density(
+        self, stats: Any, latents: Any, lengths: Any = None, observed: Any = None
+    ) -> Any:
+        """Return log N(x; 0, I), (N,); see `LatentModel.log_density`."""
+        frames = -0.5 * np.sum(latents**2 + LOG_2PI, axis=-1)
+        kept = live_steps(lengths, latents)
+        if observed is not None:
+            kept = kept & observed
+        return np.sum(np.where(kept, frames, 0.0), axis=1)
+
+    def draw(
+        self,
+        stats: Any,
+        uniforms: onp.ndarray,
+        noise: onp.ndarray,
+        belief: Belief | None = None,
+    ) -> Draw:
+        """Draw x from N(0, I); see `LatentModel.draw`."""
+        cov = onp.broadcast_to(
+            onp.eye(self.latent_dim), (*noise.shape, self.latent_dim)
+        )
+        return Draw(None, noise, onp.zeros(noise.shape), cov)

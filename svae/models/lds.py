@@ -2,12 +2,13 @@ r"""Linear dynamical system with a conjugate prior.
 
 .. math::
     x_1 \sim \mathcal{N}(\mu, \Sigma), \quad
-    x_{t+1} = A x_t + u_t,\; u_t \sim \mathcal{N}(0, Q), \qquad
-    (\mu, \Sigma) \sim \mathrm{NIW}, \quad (A, Q) \sim \mathrm{MNIW},
+    x_{t+1} = A x_t + b + u_t,\; u_t \sim \mathcal{N}(0, Q), \qquad
+    (\mu, \Sigma) \sim \mathrm{NIW}, \quad ([A\, b], Q) \sim \mathrm{MNIW},
 
-Johnson et al. (2016), Section 2.2, with Q = BB'.  Expected statistics of q(theta) are
-the initial and pair potentials of a Gaussian chain, so q(x) is exact: one call of
-`svae.kernels.gaussian_chain`, differentiable in all its potentials.
+Johnson et al. (2016), Section 2.2, with Q = BB'; the bias b is there for
+``affine=True``.  Expected statistics of q(theta) are the initial and pair potentials of
+a Gaussian chain, so q(x) is exact: one call of `svae.kernels.gaussian_chain`,
+differentiable in all its potentials.
 """
 
 from dataclasses import dataclass
@@ -17,10 +18,23 @@ import autograd.numpy as np
 import numpy as onp
 
 from svae import kernels
-from svae.families import mniw, niw, product
-from svae.models.base import Local, check_positive_int, color, exact_local, inner
+from svae.families import mniw, niw
+from svae.models.base import (
+    LOG_2PI,
+    Belief,
+    Draw,
+    Local,
+    check_positive_int,
+    exact_local,
+    half_log_det,
+    inner,
+    live_steps,
+)
+from svae.models.potentials import begin, log_normalizer_of, shift
+from svae.models.switching import Dynamics
+from svae.primitives import value_of
 
-__all__ = ["LDS"]
+__all__ = ["LDS", "dynamics_prior"]
 
 
 @dataclass(frozen=True)
@@ -34,9 +48,16 @@ class LDS:
     ----------
     latent_dim : int
         D.
+    affine : bool
+        Whether dynamics have a bias b; its prior is ``N(0, Q)``.
+    noise_variance : float
+        Of the prior of Q: scale ``noise_variance * (D + 1) I`` with D + 1 degrees of
+        freedom.
     """
 
     latent_dim: int = 10
+    affine: bool = False
+    noise_variance: float = 2.0
 
     independent: ClassVar[bool] = False
     family: ClassVar[dict[str, Any]] = {"init": niw, "dynamics": mniw}
@@ -44,70 +65,123 @@ class LDS:
     def __post_init__(self) -> None:
         """Refuse a latent dimension that is not a positive integer."""
         check_positive_int(latent_dim=self.latent_dim)
+        if not 0 < self.noise_variance < onp.inf:
+            raise ValueError(
+                f"noise_variance must be positive, got {self.noise_variance!r}"
+            )
 
     def prior(self) -> dict[str, Any]:
         """Return the natural parameters of p(theta), ``init`` and ``dynamics``."""
-        dim = self.latent_dim
-        identity, dof = onp.eye(dim), dim + 1.0
-        scale = 2.0 * dof * identity
-        return {
-            "init": niw.from_standard(onp.zeros(dim), 1 / (2 * dim), scale, dof),
-            "dynamics": mniw.from_standard(identity, identity / (2 * dim), scale, dof),
-        }
+        return dynamics_prior(self.latent_dim, self.affine, self.noise_variance)
 
     def initial_posterior(self, rng: onp.random.Generator) -> dict[str, Any]:
         """Return the prior: q(theta) starts there."""
         return self.prior()
 
     def infer(
-        self, stats: Any, node: Any, noise: Any = None, lengths: Any = None
+        self,
+        stats: Any,
+        node: Any,
+        noise: Any = None,
+        lengths: Any = None,
+        *,
+        observed: Any = None,
+        belief: Belief | None = None,
+        starts: Any = None,
+        report: Any = None,
     ) -> Local:
         """Run exact inference in the chain; see `LatentModel.infer`.
-
-        Parameters
-        ----------
-        stats : dict
-            Expected statistics of ``init`` (NIW) and ``dynamics`` (MNIW).
-        node : (J, h)
-            (N, T, D) each, or J (N, T, D, D).
-        noise : (N, S, T, D) array or None
-        lengths : (N,) int array or None
-
-        Returns
-        -------
-        Local
 
         Raises
         ------
         NotPositiveDefinite
             If the chain has no proper Gaussian, naming sequence and step.
         """
-        init_J, init_h, *init_constants = stats["init"]
-        J11, J12, J22, half_log_det = stats["dynamics"]
+        J0, h0, *init_constants = stats["init"]
+        J11, J12, J22, half_log_det_Q = stats["dynamics"]
+        dim, node_J, node_h = self.latent_dim, *node
+        init_constant = init_constants[0] + init_constants[1] - 0.5 * dim * LOG_2PI
+        pair_constant = half_log_det_Q - 0.5 * dim * LOG_2PI
+        live = live_steps(lengths, node_h)
+        if self.affine:
+            node_h = shift(node_h, linear_terms(J11, J12, live))
+            pair_constant = pair_constant + J11[dim, dim]
+            J11, J12 = J11[:dim, :dim], J12[:dim]
+        if belief is not None:
+            init_constant = np.where(belief.given, 0.0, init_constant)
+        init = begin((J0, h0), belief)
         logZ, chain_stats, samples = kernels.gaussian_chain(
-            (init_J, init_h), (J11, J12, J22), node, noise, lengths
+            init, (J11, J12, J22), (node_J, node_h), noise, lengths
         )
         second_moment, mean = chain_stats[2]
-        steps = np.full(len(logZ), node[1].shape[1]) if lengths is None else lengths
-        half_log_2pi = 0.5 * self.latent_dim * np.log(2 * np.pi)
         log_normalizer = (
             logZ
-            + (init_constants[0] + init_constants[1] - half_log_2pi)
-            + (steps - 1) * (half_log_det - half_log_2pi)
+            - log_normalizer_of(belief)
+            + init_constant
+            + (live.sum(axis=1) - 1) * pair_constant
         )
         evidence = inner(node[0], second_moment) + inner(node[1], mean)
-        return exact_local(samples, mean, second_moment, log_normalizer, evidence)
+        linear = value_of(node_h) + 0.0
+        linear[:, 0] += value_of(init[1])
+        half = half_log_det(logZ, linear, mean, lengths)
+        return exact_local(samples, mean, second_moment, log_normalizer, evidence, half)
 
-    def simulate(
-        self, natparams: Any, num_steps: int, rng: onp.random.Generator
+    def log_density(
+        self, stats: Any, latents: Any, lengths: Any = None, observed: Any = None
     ) -> Any:
-        """Draw dynamics from q(theta) and a path x (num_steps, D) of them."""
-        draws = product.sample(self.family, natparams, rng)
-        mean, precision = draws["init"]
-        dynamics, noise_precision = draws["dynamics"]
-        noise = rng.standard_normal((num_steps, self.latent_dim))
-        latents = onp.empty_like(noise)
-        latents[0] = mean + color(precision, noise[0])
-        for t in range(1, num_steps):
-            latents[t] = dynamics @ latents[t - 1] + color(noise_precision, noise[t])
-        return latents
+        """Return log p(x | theta), (N,); see `LatentModel.log_density`."""
+        switch = Dynamics(self.latent_dim, self.affine)
+        rows = switch.rows(_one_state(stats))
+        linear, constant = switch.evidence(switch.of_points(latents), rows)
+        kept = live_steps(lengths, latents)
+        if observed is not None:
+            kept = kept & switch.points_kept(observed)
+        return np.sum(np.where(kept, (linear + constant)[..., 0], 0.0), axis=1)
+
+    def draw(
+        self,
+        stats: Any,
+        uniforms: onp.ndarray,
+        noise: onp.ndarray,
+        belief: Belief | None = None,
+    ) -> Draw:
+        """Draw paths; see `LatentModel.draw`."""
+        switch = Dynamics(self.latent_dim, self.affine)
+        states = onp.zeros(uniforms.shape, dtype=onp.int64)
+        rows = switch.rows(_one_state(stats))
+        return Draw(None, *switch.path(states, rows, noise, belief))
+
+
+def dynamics_prior(dim: int, affine: bool, noise_variance: float) -> dict[str, Any]:
+    """Return natural parameters of ``init`` (NIW) and ``dynamics`` (MNIW)."""
+    identity, dof = onp.eye(dim), dim + 1.0
+    mean, column_cov = identity, identity / (2 * dim)
+    if affine:
+        mean = onp.concatenate([mean, onp.zeros((dim, 1))], axis=1)
+        column_cov = onp.diag([*onp.diagonal(column_cov), 1.0])
+    scale = noise_variance * dof * identity
+    return {
+        "init": niw.from_standard(
+            onp.zeros(dim), 1 / (2 * dim), 2.0 * dof * identity, dof
+        ),
+        "dynamics": mniw.from_standard(mean, column_cov, scale, dof),
+    }
+
+
+def linear_terms(J11: Any, J12: Any, live: onp.ndarray) -> tuple[Any, Any]:
+    """Return what the bias adds to h of either end of every pair, (N, T-1, D) each.
+
+    ``-(Ax + b)'L(Ax + b)/2 + (Ax + b)'Lx'`` has the linear terms ``-A'Lb`` in x, twice
+    the last column of J11, and ``Lb`` in x', the last row of J12.
+    """
+    dim, pairs = J12.shape[1], live[:, 1:, None]
+    return pairs * (2.0 * J11[:dim, dim]), pairs * J12[dim]
+
+
+def _one_state(stats: Any) -> dict[str, Any]:
+    """Give every statistic an axis of one state, behind any axis of paths."""
+    axis = np.ndim(stats["init"][2])
+    return {
+        name: tuple(np.expand_dims(part, axis) for part in factor)
+        for name, factor in stats.items()
+    }

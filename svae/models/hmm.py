@@ -1,0 +1,116 @@
+r"""Hidden Markov model with Gaussian latents and a conjugate prior.
+
+.. math::
+    \pi, \pi_k \sim \mathrm{Dir}, \quad (\mu_k, \Sigma_k) \sim \mathrm{NIW}, \quad
+    z_1 \sim \pi, \quad z_t \mid z_{t-1} \sim \pi_{z_{t-1}}, \quad
+    x_t \mid z_t \sim \mathcal{N}(\mu_{z_t}, \Sigma_{z_t}).
+
+A Gaussian mixture whose labels are a Markov chain; where all rows of the transition
+matrix equal the initial distribution it is the mixture.  The local factor is mean
+field, q(z_{1:T}) prod_t q(x_t) (Johnson et al. 2016, Section 4.2).
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as onp
+
+from svae.families import dirichlet, niw
+from svae.models.base import check_positive_int
+from svae.models.gmm import spread_components, unit_components
+from svae.models.switching import Emission, Switching, check_starts
+
+__all__ = ["HMM", "markov_prior"]
+
+
+@dataclass(frozen=True)
+class HMM(Switching):
+    r"""Latent hidden Markov model.
+
+    The default prior has ``Dir(1, ..., 1)`` for the initial distribution and for each
+    row of the transition matrix, and ``NIW(0, 1/2, (D + 1/2) I, D + 1/2)`` for each
+    state.
+
+    Parameters
+    ----------
+    num_states : int
+        K.
+    latent_dim : int
+        D.
+    concentration : float
+        Dirichlet parameter alpha of every initial state and transition.
+    sticky : float
+        Added to alpha of the transitions from a state to itself: the prior's belief, in
+        steps, that states last (Fox et al. 2011).
+    initial_spread : float
+        Standard deviation of the initial component means in q(theta).
+    tolerance : float
+        Largest change of a state's probability at which a sequence has converged.
+    max_iterations : int
+        Block updates after which inference stops with a `ConvergenceWarning`.
+    starts : tuple of {"data", "prior"}
+        Where inference starts from, the evidence of single frames or the prior of the
+        states; of several the best end is kept.
+    """
+
+    num_states: int = 10
+    latent_dim: int = 2
+    concentration: float = 1.0
+    sticky: float = 0.0
+    initial_spread: float = 3.0
+    tolerance: float = 1e-6
+    max_iterations: int = 1000
+    starts: tuple[str, ...] = ("data",)
+
+    independent: ClassVar[bool] = False
+    family: ClassVar[dict[str, Any]] = {
+        "weights": dirichlet,
+        "transitions": dirichlet,
+        "components": niw,
+    }
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that are not positive integers."""
+        check_positive_int(
+            num_states=self.num_states,
+            latent_dim=self.latent_dim,
+            max_iterations=self.max_iterations,
+        )
+        check_starts(self.starts)
+        check_markov_prior(self.concentration, self.sticky)
+
+    def prior(self) -> dict[str, Any]:
+        """Return the natural parameters of p(theta), factor by factor."""
+        markov = markov_prior(self.num_states, self.concentration, self.sticky)
+        return markov | {
+            "components": unit_components(self.num_states, self.latent_dim)
+        }
+
+    def initial_posterior(self, rng: onp.random.Generator) -> dict[str, Any]:
+        """Return q(theta) with random means, and the prior of the Markov chain."""
+        components = spread_components(
+            self.num_states, self.latent_dim, self.initial_spread, rng
+        )
+        return self.prior() | {"components": components}
+
+    @property
+    def switch(self) -> Emission:
+        """A state selects the component."""
+        return Emission(self.latent_dim)
+
+
+def markov_prior(num_states: int, concentration: float, sticky: float) -> Any:
+    """Return Dirichlet parameters of the initial distribution and of transitions."""
+    transitions = concentration + sticky * onp.eye(num_states)
+    return {
+        "weights": dirichlet.from_standard(onp.full(num_states, concentration)),
+        "transitions": dirichlet.from_standard(transitions),
+    }
+
+
+def check_markov_prior(concentration: float, sticky: float) -> None:
+    """Raise ValueError unless the concentration is positive and sticky not negative."""
+    if not 0 < concentration < onp.inf:
+        raise ValueError(f"concentration must be positive, got {concentration!r}")
+    if not 0 <= sticky < onp.inf:
+        raise ValueError(f"sticky must not be negative, got {sticky!r}")

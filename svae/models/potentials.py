@@ -1,0 +1,138 @@
+"""Potentials of Gaussian chains: as rows of numbers, and as a chain takes them.
+
+A row holds what multiplies the features of x, ``(J, h)`` or ``(J11, J12, J22)`` and,
+for affine dynamics, the linear terms of either end of a pair; its constant stands
+beside it.  Rows can be mixed by probabilities of states, and be multiplied by features,
+in one matrix product.
+"""
+
+from typing import Any
+
+import autograd.numpy as np
+import numpy as onp
+
+from svae import kernels
+from svae.families import gaussian
+from svae.families.arrays import outer
+from svae.models.base import LOG_2PI, Belief
+
+__all__ = [
+    "begin",
+    "dense",
+    "flat",
+    "gaussian_rows",
+    "independent",
+    "log_normalizer_of",
+    "moments",
+    "multiply",
+    "pair_rows",
+    "shift",
+    "split",
+    "split_pair",
+]
+
+
+def gaussian_rows(stats: Any) -> tuple[Any, Any]:
+    """Return P (..., K, D D + D) and c (..., K) of NIW statistics."""
+    J, h, quadratic, half_log_det = stats
+    constant = quadratic + half_log_det - 0.5 * h.shape[-1] * LOG_2PI
+    return np.concatenate([flat(J), h], axis=-1), constant
+
+
+def pair_rows(stats: Any, dim: int) -> tuple[Any, Any]:
+    """Return P (..., K, 3 D D or 3 D D + 2 D) and c (..., K) of MNIW statistics.
+
+    Of affine dynamics, x' = A x + b + noise, the statistics are those of [A b] and of
+    [x; 1]: the last row and column of J11 and the last row of J12 belong to b.
+    """
+    J11, J12, J22, half_log_det = stats
+    constant = half_log_det - 0.5 * dim * LOG_2PI
+    if J11.shape[-1] == dim:
+        return np.concatenate([flat(J11), flat(J12), flat(J22)], axis=-1), constant
+    blocks = [flat(J11[..., :dim, :dim]), flat(J12[..., :dim, :]), flat(J22)]
+    blocks += [2.0 * J11[..., :dim, dim], J12[..., dim, :]]
+    return np.concatenate(blocks, axis=-1), constant + J11[..., dim, dim]
+
+
+def split(potentials: Any, dim: int) -> tuple[Any, Any]:
+    """Cut (..., D D + D) into J (..., D, D) and h (..., D)."""
+    J = np.reshape(potentials[..., : dim**2], (*potentials.shape[:-1], dim, dim))
+    return J, potentials[..., dim**2 :]
+
+
+def split_pair(potentials: Any, dim: int) -> tuple[Any, Any]:
+    """Cut the potentials of pairs into (J11, J12, J22) and, if affine, (h1, h2)."""
+    size, shape = dim**2, (*potentials.shape[:-1], dim, dim)
+    pair = tuple(
+        np.reshape(potentials[..., k * size : (k + 1) * size], shape) for k in range(3)
+    )
+    if potentials.shape[-1] == 3 * size:
+        return pair, None
+    h1 = potentials[..., 3 * size : 3 * size + dim]
+    return pair, (h1, potentials[..., 3 * size + dim :])
+
+
+def shift(h: Any, shifts: Any) -> Any:
+    """Add the linear terms of pairs, (N, T-1, D) for either end, to those of nodes."""
+    if shifts is None:
+        return h
+    nothing = onp.zeros((len(h), 1, h.shape[-1]))
+    of_left, of_right = shifts
+    return (
+        h
+        + np.concatenate([of_left, nothing], axis=1)
+        + np.concatenate([nothing, of_right], axis=1)
+    )
+
+
+def begin(init: Any, belief: Belief | None) -> Any:
+    """Return the initial potentials of x, those of a belief where there is one."""
+    if belief is None:
+        return init
+    J, h = init
+    given = belief.given[:, None]
+    return np.where(given[..., None], belief.J, J), np.where(given, belief.h, h)
+
+
+def log_normalizer_of(belief: Belief | None) -> Any:
+    """Log normalizer (N,) of the beliefs about x that are given; 0 elsewhere."""
+    if belief is None:
+        return 0.0
+    logZ = gaussian.log_normalizer((belief.J, belief.h))
+    return onp.where(belief.given, logZ, 0.0)
+
+
+def moments(J: onp.ndarray, h: onp.ndarray) -> tuple[onp.ndarray, onp.ndarray]:
+    """Return covariances and means of independent Gaussians (..., D, D), (..., D)."""
+    _, second_moment, mean = independent(J, h)
+    return second_moment - outer(mean, mean), mean
+
+
+def independent(J: onp.ndarray, h: onp.ndarray) -> tuple[Any, Any, Any]:
+    """Log normalizers (...), second moments and means of independent Gaussians."""
+    shape, dim = h.shape[:-1], h.shape[-1]
+    nothing = onp.zeros((dim, dim))
+    node = onp.reshape(J, (-1, 1, dim, dim)), onp.reshape(h, (-1, 1, dim))
+    logZ, stats, _ = kernels.gaussian_chain((nothing, nothing[0]), (nothing,) * 3, node)
+    second_moment, mean = stats[2]
+    return (
+        logZ.reshape(shape),
+        second_moment.reshape(*shape, dim, dim),
+        mean.reshape(*shape, dim),
+    )
+
+
+def dense(J: Any) -> Any:
+    """Return node potentials (N, T, D) as matrices (N, T, D, D)."""
+    return J if J.ndim == 4 else J[..., None] * onp.eye(J.shape[-1])
+
+
+def flat(matrix: Any) -> Any:
+    """Return (..., D, E) as (..., D E)."""
+    return np.reshape(matrix, (*matrix.shape[:-2], matrix.shape[-2] * matrix.shape[-1]))
+
+
+def multiply(left: Any, right: Any) -> Any:
+    """Multiply (..., M) by (M, N): one matrix product."""
+    rows = np.reshape(left, (-1, left.shape[-1]))
+    return np.reshape(np.dot(rows, right), (*left.shape[:-1], right.shape[-1]))

@@ -1,0 +1,115 @@
+r"""Switching linear dynamical system with a conjugate prior.
+
+.. math::
+    \pi, \pi_k \sim \mathrm{Dir}, \quad (\mu_k, \Sigma_k) \sim \mathrm{NIW}, \quad
+    (A_k, Q_k) \sim \mathrm{MNIW}, \quad z \sim \mathrm{Markov}(\pi), \\
+    x_1 \sim \mathcal{N}(\mu_{z_1}, \Sigma_{z_1}), \quad
+    x_t = A_{z_t} x_{t-1} + b_{z_t} + u_t,\; u_t \sim \mathcal{N}(0, Q_{z_t}),
+
+Johnson et al. (2016), Section 2.2, where the state is written one step earlier; here
+z_t selects how x_t follows from x_{t-1}, and z_1 the initial factor.  The bias b is
+there for ``affine=True``.  The local factor is mean field, q(z_{1:T}) q(x_{1:T}), a
+Markov chain and a Gaussian chain (Section 4.2).
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as onp
+
+from svae.families import dirichlet, mniw, niw
+from svae.models.base import check_positive_int
+from svae.models.hmm import check_markov_prior, markov_prior
+from svae.models.lds import dynamics_prior
+from svae.models.switching import Dynamics, Switching, check_starts
+
+__all__ = ["SLDS"]
+
+
+@dataclass(frozen=True)
+class SLDS(Switching):
+    r"""Latent switching linear dynamical system.
+
+    With one state it is the `LDS`; each state has its prior.
+
+    Parameters
+    ----------
+    num_states : int
+        K.
+    latent_dim : int
+        D.
+    affine : bool
+        Whether dynamics have a bias b.
+    concentration : float
+        Dirichlet parameter alpha of every initial state and transition.
+    sticky : float
+        Added to alpha of the transitions from a state to itself: the prior's belief, in
+        steps, that states last (Fox et al. 2011).
+    noise_variance : float
+        Of the prior of Q: scale ``noise_variance * (D + 1) I`` with D + 1 degrees of
+        freedom.
+    initial_spread : float
+        Standard deviation around I of the entries of each E[A_k] in the initial
+        q(theta), if there are several states.
+    tolerance : float
+        Largest change of a state's probability at which a sequence has converged.
+    max_iterations : int
+        Block updates after which inference stops with a `ConvergenceWarning`.
+    starts : tuple of {"data", "prior"}
+        Where inference starts from, the evidence of single frames or the prior of the
+        states; of several the best end is kept.
+    """
+
+    num_states: int = 10
+    latent_dim: int = 10
+    affine: bool = False
+    concentration: float = 1.0
+    sticky: float = 0.0
+    noise_variance: float = 2.0
+    initial_spread: float = 0.1
+    tolerance: float = 1e-6
+    max_iterations: int = 1000
+    starts: tuple[str, ...] = ("data",)
+
+    independent: ClassVar[bool] = False
+    family: ClassVar[dict[str, Any]] = {
+        "weights": dirichlet,
+        "transitions": dirichlet,
+        "init": niw,
+        "dynamics": mniw,
+    }
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that are not positive integers."""
+        check_positive_int(
+            num_states=self.num_states,
+            latent_dim=self.latent_dim,
+            max_iterations=self.max_iterations,
+        )
+        check_starts(self.starts)
+        check_markov_prior(self.concentration, self.sticky)
+
+    def prior(self) -> dict[str, Any]:
+        """Return the natural parameters of p(theta), factor by factor."""
+        markov = markov_prior(self.num_states, self.concentration, self.sticky)
+        one = dynamics_prior(self.latent_dim, self.affine, self.noise_variance)
+        return markov | {
+            name: tuple(
+                onp.repeat(onp.asarray(part)[None], self.num_states, axis=0)
+                for part in factor
+            )
+            for name, factor in one.items()
+        }
+
+    def initial_posterior(self, rng: onp.random.Generator) -> dict[str, Any]:
+        """Return the prior, with E[A_k] apart from each other."""
+        start = self.prior()
+        mean, column_cov, scale, dof = mniw.to_standard(start["dynamics"])
+        if self.num_states > 1:
+            mean = mean + self.initial_spread * rng.standard_normal(mean.shape)
+        return start | {"dynamics": mniw.from_standard(mean, column_cov, scale, dof)}
+
+    @property
+    def switch(self) -> Dynamics:
+        """A state selects the dynamics of its step."""
+        return Dynamics(self.latent_dim, self.affine)

@@ -1,0 +1,508 @@
+r"""Gaussian potentials that a discrete state selects: what GMM, HMM and SLDS share.
+
+The discrete factor q(z) is a Markov chain, the continuous one q(x) a Gaussian chain,
+and the two meet in features: given z, the potentials of x are rows of a matrix P, one
+row for each state, and given x, the potentials of z are the features of x times P'.
+
+.. math:: \eta_x = P' s_z + r, \qquad u_z = P\, \mathbb{E}[f(x)] + c .
+
+A *switch* says which factor of x the state selects.  With `Emission` it is the node,
+x_t ~ N(mu_z, Sigma_z), and given z the x_t are independent (GMM, HMM); with `Dynamics`
+it is the pair, x_t = A_z x_{t-1} + noise, and for z_1 the initial factor (SLDS).  In
+both, z_t selects the law of x_t given x_{t-1} (Fox et al. 2009 and the authors' code;
+Johnson et al. 2016 write A_{z_n} x_n in Section 2.2, the same model with the index of z
+shifted by one).  Sequences of length 1 are independent, which makes a GMM an HMM.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, ClassVar, NamedTuple
+
+import autograd.numpy as np
+import numpy as onp
+
+from svae import kernels
+from svae.families.arrays import matvec, outer
+from svae.models.base import (
+    LOG_2PI,
+    Belief,
+    Diagnostics,
+    Draw,
+    Local,
+    half_log_det,
+    inner,
+    live_steps,
+)
+from svae.models.meanfield import Alternation, fixed_point
+from svae.models.potentials import (
+    begin,
+    dense,
+    flat,
+    gaussian_rows,
+    independent,
+    log_normalizer_of,
+    moments,
+    multiply,
+    pair_rows,
+    shift,
+    split,
+    split_pair,
+)
+from svae.primitives import value_of
+
+__all__ = ["Dynamics", "Emission", "Given", "Switching", "check_starts"]
+
+STARTS = ("data", "prior")
+
+
+class Given(NamedTuple):
+    """What is known of each sequence beside its potentials; constants."""
+
+    lengths: Any
+    """(N,)"""
+    observed: Any
+    """(N, T) bool, or None where there are data of every frame."""
+    belief: Belief | None
+
+
+class Factor(NamedTuple):
+    """q(x), optimal for given probabilities of the states."""
+
+    log_normalizer: Any
+    """(N,)"""
+    features: Any
+    """What P multiplies: of every step, or of the first and of the others."""
+    mean: Any
+    """(N, T, D)"""
+    second_moment: Any
+    """(N, T, D, D), or its diagonal (N, T, D) for diagonal node potentials."""
+    samples: Any
+    half_log_det: Any
+    """(N,)"""
+
+
+@dataclass(frozen=True)
+class Emission:
+    """The state selects the Gaussian of its step.
+
+    ``rows`` are P (K, D D + D), natural parameters (J, h), and c (K,).  A step without
+    data has no part in the law of z, and its x given z is the prior's.
+    """
+
+    dim: int
+    num_rows: ClassVar[int] = 2
+
+    def rows(self, stats: Any) -> tuple[Any, Any]:
+        """Return P and c of expected statistics, leading axes kept."""
+        return gaussian_rows(stats["components"])
+
+    def factor(
+        self,
+        states: Any,
+        rows: Sequence[Any],
+        node: Any,
+        given: Given,
+        noise: Any = None,
+    ) -> Factor:
+        """Return q(x): a chain without couplings."""
+        J, h = split(multiply(states, rows[0]), self.dim)
+        if (kept := given.observed) is not None:
+            J = np.where(kept[..., None, None], J, -0.5 * onp.eye(self.dim))
+            h = np.where(kept[..., None], h, 0.0)
+        J, h = J + dense(node[0]), h + node[1]
+        nothing = onp.zeros((self.dim, self.dim))
+        logZ, stats, samples = kernels.gaussian_chain(
+            (nothing, nothing[0]), (nothing,) * 3, (J, h), noise, given.lengths
+        )
+        second_moment, mean = stats[2]
+        features = np.concatenate([flat(second_moment), mean], axis=-1)
+        half = half_log_det(logZ, h, mean, given.lengths)
+        factor = Factor(logZ, features, mean, second_moment, samples, half)
+        if kept is None:
+            return factor
+        without_data = live_steps(given.lengths, mean) & ~kept
+        logZ = logZ - 0.5 * self.dim * LOG_2PI * without_data.sum(axis=1)
+        return self._filled(
+            factor._replace(log_normalizer=logZ), states, rows, without_data, noise
+        )
+
+    def _filled(
+        self, factor: Factor, states: Any, rows: Any, missing: onp.ndarray, noise: Any
+    ) -> Factor:
+        """Give steps without data the moments of the mixture, as constants."""
+        covs, means = moments(*split(value_of(rows[0]), self.dim))
+        probs = value_of(states)[missing]
+        mean, second_moment = (value_of(x).copy() for x in factor[2:4])
+        mean[missing] = probs @ means
+        second_moment[missing] = onp.tensordot(probs, covs + outer(means, means), 1)
+        missing = missing[..., None]
+        samples = factor.samples
+        if noise is not None:
+            cov = second_moment - outer(mean, mean)
+            roots = onp.linalg.cholesky(
+                onp.where(missing[..., None], cov, onp.eye(self.dim))
+            )
+            draws = mean[:, None] + matvec(roots[:, None], noise)
+            samples = np.where(missing[:, None], draws, samples)
+        return factor._replace(
+            mean=np.where(missing, mean, factor.mean),
+            second_moment=np.where(
+                missing[..., None], second_moment, factor.second_moment
+            ),
+            samples=samples,
+        )
+
+    def evidence(self, features: Any, rows: Sequence[Any]) -> tuple[Any, Any]:
+        """Return P f, (N, T, K), and c: together the potentials of z."""
+        return multiply(features, rows[0].T), rows[1]
+
+    def kept(self, given: Given, num_steps: int) -> Any:
+        """Mask (N, T) of the steps that tell of z, or None if all do."""
+        return given.observed
+
+    def of_points(self, latents: Any) -> Any:
+        """Return the features of known x."""
+        return np.concatenate([flat(outer(latents, latents)), latents], axis=-1)
+
+    def points_kept(self, observed: Any) -> Any:
+        """Mask (N, T) of the known x that tell of z."""
+        return observed
+
+    def start(self, rows: Sequence[Any], node: Any) -> onp.ndarray:
+        """Return potentials of z with x integrated out, exact for known components."""
+        J, h = split(rows[0], self.dim)
+        logZ, _, _ = independent(
+            dense(node[0])[:, :, None] + J, node[1][:, :, None] + h
+        )
+        return logZ + rows[1]
+
+    def path(
+        self, states: onp.ndarray, rows: Sequence[Any], noise: Any, belief: Any
+    ) -> tuple[Any, Any, Any]:
+        """Return samples, mean and covariance of x on paths of states (S, H)."""
+        cov, mean = moments(*split(of_path(rows[0], states), self.dim))
+        return mean + matvec(onp.linalg.cholesky(cov), noise), mean, cov
+
+
+@dataclass(frozen=True)
+class Dynamics:
+    """The state selects the law of x_t given x_{t-1}, at the first step that of x_1.
+
+    ``rows`` are P (K, D D + D) and c of the initial factor, then P (K, 3 D D), or
+    (K, 3 D D + 2 D) for affine dynamics, and c of the pairs.
+    """
+
+    dim: int
+    affine: bool = False
+    num_rows: ClassVar[int] = 4
+
+    def rows(self, stats: Any) -> tuple[Any, Any, Any, Any]:
+        """Return P and c of initial factors and of pairs, leading axes kept."""
+        return (*gaussian_rows(stats["init"]), *pair_rows(stats["dynamics"], self.dim))
+
+    def factor(
+        self,
+        states: Any,
+        rows: Sequence[Any],
+        node: Any,
+        given: Given,
+        noise: Any = None,
+    ) -> Factor:
+        """Return q(x): a chain whose pair potentials change from step to step."""
+        init = split(multiply(states[:, 0], rows[0]), self.dim)
+        init = begin(init, given.belief)
+        pair, shifts = split_pair(multiply(states[:, 1:], rows[2]), self.dim)
+        h = shift(node[1], shifts)
+        logZ, stats, samples = kernels.gaussian_chain(
+            init, pair, (node[0], h), noise, given.lengths
+        )
+        (second, first), pair_stats, (second_moment, mean) = stats
+        linear_terms = value_of(h) + 0.0
+        linear_terms[:, 0] += value_of(init[1])
+        half = half_log_det(logZ, linear_terms, mean, given.lengths)
+        features = [flat(stat) for stat in pair_stats]
+        if self.affine:
+            features += [mean[:, :-1], mean[:, 1:]]
+        both = (
+            np.concatenate([flat(second), first], axis=-1),
+            np.concatenate(features, axis=-1),
+        )
+        logZ = logZ - log_normalizer_of(given.belief)
+        return Factor(logZ, both, mean, second_moment, samples, half)
+
+    def evidence(self, features: Any, rows: Sequence[Any]) -> tuple[Any, Any]:
+        """Return P f, (N, T, K), and c (T, K): together the potentials of z."""
+        first, later = features
+        linear = [multiply(first, rows[0].T)[:, None], multiply(later, rows[2].T)]
+        constant = [rows[1][None], onp.ones((later.shape[1], 1)) * rows[3]]
+        return np.concatenate(linear, axis=1), np.concatenate(constant, axis=0)
+
+    def kept(self, given: Given, num_steps: int) -> Any:
+        """Mask (N, T) of the steps that tell of z, or None if all do.
+
+        The first step of a sequence that begins with a belief does not: its x has the
+        law of the belief.  Frames without data are tied to their neighbours' x and do.
+        """
+        if given.belief is None:
+            return None
+        later = onp.arange(num_steps) > 0
+        return later | ~given.belief.given[:, None]
+
+    def of_points(self, latents: Any) -> Any:
+        """Return the features of known x."""
+        x, y = latents[:, :-1], latents[:, 1:]
+        first = latents[:, 0]
+        features = [flat(outer(x, x)), flat(outer(x, y)), flat(outer(y, y))]
+        if self.affine:
+            features += [x, y]
+        return (
+            np.concatenate([flat(outer(first, first)), first], axis=-1),
+            np.concatenate(features, axis=-1),
+        )
+
+    def points_kept(self, observed: Any) -> Any:
+        """Mask (N, T) of the known x that tell of z: a pair needs both of its own."""
+        if observed is None:
+            return None
+        both = observed[:, 1:] & observed[:, :-1]
+        return onp.concatenate([observed[:, :1], both], axis=1)
+
+    def start(self, rows: Sequence[Any], node: Any) -> onp.ndarray:
+        """Return potentials of z from the frames, each taken alone.
+
+        x_t has the initial factor, averaged over states, and the evidence of its frame.
+        """
+        J, h = split(onp.mean(rows[0], axis=0), self.dim)
+        cov, mean = moments(J + dense(node[0]), h + node[1])
+        first, later = self.of_points(mean)
+        size = self.dim**2
+        first[:, :size] += flat(cov[:, 0])
+        later[..., :size] += flat(cov[:, :-1])
+        later[..., 2 * size : 3 * size] += flat(cov[:, 1:])
+        linear, constant = self.evidence((first, later), rows)
+        return linear + constant
+
+    def path(
+        self, states: onp.ndarray, rows: Sequence[Any], noise: Any, belief: Any
+    ) -> tuple[Any, Any, Any]:
+        """Return samples, mean and covariance of x on paths of states (S, H)."""
+        init = begin(split(of_path(rows[0], states[:, 0]), self.dim), belief)
+        pair, shifts = split_pair(of_path(rows[2], states[:, 1:]), self.dim)
+        nothing = onp.zeros((*states.shape, self.dim, self.dim))
+        node = nothing, shift(nothing[..., 0], shifts)
+        _, stats, samples = kernels.gaussian_chain(init, pair, node, noise[:, None])
+        second_moment, mean = stats[2]
+        return samples[:, 0], mean, second_moment - outer(mean, mean)
+
+
+class Switching:
+    """Mean-field inference, densities and draws of a model with switched potentials.
+
+    A model adds its prior, ``switch``, and the fields ``tolerance``,
+    ``max_iterations`` and ``starts`` of the alternation.
+    """
+
+    tolerance: float
+    max_iterations: int
+    starts: tuple[str, ...]
+
+    @property
+    def switch(self) -> Any:
+        """What the state selects: an `Emission` or `Dynamics`."""
+        raise NotImplementedError
+
+    def infer(
+        self,
+        stats: Any,
+        node: Any,
+        noise: Any = None,
+        lengths: Any = None,
+        *,
+        observed: Any = None,
+        belief: Belief | None = None,
+        starts: Any = None,
+        report: Any = None,
+    ) -> Local:
+        """Find the mean-field fixed point; see `LatentModel.infer`."""
+        if lengths is None:
+            lengths = onp.full(len(node[1]), node[1].shape[1])
+        given = Given(onp.asarray(lengths), observed, belief)
+        solve = solver(self.switch, self.tolerance, self.max_iterations, self.starts)
+        if report is None:
+            report = onp.zeros((len(node[1]), 2))
+        return local_factor(
+            self.switch, solve, stats, node, noise, given, starts, report
+        )
+
+    def log_density(
+        self, stats: Any, latents: Any, lengths: Any = None, observed: Any = None
+    ) -> Any:
+        """Log of the sum over z of exp <stats, t(z, x)>, (N,); see `LatentModel`."""
+        init, pair = markov_potentials(stats)
+        potentials = self.state_potentials(stats, latents, observed)
+        return kernels.markov_chain(init, pair, potentials, lengths)[0]
+
+    def state_potentials(self, stats: Any, latents: Any, observed: Any = None) -> Any:
+        """Return the node potentials (N, T, K) of z given x (N, T, D)."""
+        features = self.switch.of_points(latents)
+        linear, constant = self.switch.evidence(features, self.switch.rows(stats))
+        return where_kept(self.switch.points_kept(observed), linear + constant)
+
+    def most_likely_states(
+        self, stats: Any, state_potentials: Any, lengths: Any = None
+    ) -> onp.ndarray:
+        """Return the most likely path of each sequence, (N, T) int64, -1 past it."""
+        init, pair = markov_potentials(stats)
+        return kernels.viterbi(init, pair, state_potentials, lengths)[0]
+
+    def draw(
+        self,
+        stats: Any,
+        uniforms: onp.ndarray,
+        noise: onp.ndarray,
+        belief: Belief | None = None,
+    ) -> Draw:
+        """Draw paths of states, then x given them; see `LatentModel.draw`."""
+        init, pair = markov_potentials(stats)
+        paths, steps = uniforms.shape
+        init = onp.broadcast_to(first_states(init, belief), (paths, init.shape[-1]))
+        if pair.ndim == 3:
+            shape = (paths, steps - 1, *pair.shape[1:])
+            pair = onp.broadcast_to(pair[:, None], shape)
+        nothing = onp.zeros((paths, steps, init.shape[-1]))
+        states = kernels.sample_markov_chain(init, pair, nothing, uniforms[:, None])[
+            :, 0
+        ]
+        rows = self.switch.rows(stats)
+        return Draw(states, *self.switch.path(states, rows, noise, belief))
+
+
+def check_starts(starts: Sequence[str]) -> None:
+    """Raise ValueError unless there is a start, and each has a known name."""
+    if not starts or not set(starts) <= set(STARTS):
+        raise ValueError(f"starts must be some of {STARTS}, got {starts!r}")
+
+
+def local_factor(
+    switch: Any,
+    solve: Any,
+    stats: Any,
+    node: Any,
+    noise: Any,
+    given: Given,
+    starts: Any,
+    report: Any,
+) -> Local:
+    """Solve for q(z), and build q(x) and the divergence of both from it."""
+    init, pair = markov_potentials(stats)
+    rows = switch.rows(stats)
+    fixed, iterations, residual = solve(report, starts, given, init, pair, *rows, *node)
+
+    factor = switch.factor(fixed, rows, node, given, noise)
+    linear, potentials = state_potentials(switch, factor.features, rows, given)
+    logZ, (_, _, states) = kernels.markov_chain(
+        first_states(init, given.belief), pair, potentials, given.lengths
+    )
+    # KL(q(x) q(z) || exp E log p), with q(z) the optimal factor given q(x):
+    # log q(x) = <P's + r, t(x)> - logZ_x, and q(z)'s terms are -logZ_z
+    evidence = node_evidence(node, factor)
+    kl = inner(fixed, linear) + evidence - factor.log_normalizer - logZ
+    return Local(
+        factor.samples,
+        kl,
+        factor.mean,
+        factor.second_moment,
+        evidence - kl,
+        states,
+        potentials,
+        factor.half_log_det,
+        Diagnostics(iterations, residual),
+    )
+
+
+def state_potentials(
+    switch: Any, features: Any, rows: Sequence[Any], given: Given
+) -> tuple[Any, Any]:
+    """Return the potentials of z (N, T, K): their part from P f, and the whole."""
+    linear, constant = switch.evidence(features, rows)
+    kept = switch.kept(given, linear.shape[1])
+    return where_kept(kept, linear), where_kept(kept, linear + constant)
+
+
+@lru_cache
+def solver(
+    switch: Any, tolerance: float, max_iterations: int, names: tuple[str, ...]
+) -> Any:
+    """Return the differentiable map to the probabilities of the states.
+
+    Its arguments are the potentials of the Markov chain, ``rows``, and those of nodes.
+    """
+
+    def potentials(states: Any, given: Given, *arguments: Any) -> Any:
+        rows, node = arguments[2:-2], arguments[-2:]
+        factor = switch.factor(states, rows, node, given)
+        return state_potentials(switch, factor.features, rows, given)[1]
+
+    def statistics(natparams: Any, given: Given, *arguments: Any) -> Any:
+        return chain(natparams, given, *arguments)[1][2]
+
+    def surrogate(states: Any, given: Given, *arguments: Any) -> Any:
+        rows, node = arguments[2:-2], arguments[-2:]
+        factor = switch.factor(states, rows, node, given)
+        linear, natparams = state_potentials(switch, factor.features, rows, given)
+        logZ = chain(natparams, given, *arguments)[0]
+        return factor.log_normalizer + logZ - inner(states, linear)
+
+    def starts(given: Given, *arguments: Any) -> Any:
+        rows, node = arguments[2:-2], arguments[-2:]
+        natparams = switch.start(rows, node)
+        silent = onp.zeros(natparams.shape)
+        kept = switch.kept(given, natparams.shape[1])
+        choices = {"data": where_kept(kept, natparams), "prior": silent}
+        return [statistics(choices[name], given, *arguments) for name in names]
+
+    def chain(natparams: Any, given: Given, init: Any, pair: Any, *_: Any) -> Any:
+        init = first_states(init, given.belief)
+        return kernels.markov_chain(init, pair, natparams, given.lengths)
+
+    per_sequence = (False,) * (2 + switch.num_rows) + (True, True)
+    blocks = Alternation(potentials, statistics, surrogate, starts, per_sequence)
+    return fixed_point(blocks, tolerance, max_iterations)
+
+
+def markov_potentials(stats: Any) -> tuple[Any, Any]:
+    """Return the initial and pair potentials of z; a mixture's z have no pairs."""
+    (init,) = stats["weights"]
+    if "transitions" in stats:
+        return init, stats["transitions"][0]
+    return init, onp.zeros((init.shape[-1],) * 2)
+
+
+def first_states(init: Any, belief: Belief | None) -> Any:
+    """Return the initial potentials (K,) of z, or (N, K) where some have a belief."""
+    if belief is None:
+        return init
+    return np.where(belief.given[:, None], belief.states, init)
+
+
+def of_path(rows: onp.ndarray, states: onp.ndarray) -> onp.ndarray:
+    """Select rows (K, F), or (S, K, F) with a set for each path, by states (S, ...)."""
+    if rows.ndim == 2:
+        return rows[states]
+    paths = onp.arange(len(states)).reshape((-1,) + (1,) * (states.ndim - 1))
+    return rows[paths, states]
+
+
+def node_evidence(node: Any, factor: Factor) -> Any:
+    """Inner products (N,) of the node potentials with their statistics."""
+    J, h = node
+    second_moment = factor.second_moment
+    if J.ndim < second_moment.ndim:
+        second_moment = np.diagonal(second_moment, axis1=-1, axis2=-2)
+    return inner(J, second_moment) + inner(h, factor.mean)
+
+
+def where_kept(kept: Any, potentials: Any) -> Any:
+    """Set the potentials (N, T, K) of steps that tell nothing of z to zero."""
+    return potentials if kept is None else np.where(kept[..., None], potentials, 0.0)

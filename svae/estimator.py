@@ -139,6 +139,7 @@ class SVAE:
         """
         model = self._generative()
         sequences = data_.as_sequences(data)
+        _refuse_missing_for_now(sequences)
         check_data(model, sequences)
         check_positive_int(num_steps=num_steps)
         settings = fit_.make_settings(
@@ -303,6 +304,7 @@ class SVAE:
 
     def _sequences(self, data: Any) -> list[np.ndarray]:
         sequences = data_.as_sequences(data)
+        _refuse_missing_for_now(sequences)
         check_data(self._generative(), sequences)
         if sequences[0].shape[1] != self.obs_dim_:
             raise ValueError(
@@ -351,6 +353,18 @@ def _construct(module: Any, description: dict[str, Any]) -> Any:
         if name != "class"
     }
     return getattr(module, description["class"])(**options)
+
+
+def _refuse_missing_for_now(sequences: list[Any]) -> None:
+    """Raise ValueError for a NaN: temporary, until inference knows missing values."""
+    for index, start, frames in data_.stretches(sequences):
+        missing = np.argwhere(np.isnan(frames))
+        if len(missing):
+            step, dim = missing[0]
+            raise ValueError(
+                f"data is not finite: nan at sequence {index}, step {start + step}, "
+                f"dimension {dim}"
+            )
 
 
 def _field(results: Any, name: str) -> Any:

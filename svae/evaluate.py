@@ -56,7 +56,7 @@ def posteriors(
     """
     if model.latent.independent:
         for sequence in sequences:
-            batch = Batch(sequence[:, None], None, 1.0)
+            batch = Batch(np.asarray(sequence)[:, None], None, 1.0)
             rows = _of_batch(model, parameters, batch, num_samples, rng)
             mean, cov, states = (
                 None if field is None else field[:, 0] for field in rows[:3]
@@ -66,10 +66,10 @@ def posteriors(
     for first in range(0, len(sequences), CHUNK):
         chunk = sequences[first : first + CHUNK]
         whole = data.windows(chunk, max(len(sequence) for sequence in chunk))
-        values, lengths = data.batch(chunk, whole)
+        values, _, lengths = data.batch(chunk, whole)
         batch = Batch(values, lengths, 1.0)
         padded = _of_batch(model, parameters, batch, num_samples, rng)
-        for n, length in enumerate(lengths):
+        for n, length in enumerate(map(len, chunk)):
             mean, cov, states = (
                 None if field is None else field[n, :length] for field in padded[:3]
             )
@@ -117,7 +117,7 @@ def arrange(data: Any, results: list[Any]) -> Any:
     NamedTuple or list
         The only result, one with stacked fields, or the list.
     """
-    ndim = getattr(data, "ndim", None)
+    ndim = len(getattr(data, "shape", ()))
     if ndim == 2:
         return results[0]
     if ndim != 3:

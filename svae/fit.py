@@ -207,24 +207,15 @@ def batches(
     The units are rows where they are independent, else windows of the sequences; every
     unit is used once in each epoch.
     """
-    if independent:
-        rows = np.concatenate([np.asarray(sequence) for sequence in sequences])
-        count = len(rows)
-    else:
-        longest = max(len(sequence) for sequence in sequences)
-        windows = data.windows(sequences, settings.window or longest)
-        count = len(windows)
+    longest = max(len(sequence) for sequence in sequences)
+    window = 1 if independent else settings.window or longest
+    windows = data.windows(sequences, window)
     while True:
-        order = rng.permutation(count)
-        for start in range(0, count, settings.batch_size):
+        order = rng.permutation(len(windows))
+        for start in range(0, len(windows), settings.batch_size):
             chosen = order[start : start + settings.batch_size]
-            scale = count / len(chosen)
-            if independent:
-                yield Batch(rows[chosen][:, None], None, scale)
-            else:
-                values, lengths = data.batch(sequences, [windows[i] for i in chosen])
-                equal = bool(np.all(lengths == values.shape[1]))
-                yield Batch(values, None if equal else lengths, scale)
+            values, _, lengths = data.batch(sequences, windows[chosen])
+            yield Batch(values, lengths, len(windows) / len(chosen))
 
 
 def run(

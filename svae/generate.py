@@ -83,7 +83,8 @@ def forecast(
     Forecast
     """
     stats = product.expected_stats(model.latent.family, parameters.natparams)
-    node_J, node_h = recognize(model.encoder, parameters.encoder, sequence[None])
+    frames = np.asarray(sequence)[None]
+    node_J, node_h = recognize(model.encoder, parameters.encoder, frames)
     dim = model.latent.latent_dim
     # dense potentials, so that inference returns full covariances
     dense_J = node_J[..., None] * np.eye(dim)

@@ -375,7 +375,10 @@ def test_a_source_of_other_dimensions_is_refused():
     with pytest.raises(ValueError, match="no sequences"):
         data.as_sequences(Watched(np.ones((0, 4, 2))))
     unknown = Watched(np.ones((4, 2)))
-    unknown.shape = (np.nan, 2)
+    unknown.shape = None  # of an empty HDF5 dataset
+    with pytest.raises(ValueError, match=r"shape \(\), expected"):
+        data.as_sequences(unknown)
+    unknown.shape = (np.nan, 2)  # of a dask array that was filtered
     with pytest.raises(ValueError, match=r"shape \(nan, 2\)"):
         data.as_sequences(unknown)
 

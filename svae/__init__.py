@@ -21,14 +21,16 @@ from svae import data, families, plot, profile, reference
 from svae.errors import Impossible, NotPositiveDefinite
 from svae.estimator import SVAE, NotFitted, load
 from svae.kernels import get_num_threads, set_num_threads
-from svae.models import GMM, LDS, ConvergenceWarning, Gaussian
+from svae.models import GMM, HMM, LDS, SLDS, ConvergenceWarning, Gaussian
 from svae.networks import MLP, Linear, Residual
 
 __version__ = version("svae")
 __all__ = [
     "GMM",
+    "HMM",
     "LDS",
     "MLP",
+    "SLDS",
     "SVAE",
     "ConvergenceWarning",
     "Gaussian",

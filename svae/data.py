@@ -1,25 +1,38 @@
 """Sequences: reading them, checking them, cutting them into windows, making them.
 
-Inside the package data is always a list of float64 arrays (T_n, P), one for each
-sequence; `as_sequences` makes that of everything a caller may hold, and is where data
-is checked, once.  `pinwheel` and `dots` draw the synthetic data of Johnson et al.
-(2016).
+Inside the package data is always a list of sequences (T_n, P): float64 arrays, or a
+`Recording` for each one that is not in memory.  `as_sequences` makes that of everything
+a caller may hold.  NaN means missing, a whole frame or a single entry; it ends at
+`batch`, which gives zeros and says where something was observed.  Everything else is
+checked here, once: arrays at the door, recordings whenever a stretch is read.
+
+`pinwheel` and `dots` draw the synthetic data of Johnson et al. (2016).
 """
 
 import csv
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from io import StringIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-__all__ = ["as_sequences", "batch", "dots", "load", "pinwheel", "windows"]
+__all__ = [
+    "Recording",
+    "as_sequences",
+    "batch",
+    "dots",
+    "load",
+    "pinwheel",
+    "stretches",
+    "summarize",
+    "windows",
+]
 
-Window = tuple[int, int, int]
 NUMERIC = "biuf"  # kinds of dtype: bool, integers, floats
+STRETCH = 2**20  # numbers that `stretches` reads at a time
 # what reading a damaged file raises
 DAMAGE = (ValueError, EOFError, csv.Error, zipfile.BadZipFile, zlib.error)
 
@@ -70,27 +83,93 @@ def load(path: str | Path, key: str | None = None) -> np.ndarray | list[np.ndarr
     return arrays[0] if len(arrays) == 1 else arrays
 
 
-def as_sequences(data: Any) -> list[np.ndarray]:
+class Recording:
+    """A sequence (T, P) that stays where it is, and is read a stretch at a time.
+
+    ``recording[start:stop]`` is a float64 array, checked as data in memory is;
+    ``numpy.asarray(recording)`` reads the whole.
+
+    Parameters
+    ----------
+    source : (T, P) or (N, T, P) array
+        Anything with ``shape`` and ``[]``: a memory map, a HDF5 dataset.
+    index : int
+        The number of the sequence, for messages.
+    item : int, optional
+        Which sequence of a source (N, T, P) it is.
+
+    Raises
+    ------
+    ValueError
+        If the shape is another or the source not numeric; when a stretch is read, if it
+        has an infinite value; the message names the place.
+    """
+
+    __slots__ = ("source", "index", "item", "shape")
+    ndim = 2
+    dtype = np.dtype(np.float64)
+
+    def __init__(self, source: Any, index: int, item: int | None = None) -> None:
+        self.source, self.index, self.item = source, index, item
+        self.shape = _shape(source)[0 if item is None else 1 :]
+        _check_kind(getattr(source, "dtype", None), index)
+        _check_shape(self.shape, index)
+
+    def __len__(self) -> int:
+        """Return the number of steps."""
+        return int(self.shape[0])
+
+    def __getitem__(self, steps: slice) -> np.ndarray:
+        """Read consecutive steps."""
+        if not isinstance(steps, slice) or steps.step not in (None, 1):
+            raise TypeError(
+                f"a recording is read by recording[start:stop], got [{steps!r}]"
+            )
+        start, stop, _ = steps.indices(len(self))
+        stop = max(start, stop)
+        if self.item is None:
+            stretch = self.source[start:stop]
+        else:
+            stretch = self.source[self.item, start:stop]
+        expected = (stop - start, self.shape[1])
+        if np.shape(stretch) != expected:
+            raise ValueError(
+                f"sequence {self.index}: steps {start}:{stop} were read as an array of "
+                f"shape {np.shape(stretch)}, expected {expected}"
+            )
+        return _checked(stretch, self.index, start)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """Read all steps."""
+        if copy is False:
+            raise ValueError("a recording cannot become an array without a copy")
+        return self[:].astype(self.dtype if dtype is None else dtype, copy=bool(copy))
+
+
+def as_sequences(data: Any) -> list[Any]:
     """Return data as a list of checked sequences.
 
     Parameters
     ----------
     data : (T, P) or (N, T, P) array, or sequence of (T_n, P) arrays
         Anything with ``shape`` counts as an array (a memory map, a HDF5 dataset, a data
-        frame), anything else with ``len`` and ``[]`` as a sequence of arrays.
+        frame), anything else with ``len`` and ``[]`` as a sequence of arrays.  NaN and
+        what a masked array hides are missing values.
 
     Returns
     -------
-    list of (T_n, P) float64 arrays
-        Without a copy where the data is float64 already.
+    list of (T_n, P) float64 arrays or recordings
+        Arrays in memory without a copy where they are float64 already; a `Recording`
+        for memory maps and all else that has ``shape`` and ``[]``, of which nothing is
+        read yet.
 
     Raises
     ------
     ValueError
         If the data has another shape, is empty or not numeric, if sequences differ in
-        P, or if a value is not finite; the message names the place.
+        P, or if a value is infinite; the message names the place.
     """
-    shape = tuple(getattr(data, "shape", ()))
+    shape = _shape(data)
     if hasattr(data, "shape") and len(shape) not in (2, 3):
         hint = "; for one channel use data[:, None]" if len(shape) == 1 else ""
         raise ValueError(
@@ -102,10 +181,14 @@ def as_sequences(data: Any) -> list[np.ndarray]:
             "data must be an array (T, P) or (N, T, P) or a list of arrays (T_n, P), "
             f"got {type(data).__name__}"
         )
-    items = [data] if len(shape) == 2 else [data[n] for n in range(len(data))]
-    if not items:
+    if len(shape) == 2:
+        sequences = [_as_sequence(data, 0)]
+    elif len(shape) == 3 and _is_lazy(data):
+        sequences = [Recording(data, n, item=n) for n in range(shape[0])]
+    else:
+        sequences = [_as_sequence(data[n], n) for n in range(len(data))]
+    if not sequences:
         raise ValueError("data has no sequences")
-    sequences = [_as_sequence(item, index) for index, item in enumerate(items)]
     obs_dim = sequences[0].shape[1]
     for index, sequence in enumerate(sequences):
         if sequence.shape[1] != obs_dim:
@@ -116,49 +199,121 @@ def as_sequences(data: Any) -> list[np.ndarray]:
     return sequences
 
 
-def windows(sequences: Sequence[np.ndarray], window: int) -> list[Window]:
+def windows(sequences: Sequence[Any], window: int) -> np.ndarray:
     """Cut sequences into windows that cover every step exactly once.
 
     Parameters
     ----------
-    sequences : list of (T_n, P) arrays
+    sequences : list of (T_n, P) arrays or recordings
     window : int
         Steps in a window; the last of a sequence has what remains.
 
     Returns
     -------
-    list of (sequence, start, stop)
+    (M, 3) int64 array
+        Sequence, start and stop of each window, in the order of the data.
     """
     if not isinstance(window, (int, np.integer)) or window < 1:
         raise ValueError(f"window must be a positive integer, got {window!r}")
-    return [
-        (index, start, min(start + window, len(sequence)))
-        for index, sequence in enumerate(sequences)
-        for start in range(0, len(sequence), window)
-    ]
+    lengths = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
+    window = min(int(window), int(lengths.max(initial=1)))
+    counts = -(-lengths // window)
+    cuts = np.empty((counts.sum(), 3), dtype=np.int64)
+    sequence, start, stop = cuts.T
+    sequence[:] = np.repeat(np.arange(len(lengths)), counts)
+    start[:] = np.arange(len(cuts))
+    start -= np.repeat(np.cumsum(counts) - counts, counts)  # windows before its first
+    start *= window
+    np.minimum(start + window, np.repeat(lengths, counts), out=stop)
+    return cuts
 
 
 def batch(
-    sequences: Sequence[np.ndarray], windows: Sequence[Window]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Stack windows of sequences into one array.
+    sequences: Sequence[Any], windows: Any
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """Stack windows of sequences into one array, of which nothing is NaN.
 
     Parameters
     ----------
-    sequences : list of (T_n, P) arrays
-    windows : list of M (sequence, start, stop)
+    sequences : list of (T_n, P) arrays or recordings
+        Only the windows are read.
+    windows : (M, 3) int64 array
+        Sequence, start and stop of each, as `windows` returns them.
 
     Returns
     -------
     values : (M, T, P)
-        T is the length of the longest window; zeros follow the shorter ones.
-    lengths : (M,) int64
+        T is the length of the longest window.  Zero where nothing was observed.
+    observed : (M, T, P) bool, or None
+        False where a value is missing and past the end of a shorter window; None if
+        that is nowhere, hence never where ``lengths`` are given.
+    lengths : (M,) int64, or None
+        None if all windows have T steps.
     """
-    lengths = np.array([stop - start for _, start, stop in windows])
-    values = np.zeros((len(windows), lengths.max(), sequences[0].shape[1]))
-    for row, (index, start, stop) in zip(values, windows, strict=True):
+    windows = np.asarray(windows, dtype=np.int64)
+    lengths = windows[:, 2] - windows[:, 1]
+    num_steps = lengths.max()
+    values = np.full((len(windows), num_steps, sequences[0].shape[1]), np.nan)
+    for row, (index, start, stop) in zip(values, windows.tolist(), strict=True):
         row[: stop - start] = sequences[index][start:stop]
-    return values, lengths
+    missing = np.isnan(values)
+    values[missing] = 0.0
+    return (
+        values,
+        ~missing if missing.any() else None,
+        lengths if np.any(lengths < num_steps) else None,
+    )
+
+
+def stretches(sequences: Sequence[Any]) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Go through all data in order, with little of it in memory at any time.
+
+    Parameters
+    ----------
+    sequences : list of (T_n, P) arrays or recordings
+
+    Yields
+    ------
+    sequence, start : int
+    values : (S, P) float64 array
+        Steps ``start`` to ``start + S`` of the sequence, NaN where missing.
+    """
+    steps = max(1, STRETCH // sequences[0].shape[1])
+    for index, start, stop in windows(sequences, steps).tolist():
+        yield index, start, sequences[index][start:stop]
+
+
+class Summary(NamedTuple):
+    """What one pass over all data tells."""
+
+    mean: np.ndarray
+    """(P,), of what was observed; 0 where nothing was."""
+    partly_observed: bool
+    """Whether a frame has missing entries beside observed ones."""
+
+
+def summarize(sequences: Sequence[Any]) -> Summary:
+    """Go through all data once.
+
+    Parameters
+    ----------
+    sequences : list of (T_n, P) arrays or recordings
+
+    Raises
+    ------
+    ValueError
+        If no value at all was observed.
+    """
+    total = np.zeros(sequences[0].shape[1])
+    count, partly = np.zeros(len(total)), False
+    for _, _, values in stretches(sequences):
+        observed = ~np.isnan(values)
+        total += np.where(observed, values, 0.0).sum(axis=0)
+        count += observed.sum(axis=0)
+        partly = partly or bool(np.any(observed.any(axis=1) & ~observed.all(axis=1)))
+    if not count.any():
+        raise ValueError("data has no observed value: every entry is NaN")
+    return Summary(total / np.maximum(count, 1), partly)
 
 
 def pinwheel(
@@ -292,29 +447,70 @@ def _is_number(cell: str) -> bool:
     return True
 
 
+def _shape(data: Any) -> tuple[Any, ...]:
+    """Return the shape, () without any: that of an empty HDF5 dataset is None."""
+    return tuple(getattr(data, "shape", None) or ())
+
+
 def _is_indexable(data: Any) -> bool:
-    has_both = hasattr(data, "__len__") and hasattr(data, "__getitem__")
+    has_length = hasattr(data, "__len__") or hasattr(data, "shape")
+    has_both = has_length and hasattr(data, "__getitem__")
     return has_both and not isinstance(data, (str, bytes, dict))
 
 
-def _as_sequence(item: Any, index: int) -> np.ndarray:
-    """Return one sequence as a float64 (T, P) array of finite values."""
-    if isinstance(item, np.ma.MaskedArray):  # what it hides is not data
-        item = np.ma.filled(item.astype(np.float64), np.nan)
-    sequence = np.asarray(item)
-    if sequence.dtype.kind not in NUMERIC:
-        raise ValueError(f"sequence {index} is not numeric but {sequence.dtype}")
-    if sequence.ndim != 2 or sequence.size == 0:
+def _is_lazy(data: Any) -> bool:
+    """Whether data may be elsewhere than in memory, so that reading it can wait."""
+    if isinstance(data, np.ndarray):
+        return isinstance(data, np.memmap)
+    if hasattr(data, "iloc"):  # a data frame: in memory, and [] may select by label
+        return False
+    return hasattr(data, "shape") and hasattr(data, "__getitem__")
+
+
+def _as_sequence(item: Any, index: int) -> np.ndarray | Recording:
+    if isinstance(item, Recording):  # with the number that it has among these
+        return Recording(item.source, index, item.item)
+    if _is_lazy(item):
+        return Recording(item, index)
+    if not isinstance(item, np.ndarray):
+        item = np.asarray(item)
+    _check_kind(item.dtype, index)
+    _check_shape(item.shape, index)
+    return _checked(item, index)
+
+
+def _check_kind(dtype: Any, index: int) -> None:
+    """Raise ValueError unless it is of numbers; pass what is no dtype of NumPy."""
+    kind = getattr(dtype, "kind", None)
+    if kind is not None and kind not in NUMERIC:
+        raise ValueError(f"sequence {index} is not numeric but {dtype}")
+
+
+def _check_shape(shape: tuple[Any, ...], index: int) -> None:
+    sized = all(isinstance(size, (int, np.integer)) and size > 0 for size in shape)
+    if len(shape) != 2 or not sized:
         raise ValueError(
-            f"sequence {index} has shape {sequence.shape}, expected (T, P) with at "
+            f"sequence {index} has shape {shape}, expected (T, P) with at "
             "least one step and one dimension"
         )
-    sequence = np.asarray(sequence, dtype=np.float64)
-    finite = np.isfinite(sequence)
-    if not finite.all():
-        step, dim = np.argwhere(~finite)[0]
+
+
+def _checked(frames: Any, index: int, start: int = 0) -> np.ndarray:
+    """Return the frames of a sequence from step ``start`` on as float64, none infinite.
+
+    NaN passes, and stands for what a masked array hides.
+    """
+    if not isinstance(frames, np.ndarray):
+        frames = np.asarray(frames)
+    _check_kind(frames.dtype, index)
+    if isinstance(frames, np.ma.MaskedArray):
+        frames = np.ma.filled(frames.astype(np.float64), np.nan)
+    frames = np.asarray(frames, dtype=np.float64)
+    infinite = np.isinf(frames)
+    if infinite.any():
+        step, dim = np.argwhere(infinite)[0]
         raise ValueError(
-            f"data is not finite: {sequence[step, dim]} at sequence {index}, "
-            f"step {step}, dimension {dim}"
+            f"data is infinite: {frames[step, dim]} at sequence {index}, "
+            f"step {start + step}, dimension {dim}"
         )
-    return sequence
+    return frames

@@ -15,7 +15,14 @@ import numpy as np
 from svae import data as data_
 from svae import fit as fit_
 from svae import generate, models, networks, store
-from svae.evaluate import Posterior, arrange, posteriors
+from svae.evaluate import (
+    THETAS,
+    Posterior,
+    arrange,
+    importance_scores,
+    most_likely_states,
+    posteriors,
+)
 from svae.generative import Generative, Parameters, check_data, check_model
 from svae.models.base import check_positive_int
 from svae.networks import MLP
@@ -37,7 +44,7 @@ class SVAE:
     Parameters
     ----------
     latent : latent model
-        `svae.Gaussian`, `svae.GMM` or `svae.LDS`.
+        `svae.Gaussian`, `svae.GMM`, `svae.HMM`, `svae.LDS` or `svae.SLDS`.
     encoder, decoder : networks
         Recognition network and observation network: `svae.MLP`, `svae.Residual` or
         `svae.Linear`; by default perceptrons with two layers of 200 tanh units.
@@ -45,6 +52,10 @@ class SVAE:
     decoder_posterior : {"point", "gaussian"}
         A point estimate of the decoder's weights gamma, or a mean-field Gaussian
         q(gamma) with prior N(0, I) whose KL is part of the bound (Algorithm 1).
+    natural_gradient : {"full", "conjugate", "none"}
+        Direction of the steps of q(theta): Eq. (4) with every term; its conjugate part,
+        without the correction for the network's likelihood, as earlier code has it; or
+        the plain gradient in the natural parameters, per frame.
 
     Attributes
     ----------
@@ -55,10 +66,16 @@ class SVAE:
         For each step: ``objective`` and its parts ``reconstruction``, ``local_kl`` and
         ``global_kl`` (``objective = reconstruction - local_kl - global_kl``, in nats
         for the whole data); ``decoder_kl``, the share of q(gamma) in ``global_kl``;
-        mean ``iterations`` of inference, ``unconverged`` (its convergence warnings),
+        mean ``iterations`` of inference and ``gradient_iterations`` of the linear solve
+        in its gradient, ``unconverged`` (sequences that one of the two did not finish),
         ``backtracks`` (halvings of the natural step) and ``seconds``.
     obs_dim_ : int
         P.
+    fill_ : (P,) array
+        Mean of the training data, which the encoder gets for a missing entry.
+    sees_mask_ : bool
+        Whether the encoder also gets a mask of missing entries: if the training data
+        had frames that were partly observed.
 
     Examples
     --------
@@ -77,12 +94,14 @@ class SVAE:
         decoder: Any = DEFAULT_NETWORK,
         likelihood: str = "gaussian",
         decoder_posterior: str = "point",
+        natural_gradient: str = "full",
     ) -> None:
         self.latent = latent
         self.encoder = encoder
         self.decoder = decoder
         self.likelihood = likelihood
         self.decoder_posterior = decoder_posterior
+        self.natural_gradient = natural_gradient
 
     def fit(
         self,
@@ -96,6 +115,9 @@ class SVAE:
         num_samples: int = 1,
         learning_rate: float = 3e-3,
         natural_step: float = 0.1,
+        context: int = 0,
+        hide: int = 0,
+        warm_start: bool = False,
         callback: Callable[[int, dict[str, float]], None] | None = None,
     ) -> "SVAE":
         """Fit the model by stochastic natural-gradient variational inference.
@@ -103,7 +125,9 @@ class SVAE:
         Parameters
         ----------
         data : (T, P), (N, T, P) or list of (T_n, P) arrays
-            Finite.  For `Gaussian` and `GMM` all rows are independent.
+            NaN where a value is missing: an entry, or a whole frame.  For `Gaussian`
+            and `GMM` all rows are independent.  Memory maps and HDF5 datasets are read
+            window by window, after one pass for the mean of the data.
         num_steps : int
         batch_size : int, optional
             Rows (independent models, default 50) or windows (chains, default 8) in a
@@ -122,6 +146,16 @@ class SVAE:
             Of Adam, for both networks.
         natural_step : float
             Step size of the natural gradient; 1 replaces q(theta) in one step.
+        context : int
+            Frames before a window from which it gets a belief about its first state; 0
+            lets every window start from the initial factor.  See `svae.fit` for the
+            estimators and their biases.
+        hide : int
+            Length of a random stretch of every window that the encoder does not see and
+            the likelihood scores: the model learns to predict.
+        warm_start : bool
+            Start mean-field inference of a window from the states it ended with when
+            the window was last seen.
         callback : callable, optional
             Called as ``callback(step, record)`` with each new record of `history_`.
 
@@ -143,14 +177,21 @@ class SVAE:
         check_positive_int(num_steps=num_steps)
         settings = fit_.make_settings(
             self.latent.independent,
-            batch_size,
-            window,
-            num_samples,
-            learning_rate,
-            natural_step,
+            batch_size=batch_size,
+            window=window,
+            num_samples=num_samples,
+            learning_rate=learning_rate,
+            natural_step=natural_step,
+            natural_gradient=self.natural_gradient,
+            context=context,
+            hide=hide,
+            warm_start=warm_start,
         )
         rng = np.random.default_rng(rng)
+        summary = data_.summarize(sequences)
         self.obs_dim_ = sequences[0].shape[1]
+        self.fill_, self.sees_mask_ = summary.mean, summary.partly_observed
+        model = self._generative()
         state = fit_.initial_state(model, self.obs_dim_, rng)
         self.parameters_, records = state.parameters, []
         num_frames = sum(len(sequence) for sequence in sequences)
@@ -198,21 +239,59 @@ class SVAE:
         return _field(self.infer(data, num_samples=1), "mean")
 
     def predict(self, data: Any) -> Any:
-        """Return the most likely discrete states: (T,) int64, (N, T) or a list."""
+        """Return the most likely path of discrete states: (T,) int64, (N, T) or a list.
+
+        Viterbi's path in q(z); of a mixture, each row's most likely component.
+        """
         if not hasattr(self.latent, "num_states"):
             name = type(self.latent).__name__
             raise TypeError(f"predict: {name} has no discrete states")
-        states = _field(self.infer(data, num_samples=1), "states")
-        if isinstance(states, list):
-            return [probabilities.argmax(axis=-1) for probabilities in states]
-        return states.argmax(axis=-1)
+        parameters, sequences = self._fitted(), self._sequences(data)
+        paths = most_likely_states(
+            self._generative(), parameters, sequences, np.random.default_rng(0)
+        )
+        return arrange(data, list(paths))
 
-    def score(self, data: Any, num_samples: int = 10, rng: Any = 0) -> float:
-        """Return the bound on held-out data, in nats for each frame.
+    def score(
+        self,
+        data: Any,
+        num_samples: int = 10,
+        num_importance_samples: int | None = None,
+        theta: str = "mean",
+        rng: Any = 0,
+    ) -> float:
+        r"""Return the bound on held-out data, in nats for each frame.
 
         The local part of the objective, ``E log p(y | x) - KL(q(x) || p(x))`` with
-        q(theta) as fitted, over the number of frames.
+        q(theta) as fitted, over the number of frames.  With importance samples, the
+        bound ``E log mean_s p(y | x_s) p(x_s | theta) / q(x_s)`` of each sequence,
+        which grows to its log likelihood with their number (Burda et al. 2016).
+
+        Parameters
+        ----------
+        data : as in `fit`
+        num_samples : int
+            Samples of x in the bound.
+        num_importance_samples : int, optional
+            Samples of x in the importance-weighted bound.
+        theta : {"mean", "sample"}
+            Of the importance-weighted bound: the mean of q(theta) for all samples, or a
+            draw from q(theta) for each, which integrates theta out.
+        rng : int or numpy.random.Generator
         """
+        _check_word("theta", theta, THETAS)
+        if num_importance_samples is not None:
+            check_positive_int(num_importance_samples=num_importance_samples)
+            parameters, sequences = self._fitted(), self._sequences(data)
+            scores = importance_scores(
+                self._generative(),
+                parameters,
+                sequences,
+                num_importance_samples,
+                theta,
+                np.random.default_rng(rng),
+            )
+            return sum(scores) / sum(len(sequence) for sequence in sequences)
         posteriors = list(self._posteriors(data, num_samples, rng))
         num_frames = sum(len(posterior.mean) for posterior in posteriors)
         return float(sum(posterior.elbo for posterior in posteriors) / num_frames)
@@ -221,9 +300,7 @@ class SVAE:
         """Draw ``num_steps`` frames (num_steps, P) from the model, theta ~ q(theta)."""
         check_positive_int(num_steps=num_steps)
         parameters, rng = self._fitted(), np.random.default_rng(rng)
-        latents = self.latent.simulate(parameters.natparams, num_steps, rng)
-        mean, variance = self.decode(latents)
-        return generate.draw_frames(self.likelihood, mean, variance, rng)
+        return generate.sample(self._generative(), parameters, num_steps, rng)[0]
 
     def decode(self, latents: Any) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and variance of the frames (..., P) at latents (..., D)."""
@@ -236,9 +313,25 @@ class SVAE:
         return generate.decode(self._generative(), self._fitted(), latents)
 
     def forecast(
-        self, data: Any, horizon: int, num_samples: int = 50, rng: Any = 0
+        self,
+        data: Any,
+        horizon: int,
+        num_samples: int = 50,
+        theta: str = "mean",
+        rng: Any = 0,
     ) -> Any:
         """Predict the ``horizon`` frames after each sequence.
+
+        Parameters
+        ----------
+        data : as in `fit`
+        horizon : int
+        num_samples : int
+            Sampled paths.
+        theta : {"mean", "sample"}
+            Whether paths follow the chain of inference, E_q(theta)[t(theta)], or each
+            has a theta drawn from q(theta).
+        rng : int or numpy.random.Generator
 
         Returns
         -------
@@ -251,29 +344,74 @@ class SVAE:
             If the rows of the latent model are independent.
         """
         check_positive_int(horizon=horizon, num_samples=num_samples)
+        _check_word("theta", theta, THETAS)
         if self.latent.independent:
             name = type(self.latent).__name__
             raise TypeError(f"forecast: the rows of {name} are independent")
         parameters, rng = self._fitted(), np.random.default_rng(rng)
         forecasts = [
             generate.forecast(
-                self._generative(), parameters, sequence, horizon, num_samples, rng
+                self._generative(),
+                parameters,
+                sequence,
+                horizon,
+                num_samples,
+                theta,
+                rng,
             )
             for sequence in self._sequences(data)
         ]
         return arrange(data, forecasts)
 
+    def impute(
+        self, data: Any, num_samples: int = 50, num_passes: int = 1, rng: Any = 0
+    ) -> Any:
+        """Return the data with missing values replaced by their expectations.
+
+        Parameters
+        ----------
+        data : as in `fit`
+        num_samples : int
+            Samples of x in the expectations.
+        num_passes : int
+            In each pass after the first the encoder gets partly observed frames as the
+            last pass completed them.
+        rng : int or numpy.random.Generator
+
+        Returns
+        -------
+        Arrays like the data: (T, P), (N, T, P) or a list of (T_n, P).
+        """
+        check_positive_int(num_samples=num_samples, num_passes=num_passes)
+        parameters, rng = self._fitted(), np.random.default_rng(rng)
+        model = self._generative()
+        completed = [
+            generate.impute(model, parameters, sequence, num_samples, num_passes, rng)
+            for sequence in self._sequences(data)
+        ]
+        return arrange(data, completed)
+
     def save(self, path: str | Path) -> None:
         """Write the fitted model to one ``.npz`` file (arrays and json, no pickle)."""
-        tree = {"parameters": tuple(self._fitted()), "history": self.history_}
+        tree = {
+            "parameters": tuple(self._fitted()),
+            "history": self.history_,
+            "fill": self.fill_,
+        }
         arguments = {
             "latent": _describe(self.latent),
             "encoder": _describe(self.encoder),
             "decoder": _describe(self.decoder),
             "likelihood": self.likelihood,
             "decoder_posterior": self.decoder_posterior,
+            "natural_gradient": self.natural_gradient,
         }
-        meta = {"kind": KIND, "obs_dim": self.obs_dim_, "arguments": arguments}
+        meta = {
+            "kind": KIND,
+            "obs_dim": self.obs_dim_,
+            "sees_mask": self.sees_mask_,
+            "arguments": arguments,
+        }
         store.save(path, tree, meta)
 
     def _write_run(self, folder: Path) -> None:
@@ -292,6 +430,8 @@ class SVAE:
             self.decoder,
             self.likelihood,
             self.decoder_posterior,
+            getattr(self, "fill_", 0.0),
+            getattr(self, "sees_mask_", False),
         )
         check_model(model)
         return model
@@ -336,7 +476,8 @@ def load(path: str | Path) -> SVAE:
     model = SVAE(**arguments)
     model.parameters_ = Parameters(*tree["parameters"])
     model.history_ = tree["history"]
-    model.obs_dim_ = meta["obs_dim"]
+    model.fill_ = tree["fill"]
+    model.obs_dim_, model.sees_mask_ = meta["obs_dim"], meta["sees_mask"]
     return model
 
 
@@ -351,6 +492,11 @@ def _construct(module: Any, description: dict[str, Any]) -> Any:
         if name != "class"
     }
     return getattr(module, description["class"])(**options)
+
+
+def _check_word(name: str, word: Any, words: tuple[str, ...]) -> None:
+    if word not in words:
+        raise ValueError(f"{name} must be one of {words}, got {word!r}")
 
 
 def _field(results: Any, name: str) -> Any:

@@ -1,20 +1,33 @@
-"""What a fitted model says about data: posteriors of the latents and their bounds."""
+r"""What a fitted model says about data: posteriors of the latents and their scores."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.special import logsumexp
 
 from svae import data
 from svae.families import product
 from svae.generative import Generative, Parameters
+from svae.models import Local
+from svae.models.base import LOG_2PI, live_steps
 from svae.objective import Batch, local_terms
 from svae.weights import mean_weights
 
-__all__ = ["Posterior", "arrange", "posteriors"]
+__all__ = [
+    "THETAS",
+    "Posterior",
+    "arrange",
+    "importance_scores",
+    "most_likely_states",
+    "posteriors",
+]
 
 CHUNK = 64
 """Sequences, padded to one length, that inference takes at a time."""
+
+THETAS = ("mean", "sample")
+"""What becomes of q(theta): its mean takes its place, or draws from it."""
 
 
 class Posterior(NamedTuple):
@@ -36,10 +49,21 @@ class Posterior(NamedTuple):
     """``E log p(y | x) - KL``, the sequence's share of the bound, in nats."""
 
 
+class Inference(NamedTuple):
+    """Inference in a chunk of M sequences, or in the M rows of one."""
+
+    batch: Batch
+    noise: np.ndarray
+    """(M, S, T, D)"""
+    log_likelihood: np.ndarray
+    """(M, S), log p(y | x) at samples of x."""
+    local: Local
+
+
 def posteriors(
     model: Generative,
     parameters: Parameters,
-    sequences: Sequence[np.ndarray],
+    sequences: Sequence[Any],
     num_samples: int,
     rng: np.random.Generator,
 ) -> Iterator[Posterior]:
@@ -49,52 +73,138 @@ def posteriors(
     ----------
     model : Generative
     parameters : Parameters
-    sequences : sequence of (T_n, P) arrays
+    sequences : sequence of (T_n, P) arrays or recordings
     num_samples : int
         Samples of x that estimate the expected log likelihood in ``elbo``.
     rng : numpy.random.Generator
     """
-    if model.latent.independent:
-        for sequence in sequences:
-            batch = Batch(sequence[:, None], None, 1.0)
-            rows = _of_batch(model, parameters, batch, num_samples, rng)
-            mean, cov, states = (
-                None if field is None else field[:, 0] for field in rows[:3]
+    for inference in inferences(model, parameters, sequences, num_samples, rng):
+        local = inference.local
+        cov = _covariance(local.mean, local.second_moment)
+        elbo = inference.log_likelihood.mean(axis=1) - local.kl
+        per_step = local.mean, cov, local.states
+        yield from (
+            Posterior(*steps, *totals)
+            for steps, totals in _by_sequence(
+                model, inference.batch, per_step, (local.log_normalizer, elbo)
             )
-            yield Posterior(mean, cov, states, rows[3].sum(), rows[4].sum())
-        return
-    for first in range(0, len(sequences), CHUNK):
-        chunk = sequences[first : first + CHUNK]
-        whole = data.windows(chunk, max(len(sequence) for sequence in chunk))
-        values, lengths = data.batch(chunk, whole)
-        batch = Batch(values, lengths, 1.0)
-        padded = _of_batch(model, parameters, batch, num_samples, rng)
-        for n, length in enumerate(lengths):
-            mean, cov, states = (
-                None if field is None else field[n, :length] for field in padded[:3]
-            )
-            yield Posterior(mean, cov, states, padded[3][n], padded[4][n])
+        )
 
 
-def _of_batch(
+def most_likely_states(
     model: Generative,
     parameters: Parameters,
-    batch: Batch,
+    sequences: Sequence[Any],
+    rng: np.random.Generator,
+) -> Iterator[np.ndarray]:
+    """Yield the most likely path of the discrete states of each sequence, (T,) int64.
+
+    Viterbi's path in the factor q(z).
+    """
+    stats = product.expected_stats(model.latent.family, parameters.natparams)
+    for inference in inferences(model, parameters, sequences, 1, rng):
+        paths = model.latent.most_likely_states(
+            stats, inference.local.state_potentials, inference.batch.lengths
+        )
+        for (steps,), _ in _by_sequence(model, inference.batch, (paths,), ()):
+            yield steps
+
+
+def importance_scores(
+    model: Generative,
+    parameters: Parameters,
+    sequences: Sequence[Any],
+    num_samples: int,
+    theta: str,
+    rng: np.random.Generator,
+) -> Iterator[float]:
+    r"""Yield the importance-weighted bound of each sequence, in nats.
+
+    .. math:: \log \tfrac1S \sum_s
+              \frac{p(y \mid x_s)\, p(x_s \mid \theta)}{q(x_s)}, \qquad x_s \sim q(x),
+
+    with the discrete states summed out of p(x | theta) (Burda et al. 2016).  It grows
+    to log p(y | theta) with S; with a theta_s ~ q(theta) of its own for each sample, to
+    the log of ``E_q(theta) p(y | theta)``.
+    """
+    latent, natparams = model.latent, parameters.natparams
+    for inference in inferences(model, parameters, sequences, num_samples, rng):
+        batch, local = inference.batch, inference.local
+        # a frame without data takes its latent along where nothing else is tied to it
+        frames = None if latent.coupled else _frames(batch)
+        if theta == "mean":
+            point = product.mean(latent.family, natparams)
+            thetas = [product.stats(latent.family, point)] * num_samples
+        else:
+            draws = product.sample(latent.family, natparams, rng, num_samples)
+            every = product.stats(latent.family, draws)
+            thetas = [
+                {name: tuple(part[s] for part in every[name]) for name in every}
+                for s in range(num_samples)
+            ]
+        log_prior = np.stack(
+            [
+                latent.log_density(stats, local.samples[:, s], batch.lengths, frames)
+                for s, stats in enumerate(thetas)
+            ],
+            axis=1,
+        )
+        counted = live_steps(batch.lengths, batch.values)
+        if frames is not None:
+            counted = counted & frames
+        squares = np.sum(inference.noise**2 + LOG_2PI, axis=-1)
+        log_q = local.half_log_det[:, None] - 0.5 * np.sum(
+            np.where(counted[:, None], squares, 0.0), axis=-1
+        )
+        weights = inference.log_likelihood + log_prior - log_q
+        if latent.independent and frames is not None:
+            weights = np.where(frames, weights, 0.0)
+        scores = logsumexp(weights, axis=1) - np.log(num_samples)
+        for _, (score,) in _by_sequence(model, batch, (), (scores,)):
+            yield float(score)
+
+
+def inferences(
+    model: Generative,
+    parameters: Parameters,
+    sequences: Sequence[Any],
     num_samples: int,
     rng: np.random.Generator,
-) -> Posterior:
-    """Posterior with all fields over the padded batch, (N, T, ...) and (N,)."""
+) -> Iterator[Inference]:
+    """Run inference in chunks of sequences, or in all rows of each sequence."""
     stats = product.expected_stats(model.latent.family, parameters.natparams)
     weights = mean_weights(model.decoder_posterior, parameters.decoder)
-    num_sequences, num_steps = batch.values.shape[:2]
-    latent_dim = model.latent.latent_dim
-    noise = rng.standard_normal((num_sequences, num_samples, num_steps, latent_dim))
-    reconstruction, local = local_terms(
-        model, stats, parameters.encoder, weights, batch, noise, dense=True
-    )
-    cov = _covariance(local.mean, local.second_moment)
-    elbo = reconstruction - local.kl
-    return Posterior(local.mean, cov, local.states, local.log_normalizer, elbo)
+    size = 1 if model.latent.independent else CHUNK
+    for first in range(0, len(sequences), size):
+        chunk = sequences[first : first + size]
+        longest = max(len(sequence) for sequence in chunk)
+        cut = data.windows(chunk, 1 if model.latent.independent else longest)
+        values, observed, lengths = data.batch(chunk, cut)
+        batch = Batch(values, lengths, 1.0, observed)
+        shape = (len(values), num_samples, values.shape[1], model.latent.latent_dim)
+        noise = rng.standard_normal(shape)
+        log_likelihood, local = local_terms(
+            model, stats, parameters.encoder, weights, batch, noise, dense=True
+        )
+        yield Inference(batch, noise, log_likelihood, local)
+
+
+def _by_sequence(
+    model: Generative, batch: Batch, per_step: Sequence[Any], totals: Sequence[Any]
+) -> Iterator[tuple[list[Any], list[Any]]]:
+    """Cut (M, T, ...) arrays to sequences, and (M,) numbers; rows are one sequence."""
+    if model.latent.independent:
+        steps = [None if array is None else array[:, 0] for array in per_step]
+        yield steps, [total.sum() for total in totals]
+        return
+    lengths = live_steps(batch.lengths, batch.values).sum(axis=1)
+    for n, length in enumerate(lengths):
+        steps = [None if array is None else array[n, :length] for array in per_step]
+        yield steps, [total[n] for total in totals]
+
+
+def _frames(batch: Batch) -> np.ndarray | None:
+    return None if batch.observed is None else batch.observed.any(axis=-1)
 
 
 def _covariance(mean: np.ndarray, second_moment: np.ndarray) -> np.ndarray:
@@ -109,19 +219,21 @@ def arrange(data: Any, results: list[Any]) -> Any:
     Parameters
     ----------
     data : (T, P), (N, T, P) or list
-    results : list of NamedTuples
+    results : list of NamedTuples or of arrays
         One for each sequence.
 
     Returns
     -------
-    NamedTuple or list
+    NamedTuple, array or list
         The only result, one with stacked fields, or the list.
     """
-    ndim = getattr(data, "ndim", None)
+    ndim = len(getattr(data, "shape", ()))
     if ndim == 2:
         return results[0]
     if ndim != 3:
         return results
+    if isinstance(results[0], np.ndarray):
+        return np.stack(results)
     columns = zip(*results, strict=True)
     return type(results[0])(
         *(None if column[0] is None else np.stack(column) for column in columns)

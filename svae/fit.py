@@ -15,9 +15,9 @@ the frame before it, given the C frames that end there:
 
 That is an estimate of the evidence as a product of predictions,
 ``log p(y_1) + sum_w log p(y_w | y_{<w})``, and no longer a bound: the belief forgets
-what is more than C frames back, is a constant to the gradient, and frames after a window
-have no say in it.  Every pair of frames counts once, and only true beginnings inform the
-initial factor.
+what is more than C frames back, is a constant to the gradient, and frames after a
+window have no say in it.  Every pair of frames counts once, and only true beginnings
+inform the initial factor.
 """
 
 import time

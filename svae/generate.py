@@ -1,21 +1,26 @@
-r"""Looking forward: frames from latent states, samples and forecasts.
+r"""Looking forward and filling in: samples, forecasts and imputed values.
 
-A forecast is inference with zero node potentials: frames that were not observed say
-nothing, so the factor q(x) past the data is the predictive distribution of the latent
-model given E_q(theta)[t(theta)], exactly (Johnson et al. 2016, Fig. 4).
+A forecast starts from what q says of the last frame, and is a draw of the latent model
+from there.  Under the message m of inference, E_q(theta)[t(theta)], it is what
+inference says of frames with zero node potentials, which say nothing: for an LDS
+exactly (Johnson et al. 2016, Fig. 4); for switching models state paths are drawn, and
+x given a path is exact.  Or every path has a theta of its own, drawn from q(theta).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from svae import data
 from svae.families import product
 from svae.generative import Generative, Parameters
 from svae.layers import sigmoid
-from svae.networks import recognize
+from svae.models import belief_after
+from svae.objective import Batch, infer
+from svae.trees import tree_map
 from svae.weights import mean_weights
 
-__all__ = ["Forecast", "decode", "forecast", "draw_frames"]
+__all__ = ["Forecast", "decode", "forecast", "draw_frames", "impute", "sample"]
 
 
 class Forecast(NamedTuple):
@@ -28,11 +33,23 @@ class Forecast(NamedTuple):
     samples: np.ndarray
     """(S, H, P), frames drawn with observation noise."""
     latent_mean: np.ndarray
-    """(H, D), exact mean of x."""
+    """(H, D), mean of x; exact given the paths of states."""
     latent_cov: np.ndarray
-    """(H, D, D), exact covariance of x."""
+    """(H, D, D), covariance of x; exact given the paths of states."""
     latents: np.ndarray
     """(S, H, D), sampled paths of x."""
+    path_means: np.ndarray
+    """(S, H, P), mean of the frames on each path of x."""
+    states: np.ndarray | None
+    """(S, H) int64, sampled paths of discrete states, or None."""
+
+    @property
+    def cov(self) -> np.ndarray:
+        """(H, P, P), covariance of the frames."""
+        centered = self.path_means - self.path_means.mean(axis=0)
+        spread = np.einsum("shp,shq->hpq", centered, centered) / len(centered)
+        observation = self.variance - self.path_means.var(axis=0)
+        return spread + observation[..., None] * np.eye(self.mean.shape[-1])
 
 
 def decode(
@@ -56,12 +73,40 @@ def draw_frames(
     return (rng.random(mean.shape) < mean).astype(np.float64)
 
 
+def sample(
+    model: Generative,
+    parameters: Parameters,
+    num_steps: int,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Draw theta from q(theta), then frames from the model.
+
+    Returns
+    -------
+    frames : (T, P)
+    latents : (T, D)
+    states : (T,) int64, or None
+    """
+    latent = model.latent
+    theta = product.sample(latent.family, parameters.natparams, rng)
+    shape = (num_steps, 1) if latent.independent else (1, num_steps)
+    drawn = latent.draw(
+        product.stats(latent.family, theta),
+        rng.random(shape),
+        rng.standard_normal((*shape, latent.latent_dim)),
+    )
+    latents = drawn.latents.reshape(num_steps, -1)
+    frames = draw_frames(model.likelihood, *decode(model, parameters, latents), rng)
+    return frames, latents, None if drawn.states is None else drawn.states.ravel()
+
+
 def forecast(
     model: Generative,
     parameters: Parameters,
-    sequence: np.ndarray,
+    sequence: Any,
     horizon: int,
     num_samples: int,
+    theta: str,
     rng: np.random.Generator,
 ) -> Forecast:
     """Predict the frames after ``sequence`` (T, P); see `Forecast`.
@@ -71,37 +116,108 @@ def forecast(
     model : Generative
         Its latent model must be a chain over time.
     parameters : Parameters
-    sequence : (T, P) array
+    sequence : (T, P) array or recording
     horizon : int
         H, the number of frames to predict.
     num_samples : int
         S, the number of paths that represent the frames' distribution.
+    theta : {"mean", "sample"}
+        Whether paths follow E_q(theta)[t(theta)], or a theta ~ q(theta) each.
     rng : numpy.random.Generator
 
     Returns
     -------
     Forecast
     """
-    stats = product.expected_stats(model.latent.family, parameters.natparams)
-    node_J, node_h = recognize(model.encoder, parameters.encoder, sequence[None])
-    dim = model.latent.latent_dim
-    # dense potentials, so that inference returns full covariances
-    dense_J = node_J[..., None] * np.eye(dim)
-    node = (
-        np.concatenate([dense_J, np.zeros((1, horizon, dim, dim))], axis=1),
-        np.concatenate([node_h, np.zeros((1, horizon, dim))], axis=1),
+    latent = model.latent
+    stats = product.expected_stats(latent.family, parameters.natparams)
+    batch = _one_sequence(sequence)
+    local = infer(model, stats, parameters.encoder, batch, dense=True)
+    belief = tree_map(
+        lambda part: np.repeat(part, num_samples, axis=0),
+        belief_after(local, batch.lengths),
     )
-    noise = rng.standard_normal((1, num_samples, len(sequence) + horizon, dim))
-    local = model.latent.infer(stats, node, noise)
-    latents = local.samples[0, :, len(sequence) :]
+    if theta == "sample":
+        draws = product.sample(latent.family, parameters.natparams, rng, num_samples)
+        stats = product.stats(latent.family, draws)
+    shape = (num_samples, horizon + 1)  # the first step is the last frame again
+    drawn = latent.draw(
+        stats,
+        rng.random(shape),
+        rng.standard_normal((*shape, latent.latent_dim)),
+        belief,
+    )
+    states, latents, means, covs = (
+        None if part is None else part[:, 1:] for part in drawn
+    )
     mean, variance = decode(model, parameters, latents)
-    latent_mean = local.mean[0, len(sequence) :]
-    second_moment = local.second_moment[0, len(sequence) :]
+    centered = means - means.mean(axis=0)
+    spread = np.einsum("shi,shj->hij", centered, centered) / num_samples
     return Forecast(
         mean.mean(axis=0),
         variance.mean(axis=0) + mean.var(axis=0),
         draw_frames(model.likelihood, mean, variance, rng),
-        latent_mean,
-        second_moment - latent_mean[:, :, None] * latent_mean[:, None, :],
+        means.mean(axis=0),
+        covs.mean(axis=0) + spread,
         latents,
+        mean,
+        states,
     )
+
+
+def impute(
+    model: Generative,
+    parameters: Parameters,
+    sequence: Any,
+    num_samples: int,
+    num_passes: int,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Return ``sequence`` (T, P) with missing values replaced by their expectations.
+
+    The expectation is over q(x) given what was observed.  In each further pass the
+    encoder gets the frames that were partly observed as the last pass completed them,
+    with fresh noise (the Markov chain of Rezende et al. 2014, Appendix F).
+
+    Parameters
+    ----------
+    model : Generative
+    parameters : Parameters
+    sequence : (T, P) array or recording
+        NaN where values are missing.
+    num_samples : int
+        Samples of x in the expectation.
+    num_passes : int
+    rng : numpy.random.Generator
+    """
+    frames = np.array(sequence, dtype=np.float64)
+    missing = np.isnan(frames)
+    if not missing.any():
+        return frames
+    latent = model.latent
+    stats = product.expected_stats(latent.family, parameters.natparams)
+    partly = missing & ~missing.all(axis=1, keepdims=True)
+    batch = _rows(frames) if latent.independent else _one_sequence(frames)
+    for last in (False,) * (num_passes - 1) + (True,):
+        shape = (len(batch.values), num_samples, batch.values.shape[1])
+        noise = rng.standard_normal((*shape, latent.latent_dim))
+        local = infer(model, stats, parameters.encoder, batch, noise)
+        mean, variance = decode(model, parameters, local.samples)
+        if last:
+            frames[missing] = mean.mean(axis=1).reshape(frames.shape)[missing]
+            break
+        draw = draw_frames(model.likelihood, mean[:, 0], variance[:, 0], rng)
+        completed = np.array(sequence, dtype=np.float64)
+        completed[partly] = draw.reshape(frames.shape)[partly]
+        batch = _rows(completed) if latent.independent else _one_sequence(completed)
+    return frames
+
+
+def _one_sequence(sequence: Any) -> Batch:
+    values, observed, lengths = data.batch([sequence], [(0, 0, len(sequence))])
+    return Batch(values, lengths, 1.0, observed)
+
+
+def _rows(sequence: Any) -> Batch:
+    values, observed, lengths = data.batch([sequence], data.windows([sequence], 1))
+    return Batch(values, lengths, 1.0, observed)

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from svae import data
 from svae.models import LatentModel
 from svae.networks import LIKELIHOODS, Network
 from svae.weights import DECODER_POSTERIORS
@@ -67,13 +68,13 @@ def check_data(model: Generative, sequences: Sequence[np.ndarray]) -> None:
     """Raise ValueError, naming the place of a value that the likelihood cannot have."""
     if model.likelihood != "bernoulli":
         return
-    for index, sequence in enumerate(sequences):
-        wrong = np.argwhere((sequence < 0) | (sequence > 1))
+    for index, start, frames in data.stretches(sequences):
+        wrong = np.argwhere((frames < 0) | (frames > 1))
         if len(wrong):
             step, dimension = wrong[0]
             raise ValueError(
                 "likelihood 'bernoulli' needs data in [0, 1], got "
-                f"{sequence[step, dimension]} at sequence {index}, step {step}, "
+                f"{frames[step, dimension]} at sequence {index}, step {start + step}, "
                 f"dimension {dimension}"
             )
 

@@ -217,6 +217,13 @@ def local_terms(
         batch.values,
         batch.counted(),
     )
+    if model.latent.independent and batch.observed is not None:
+        # a row without data is no datum
+        kept = batch.observed.any(axis=(1, 2))
+        local = local._replace(
+            kl=np.where(kept, local.kl, 0.0),
+            log_normalizer=np.where(kept, local.log_normalizer, 0.0),
+        )
     return reconstruction, local
 
 

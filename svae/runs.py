@@ -30,7 +30,7 @@ class Scaling(NamedTuple):
     scale: np.ndarray
 
     def apply(self, sequences: list[np.ndarray]) -> list[np.ndarray]:
-        """Standardise sequences.
+        """Standardise sequences; what is missing stays NaN.
 
         Raises
         ------
@@ -43,7 +43,9 @@ class Scaling(NamedTuple):
                 f"data has {obs_dim} dimensions, the model was fitted to "
                 f"{len(self.mean)}"
             )
-        return [(sequence - self.mean) / self.scale for sequence in sequences]
+        return [
+            (np.asarray(sequence) - self.mean) / self.scale for sequence in sequences
+        ]
 
     def undo(self, frames: np.ndarray) -> np.ndarray:
         """Bring frames (..., P) back to the units of the data."""
@@ -94,10 +96,22 @@ def read(source: str) -> list[np.ndarray]:
 
 
 def scaling_of(sequences: list[np.ndarray]) -> Scaling:
-    """Return what brings each column to mean 0 and variance 1 (0 if constant)."""
-    rows = np.concatenate(sequences)
-    varies = np.ptp(rows, axis=0) > 0
-    return Scaling(rows.mean(axis=0), np.where(varies, rows.std(axis=0), 1.0))
+    """Return what brings each column to mean 0 and variance 1 where it is observed.
+
+    One that is constant, or missing everywhere, comes to 0 throughout.
+    """
+    count, total = np.zeros((2, sequences[0].shape[1]))
+    low, high = np.full((2, len(count)), np.nan)
+    for _, _, rows in data.stretches(sequences):
+        count += np.sum(~np.isnan(rows), axis=0)
+        total += np.nansum(rows, axis=0)
+        low = np.fmin(low, np.fmin.reduce(rows, axis=0))
+        high = np.fmax(high, np.fmax.reduce(rows, axis=0))
+    count = np.maximum(count, 1.0)
+    mean, squares = total / count, np.zeros_like(total)
+    for _, _, rows in data.stretches(sequences):
+        squares += np.nansum((rows - mean) ** 2, axis=0)
+    return Scaling(mean, np.where(high > low, np.sqrt(squares / count), 1.0))
 
 
 def write_json(path: Path, content: Any) -> None:

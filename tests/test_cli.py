@@ -252,9 +252,9 @@ def test_an_interrupted_fit_leaves_what_it_had(tmp_path, monkeypatch, capsys):
     assert main(["score", str(out)]) == 0
 
 
-def test_not_a_number_is_named(frames, tmp_path, capsys):
+def test_an_infinite_value_is_named(frames, tmp_path, capsys):
     bad = frames.copy()
-    bad[7, 2] = np.nan
+    bad[7, 2] = np.inf
     np.save(tmp_path / "bad.npy", bad)
     out = tmp_path / "run"
     arguments = ["fit", "lds", str(tmp_path / "bad.npy"), "--out", str(out)]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.signal import sawtooth
 
-from svae import data
+from svae import data, runs
 
 
 class Lazy:
@@ -18,6 +18,21 @@ class Lazy:
 
     def __getitem__(self, index):
         return self.items[index]
+
+
+class Watched:
+    """An array that is elsewhere: ``shape``, ``dtype``, ``[]``, and what was read."""
+
+    def __init__(self, values):
+        self.values, self.shape, self.dtype = values, values.shape, values.dtype
+        self.reads = []
+
+    def __getitem__(self, key):
+        self.reads.append(key)
+        return self.values[key]
+
+    def __array__(self, dtype=None, copy=None):
+        raise AssertionError("read whole, past []")
 
 
 # Reading
@@ -148,20 +163,6 @@ def test_as_sequences_accepts_every_form():
     assert [len(s) for s in ragged] == [4, 2]
 
 
-def test_as_sequences_reads_memory_maps_and_hdf5(tmp_path):
-    values = np.arange(24.0).reshape(2, 4, 3)
-    np.save(tmp_path / "a.npy", values)
-    mapped = np.load(tmp_path / "a.npy", mmap_mode="r")
-    np.testing.assert_array_equal(np.stack(data.as_sequences(mapped)), values)
-    h5py = pytest.importorskip("h5py")
-    with h5py.File(tmp_path / "a.h5", "w") as file:
-        file["three"], file["two"] = values, values[0]
-        np.testing.assert_array_equal(
-            np.stack(data.as_sequences(file["three"])), values
-        )
-        np.testing.assert_array_equal(data.as_sequences(file["two"])[0], values[0])
-
-
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
@@ -189,35 +190,232 @@ def test_as_sequences_refuses(bad, message):
         data.as_sequences(bad)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_as_sequences_names_the_place_of_a_value_that_is_not_finite(value):
+@pytest.mark.parametrize("value", [np.inf, -np.inf])
+def test_as_sequences_names_the_place_of_an_infinite_value(value):
     sequences = [np.ones((4, 3)), np.ones((6, 3))]
+    sequences[0][0, 0] = np.nan
     sequences[1][5, 2] = value
     place = f"{value} at sequence 1, step 5, dimension 2"
     with pytest.raises(ValueError, match=place):
         data.as_sequences(sequences)
 
 
-def test_masked_entries_are_not_data():
-    masked = np.ma.masked_array(np.ones((2, 3, 2)), mask=np.zeros((2, 3, 2)))
-    assert len(data.as_sequences(masked)) == 2
-    masked[1, 2, 0] = np.ma.masked
-    for form in (masked, list(masked)):
-        with pytest.raises(ValueError, match="nan at sequence 1, step 2, dimension 0"):
-            data.as_sequences(form)
+def test_nan_is_missing_anywhere_and_everywhere():
+    sequences = [np.ones((4, 3)), np.full((2, 3), np.nan)]
+    sequences[0][1], sequences[0][3, 2] = np.nan, np.nan
+    kept = data.as_sequences(sequences)
+    for sequence, same in zip(sequences, kept, strict=True):
+        np.testing.assert_array_equal(same, sequence)
+        assert np.shares_memory(same, sequence)
+
+
+def test_masked_entries_are_missing():
+    values = np.arange(12.0).reshape(2, 3, 2)
+    values[1, 2, 0] = np.inf  # what is hidden may be anything
+    for dtype in (np.float64, np.float32):
+        masked = np.ma.masked_array(values, mask=np.isinf(values), dtype=dtype)
+        for form in (masked, list(masked)):
+            sequences = np.stack(data.as_sequences(form))
+            expected = np.where(np.isinf(values), np.nan, values)
+            np.testing.assert_array_equal(sequences, expected)
+
+
+def test_a_data_frame_is_read_whole_for_its_slices_go_by_label():
+    class Frame:
+        shape, iloc = (3, 2), None
+
+        def __array__(self, dtype=None, copy=None):
+            return np.array([[0, 1], [2, np.nan], [4, 5]], dtype)
+
+        def __getitem__(self, key):
+            raise KeyError(key)
+
+    (sequence,) = data.as_sequences(Frame())
+    np.testing.assert_array_equal(sequence, [[0, 1], [2, np.nan], [4, 5]])
+
+
+# Data that is elsewhere
+
+
+def recorded(kind, values, folder):
+    """Return the values as a source that should be read lazily."""
+    if kind == "h5py":
+        h5py = pytest.importorskip("h5py")
+        file = h5py.File(folder / "a.h5", "w")
+        return file.create_dataset("values", data=values)
+    if kind == "memmap":
+        np.save(folder / "a.npy", values)
+        return np.load(folder / "a.npy", mmap_mode="r")
+    return Watched(values)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int16])
+@pytest.mark.parametrize("kind", ["watched", "memmap", "h5py"])
+def test_recordings_have_the_values_of_their_source(kind, dtype, tmp_path):
+    values = np.arange(30).reshape(2, 5, 3).astype(dtype)
+    source = recorded(kind, values, tmp_path)
+    for n, recording in enumerate(data.as_sequences(source)):
+        assert isinstance(recording, data.Recording)
+        assert (recording.shape, recording.ndim, len(recording)) == ((5, 3), 2, 5)
+        assert recording.dtype == np.float64
+        steps = (slice(1, 3), slice(None), slice(-2, None), slice(3, 99), slice(4, 2))
+        for chosen in steps:
+            read = recording[chosen]
+            assert read.dtype == np.float64
+            np.testing.assert_array_equal(read, values[n, chosen])
+        assert np.asarray(recording).dtype == np.float64
+        assert np.asarray(recording, dtype=np.float32).dtype == np.float32
+        np.testing.assert_array_equal(np.array(recording), values[n])
+
+
+@pytest.mark.parametrize("kind", ["watched", "memmap", "h5py"])
+def test_a_source_of_two_dimensions_is_one_recording(kind, tmp_path):
+    values = np.arange(15.0).reshape(5, 3)
+    (recording,) = data.as_sequences(recorded(kind, values, tmp_path))
+    assert isinstance(recording, data.Recording)
+    np.testing.assert_array_equal(recording[1:4], values[1:4])
+
+
+def test_a_recording_cannot_be_written_nor_picked_apart():
+    (recording,) = data.as_sequences(Watched(np.ones((5, 3))))
+    with pytest.raises(TypeError, match="item assignment"):
+        recording[:2] = 0.0
+    for key in (3, (slice(None), 0), slice(None, None, 2), slice(None, None, -1)):
+        with pytest.raises(TypeError, match=r"recording\[start:stop\]"):
+            recording[key]
+    with pytest.raises(ValueError, match="without a copy"):
+        np.asarray(recording, copy=False)
+    copied = np.array(recording)
+    assert not np.shares_memory(copied, recording.source.values)
+
+
+def test_nothing_is_read_but_the_windows_of_a_batch():
+    values = np.arange(60.0).reshape(2, 10, 3)
+    alone = [Watched(each) for each in values]
+    stacked = Watched(values)
+    for source in (alone, stacked):
+        sequences = data.as_sequences(source)
+        windows = data.windows(sequences, 4)
+        batch, _, _ = data.batch(sequences, windows[[4, 1]])
+        np.testing.assert_array_equal(batch, [values[1, 4:8], values[0, 4:8]])
+    assert [each.reads for each in alone] == [[slice(4, 8)], [slice(4, 8)]]
+    assert stacked.reads == [(1, slice(4, 8)), (0, slice(4, 8))]
+
+
+def test_stretches_are_all_data_in_pieces(monkeypatch):
+    monkeypatch.setattr(data, "STRETCH", 12)
+    values = np.arange(30.0).reshape(10, 3)
+    values[2, 1] = np.nan
+    watched = Watched(values)
+    sequences = data.as_sequences([values[:5], watched, Watched(values[:4])])
+    pieces = list(data.stretches(sequences))
+    places = [(0, 0), (0, 4), (1, 0), (1, 4), (1, 8), (2, 0)]
+    assert [piece[:2] for piece in pieces] == places
+    rows = np.concatenate([piece[2] for piece in pieces])
+    np.testing.assert_array_equal(
+        rows, np.concatenate([values[:5], values, values[:4]])
+    )
+    assert watched.reads == [slice(0, 4), slice(4, 8), slice(8, 10)]
+    monkeypatch.setattr(data, "STRETCH", 1)  # one step at least
+    assert len(list(data.stretches(sequences))) == 19
+
+
+@pytest.mark.parametrize("kind", ["watched", "memmap"])
+def test_an_infinite_value_is_found_when_it_is_read(kind, tmp_path):
+    values = np.ones((2, 10, 3))
+    values[1, 7, 2], values[0, 0, 0] = -np.inf, np.nan
+    sequences = data.as_sequences(recorded(kind, values, tmp_path))
+    np.testing.assert_array_equal(sequences[1][:7], np.ones((7, 3)))
+    place = "-inf at sequence 1, step 7, dimension 2"
+    with pytest.raises(ValueError, match=place):
+        sequences[1][6:9]
+    with pytest.raises(ValueError, match=place):
+        np.asarray(sequences[1])
+
+
+def test_recordings_are_numbered_by_the_list_that_they_are_in():
+    stacked = np.ones((2, 4, 3))
+    stacked[1, 2, 0] = np.inf
+    recordings = data.as_sequences(Watched(stacked))
+    sequences = data.as_sequences([np.ones((5, 3)), *recordings])
+    with pytest.raises(ValueError, match="sequence 2, step 2, dimension 0"):
+        sequences[2][:]
+    (again,) = data.as_sequences(recordings[1])
+    with pytest.raises(ValueError, match="sequence 0, step 2, dimension 0"):
+        again[:]
+
+
+def test_a_source_that_reads_masked_arrays():
+    masked = np.ma.masked_array(np.full((4, 2), 1e20), mask=np.eye(4, 2))
+    (recording,) = data.as_sequences(Watched(masked))
+    np.testing.assert_array_equal(np.isnan(recording[:]), np.eye(4, 2))
+
+
+@pytest.mark.parametrize(
+    ("sources", "message"),
+    [
+        ([np.ones((4, 2)), np.ones((4, 3))], "sequence 1 has 3 dimensions, sequence 0"),
+        ([np.ones((4, 2)), np.ones((0, 2))], r"sequence 1 has shape \(0, 2\)"),
+        ([np.ones((4, 2)), np.ones((2, 4, 2))], r"sequence 1 has shape \(2, 4, 2\)"),
+        ([np.ones((4, 2), complex)], "sequence 0 is not numeric but complex128"),
+        ([np.full((4, 2), "a")], "sequence 0 is not numeric but <U1"),
+    ],
+)
+def test_the_form_of_a_source_is_checked_without_reading(sources, message):
+    watched = [Watched(source) for source in sources]
+    with pytest.raises(ValueError, match=message):
+        data.as_sequences(watched)
+    assert not any(source.reads for source in watched)
+
+
+def test_a_source_of_other_dimensions_is_refused():
+    for shape in ((5,), (2, 3, 4, 5)):
+        with pytest.raises(ValueError, match=r"expected \(T, P\), \(N, T, P\)"):
+            data.as_sequences(Watched(np.ones(shape)))
+    with pytest.raises(ValueError, match="no sequences"):
+        data.as_sequences(Watched(np.ones((0, 4, 2))))
+    unknown = Watched(np.ones((4, 2)))
+    unknown.shape = None  # of an empty HDF5 dataset
+    with pytest.raises(ValueError, match=r"shape \(\), expected"):
+        data.as_sequences(unknown)
+    unknown.shape = (np.nan, 2)  # of a dask array that was filtered
+    with pytest.raises(ValueError, match=r"shape \(nan, 2\)"):
+        data.as_sequences(unknown)
+
+
+def test_a_source_that_is_not_what_it_said_is_refused():
+    short, words = Watched(np.ones((4, 2))), Watched(np.full((4, 2), "a"))
+    short.shape = (6, 2)
+    words.dtype = "not a dtype of NumPy"
+    recordings = data.as_sequences([short, words])
+    with pytest.raises(ValueError, match=r"sequence 0: steps 2:6 .* shape \(2, 2\)"):
+        recordings[0][2:]
+    with pytest.raises(ValueError, match="sequence 1 is not numeric but <U1"):
+        recordings[1][:]
 
 
 # Windows
 
 
-@pytest.mark.parametrize("window", [1, 3, 80, 5000, 6000])
-def test_windows_cover_every_step_once(window):
+@pytest.mark.parametrize("window", [1, 3, 80, 5000, 6000, 10**30])
+def test_windows_cover_every_step_once_in_order(window):
     sequences = [np.ones((5000, 1)), np.ones((81, 1)), np.ones((1, 1))]
-    count = [np.zeros(len(s), int) for s in sequences]
-    for index, start, stop in data.windows(sequences, window):
-        assert 1 <= stop - start <= window
-        count[index][start:stop] += 1
-    assert all(np.all(c == 1) for c in count)
+    expected = [
+        (index, start, min(start + window, len(sequence)))
+        for index, sequence in enumerate(sequences)
+        for start in range(0, len(sequence), window)
+    ]
+    windows = data.windows(sequences, window)
+    assert windows.dtype == np.int64
+    np.testing.assert_array_equal(windows, expected)
+
+
+def test_windows_of_one_step_in_a_long_recording():
+    windows = data.windows([range(3), range(10**6)], 1)
+    steps = np.concatenate([np.arange(3), np.arange(10**6)])
+    np.testing.assert_array_equal(windows[:, 1], steps)
+    np.testing.assert_array_equal(windows[:, 2], steps + 1)
+    np.testing.assert_array_equal(np.bincount(windows[:, 0]), [3, 10**6])
 
 
 def test_number_of_windows():
@@ -227,7 +425,7 @@ def test_number_of_windows():
     """
     windows = data.windows([np.ones((5000, 1))], 80)
     assert len(windows) == 63
-    assert windows[-1] == (0, 4960, 5000)
+    np.testing.assert_array_equal(windows[-1], (0, 4960, 5000))
     assert len(data.windows([np.ones((800, 1))], 80)) == 10
 
 
@@ -241,12 +439,66 @@ def test_batch_pads_with_zeros():
     rng = np.random.default_rng(0)
     sequences = [rng.standard_normal((7, 2)), rng.standard_normal((4, 2))]
     windows = data.windows(sequences, 3)
-    values, lengths = data.batch(sequences, windows)
-    assert values.shape == (5, 3, 2)
+    values, observed, lengths = data.batch(sequences, windows)
+    assert values.shape == observed.shape == (5, 3, 2)
+    assert observed.dtype == np.bool_
     np.testing.assert_array_equal(lengths, [3, 3, 1, 3, 1])
-    for row, length, (index, start, stop) in zip(values, lengths, windows, strict=True):
-        np.testing.assert_array_equal(row[:length], sequences[index][start:stop])
-        assert np.all(row[length:] == 0.0)
+    assert lengths.dtype == np.int64
+    for m, (index, start, stop) in enumerate(windows):
+        length = stop - start
+        np.testing.assert_array_equal(values[m, :length], sequences[index][start:stop])
+        assert np.all(values[m, length:] == 0.0)
+        assert np.all(observed[m, :length])
+        assert not np.any(observed[m, length:])
+
+
+def test_a_batch_that_is_all_there_needs_no_mask_and_no_lengths():
+    sequences = [np.arange(14.0).reshape(7, 2), np.arange(8.0).reshape(4, 2)]
+    values, observed, lengths = data.batch(sequences, [(1, 0, 3), (0, 4, 7)])
+    np.testing.assert_array_equal(values, [sequences[1][:3], sequences[0][4:]])
+    assert observed is None
+    assert lengths is None
+
+
+def test_what_is_missing_is_zero_in_a_batch_and_not_observed():
+    sequence = np.arange(1.0, 17.0).reshape(8, 2)
+    sequence[1], sequence[2, 1], sequence[4:] = np.nan, np.nan, np.nan
+    before = sequence.copy()
+    values, observed, lengths = data.batch([sequence], data.windows([sequence], 4))
+    np.testing.assert_array_equal(
+        values, [[[1, 2], [0, 0], [5, 0], [7, 8]], np.zeros((4, 2))]
+    )
+    np.testing.assert_array_equal(observed, values != 0)
+    assert lengths is None
+    np.testing.assert_array_equal(sequence, before)
+
+
+# Scaling
+
+
+@pytest.mark.parametrize("stretch", [2**20, 30])
+def test_scaling_is_that_of_what_is_observed(stretch, monkeypatch):
+    monkeypatch.setattr(data, "STRETCH", stretch)
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((100, 5)) * [1, 10, 0.1, 1, 1] + [0, 1e6, -3, 0, 0]
+    rows[rng.random((100, 5)) < 0.3] = np.nan
+    rows[:20, 0] = np.nan  # wholly missing in some stretches
+    rows[:, 3], rows[:, 4] = np.where(np.isnan(rows[:, 3]), np.nan, 7.3), np.nan
+    watched = Watched(rows[50:])
+    sequences = data.as_sequences([rows[:30], rows[30:50], watched])
+    scaling = runs.scaling_of(sequences)
+    longest = max(key.stop - key.start for key in watched.reads)
+    assert longest == min(50, stretch // 5)
+    np.testing.assert_allclose(scaling.mean[:4], np.nanmean(rows[:, :4], 0), rtol=1e-14)
+    np.testing.assert_allclose(scaling.scale[:3], np.nanstd(rows[:, :3], 0), rtol=1e-9)
+    np.testing.assert_array_equal(scaling.scale[3:], 1.0)
+    assert scaling.mean[4] == 0.0
+    applied = scaling.apply(sequences)
+    np.testing.assert_array_equal(
+        np.concatenate(applied), (rows - scaling.mean) / scaling.scale
+    )
+    assert all(isinstance(each, np.ndarray) for each in applied)
+    np.testing.assert_allclose(scaling.undo(np.concatenate(applied)), rows, rtol=1e-12)
 
 
 # Synthetic data

@@ -197,6 +197,47 @@ def test_errors_name_the_argument(frames, fitted_lds, fitted_gmm):
         lds().fit(broken)
 
 
+def test_missing_values_are_refused_for_now(frames, fitted_lds):
+    broken = np.stack([frames, frames])
+    broken[1, 7, 2] = np.nan
+    place = "nan at sequence 1, step 7, dimension 2"
+    for method in (lds().fit, fitted_lds.infer, fitted_lds.transform, fitted_lds.score):
+        with pytest.raises(ValueError, match=place):
+            method(broken)
+    with pytest.raises(ValueError, match=place):
+        fitted_lds.forecast(broken, 3)
+
+
+class Elsewhere:
+    """Data with nothing but a shape and ``[]``."""
+
+    def __init__(self, values):
+        self.values, self.shape = values, values.shape
+
+    def __getitem__(self, key):
+        return self.values[key]
+
+
+@pytest.mark.parametrize("make", [lds, gmm])
+def test_data_elsewhere_is_as_data_in_memory(make, frames):
+    """Of (T, P), (N, T, P) and in a list; the same results, and arranged the same."""
+    options = {"num_steps": 2, "window": 20, "batch_size": 2, "rng": 0}
+    one, two = frames[:30], np.stack([frames[:30], frames[30:]])
+    model = make().fit(two, **options)
+    same = make().fit(Elsewhere(two), **options)
+    for name, column in model.history_.items():
+        if name != "seconds":
+            np.testing.assert_array_equal(same.history_[name], column)
+    methods = [model.transform, lambda data: [model.score(data)]]
+    if make is lds:
+        methods.append(lambda data: model.forecast(data, 3, num_samples=2).mean)
+    for data in (one, two):
+        for method in methods:
+            np.testing.assert_array_equal(method(Elsewhere(data)), method(data))
+    listed = model.transform([Elsewhere(one), frames[:10]])
+    np.testing.assert_array_equal(listed[0], model.transform([one, frames[:10]])[0])
+
+
 def test_failed_step_keeps_the_last_good_state(frames):
     model = lds()
 
@@ -239,6 +280,15 @@ def test_bernoulli_needs_probabilities_and_log_odds(frames):
     model = svae.SVAE(svae.LDS(2), SMALL, decoder, likelihood="bernoulli")
     with pytest.raises(ValueError, match="log odds"):
         model.fit(np.clip(frames, 0, 1))
+
+
+def test_bernoulli_data_elsewhere_is_checked_with_its_place(monkeypatch):
+    monkeypatch.setattr(svae.data, "STRETCH", 20)
+    values = np.full((2, 9, 5), 0.5)
+    values[1, 7, 2] = 1.5
+    model = lds(likelihood="bernoulli")
+    with pytest.raises(ValueError, match=r"1\.5 at sequence 1, step 7, dimension 2"):
+        model.fit(Elsewhere(values), num_steps=1)
 
 
 def test_bernoulli_frames_fit_and_sample(frames):

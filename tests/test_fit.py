@@ -5,6 +5,7 @@ import pytest
 from problems import generative, problem
 
 from svae import GMM, LDS
+from svae.data import as_sequences
 from svae.fit import Settings, batches, initial_state, step
 from svae.objective import Batch, Noise, bound
 from svae.trees import to_vector
@@ -40,6 +41,23 @@ def test_an_epoch_of_rows_covers_every_row_once(rng):
     assert [batch.scale for batch in taken] == [2.5, 2.5, 5.0]
     rows = np.concatenate([batch.values[:, 0, 0] for batch in taken])
     assert sorted(rows) == list(range(10))
+
+
+@pytest.mark.parametrize(("independent", "steps"), [(True, 1), (False, 7)])
+def test_batches_read_recordings_one_window_at_a_time(independent, steps, rng):
+    class Elsewhere:
+        shape, dtype, reads = (20, 2), np.dtype(np.float32), []
+
+        def __getitem__(self, key):
+            self.reads.append(key)
+            return np.arange(40, dtype=self.dtype).reshape(20, 2)[key]
+
+    source = Elsewhere()
+    sequences = as_sequences(source)
+    batch = next(batches(sequences, independent, SETTINGS, rng))
+    count = min(4, -(-20 // steps))
+    assert [batch.values.shape[0], len(source.reads)] == [count, count]
+    assert all(key.stop - key.start <= steps for key in source.reads)
 
 
 @pytest.mark.parametrize("name", ["gmm", "lds"])

@@ -12,6 +12,8 @@ and every module here is one family, with the same functions:
 ``log_normalizer(natparams)``          log Z, one number for each batch element
 ``expected_stats(natparams)``          E[t(x)], the gradient of the sum of log Z
 ``stats(x)``                           t(x) of what ``sample`` returns
+``mean(natparams)``                    E[x] of what ``sample`` returns, where x is a
+                                       number
 ``sample(natparams, rng, size=())``    draws of x, shape ``(*size, *batch, *event)``
 ``in_domain(natparams)``               whether all batch elements are proper
 =====================================  ===============================================

@@ -19,6 +19,7 @@ __all__ = [
     "from_standard",
     "in_domain",
     "log_normalizer",
+    "mean",
     "sample",
     "stats",
     "to_standard",
@@ -51,6 +52,12 @@ def stats(probs: Any) -> tuple[Any]:
     """Return log pi, (..., K); ``-inf`` where a probability underflowed."""
     with onp.errstate(divide="ignore"):
         return (np.log(probs),)
+
+
+def mean(natparams: tuple[Any]) -> Any:
+    """Return E[pi], (..., K)."""
+    (alpha,) = to_standard(natparams)
+    return alpha / np.sum(alpha, axis=-1, keepdims=True)
 
 
 def sample(

@@ -29,6 +29,7 @@ __all__ = [
     "from_standard",
     "in_domain",
     "log_normalizer",
+    "mean",
     "sample",
     "stats",
     "to_standard",
@@ -85,6 +86,11 @@ def expected_stats(natparams: tuple[Any, Any]) -> tuple[Any, Any]:
 def stats(x: Any, diagonal: bool = False) -> tuple[Any, Any]:
     """Return x x' (x * x if ``diagonal``) and x, for x (..., D)."""
     return (x * x if diagonal else outer(x, x)), x
+
+
+def mean(natparams: tuple[Any, Any]) -> Any:
+    """Return E[x], (..., D)."""
+    return to_standard(natparams)[0]
 
 
 def sample(

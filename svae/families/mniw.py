@@ -39,6 +39,7 @@ __all__ = [
     "from_standard",
     "in_domain",
     "log_normalizer",
+    "mean",
     "sample",
     "stats",
     "to_standard",
@@ -111,6 +112,12 @@ def stats(x: tuple[Any, Any]) -> NatParams:
     J22, half_log_det = wishart.stats(precision)
     J12 = np.matmul(transpose(dynamics), precision)
     return -0.5 * symmetric(np.matmul(J12, dynamics)), J12, J22, half_log_det
+
+
+def mean(natparams: NatParams) -> tuple[Any, Any]:
+    """Return E[A] (..., D, Din) and E[Q^-1] (..., D, D)."""
+    location, _, _, wishart_natparams = _conditional(natparams)
+    return location, wishart.mean(wishart_natparams)
 
 
 def sample(

@@ -31,6 +31,7 @@ __all__ = [
     "from_standard",
     "in_domain",
     "log_normalizer",
+    "mean",
     "sample",
     "stats",
     "to_standard",
@@ -96,6 +97,12 @@ def stats(x: tuple[Any, Any]) -> NatParams:
     J, half_log_det = wishart.stats(precision)
     h = matvec(precision, mean)
     return J, h, -0.5 * np.sum(h * mean, axis=-1), half_log_det
+
+
+def mean(natparams: NatParams) -> tuple[Any, Any]:
+    """Return E[mu] (..., D) and E[Lambda] (..., D, D)."""
+    location, _, scale, dof = to_standard(natparams)
+    return location, wishart.mean((scale, dof))
 
 
 def sample(

@@ -13,7 +13,15 @@ import numpy as onp
 
 from svae import families
 
-__all__ = ["expected_stats", "in_domain", "kl", "log_normalizer", "sample"]
+__all__ = [
+    "expected_stats",
+    "in_domain",
+    "kl",
+    "log_normalizer",
+    "mean",
+    "sample",
+    "stats",
+]
 
 Family = dict[str, Any]
 Tree = dict[str, Any]
@@ -34,6 +42,16 @@ def kl(family: Family, q: Tree, p: Tree) -> Any:
     """Return KL(q || p), summed over factors and batches, a scalar."""
     terms = (np.sum(families.kl(f, q[name], p[name])) for name, f in family.items())
     return sum(terms, 0.0)
+
+
+def mean(family: Family, natparams: Tree) -> Tree:
+    """Return the mean of what `sample` draws, factor by factor."""
+    return {name: f.mean(natparams[name]) for name, f in family.items()}
+
+
+def stats(family: Family, draws: Tree) -> Tree:
+    """Return t of what `sample` draws, factor by factor."""
+    return {name: f.stats(draws[name]) for name, f in family.items()}
 
 
 def sample(

@@ -29,6 +29,7 @@ __all__ = [
     "from_standard",
     "in_domain",
     "log_normalizer",
+    "mean",
     "sample",
     "sample_root",
     "stats",
@@ -78,6 +79,11 @@ def expected_stats(natparams: tuple[Any, Any]) -> tuple[Any, Any]:
 def stats(precision: Any) -> tuple[Any, Any]:
     """Return -L/2 and log|L|/2 of L (..., D, D)."""
     return -0.5 * precision, 0.5 * inverse_and_log_det(precision)[1]
+
+
+def mean(natparams: tuple[Any, Any]) -> Any:
+    """Return E[L], (..., D, D)."""
+    return -2.0 * expected_stats(natparams)[0]
 
 
 def sample(

@@ -111,6 +111,8 @@ class LatentModel(Protocol):
     latent_dim: int
     independent: bool
     """Whether the rows of the data are independent (each a sequence of length 1)."""
+    coupled: bool
+    """Whether x_t depends on x_{t-1} given z."""
     family: dict[str, Any]
     """Name of each factor of p(theta) -> module of `svae.families`."""
 

@@ -39,6 +39,7 @@ class Gaussian:
 
     latent_dim: int = 2
 
+    coupled: ClassVar[bool] = False
     independent: ClassVar[bool] = True
     family: ClassVar[dict[str, Any]] = {}
 

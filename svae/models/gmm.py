@@ -52,6 +52,7 @@ class GMM(Switching):
     max_iterations: int = 1000
     starts: tuple[str, ...] = ("data",)
 
+    coupled: ClassVar[bool] = False
     independent: ClassVar[bool] = True
     family: ClassVar[dict[str, Any]] = {"weights": dirichlet, "components": niw}
 

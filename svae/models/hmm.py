@@ -62,6 +62,7 @@ class HMM(Switching):
     max_iterations: int = 1000
     starts: tuple[str, ...] = ("data",)
 
+    coupled: ClassVar[bool] = False
     independent: ClassVar[bool] = False
     family: ClassVar[dict[str, Any]] = {
         "weights": dirichlet,

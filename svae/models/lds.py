@@ -59,6 +59,7 @@ class LDS:
     affine: bool = False
     noise_variance: float = 2.0
 
+    coupled: ClassVar[bool] = True
     independent: ClassVar[bool] = False
     family: ClassVar[dict[str, Any]] = {"init": niw, "dynamics": mniw}
 

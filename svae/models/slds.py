@@ -71,6 +71,7 @@ class SLDS(Switching):
     max_iterations: int = 1000
     starts: tuple[str, ...] = ("data",)
 
+    coupled: ClassVar[bool] = True
     independent: ClassVar[bool] = False
     family: ClassVar[dict[str, Any]] = {
         "weights": dirichlet,

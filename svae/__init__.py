@@ -17,7 +17,7 @@ except ImportError as error:
         "clone of the repository, and import from outside of the clone"
     ) from error
 
-from svae import data, families, metrics, plot, profile, reference
+from svae import data, families, metrics, plot, profile, reference, synthetic
 from svae.errors import Impossible, NotPositiveDefinite
 from svae.estimator import SVAE, NotFitted, load
 from svae.kernels import get_num_threads, set_num_threads
@@ -48,4 +48,5 @@ __all__ = [
     "profile",
     "reference",
     "set_num_threads",
+    "synthetic",
 ]

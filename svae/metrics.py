@@ -144,7 +144,7 @@ def adjusted_rand_index(labels: Any, states: Any) -> float:
 
     References
     ----------
-    Hubert and Arabie (1985), "Comparing partitions", Eq. (5).
+    Hubert and Arabie (1985), "Comparing partitions".
     """
     counts = contingency(labels, states).counts
     # exact: products of two numbers of pairs leave the range of int64
@@ -176,7 +176,7 @@ def normalized_mutual_information(labels: Any, states: Any) -> float:
     References
     ----------
     Vinh, Epps and Bailey (2010), "Information theoretic measures for clusterings
-    comparison", Table 2.
+    comparison", where it is called NMI_sum.
     """
     counts = contingency(labels, states).counts
     n, by_label, by_state = counts.sum(), counts.sum(1), counts.sum(0)
@@ -206,7 +206,7 @@ def purity(labels: Any, states: Any) -> float:
     References
     ----------
     Manning, Raghavan and Schütze (2008), "Introduction to Information Retrieval",
-    Eq. (16.1); Lin et al. (2018) report it.
+    section 16.3; Lin et al. (2018) report it.
     """
     counts = contingency(labels, states).counts
     return float(counts.max(0).sum() / counts.sum())

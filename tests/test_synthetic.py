@@ -256,6 +256,17 @@ def test_the_poses_of_a_behaviour_are_a_second_order_autoregression():
     assert min(apart) > 0.8
 
 
+def test_a_behaviour_alone_is_stationary():
+    """The covariance of its modes has variances within the bounds drawn from."""
+    poses = synthetic.depth_video(40_000, num_states=1, image_width=2, rng=4).poses
+    deviations = np.sqrt(np.linalg.eigvalsh(np.cov(poses, rowvar=False)))
+    assert deviations.min() > 0.05 * 0.9 and deviations.max() < 0.4 * 1.1
+    assert np.ptp(deviations) > 0.1
+    early, late = poses[:20_000], poses[20_000:]
+    np.testing.assert_allclose(late.mean(0), early.mean(0), atol=0.05)
+    np.testing.assert_allclose(late.std(0), early.std(0), rtol=0.15)
+
+
 def test_poses_pass_switches_without_a_jump(video):
     steps = np.linalg.norm(np.diff(video.poses, axis=0), axis=1)
     switched = np.diff(video.states) != 0

@@ -17,7 +17,7 @@ except ImportError as error:
         "clone of the repository, and import from outside of the clone"
     ) from error
 
-from svae import data, families, plot, profile, reference
+from svae import data, families, metrics, plot, profile, reference, synthetic
 from svae.errors import Impossible, NotPositiveDefinite
 from svae.estimator import SVAE, NotFitted, load
 from svae.kernels import get_num_threads, set_num_threads
@@ -45,8 +45,10 @@ __all__ = [
     "get_num_threads",
     "kernels",
     "load",
+    "metrics",
     "plot",
     "profile",
     "reference",
     "set_num_threads",
+    "synthetic",
 ]

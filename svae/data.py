@@ -1,4 +1,4 @@
-"""Sequences: reading them, checking them, cutting them into windows, making them.
+"""Sequences: reading them, checking them, cutting them into windows.
 
 Inside the package data is always a list of sequences (T_n, P): float64 arrays, or a
 `Recording` for each one that is not in memory.  `as_sequences` makes that of everything
@@ -6,7 +6,7 @@ a caller may hold.  NaN means missing, a whole frame or a single entry; it ends 
 `batch`, which gives zeros and says where something was observed.  Everything else is
 checked here, once: arrays at the door, recordings whenever a stretch is read.
 
-`pinwheel` and `dots` draw the synthetic data of Johnson et al. (2016).
+`pinwheel` and `dots` are those of `svae.synthetic`.
 """
 
 import csv
@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
+
+from svae.synthetic import dots, pinwheel
 
 __all__ = [
     "Recording",
@@ -314,94 +316,6 @@ def summarize(sequences: Sequence[Any]) -> Summary:
     if not count.any():
         raise ValueError("data has no observed value: every entry is NaN")
     return Summary(total / np.maximum(count, 1), partly)
-
-
-def pinwheel(
-    num_classes: int = 5,
-    num_per_class: int = 100,
-    radial_std: float = 0.3,
-    tangential_std: float = 0.05,
-    rate: float = 0.25,
-    rng: Any = 0,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Draw points from a pinwheel: Gaussian blades, bent around the origin.
-
-    Parameters
-    ----------
-    num_classes, num_per_class : int
-        Blades, and points in each.
-    radial_std, tangential_std : float
-        Along a blade and across it, before the scaling by 10.
-    rate : float
-        How much blades bend.
-    rng : seed or numpy.random.Generator
-
-    Returns
-    -------
-    data : (N, 2) array
-        In random order.
-    labels : (N,) int64
-        The blade of each point.
-
-    References
-    ----------
-    Johnson et al. (2016), Figure 1.
-    """
-    rng = np.random.default_rng(rng)
-    labels = np.repeat(np.arange(num_classes), num_per_class)
-    features = rng.standard_normal((len(labels), 2)) * (radial_std, tangential_std)
-    features[:, 0] += 1.0
-    angles = 2 * np.pi * labels / num_classes + rate * np.exp(features[:, 0])
-    cos, sin = np.cos(angles), np.sin(angles)
-    along, across = features.T
-    points = np.stack([along * cos + across * sin, across * cos - along * sin], 1)
-    order = rng.permutation(len(labels))
-    return 10 * points[order], labels[order]
-
-
-def dots(
-    image_width: int = 20,
-    num_frames: int = 5000,
-    duration: float = 500.0,
-    velocity: float = 0.75,
-    render_sigma: float = 0.15,
-    noise_sigma: float = 0.1,
-    x0: float = 0.0,
-    rng: Any = 0,
-) -> np.ndarray:
-    """Render a one-dimensional video of a dot that bounces between two walls.
-
-    Parameters
-    ----------
-    image_width : int
-        W, pixels on [-1, 1].
-    num_frames : int
-        T, frames at equal steps over ``[0, duration]``.
-    duration, velocity : float
-        A bounce there and back takes ``2 / velocity``: 26.7 frames by default.
-    render_sigma, noise_sigma : float
-        Width of the dot, and standard deviation of the noise in each pixel.
-    x0 : float
-        Where the dot starts: at triangle(velocity (1 + x0) / 2), which goes from -1
-        at 0 to 1 at 1 and back.
-    rng : seed or numpy.random.Generator
-
-    Returns
-    -------
-    (T, W) array
-
-    References
-    ----------
-    Johnson et al. (2016), Figure 4.
-    """
-    rng = np.random.default_rng(rng)
-    times = np.linspace(0.0, duration, num_frames)
-    phase = (velocity * (times + (1 + x0) / 2)) % 2.0
-    positions = 1.0 - 2.0 * np.abs(1.0 - phase)
-    grid = np.linspace(-1.0, 1.0, image_width)
-    images = np.exp(-0.5 * ((positions[:, None] - grid) / render_sigma) ** 2)
-    frames: np.ndarray = images + noise_sigma * rng.standard_normal(images.shape)
-    return frames
 
 
 def _read_npy(file: BinaryIO, key: str | None) -> list[Any]:

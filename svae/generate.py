@@ -147,9 +147,8 @@ def forecast(
         rng.standard_normal((*shape, latent.latent_dim)),
         belief,
     )
-    states, latents, means, covs = (
-        None if part is None else part[:, 1:] for part in drawn
-    )
+    latents, means, covs = (part[:, 1:] for part in drawn[1:])
+    states = None if drawn.states is None else drawn.states[:, 1:]
     mean, variance = decode(model, parameters, latents)
     centered = means - means.mean(axis=0)
     spread = np.einsum("shi,shj->hij", centered, centered) / num_samples

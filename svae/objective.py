@@ -321,11 +321,7 @@ def bound_and_gradients(
         return objective, surrogate, *values
 
     pull_back, values = trace(of_leaves, leaves(inputs))
-    gradients = rebuild(inputs, pull_back(1.0))
-    of_message, of_encoder, of_decoder, (iterations, residual) = (
-        *gradients[:3],
-        gradients[3].T,
-    )
+    of_message, of_encoder, of_decoder, solve = rebuild(inputs, pull_back(1.0))
     if natural_gradient == "conjugate":
         # statistics are the gradient of log Z: those of the surrogate's optimum
         of_message = rebuild(inputs, pull_back(1.0, position=1))[0]
@@ -341,7 +337,7 @@ def bound_and_gradients(
         _assemble(model, parameters, prior, batch, *values[2:5]),
         Gradients(natural, of_encoder, of_decoder),
         Diagnostics(*values[5:7]),
-        Diagnostics(iterations, residual),
+        Diagnostics(*solve.T),
         values[7],
     )
 

@@ -1,8 +1,7 @@
-"""Reading, checking and cutting sequences, and the synthetic data of the papers."""
+"""Reading, checking and cutting sequences."""
 
 import numpy as np
 import pytest
-from scipy.signal import sawtooth
 
 from svae import data, runs
 
@@ -499,58 +498,3 @@ def test_scaling_is_that_of_what_is_observed(stretch, monkeypatch):
     )
     assert all(isinstance(each, np.ndarray) for each in applied)
     np.testing.assert_allclose(scaling.undo(np.concatenate(applied)), rows, rtol=1e-12)
-
-
-# Synthetic data
-
-
-def test_pinwheel_blades_unbend_to_gaussians():
-    points, labels = data.pinwheel(num_per_class=2000, rng=1)
-    assert points.shape == (10000, 2)
-    np.testing.assert_array_equal(np.bincount(labels), 2000)
-    assert len(set(labels[:100])) == 5  # in random order
-    features = unbend(points / 10, labels)
-    np.testing.assert_allclose(features.mean(0), [1.0, 0.0], atol=4 * 0.3 / 100)
-    np.testing.assert_allclose(features.std(0), [0.3, 0.05], rtol=0.03)
-
-
-def unbend(points, labels):
-    """Solve for the features of each point; the angle depends on the first one."""
-    along = np.linalg.norm(points, axis=1)
-    for _ in range(200):
-        angle = 2 * np.pi * labels / 5 + 0.25 * np.exp(along)
-        cos, sin = np.cos(angle), np.sin(angle)
-        along, across = (
-            cos * points[:, 0] - sin * points[:, 1],
-            sin * points[:, 0] + cos * points[:, 1],
-        )
-    return np.stack([along, across], 1)
-
-
-def test_dots_bounce():
-    frames = data.dots(image_width=41, num_frames=400, duration=40.0, noise_sigma=0.0)
-    assert frames.shape == (400, 41)
-    times = np.linspace(0, 40.0, 400)
-    positions = sawtooth(np.pi * 0.75 * (times + 0.5), width=0.5)
-    grid = np.linspace(-1, 1, 41)
-    expected = np.exp(-0.5 * ((positions[:, None] - grid) / 0.15) ** 2)
-    np.testing.assert_allclose(frames, expected, atol=1e-12)
-
-
-def test_dots_of_the_paper():
-    frames = data.dots()
-    assert frames.shape == (5000, 20)
-    clean = data.dots(noise_sigma=0.0)
-    assert np.std(frames - clean) == pytest.approx(0.1, rel=0.01)
-    # at steps of exactly 0.1, three bounces of 26.67 frames are 80
-    clean = data.dots(num_frames=5001, noise_sigma=0.0)
-    np.testing.assert_allclose(clean[80:], clean[:-80], atol=1e-10)
-    assert np.max(np.abs(clean[27:] - clean[:-27])) < 0.5
-    assert np.max(np.abs(clean[13:] - clean[:-13])) > 0.9
-
-
-def test_generators_follow_their_seed():
-    for make in (data.dots, lambda rng: data.pinwheel(rng=rng)[0]):
-        again = make(rng=np.random.default_rng(3))
-        np.testing.assert_array_equal(make(rng=3), again)
-        assert not np.array_equal(make(rng=3), make(rng=4))

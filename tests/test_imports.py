@@ -9,9 +9,9 @@ PACKAGE = Path(__file__).parents[1] / "svae"
 
 # A module imports only from rooms below its own, or from its own room.
 ROOMS = (
-    {"errors", "layers", "trees", "progress", "primitives", "vjp"},
+    {"errors", "layers", "trees", "progress", "primitives", "vjp", "synthetic"},
     {"arguments"},
-    {"reference", "networks", "optim", "data", "store"},
+    {"reference", "networks", "optim", "data", "metrics", "store"},
     {"_core", "_lapack"},
     {"kernels"},
     {"families"},

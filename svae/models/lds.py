@@ -100,7 +100,8 @@ class LDS:
         """
         J0, h0, *init_constants = stats["init"]
         J11, J12, J22, half_log_det_Q = stats["dynamics"]
-        dim, node_J, node_h = self.latent_dim, *node
+        dim = self.latent_dim
+        node_J, node_h = node
         init_constant = init_constants[0] + init_constants[1] - 0.5 * dim * LOG_2PI
         pair_constant = half_log_det_Q - 0.5 * dim * LOG_2PI
         live = live_steps(lengths, node_h)
@@ -138,6 +139,12 @@ class LDS:
         if observed is not None:
             kept = kept & switch.points_kept(observed)
         return np.sum(np.where(kept, (linear + constant)[..., 0], 0.0), axis=1)
+
+    def most_likely_states(
+        self, stats: Any, state_potentials: Any, lengths: Any = None
+    ) -> Any:
+        """Raise TypeError: there are no discrete states."""
+        raise TypeError(f"{type(self).__name__} has no discrete states")
 
     def draw(
         self,

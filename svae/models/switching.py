@@ -291,7 +291,8 @@ class Dynamics:
         pair, shifts = split_pair(of_path(rows[2], states[:, 1:]), self.dim)
         nothing = onp.zeros((*states.shape, self.dim, self.dim))
         node = nothing, shift(nothing[..., 0], shifts)
-        _, stats, samples = kernels.gaussian_chain(init, pair, node, noise[:, None])
+        chain: Any = kernels.gaussian_chain(init, pair, node, noise[:, None])
+        _, stats, samples = chain
         second_moment, mean = stats[2]
         return samples[:, 0], mean, second_moment - outer(mean, mean)
 

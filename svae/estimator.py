@@ -118,6 +118,7 @@ class SVAE:
         context: int = 0,
         hide: int = 0,
         warm_start: bool = False,
+        warmup: int | None | str = "auto",
         callback: Callable[[int, dict[str, float]], None] | None = None,
     ) -> "SVAE":
         """Fit the model by stochastic natural-gradient variational inference.
@@ -156,6 +157,12 @@ class SVAE:
         warm_start : bool
             Start mean-field inference of a window from the states it ended with when
             the window was last seen.
+        warmup : int, None or "auto"
+            Steps for which the networks are trained as a variational autoencoder, after
+            which q(theta) is fitted to clusterings of its latents (the best of several
+            coordinate ascents).  None starts from ``latent.initial_posterior``, which
+            is "auto" except for `HMM` and `SLDS`: there it is a quarter of
+            ``num_steps``, 500 at most.
         callback : callable, optional
             Called as ``callback(step, record)`` with each new record of `history_`.
 
@@ -192,9 +199,23 @@ class SVAE:
         self.obs_dim_ = sequences[0].shape[1]
         self.fill_, self.sees_mask_ = summary.mean, summary.partly_observed
         model = self._generative()
+        prior = self.latent.prior()
         state = fit_.initial_state(model, self.obs_dim_, rng)
-        self.parameters_, records = state.parameters, []
         num_frames = sum(len(sequence) for sequence in sequences)
+        warmup = _warmup_steps(self.latent, warmup, num_steps)
+        if warmup is not None:
+            with progress_bar(warmup, num_frames, progress, "warm-up") as show:
+                state = fit_.warm_up(
+                    model,
+                    state,
+                    prior,
+                    sequences,
+                    warmup,
+                    settings,
+                    rng,
+                    lambda _, record: show(record),
+                )
+        self.parameters_, records = state.parameters, []
 
         with progress_bar(num_steps, num_frames, progress) as show:
 
@@ -205,9 +226,19 @@ class SVAE:
                 if callback is not None:
                     callback(state.step, record)
 
-            prior = self.latent.prior()
             try:
-                fit_.run(model, state, prior, sequences, num_steps, settings, rng, keep)
+                window = fit_.window_of(model, sequences, settings)
+                fit_.run(
+                    model,
+                    state,
+                    prior,
+                    sequences,
+                    num_steps,
+                    window,
+                    settings,
+                    rng,
+                    keep,
+                )
             finally:
                 self.history_ = {
                     name: np.array([record[name] for record in records])
@@ -492,6 +523,17 @@ def _construct(module: Any, description: dict[str, Any]) -> Any:
         if name != "class"
     }
     return getattr(module, description["class"])(**options)
+
+
+def _warmup_steps(latent: Any, warmup: Any, num_steps: int) -> int | None:
+    if warmup == "auto":
+        switching = hasattr(latent, "num_states") and not latent.independent
+        return min(num_steps // 4, 500) if switching else None
+    if warmup is None or (isinstance(warmup, (int, np.integer)) and warmup >= 0):
+        return warmup
+    raise ValueError(
+        f"warmup must be an integer from 0 on, None or 'auto', got {warmup!r}"
+    )
 
 
 def _check_word(name: str, word: Any, words: tuple[str, ...]) -> None:

@@ -27,10 +27,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from svae import data
+from svae import conjugate, data
 from svae.families import product
 from svae.generative import Generative, Parameters
-from svae.models import Belief, ConvergenceWarning, belief_after
+from svae.models import Belief, ConvergenceWarning, Gaussian, belief_after
 from svae.models.base import check_positive_int, live_steps
 from svae.models.meanfield import GRADIENT_TOLERANCE
 from svae.objective import (
@@ -55,6 +55,8 @@ __all__ = [
     "make_settings",
     "run",
     "step",
+    "warm_up",
+    "window_of",
 ]
 
 HISTORY = (
@@ -70,6 +72,9 @@ HISTORY = (
     "seconds",
 )
 """What is recorded for each step."""
+
+WARM_UP_FRAMES = 20000
+"""Frames whose latents q(theta) is fitted to after the warm-up."""
 
 
 class Settings(NamedTuple):
@@ -154,6 +159,60 @@ def initial_state(model: Generative, obs_dim: int, rng: np.random.Generator) -> 
     decoder = initial_posterior(model.decoder_posterior, weights)
     size = to_vector((encoder, decoder)).size
     return State(Parameters(natparams, encoder, decoder), adam_init(size), 0, {})
+
+
+def warm_up(
+    model: Generative,
+    state: State,
+    prior: Any,
+    sequences: Sequence[Any],
+    num_steps: int,
+    settings: Settings,
+    rng: np.random.Generator,
+    callback: Callable[[State, dict[str, float]], None],
+) -> State:
+    """Train the networks as a variational autoencoder, fit q(theta) to its latents.
+
+    Steps of a sequence are independent N(0, I) meanwhile, so that no state of the
+    latent model can take or lose frames before the networks tell them apart.  The fit
+    is `conjugate.initialize`, on at most ``WARM_UP_FRAMES`` frames.
+    """
+    states = [state._replace(parameters=state.parameters._replace(natparams={}))]
+
+    def keep(moved: State, record: dict[str, float]) -> None:
+        states.append(moved)
+        del states[0]
+        callback(moved, record)
+
+    independent = model._replace(latent=Gaussian(model.latent.latent_dim))
+    if num_steps:
+        size = window_of(model, sequences, settings)
+        run(independent, states[0], {}, sequences, num_steps, size, settings, rng, keep)
+    networks = states[-1].parameters
+    points = encode(model, networks.encoder, sequences, settings)
+    natparams, _ = conjugate.initialize(model.latent, prior, points, rng)
+    return State(networks._replace(natparams=natparams), state.adam, 0, {})
+
+
+def encode(
+    model: Generative, encoder: Any, sequences: Sequence[Any], settings: Settings
+) -> conjugate.Points:
+    """Return means of x under N(0, I) and the encoder's evidence, window by window.
+
+    Windows are evenly spread over the data if there are more than is needed.
+    """
+    size = window_of(model, sequences, settings)
+    windows = data.windows(sequences, size)
+    number = max(1, WARM_UP_FRAMES // size)
+    if number < len(windows):
+        windows = windows[np.linspace(0, len(windows) - 1, number).astype(int)]
+    values, observed, lengths = data.batch(sequences, windows)
+    if lengths is None:
+        lengths = np.full(len(values), values.shape[1])
+    vae = model._replace(latent=Gaussian(model.latent.latent_dim))
+    local = infer(vae, {}, encoder, Batch(values, lengths, 1.0, observed))
+    frames = None if observed is None else observed.any(axis=-1)
+    return conjugate.Points(local.mean, lengths, frames)
 
 
 def step(
@@ -310,6 +369,13 @@ def context_belief(
     return Belief(carried, J, h, states)
 
 
+def window_of(model: Generative, sequences: Sequence[Any], settings: Settings) -> int:
+    """Return the length of the windows that sequences are cut into."""
+    if model.latent.independent:
+        return 1
+    return settings.window or max(len(sequence) for sequence in sequences)
+
+
 def hidden_stretches(
     shape: tuple[int, int], lengths: Any, size: int, rng: np.random.Generator
 ) -> np.ndarray:
@@ -340,6 +406,7 @@ def run(
     prior: Any,
     sequences: Sequence[Any],
     num_steps: int,
+    window: int,
     settings: Settings,
     rng: np.random.Generator,
     callback: Callable[[State, dict[str, float]], None],
@@ -349,9 +416,7 @@ def run(
     The state reaches the caller through ``callback`` after every step, so that nothing
     is lost when a later step fails or is interrupted.
     """
-    longest = max(len(sequence) for sequence in sequences)
-    size = 1 if model.latent.independent else settings.window or longest
-    windows = data.windows(sequences, size)
+    windows = data.windows(sequences, window)
     source = batches(len(windows), settings.batch_size, rng)
     for _ in range(num_steps):
         started = time.perf_counter()

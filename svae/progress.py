@@ -19,7 +19,7 @@ SHOWN = {
 
 @contextmanager
 def progress_bar(
-    num_steps: int, num_frames: int, show: bool
+    num_steps: int, num_frames: int, show: bool, name: str | None = None
 ) -> Iterator[Callable[[dict[str, float]], None]]:
     """Yield a function that shows a step's record, in nats for each frame.
 
@@ -33,7 +33,7 @@ def progress_bar(
         return
     from tqdm import tqdm
 
-    with tqdm(total=num_steps, unit="step") as bar:
+    with tqdm(total=num_steps, unit="step", desc=name) as bar:
 
         def update(record: dict[str, float]) -> None:
             parts = {k: f"{record[v] / num_frames:.3f}" for k, v in SHOWN.items()}

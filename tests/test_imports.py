@@ -16,7 +16,7 @@ ROOMS = (
     {"kernels"},
     {"families"},
     {"models"},
-    {"weights"},
+    {"weights", "conjugate"},
     {"generative"},
     {"objective"},
     {"generate"},

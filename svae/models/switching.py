@@ -337,11 +337,21 @@ class Switching:
         )
 
     def log_density(
-        self, stats: Any, latents: Any, lengths: Any = None, observed: Any = None
+        self,
+        stats: Any,
+        latents: Any,
+        lengths: Any = None,
+        observed: Any = None,
+        states: Any = None,
     ) -> Any:
-        """Log of the sum over z of exp <stats, t(z, x)>, (N,); see `LatentModel`."""
+        """Log of the sum over z of exp <stats, t(z, x)>, (N,); see `LatentModel`.
+
+        ``states`` (N, T, K) bool says which states are possible; all by default.
+        """
         init, pair = markov_potentials(stats)
         potentials = self.state_potentials(stats, latents, observed)
+        if states is not None:
+            potentials = np.where(states, potentials, -onp.inf)
         return kernels.markov_chain(init, pair, potentials, lengths)[0]
 
     def state_potentials(self, stats: Any, latents: Any, observed: Any = None) -> Any:

@@ -1,0 +1,246 @@
+r"""Conjugate updates of q(theta): what is left of learning when x is known.
+
+Let ``l(m)`` be the log normalizer of the local factors, of z given known x, say.  The
+bound is ``l(m) - KL(q(theta) || p(theta))``, and its natural gradient
+
+.. math:: \tilde\nabla_\eta \mathcal{L} = \eta^0 - \eta + \nabla_m l(m)
+
+holds the expected statistics ``grad l(m) = E[(t(z, x), 1)]``: a step of size 1 is
+coordinate ascent, and never lowers the bound (Johnson et al. 2016, Eq. 2; Hoffman et
+al. 2013).
+
+`initialize` finds a q(theta) to start a structured autoencoder from: coordinate ascent
+on encoded latents, from several clusterings of them, of which the best end is kept.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import autograd.numpy as np
+import numpy as onp
+from scipy.cluster.vq import kmeans2
+
+from svae.families import product
+from svae.models import LatentModel
+from svae.trees import leaves, rebuild, tree_map
+from svae.vjp import trace
+
+__all__ = ["Points", "ascend", "direction", "initialize"]
+
+BLOCKS = (10, 25, 50)
+"""Lengths of the stretches whose dynamics are clustered."""
+
+
+class Points(NamedTuple):
+    """Latents that are known."""
+
+    latents: onp.ndarray
+    """(N, T, D), finite."""
+    lengths: onp.ndarray
+    """(N,)"""
+    observed: onp.ndarray | None
+    """(N, T) bool, or None where all are known."""
+
+
+def direction(
+    local: Callable[[Any], Any], family: Any, natparams: Any, prior: Any
+) -> tuple[float, Any]:
+    """Return the bound and its natural gradient.
+
+    Parameters
+    ----------
+    local : callable
+        m -> l(m), a scalar for the whole data.
+    family : dict of modules of `svae.families`
+    natparams, prior : dict
+        Of q(theta) and p(theta).
+    """
+    message = product.expected_stats(family, natparams)
+    pull_back, (value,) = trace(
+        lambda *boxes: (local(rebuild(message, boxes)),), leaves(message)
+    )
+    natural = tree_map(
+        lambda eta0, eta, stat: eta0 - eta + stat,
+        prior,
+        natparams,
+        rebuild(message, pull_back(1.0)),
+    )
+    return float(value - product.kl(family, natparams, prior)), natural
+
+
+def ascend(
+    local: Callable[[Any], Any],
+    family: Any,
+    natparams: Any,
+    prior: Any,
+    tolerance: float = 1e-6,
+    max_iterations: int = 200,
+) -> tuple[Any, float]:
+    """Take steps of size 1 until the bound rises by less than a relative tolerance.
+
+    Returns natural parameters and the bound before the last step.
+    """
+    last = -onp.inf
+    for _ in range(max_iterations):
+        bound, natural = direction(local, family, natparams, prior)
+        natparams = tree_map(onp.add, natparams, natural)
+        if bound - last <= tolerance * abs(bound):
+            break
+        last = bound
+    return natparams, bound
+
+
+def initialize(
+    latent: LatentModel,
+    prior: Any,
+    points: Points,
+    rng: onp.random.Generator,
+    num_restarts: int = 3,
+) -> tuple[Any, float]:
+    """Fit q(theta) to known latents by coordinate ascent from clusterings of them.
+
+    Parameters
+    ----------
+    latent : LatentModel
+    prior : dict
+    points : Points
+    rng : numpy.random.Generator
+    num_restarts : int
+        Of each way to cluster.
+
+    Returns
+    -------
+    natparams : dict
+    bound : float
+        On the log evidence of the latents.
+    """
+
+    def local(stats: Any) -> Any:
+        return np.sum(latent.log_density(stats, *points))
+
+    if not hasattr(latent, "num_states"):
+        return ascend(local, latent.family, prior, prior)
+    ends = [
+        ascend(local, latent.family, start, prior)
+        for start in starts(latent, prior, points, rng, num_restarts)
+    ]
+    return max(ends, key=lambda end: end[1])
+
+
+def starts(
+    latent: Any,
+    prior: Any,
+    points: Points,
+    rng: onp.random.Generator,
+    num_restarts: int,
+) -> Iterator[Any]:
+    """Yield natural parameters of q(theta) given the labels of each clustering."""
+    for _ in range(num_restarts):
+        for labels in clusterings(latent, points, rng):
+            states = onp.eye(latent.num_states, dtype=bool)[labels]
+
+            def complete(stats: Any, states: onp.ndarray = states) -> Any:
+                return np.sum(latent.log_density(stats, *points, states=states))
+
+            _, natural = direction(complete, latent.family, prior, prior)
+            yield tree_map(onp.add, prior, natural)
+
+
+def clusterings(
+    latent: Any, points: Points, rng: onp.random.Generator
+) -> Iterator[onp.ndarray]:
+    """Yield labels (N, T): by where x is and, for dynamics, by how it moves."""
+    latents, lengths, observed = points
+    known = onp.arange(latents.shape[1]) < lengths[:, None]
+    if observed is not None:
+        known = known & observed
+    features = latents
+    if latent.coupled:
+        steps = onp.diff(latents, axis=1, prepend=latents[:, :1])
+        features = onp.concatenate([latents, steps], axis=-1)
+    yield spread(cluster(features[known], latent.num_states, rng), known)
+    if latent.coupled:
+        for size in BLOCKS:
+            if size < latents.shape[1]:
+                yield by_dynamics(latent, latents, known, size, rng)
+
+
+def by_dynamics(
+    latent: Any,
+    latents: onp.ndarray,
+    known: onp.ndarray,
+    size: int,
+    rng: onp.random.Generator,
+) -> onp.ndarray:
+    """Label stretches of ``size`` steps by the regressions of x_t on x_{t-1} in them.
+
+    Each regression is drawn to that of all data, with the weight of D + 1 steps.
+    """
+    pairs = known[:, 1:] & known[:, :-1]
+    x = onp.where(pairs[..., None], latents[:, :-1], 0.0)
+    if latent.affine:
+        x = onp.concatenate([x, pairs[..., None]], axis=-1)
+    y = onp.where(pairs[..., None], latents[:, 1:], 0.0)
+    edges = onp.arange(0, x.shape[1], size)
+    xx = onp.add.reduceat(onp.einsum("nti,ntj->ntij", x, x), edges, axis=1)
+    xy = onp.add.reduceat(onp.einsum("nti,ntj->ntij", x, y), edges, axis=1)
+    total, count = xx.sum(axis=(0, 1)), max(int(pairs.sum()), 1)
+    shared = onp.linalg.lstsq(total, xy.sum(axis=(0, 1)), rcond=None)[0]
+    pull = (x.shape[-1] + 1) / count * total
+    moved = onp.linalg.lstsq
+    coefficients = onp.array(
+        [
+            moved(a + pull, b + pull @ shared, rcond=None)[0]
+            for a, b in zip(
+                xx.reshape(-1, *xx.shape[2:]),
+                xy.reshape(-1, *xy.shape[2:]),
+                strict=True,
+            )
+        ]
+    )
+    filled = onp.add.reduceat(pairs, edges, axis=1).ravel() > 0
+    labels = spread(
+        cluster(
+            coefficients.reshape(len(coefficients), -1)[filled], latent.num_states, rng
+        ),
+        filled,
+    ).reshape(len(latents), -1)
+    # a pair belongs to its later step
+    steps = onp.maximum(onp.arange(latents.shape[1]) - 1, 0) // size
+    return labels[:, steps]
+
+
+def spread(labels: onp.ndarray, mask: onp.ndarray) -> onp.ndarray:
+    """Put labels where the mask is True, 0 elsewhere."""
+    everywhere = onp.zeros(mask.shape, dtype=onp.int64)
+    everywhere[mask] = labels
+    return everywhere
+
+
+def cluster(
+    points: onp.ndarray, num_clusters: int, rng: onp.random.Generator
+) -> onp.ndarray:
+    """Cluster points (M, F) of standardised columns by k-means; labels (M,).
+
+    Centres start at points drawn with probability proportional to the squared distance
+    from those before them (Arthur and Vassilvitskii 2007).
+    """
+    deviation = points.std(axis=0)
+    points = (points - points.mean(axis=0)) / onp.where(deviation > 0, deviation, 1.0)
+    centres = points[[rng.integers(len(points))]]
+    distance = onp.full(len(points), onp.inf)
+    for _ in range(num_clusters - 1):
+        new = onp.sum((points - centres[-1]) ** 2, axis=1)
+        distance = onp.minimum(distance, new)
+        total = distance.sum()
+        chosen = (
+            rng.choice(len(points), p=distance / total)
+            if total > 0
+            else rng.integers(len(points))
+        )
+        centres = onp.concatenate([centres, points[[chosen]]])
+    # an empty cluster keeps its centre, and scipy says so: the ascent fills it or not
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return onp.asarray(kmeans2(points, centres, minit="matrix")[1], dtype=onp.int64)

@@ -269,18 +269,14 @@ class Dynamics:
         return onp.concatenate([observed[:, :1], both], axis=1)
 
     def start(self, rows: Sequence[Any], node: Any) -> onp.ndarray:
-        """Return potentials of z from the frames, each taken alone.
+        """Return potentials of z as if x were known, at means of the frames alone.
 
-        x_t has the initial factor, averaged over states, and the evidence of its frame.
+        A frame's x_t has the initial factor, averaged over states, and its evidence.
+        The variances stay out: they would speak for the state of largest noise.
         """
         J, h = split(onp.mean(rows[0], axis=0), self.dim)
-        cov, mean = moments(J + dense(node[0]), h + node[1])
-        first, later = self.of_points(mean)
-        size = self.dim**2
-        first[:, :size] += flat(cov[:, 0])
-        later[..., :size] += flat(cov[:, :-1])
-        later[..., 2 * size : 3 * size] += flat(cov[:, 1:])
-        linear, constant = self.evidence((first, later), rows)
+        _, mean = moments(J + dense(node[0]), h + node[1])
+        linear, constant = self.evidence(self.of_points(mean), rows)
         return linear + constant
 
     def path(

@@ -35,6 +35,8 @@ struct GaussianPack : Pack<typename AlgebraT::V> {
 
   Index dim() const { return algebra.dim; }
   Index padded_dim() const { return algebra.padded_dim(); }
+  // numbers in a row of node J: a matrix, or its diagonal
+  Index node_J_size() const { return problem.dense_nodes ? dim() * dim() : dim(); }
 
   template <class Matrix>
   Matrix take() const {  // zeros
@@ -140,7 +142,7 @@ class GaussianTerms {
         J22(pack, arrays.J22, pack.problem.J22_is_shared),
         pack_(pack),
         arrays_(arrays),
-        node_J_(pack, arrays.node_J, num_node_J(), 0, pack.workspace),
+        node_J_(pack, arrays.node_J, pack.node_J_size(), 0, pack.workspace),
         node_h_(pack, arrays.node_h, pack.dim(), 0, pack.workspace),
         block_(pack.template take<Symmetric>()) {}
 
@@ -169,10 +171,6 @@ class GaussianTerms {
   GaussianPairPotential<Pack, Symmetric> J22;
 
  private:
-  Index num_node_J() const {
-    return pack_.problem.dense_nodes ? pack_.dim() * pack_.dim() : pack_.dim();
-  }
-
   const Pack& pack_;
   GaussianArrays<const double> arrays_;
   RowReader<V> node_J_, node_h_;
@@ -284,9 +282,7 @@ class GaussianOutput {
         arrays_(arrays),
         squares_(pack, arrays),
         J12_(pack, arrays.J12, pack.problem.J12_is_shared),
-        node_J_(pack, arrays.node_J,
-                pack.problem.dense_nodes ? pack.dim() * pack.dim() : pack.dim(), 0,
-                pack.workspace),
+        node_J_(pack, arrays.node_J, pack.node_J_size(), 0, pack.workspace),
         node_h_(pack, arrays.node_h, pack.dim(), 0, pack.workspace) {}
 
   // J and h belong to step t, coupling to the pair (t, t+1).

@@ -204,12 +204,14 @@ class GaussianPairStatistic {
       });
   }
 
-  // `rest` is added to a sum.
-  void finish(const Matrix& rest) {
+  void add_to_sum(const Matrix& terms) const {
+    add_terms(terms.data, sum_.data, sum_.size());
+  }
+
+  void finish() {
     if (pack_.num_timesteps < 2) return;
     if (!is_shared_) return writer_.finish();
     const Index size = pack_.dim() * pack_.dim();
-    add_terms(rest.data, sum_.data, sum_.size());
     V* rows = pack_.workspace.template take<V>(size);
     set_rows(Complete<Matrix, V>{sum_}, pack_.dim(), rows);
     pack_.store(rows, 1, rows_, 0, 1, size);
@@ -258,9 +260,13 @@ class GaussianSquareStatistics {
   }
 
   void finish() {
-    J11_.finish(common_);
-    add_terms(last_.data, common_.data, common_.size());
-    J22_.finish(common_);
+    if (both_are_shared_) {
+      J11_.add_to_sum(common_);
+      add_terms(last_.data, common_.data, common_.size());
+      J22_.add_to_sum(common_);
+    }
+    J11_.finish();
+    J22_.finish();
   }
 
  private:
@@ -306,7 +312,7 @@ class GaussianOutput {
     pack_.store(rows, 1, arrays_.init_J, 0, 0, D * D);
     pack_.store(h.data, 1, arrays_.init_h, 0, 0, D);
     squares_.finish();
-    J12_.finish(pack_.template take<typename Pack::FullMatrix>());
+    J12_.finish();
     node_J_.finish();
     node_h_.finish();
   }

@@ -39,8 +39,16 @@ struct GaussianPack : Pack<typename AlgebraT::V> {
   Index node_J_size() const { return problem.dense_nodes ? dim() * dim() : dim(); }
 
   template <class Matrix>
+  Matrix matrix(V* data) const {
+    return algebra.template matrix<Matrix>(data);
+  }
+  template <class Matrix>
+  Index size_of() const {
+    return matrix<Matrix>(nullptr).size();
+  }
+  template <class Matrix>
   Matrix take() const {  // zeros
-    Matrix A = algebra.template matrix<Matrix>(nullptr);
+    Matrix A = matrix<Matrix>(nullptr);
     A.data = take_zeros(A.size());
     return A;
   }

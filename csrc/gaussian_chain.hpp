@@ -36,28 +36,30 @@ struct GaussianConditional {
 template <class Pack>
 class GaussianFilter {
   using V = typename Pack::V;
+  using Full = typename Pack::FullMatrix;
+  using Lower = typename Pack::LowerMatrix;
+  using Symmetric = typename Pack::SymmetricMatrix;
 
  public:
   GaussianFilter(const Pack& pack, const Segments& segments)
       : pack_(pack),
         terms_(pack, pack.problem.potentials),
-        A_(pack.template take<typename Pack::SymmetricMatrix>()),
-        W_(pack.template take<typename Pack::FullMatrix>()),
+        A_(pack.template take<Symmetric>()),
+        W_(pack.template take<Full>()),
         h_(pack.take_vector()),
-        segment_(segments.length),
-        kept_(pack.workspace.template take<V>(segments.length * kept_size(pack))),
+        kept_(segments, kept_size(pack), pack.workspace),
         A_checkpoints_(segments, A_.data, A_.size(), pack.workspace),
         h_checkpoints_(segments, h_.data, pack.padded_dim(), pack.workspace) {}
 
   static Index kept_size(const Pack& pack) {
-    return lower(pack, nullptr).size() + full(pack, nullptr).size() +
+    return pack.template size_of<Lower>() + pack.template size_of<Full>() +
            2 * pack.padded_dim();
   }
 
   GaussianConditional<Pack> at(Index t) const {
-    V* kept = kept_ + t % segment_ * kept_size(pack_);
-    const auto L = lower(pack_, kept);
-    const auto G = full(pack_, kept + L.size());
+    V* kept = kept_.at(t);
+    const Lower L = pack_.template matrix<Lower>(kept);
+    const Full G = pack_.template matrix<Full>(kept + L.size());
     V* mean = G.data + G.size();
     return {L, G, {mean}, {mean + pack_.padded_dim()}};
   }
@@ -98,13 +100,6 @@ class GaussianFilter {
   void report(Index* failed_step) const { pack_.store_each(failed_step_, failed_step); }
 
  private:
-  static typename Pack::LowerMatrix lower(const Pack& pack, V* data) {
-    return pack.algebra.template matrix<typename Pack::LowerMatrix>(data);
-  }
-  static typename Pack::FullMatrix full(const Pack& pack, V* data) {
-    return pack.algebra.template matrix<typename Pack::FullMatrix>(data);
-  }
-
   // Ones for lanes that have ended, and for dimensions that are padding.
   void complete_diagonal(Index t) const {
     const V zero = broadcast<V>(0.0), one = broadcast<V>(1.0);
@@ -121,11 +116,10 @@ class GaussianFilter {
 
   const Pack& pack_;
   GaussianTerms<Pack> terms_;
-  typename Pack::SymmetricMatrix A_;
-  typename Pack::FullMatrix W_;
+  Symmetric A_;
+  Full W_;
   Vector<V> h_;
-  Index segment_;
-  V* kept_;
+  KeptSteps<V> kept_;
   Checkpoints<V> A_checkpoints_, h_checkpoints_;
   V quadratic_ = broadcast<V>(0.0);
   LogProduct<V> inverse_determinant_;

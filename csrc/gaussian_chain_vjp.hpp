@@ -56,20 +56,19 @@ class GaussianFilterTangent {
         half_(pack.template take<Full>()),
         dh_(pack.take_vector()),
         next_h_(pack.take_vector()),
-        segment_(segments.length),
-        kept_(pack.workspace.template take<V>(segments.length * kept_size(pack))),
+        kept_(segments, kept_size(pack), pack.workspace),
         A_checkpoints_(segments, dA_.data, dA_.size(), pack.workspace),
         h_checkpoints_(segments, dh_.data, pack.padded_dim(), pack.workspace) {}
 
   static Index kept_size(const Pack& pack) {
-    return symmetric(pack, nullptr).size() + full(pack, nullptr).size() +
+    return pack.template size_of<Symmetric>() + pack.template size_of<Full>() +
            pack.padded_dim();
   }
 
   GaussianConditionalTangent<Pack> at(Index t) const {
-    V* kept = kept_ + t % segment_ * kept_size(pack_);
-    const Symmetric A = symmetric(pack_, kept);
-    const Full G = full(pack_, kept + A.size());
+    V* kept = kept_.at(t);
+    const Symmetric A = pack_.template matrix<Symmetric>(kept);
+    const Full G = pack_.template matrix<Full>(kept + A.size());
     return {A, G, {G.data + G.size()}};
   }
 
@@ -115,20 +114,12 @@ class GaussianFilterTangent {
   }
 
  private:
-  static Symmetric symmetric(const Pack& pack, V* data) {
-    return pack.algebra.template matrix<Symmetric>(data);
-  }
-  static Full full(const Pack& pack, V* data) {
-    return pack.algebra.template matrix<Full>(data);
-  }
-
   const Pack& pack_;
   GaussianTerms<Pack> terms_;
   Symmetric dA_;
   Full half_;
   Vector<V> dh_, next_h_;
-  Index segment_;
-  V* kept_;
+  KeptSteps<V> kept_;
   Checkpoints<V> A_checkpoints_, h_checkpoints_;
 };
 
@@ -145,8 +136,7 @@ class GaussianSamplerReverse {
         noise_bar_(pack, adjoint.noise_bar),
         lam_(pack.take_vector()),
         carried_(pack.take_vectors(pack.problem.num_samples)),
-        segment_(segments.length),
-        kept_(pack.workspace.template take<V>(segments.length * kept_size(pack))),
+        kept_(segments, kept_size(pack), pack.workspace),
         checkpoints_(segments, carried_, pack.padded_dim() * pack.problem.num_samples,
                      pack.workspace) {}
 
@@ -155,7 +145,7 @@ class GaussianSamplerReverse {
   }
 
   // One vector after the other
-  V* r(Index t) const { return kept_ + t % segment_ * kept_size(pack_); }
+  V* r(Index t) const { return kept_.at(t); }
   V* u(Index t) const { return r(t) + kept_size(pack_) / 2; }
 
   SVAE_ALWAYS_INLINE void step(Index t, Pass pass,
@@ -191,8 +181,7 @@ class GaussianSamplerReverse {
   SampleStreams<RowWriter<V>> noise_bar_;
   Vector<V> lam_;
   V* carried_;
-  Index segment_;
-  V* kept_;
+  KeptSteps<V> kept_;
   Checkpoints<V> checkpoints_;
 };
 

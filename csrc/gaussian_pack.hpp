@@ -35,10 +35,20 @@ struct GaussianPack : Pack<typename AlgebraT::V> {
 
   Index dim() const { return algebra.dim; }
   Index padded_dim() const { return algebra.padded_dim(); }
+  // numbers in a row of node J: a matrix, or its diagonal
+  Index node_J_size() const { return problem.dense_nodes ? dim() * dim() : dim(); }
 
   template <class Matrix>
+  Matrix matrix(V* data) const {
+    return algebra.template matrix<Matrix>(data);
+  }
+  template <class Matrix>
+  Index size_of() const {
+    return matrix<Matrix>(nullptr).size();
+  }
+  template <class Matrix>
   Matrix take() const {  // zeros
-    Matrix A = algebra.template matrix<Matrix>(nullptr);
+    Matrix A = matrix<Matrix>(nullptr);
     A.data = take_zeros(A.size());
     return A;
   }
@@ -140,7 +150,7 @@ class GaussianTerms {
         J22(pack, arrays.J22, pack.problem.J22_is_shared),
         pack_(pack),
         arrays_(arrays),
-        node_J_(pack, arrays.node_J, num_node_J(), 0, pack.workspace),
+        node_J_(pack, arrays.node_J, pack.node_J_size(), 0, pack.workspace),
         node_h_(pack, arrays.node_h, pack.dim(), 0, pack.workspace),
         block_(pack.template take<Symmetric>()) {}
 
@@ -169,10 +179,6 @@ class GaussianTerms {
   GaussianPairPotential<Pack, Symmetric> J22;
 
  private:
-  Index num_node_J() const {
-    return pack_.problem.dense_nodes ? pack_.dim() * pack_.dim() : pack_.dim();
-  }
-
   const Pack& pack_;
   GaussianArrays<const double> arrays_;
   RowReader<V> node_J_, node_h_;
@@ -206,12 +212,14 @@ class GaussianPairStatistic {
       });
   }
 
-  // `rest` is added to a sum.
-  void finish(const Matrix& rest) {
+  void add_to_sum(const Matrix& terms) const {
+    add_terms(terms.data, sum_.data, sum_.size());
+  }
+
+  void finish() {
     if (pack_.num_timesteps < 2) return;
     if (!is_shared_) return writer_.finish();
     const Index size = pack_.dim() * pack_.dim();
-    add_terms(rest.data, sum_.data, sum_.size());
     V* rows = pack_.workspace.template take<V>(size);
     set_rows(Complete<Matrix, V>{sum_}, pack_.dim(), rows);
     pack_.store(rows, 1, rows_, 0, 1, size);
@@ -260,9 +268,13 @@ class GaussianSquareStatistics {
   }
 
   void finish() {
-    J11_.finish(common_);
-    add_terms(last_.data, common_.data, common_.size());
-    J22_.finish(common_);
+    if (both_are_shared_) {
+      J11_.add_to_sum(common_);
+      add_terms(last_.data, common_.data, common_.size());
+      J22_.add_to_sum(common_);
+    }
+    J11_.finish();
+    J22_.finish();
   }
 
  private:
@@ -284,9 +296,7 @@ class GaussianOutput {
         arrays_(arrays),
         squares_(pack, arrays),
         J12_(pack, arrays.J12, pack.problem.J12_is_shared),
-        node_J_(pack, arrays.node_J,
-                pack.problem.dense_nodes ? pack.dim() * pack.dim() : pack.dim(), 0,
-                pack.workspace),
+        node_J_(pack, arrays.node_J, pack.node_J_size(), 0, pack.workspace),
         node_h_(pack, arrays.node_h, pack.dim(), 0, pack.workspace) {}
 
   // J and h belong to step t, coupling to the pair (t, t+1).
@@ -310,7 +320,7 @@ class GaussianOutput {
     pack_.store(rows, 1, arrays_.init_J, 0, 0, D * D);
     pack_.store(h.data, 1, arrays_.init_h, 0, 0, D);
     squares_.finish();
-    J12_.finish(pack_.template take<typename Pack::FullMatrix>());
+    J12_.finish();
     node_J_.finish();
     node_h_.finish();
   }

@@ -73,6 +73,12 @@ SVAE_ALWAYS_INLINE V sqrt(V x) {
   return root;
 }
 
+// A number that the compiler knows, as an argument.
+template <int kValue>
+struct Constant {
+  static constexpr int value = kValue;
+};
+
 // Vectors of the lanes' own numbers: row i of a square becomes its column i. In log2(W)
 // rounds, each of which swaps the off-diagonal quarters of all squares of one size.
 template <int... kIndex>

@@ -28,21 +28,16 @@ SVAE_ALWAYS_INLINE double in_lane(const V& x, Index w) {
   return lane(x, w);
 }
 
-template <int kValue>
-struct Count {
-  static constexpr int value = kValue;
-};
-
-// body(Count<n>), for 1 <= n <= kMax
+// body(Constant<n>), for 1 <= n <= kMax
 template <int kMax, class Body>
 SVAE_ALWAYS_INLINE void with_count(Index n, const Body& body) {
   if constexpr (kMax > 1)
     if (n < kMax) return with_count<kMax - 1>(n, body);
-  body(Count<kMax>{});
+  body(Constant<kMax>{});
 }
 
-// Calls body(begin, Count<n>) for parts of the states that fit the registers, as equal as
-// possible.
+// Calls body(begin, Constant<n>) for parts of the states that fit the registers, as equal
+// as possible.
 template <int kMax, class Body>
 SVAE_ALWAYS_INLINE void for_states(Index num_states, const Body& body) {
   Index begin = 0;

@@ -48,6 +48,22 @@ SVAE_ALWAYS_INLINE void there_and_back(const Segments& segments, const Up& up,
   }
 }
 
+// What is kept of the steps of one segment, `size` numbers of each.
+template <class V>
+class KeptSteps {
+ public:
+  KeptSteps(const Segments& segments, Index size, Workspace& workspace)
+      : length_(segments.length),
+        size_(size),
+        kept_(workspace.take<V>(segments.length * size)) {}
+
+  SVAE_ALWAYS_INLINE V* at(Index t) const { return kept_ + t % length_ * size_; }
+
+ private:
+  Index length_, size_;
+  V* kept_;
+};
+
 // The state in which the way up enters each segment.
 template <class V>
 class Checkpoints {

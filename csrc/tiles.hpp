@@ -183,18 +183,13 @@ struct Sums {
   }
 };
 
-template <int kValue>
-struct Size {
-  static constexpr int value = kValue;
-};
-
-// body(first, Size<columns>) for the columns of a tile, as many as are computed at a
+// body(first, Constant<columns>) for the columns of a tile, as many as are computed at a
 // time.
 template <int kTile, int kFirst = 0, class Body>
 SVAE_ALWAYS_INLINE void for_columns(const Body& body) {
   constexpr int kLeft = kTile - kFirst;
   constexpr int kCount = kLeft < kColumnsAtOnce<kTile> ? kLeft : kColumnsAtOnce<kTile>;
-  body(Size<kFirst>{}, Size<kCount>{});
+  body(Constant<kFirst>{}, Constant<kCount>{});
   if constexpr (kFirst + kCount < kTile) for_columns<kTile, kFirst + kCount>(body);
 }
 
@@ -445,7 +440,7 @@ SVAE_NO_INLINE void invert(const Lower<V, kTile, kTiles>& L, Vector<V> roots,
 
 template <Update kUpdate, class A, class V, int kTile>
 SVAE_ALWAYS_INLINE void multiply_rows(const A& matrix, Index tiles, const V* x, V* y,
-                                      Size<kTile>) {
+                                      Constant<kTile>) {
   for (Index I = 0; I < tiles; ++I) {
     V sum[kTile];
 #pragma GCC unroll 5
@@ -474,14 +469,14 @@ template <Update kUpdate, template <class, int, int> class A, class V, int kTile
           int kTiles>
 SVAE_NO_INLINE void multiply(const A<V, kTile, kTiles>& matrix, Vector<V> x,
                              Vector<V> y) {
-  multiply_rows<kUpdate>(matrix, matrix.tiles(), x.data, y.data, Size<kTile>{});
+  multiply_rows<kUpdate>(matrix, matrix.tiles(), x.data, y.data, Constant<kTile>{});
 }
 
 template <Update kUpdate, template <class, int, int> class A, class V, int kTile,
           int kTiles>
 SVAE_NO_INLINE void multiply(const Transposed<A<V, kTile, kTiles>>& matrix, Vector<V> x,
                              Vector<V> y) {
-  multiply_rows<kUpdate>(matrix, matrix.of.tiles(), x.data, y.data, Size<kTile>{});
+  multiply_rows<kUpdate>(matrix, matrix.of.tiles(), x.data, y.data, Constant<kTile>{});
 }
 
 // x = L^-1 x

@@ -55,7 +55,7 @@ class SVAE:
     natural_gradient : {"full", "conjugate", "none"}
         Direction of the steps of q(theta): Eq. (4) with every term; its conjugate part,
         without the correction for the network's likelihood, as earlier code has it; or
-        the plain gradient in the natural parameters, per frame.
+        the plain gradient of the objective in the natural parameters.
 
     Attributes
     ----------

@@ -11,7 +11,7 @@ from svae.families import product
 from svae.generative import Generative, Parameters
 from svae.models import Local
 from svae.models.base import LOG_2PI, live_steps
-from svae.objective import Batch, local_terms
+from svae.objective import Batch, local_factor, sampled_log_likelihood
 from svae.weights import mean_weights
 
 __all__ = [
@@ -25,6 +25,9 @@ __all__ = [
 
 CHUNK = 64
 """Sequences, padded to one length, that inference takes at a time."""
+
+FRAMES = 2**15
+"""Frames, counted for each sample of x, that the decoder takes at a time."""
 
 THETAS = ("mean", "sample")
 """What becomes of q(theta): its mean takes its place, or draws from it."""
@@ -183,10 +186,14 @@ def inferences(
         batch = Batch(values, lengths, 1.0, observed)
         shape = (len(values), num_samples, values.shape[1], model.latent.latent_dim)
         noise = rng.standard_normal(shape)
-        log_likelihood, local = local_terms(
-            model, stats, parameters.encoder, weights, batch, noise, dense=True
-        )
-        yield Inference(batch, noise, log_likelihood, local)
+        local = local_factor(model, stats, parameters.encoder, batch, noise, dense=True)
+        # hidden layers of all samples at once would fill the memory
+        number = -(-num_samples * values[..., 0].size // FRAMES)
+        blocks = np.array_split(local.samples, min(number, num_samples), axis=1)
+        terms = [
+            sampled_log_likelihood(model, weights, batch, block) for block in blocks
+        ]
+        yield Inference(batch, noise, np.concatenate(terms, axis=1), local)
 
 
 def _by_sequence(

@@ -336,7 +336,8 @@ def assemble(
         observed[carried, 0] = False
     hidden = None
     if settings.hide:
-        hidden = hidden_stretches(values.shape[:2], lengths, settings.hide, rng)
+        skip = 0 if belief is None else carried.astype(np.int64)
+        hidden = hidden_stretches(values.shape[:2], lengths, settings.hide, rng, skip)
     starts = None
     if settings.warm_start and all(int(w) in state.memory for w in chosen):
         starts = [padded([state.memory[int(w)] for w in chosen], values.shape[1])]
@@ -377,17 +378,22 @@ def window_of(model: Generative, sequences: Sequence[Any], settings: Settings) -
 
 
 def hidden_stretches(
-    shape: tuple[int, int], lengths: Any, size: int, rng: np.random.Generator
+    shape: tuple[int, int],
+    lengths: Any,
+    size: int,
+    rng: np.random.Generator,
+    skip: Any = 0,
 ) -> np.ndarray:
     """Mask (M, T) of a random stretch of ``size`` frames in each window.
 
     Of a window that is not longer than ``size``, all frames but the first are hidden.
+    A window begins after ``skip`` (M,) steps.
     """
     number, steps = shape
-    lengths = np.full(number, steps) if lengths is None else lengths
+    lengths = (np.full(number, steps) if lengths is None else lengths) - skip
     sizes = np.minimum(size, lengths - 1)
     first = rng.integers(0, lengths - sizes + 1)
-    first = np.where(sizes < size, 1, first)[:, None]
+    first = (skip + np.where(sizes < size, 1, first))[:, None]
     times = np.arange(steps)
     return (times >= first) & (times < first + sizes[:, None])
 

@@ -46,9 +46,11 @@ class Forecast(NamedTuple):
     @property
     def cov(self) -> np.ndarray:
         """(H, P, P), covariance of the frames."""
-        centered = self.path_means - self.path_means.mean(axis=0)
-        spread = np.einsum("shp,shq->hpq", centered, centered) / len(centered)
-        observation = self.variance - self.path_means.var(axis=0)
+        means = self.path_means  # stacked forecasts have N in front
+        centered = means - means.mean(axis=-3, keepdims=True)
+        spread = np.einsum("...shp,...shq->...hpq", centered, centered)
+        spread /= means.shape[-3]
+        observation = self.variance - means.var(axis=-3)
         return spread + observation[..., None] * np.eye(self.mean.shape[-1])
 
 

@@ -47,8 +47,10 @@ __all__ = [
     "bound_and_gradients",
     "draw_noise",
     "infer",
+    "local_factor",
     "local_terms",
     "plain_gradient",
+    "sampled_log_likelihood",
 ]
 
 
@@ -197,6 +199,26 @@ def infer(
     )
 
 
+def local_factor(
+    model: Generative,
+    stats: Any,
+    encoder: Any,
+    batch: Batch,
+    noise: onp.ndarray,
+    dense: bool = False,
+    report: Any = None,
+) -> Local:
+    """Return the local factor; a row without data is no datum and costs nothing."""
+    local = infer(model, stats, encoder, batch, noise, dense, report)
+    if not model.latent.independent or batch.observed is None:
+        return local
+    kept = batch.observed.any(axis=(1, 2))
+    return local._replace(
+        kl=np.where(kept, local.kl, 0.0),
+        log_normalizer=np.where(kept, local.log_normalizer, 0.0),
+    )
+
+
 def local_terms(
     model: Generative,
     stats: Any,
@@ -208,23 +230,22 @@ def local_terms(
     report: Any = None,
 ) -> tuple[Any, Local]:
     """Return log p(y | x, gamma), (M, S), and the local factor with its KL, (M,)."""
-    local = infer(model, stats, encoder, batch, noise, dense, report)
-    reconstruction = log_likelihood(
+    local = local_factor(model, stats, encoder, batch, noise, dense, report)
+    return sampled_log_likelihood(model, weights, batch, local.samples), local
+
+
+def sampled_log_likelihood(
+    model: Generative, weights: Any, batch: Batch, latents: Any
+) -> Any:
+    """Return log p(y | x, gamma), (M, S), at latents (M, S, T, D)."""
+    return log_likelihood(
         model.likelihood,
         model.decoder,
         weights,
-        local.samples,
+        latents,
         batch.values,
         batch.counted(),
     )
-    if model.latent.independent and batch.observed is not None:
-        # a row without data is no datum
-        kept = batch.observed.any(axis=(1, 2))
-        local = local._replace(
-            kl=np.where(kept, local.kl, 0.0),
-            log_normalizer=np.where(kept, local.log_normalizer, 0.0),
-        )
-    return reconstruction, local
 
 
 def bound(
@@ -247,7 +268,7 @@ def bound(
     """
     stats = product.expected_stats(model.latent.family, parameters.natparams)
     kind, decoder = model.decoder_posterior, parameters.decoder
-    reconstruction, local = local_terms(
+    log_likelihoods, local = local_terms(
         model,
         stats,
         parameters.encoder,
@@ -255,8 +276,8 @@ def bound(
         batch,
         noise.latents,
     )
-    reconstruction = np.sum(np.mean(reconstruction, axis=1))
-    terms = reconstruction, np.sum(local.kl), kl_from_prior(kind, decoder)
+    expected = np.sum(np.mean(log_likelihoods, axis=1))
+    terms = expected, np.sum(local.kl), kl_from_prior(kind, decoder)
     return _assemble(model, parameters, prior, batch, *terms)
 
 

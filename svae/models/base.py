@@ -33,6 +33,7 @@ __all__ = [
     "half_log_det",
     "inner",
     "live_steps",
+    "where_given",
 ]
 
 LOG_2PI = onp.log(2.0 * onp.pi)
@@ -239,6 +240,13 @@ def belief_after(local: Local, lengths: onp.ndarray | None) -> Belief:
         with onp.errstate(divide="ignore"):
             states = onp.log(value_of(local.states)[rows, last])
     return Belief(onp.ones(len(mean), dtype=bool), J, h, states)
+
+
+def where_given(belief: Belief, known: onp.ndarray, usual: Any) -> Any:
+    """Return ``known`` (N, ...) of sequences with a belief, else ``usual`` (...)."""
+    given = onp.reshape(belief.given, (-1,) + (1,) * (known.ndim - 1))
+    # autograd's where does not sum what comes back for a broadcast argument, + does
+    return np.where(given, known, usual + onp.zeros(known.shape))
 
 
 def live_steps(lengths: Any, frames: Any) -> onp.ndarray:

@@ -29,6 +29,7 @@ from svae.models.base import (
     half_log_det,
     inner,
     live_steps,
+    where_given,
 )
 from svae.models.potentials import begin, log_normalizer_of, shift
 from svae.models.switching import Dynamics
@@ -110,7 +111,8 @@ class LDS:
             pair_constant = pair_constant + J11[dim, dim]
             J11, J12 = J11[:dim, :dim], J12[:dim]
         if belief is not None:
-            init_constant = np.where(belief.given, 0.0, init_constant)
+            nothing = onp.zeros(len(live))
+            init_constant = where_given(belief, nothing, init_constant)
         init = begin((J0, h0), belief)
         logZ, chain_stats, samples = kernels.gaussian_chain(
             init, (J11, J12, J22), (node_J, node_h), noise, lengths

@@ -14,7 +14,7 @@ import numpy as onp
 from svae import kernels
 from svae.families import gaussian
 from svae.families.arrays import outer
-from svae.models.base import LOG_2PI, Belief
+from svae.models.base import LOG_2PI, Belief, where_given
 
 __all__ = [
     "begin",
@@ -90,8 +90,7 @@ def begin(init: Any, belief: Belief | None) -> Any:
     if belief is None:
         return init
     J, h = init
-    given = belief.given[:, None]
-    return np.where(given[..., None], belief.J, J), np.where(given, belief.h, h)
+    return where_given(belief, belief.J, J), where_given(belief, belief.h, h)
 
 
 def log_normalizer_of(belief: Belief | None) -> Any:

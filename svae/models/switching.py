@@ -33,6 +33,7 @@ from svae.models.base import (
     half_log_det,
     inner,
     live_steps,
+    where_given,
 )
 from svae.models.meanfield import Alternation, fixed_point
 from svae.models.potentials import (
@@ -490,7 +491,8 @@ def first_states(init: Any, belief: Belief | None) -> Any:
     """Return the initial potentials (K,) of z, or (N, K) where some have a belief."""
     if belief is None:
         return init
-    return np.where(belief.given[:, None], belief.states, init)
+    assert belief.states is not None
+    return where_given(belief, belief.states, init)
 
 
 def of_path(rows: onp.ndarray, states: onp.ndarray) -> onp.ndarray:

@@ -2,11 +2,11 @@
 
     python examples/behaviour.py shared/data/mocap.npz runs/behaviour
 
-takes an ``.npz`` with joint channels ``x_NAME (T, 12)`` and human labels ``z_NAME (T,)``
-of exercise sequences (Fox, Hughes, Sudderth and Jordan 2014), standardises the channels,
-and fits models that never see the labels, for several seeds.  ``metrics.json`` holds
-the framewise accuracy of the inferred states after optimal matching, and the adjusted
-Rand index; the figures show the first seed.
+takes an ``.npz`` with joint channels ``x_NAME (T, 12)`` and human labels ``z_NAME
+(T,)`` of exercise sequences (Fox, Hughes, Sudderth and Jordan 2014), standardises the
+channels, and fits models that never see the labels, for several seeds.
+``metrics.json`` holds the framewise accuracy of the inferred states after optimal
+matching, and the adjusted Rand index; the figures show the first seed.
 """
 
 import argparse

@@ -50,7 +50,8 @@ def pair_rows(stats: Any, dim: int) -> tuple[Any, Any]:
     if J11.shape[-1] == dim:
         return np.concatenate([flat(J11), flat(J12), flat(J22)], axis=-1), constant
     blocks = [flat(J11[..., :dim, :dim]), flat(J12[..., :dim, :]), flat(J22)]
-    blocks += [2.0 * J11[..., :dim, dim], J12[..., dim, :]]
+    # from both halves of the symmetric J11, so that its cotangent is symmetric too
+    blocks += [J11[..., :dim, dim] + J11[..., dim, :dim], J12[..., dim, :]]
     return np.concatenate(blocks, axis=-1), constant + J11[..., dim, dim]
 
 

@@ -12,6 +12,7 @@ import autograd.numpy as np
 import numpy as onp
 
 from svae import kernels
+from svae.errors import NotPositiveDefinite
 from svae.families import gaussian
 from svae.families.arrays import outer
 from svae.models.base import LOG_2PI, Belief
@@ -114,7 +115,13 @@ def independent(J: onp.ndarray, h: onp.ndarray) -> tuple[Any, Any, Any]:
     shape, dim = h.shape[:-1], h.shape[-1]
     nothing = onp.zeros((dim, dim))
     node = onp.reshape(J, (-1, 1, dim, dim)), onp.reshape(h, (-1, 1, dim))
-    logZ, stats, _ = kernels.gaussian_chain((nothing, nothing[0]), (nothing,) * 3, node)
+    try:
+        logZ, stats, _ = kernels.gaussian_chain(
+            (nothing, nothing[0]), (nothing,) * 3, node
+        )
+    except NotPositiveDefinite as error:
+        sequence, *steps = onp.unravel_index(error.sequence, shape)
+        raise NotPositiveDefinite(int(sequence), int(*steps[:1])) from None
     second_moment, mean = stats[2]
     return (
         logZ.reshape(shape),

@@ -192,20 +192,36 @@ def test_errors_name_the_argument(frames, fitted_lds, fitted_gmm):
     with pytest.raises(TypeError, match="independent"):
         fitted_gmm.forecast(pinwheel()[0], 3)
     broken = frames.copy()
-    broken[7, 2] = np.nan
+    broken[7, 2] = np.inf
     with pytest.raises(ValueError, match=r"7.*2"):
         lds().fit(broken)
 
 
-def test_missing_values_are_refused_for_now(frames, fitted_lds):
+def test_infinite_values_are_refused_with_their_place(frames, fitted_lds):
     broken = np.stack([frames, frames])
-    broken[1, 7, 2] = np.nan
-    place = "nan at sequence 1, step 7, dimension 2"
+    broken[1, 7, 2] = np.inf
+    place = "inf at sequence 1, step 7, dimension 2"
     for method in (lds().fit, fitted_lds.infer, fitted_lds.transform, fitted_lds.score):
         with pytest.raises(ValueError, match=place):
             method(broken)
     with pytest.raises(ValueError, match=place):
         fitted_lds.forecast(broken, 3)
+    with pytest.raises(ValueError, match=place):
+        fitted_lds.impute(broken)
+
+
+def test_missing_values_are_taken(frames, fitted_lds):
+    """An entry that is missing, and a frame, leave every result finite."""
+    holes = np.stack([frames, frames])
+    holes[1, 7, 2], holes[0, 3] = np.nan, np.nan
+    model = lds().fit(holes, num_steps=2, window=20, rng=0)
+    for fitted in (model, fitted_lds):
+        assert np.all(np.isfinite(fitted.transform(holes)))
+        assert np.isfinite(fitted.score(holes))
+        assert np.all(np.isfinite(fitted.forecast(holes, 3).mean))
+        filled = fitted.impute(holes)
+        assert np.all(np.isfinite(filled))
+        np.testing.assert_array_equal(filled[~np.isnan(holes)], holes[~np.isnan(holes)])
 
 
 class Elsewhere:

@@ -16,14 +16,15 @@ def generative(latent, network=None, likelihood="gaussian", decoder_posterior="p
 
 
 LATENT = {
-    "gaussian": lambda **options: Gaussian(2, **options),
-    "gmm": lambda **options: GMM(3, 2, initial_spread=1.0, **options),
-    "hmm": lambda **options: HMM(3, 2, initial_spread=1.0, **options),
-    "lds": lambda **options: LDS(2, **options),
-    "affine-lds": lambda **options: LDS(2, affine=True, **options),
-    "slds": lambda **options: SLDS(3, 2, initial_spread=0.5, **options),
-    "affine-slds": lambda **options: SLDS(
-        3, 2, affine=True, initial_spread=0.5, **options
+    "gaussian": (Gaussian, {"latent_dim": 2}),
+    "gmm": (GMM, {"num_states": 3, "latent_dim": 2, "initial_spread": 1.0}),
+    "hmm": (HMM, {"num_states": 3, "latent_dim": 2, "initial_spread": 1.0}),
+    "lds": (LDS, {"latent_dim": 2}),
+    "affine-lds": (LDS, {"latent_dim": 2, "affine": True}),
+    "slds": (SLDS, {"num_states": 3, "latent_dim": 2, "initial_spread": 0.5}),
+    "affine-slds": (
+        SLDS,
+        {"num_states": 3, "latent_dim": 2, "affine": True, "initial_spread": 0.5},
     ),
 }
 MEAN_FIELD = ("gmm", "hmm", "slds", "affine-slds")
@@ -31,9 +32,10 @@ MEAN_FIELD = ("gmm", "hmm", "slds", "affine-slds")
 
 def latent_model(name, tolerance=1e-13, **options):
     """Return a small latent model; those that iterate do so down to rounding."""
+    kind, defaults = LATENT[name]
     if name in MEAN_FIELD:
         options["tolerance"] = tolerance
-    return LATENT[name](**options)
+    return kind(**(defaults | options))
 
 
 def problem(name, seed=0, obs_dim=3, **options):

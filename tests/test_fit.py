@@ -2,12 +2,20 @@
 
 import numpy as np
 import pytest
-from problems import generative, problem
+from problems import generative, latent_model, problem
 
 from svae import GMM, HMM, LDS, SLDS
 from svae.data import as_sequences, windows
-from svae.fit import Settings, assemble, batches, initial_state, step
-from svae.objective import Batch, Noise, bound
+from svae.fit import (
+    Settings,
+    assemble,
+    batches,
+    count_unconverged,
+    initial_state,
+    step,
+)
+from svae.models import Diagnostics
+from svae.objective import Batch, Noise, Step, bound
 from svae.trees import to_vector
 
 SETTINGS = Settings(
@@ -105,6 +113,48 @@ def test_a_step_is_a_pure_function(latent):
     )
     assert first[0].step == 1
     assert np.any(to_vector(tuple(first[0].parameters)) != before)
+
+
+@pytest.mark.parametrize("name", ["gmm", "hmm", "slds"])
+def test_what_does_not_converge_is_counted(name):
+    """Without a warning: inference capped at one iteration, and its gradient."""
+    model, parameters, prior, batch, _ = problem(name)
+    state = initial_state(model, 3, np.random.default_rng(0))
+    state = state._replace(parameters=parameters)
+    settings = SETTINGS._replace(num_samples=2)
+
+    def info(latent):
+        capped = model._replace(latent=latent)
+        rng = np.random.default_rng(2)
+        return step(capped, state, prior, batch, settings, rng)[1]
+
+    free = info(latent_model(name, tolerance=1e-10))
+    assert free.unconverged == 0
+    assert free.iterations > 1
+    assert free.gradient_iterations > 0
+    capped = info(latent_model(name, tolerance=1e-10, max_iterations=1))
+    assert capped.iterations == 1.0
+    assert capped.unconverged == 4
+
+
+def test_exact_inference_counts_nothing():
+    model, parameters, prior, batch, _ = problem("lds")
+    state = initial_state(model, 3, np.random.default_rng(0))
+    state = state._replace(parameters=parameters)
+    info = step(model, state, prior, batch, SETTINGS, np.random.default_rng(2))[1]
+    assert (info.unconverged, info.iterations, info.gradient_iterations) == (0, 0, 0)
+
+
+def test_a_gradient_solve_that_fails_is_counted():
+    step_taken = Step(
+        None,
+        None,
+        Diagnostics(np.array([3.0, 4.0, 5.0]), np.array([1e-9, 1e-2, 1e-9])),
+        Diagnostics(np.array([3.0, 4.0, 5.0]), np.array([1e-10, 1e-2, 1e-3])),
+        None,
+    )
+    model = generative(latent_model("slds", tolerance=1e-6))
+    assert count_unconverged(model, step_taken) == 2
 
 
 def test_a_bound_that_is_not_finite_stops_with_its_step():

@@ -63,6 +63,27 @@ def test_log_density_sums_over_every_path(name, kind, rng):
         assert relative_error(got[n], logsumexp(terms)) < 1e-12
 
 
+@every_model
+def test_log_density_sums_over_the_possible_paths(name, rng):
+    """Some states are impossible at some steps."""
+    latent = latent_model(name)
+    stats = message_of(latent, rng, "expectation")
+    steps = 1 if latent.independent else 4
+    latents = rng.standard_normal((4, steps, 2))
+    possible = rng.random((4, steps, 3)) < 0.6
+    possible[..., 0] |= ~possible.any(axis=-1)
+    lengths = None if latent.independent else np.array(LENGTHS)
+    got = latent.log_density(stats, latents, lengths, states=possible)
+    for n in range(4):
+        steps, (x, allowed) = alone(latent, (latents, possible), LENGTHS, n)
+        terms = [
+            joint.log_density(x)
+            for path, joint in joints(latent, stats, steps).items()
+            if all(allowed[t, k] for t, k in enumerate(path))
+        ]
+        assert relative_error(got[n], logsumexp(terms)) < 1e-12
+
+
 @pytest.mark.parametrize("affine", [False, True])
 def test_density_of_a_known_system_is_that_of_the_whole_path(affine, rng):
     """Mean and covariance of the path from A, b and Q, through SciPy."""
@@ -249,7 +270,7 @@ def test_slds_with_one_state_learns_what_the_lds_learns(affine):
     network = svae.MLP((8,))
     lds, slds = (
         svae.SVAE(latent, network, network).fit(
-            frames, num_steps=5, window=20, batch_size=2, rng=0
+            frames, num_steps=5, window=20, batch_size=2, rng=0, warmup=None
         )
         for latent in (LDS(3, affine), SLDS(1, 3, affine=affine))
     )

@@ -210,7 +210,8 @@ def test_truncated_gradient_would_be_wrong(name, rng):
 
 @every_model
 def test_a_sequence_does_not_depend_on_its_neighbours(name, rng):
-    latent = latent_model(name)
+    """Up to rounding: BLAS multiplies all frames of a batch at once."""
+    latent = latent_model(name, tolerance=1e-10)
     stats, node, lengths = local_problem(latent, rng, (5, 3, 1, 4, 9, 2, 2, 7, 6))
     noise = rng.standard_normal((9, 2, *node[1].shape[1:]))
     together = latent.infer(stats, node, noise, lengths)

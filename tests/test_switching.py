@@ -26,7 +26,7 @@ from svae.vjp import trace
 WITH_THETA = [name for name in LATENT if name != "gaussian"]
 CHAINS = [name for name in WITH_THETA if name != "gmm"]
 every_model = pytest.mark.parametrize("name", MEAN_FIELD)
-LENGTHS = (4, 3, 1, 2)
+LENGTHS = (5, 3, 1, 2)
 
 
 def message_of(latent, rng, kind):
@@ -53,7 +53,7 @@ def alone(latent, node, lengths, n):
 def test_log_density_sums_over_every_path(name, kind, rng):
     latent = latent_model(name)
     stats = message_of(latent, rng, kind)
-    steps = 1 if latent.independent else 4
+    steps = 1 if latent.independent else 5
     latents = rng.standard_normal((4, steps, 2))
     lengths = None if latent.independent else np.array(LENGTHS)
     got = latent.log_density(stats, latents, lengths)
@@ -64,13 +64,14 @@ def test_log_density_sums_over_every_path(name, kind, rng):
 
 
 @every_model
-def test_log_density_sums_over_the_possible_paths(name, rng):
+@pytest.mark.parametrize("num_states", [2, 3])
+def test_log_density_sums_over_the_possible_paths(name, num_states, rng):
     """Some states are impossible at some steps."""
-    latent = latent_model(name)
+    latent = latent_model(name, num_states=num_states)
     stats = message_of(latent, rng, "expectation")
-    steps = 1 if latent.independent else 4
+    steps = 1 if latent.independent else 5
     latents = rng.standard_normal((4, steps, 2))
-    possible = rng.random((4, steps, 3)) < 0.6
+    possible = rng.random((4, steps, num_states)) < 0.6
     possible[..., 0] |= ~possible.any(axis=-1)
     lengths = None if latent.independent else np.array(LENGTHS)
     got = latent.log_density(stats, latents, lengths, states=possible)
@@ -167,6 +168,16 @@ def test_certain_states_make_inference_exact(name, rng):
         mean = joint.mean.reshape(steps, 2)
         assert relative_error(local.mean[n, :steps], mean) < 1e-11
         np.testing.assert_array_equal(local.states[n, :steps], np.eye(3)[list(path)])
+
+
+def test_half_log_det_of_independent_gaussians(rng):
+    latent = latent_model("gaussian")
+    J, h = -rng.uniform(0.1, 1.0, (3, 4, 2)), rng.standard_normal((3, 4, 2))
+    lengths = np.array([4, 1, 2])
+    got = latent.infer({}, (J, h), None, lengths).half_log_det
+    for n, length in enumerate(lengths):
+        precision = np.eye(2 * length) - 2 * np.diag(J[n, :length].ravel())
+        assert relative_error(got[n], 0.5 * np.linalg.slogdet(precision)[1]) < 1e-12
 
 
 @every_model

@@ -315,3 +315,93 @@ def _positive_definite(rng, *shape):
     """Random matrices (..., D, D) with eigenvalues of order one."""
     root = rng.standard_normal((*shape, shape[-1])) / np.sqrt(shape[-1])
     return root @ np.swapaxes(root, -1, -2) + np.eye(shape[-1])
+
+
+class DenseJoint(NamedTuple):
+    """exp(x'J x + h'x + constant) over a whole path x (T D), in float64."""
+
+    J: Any
+    h: Any
+    constant: Any
+
+    @property
+    def cov(self):
+        return np.linalg.inv(-(self.J + self.J.T))
+
+    @property
+    def mean(self):
+        return self.cov @ self.h
+
+    @property
+    def half_log_det(self):
+        return 0.5 * np.linalg.slogdet(-(self.J + self.J.T))[1]
+
+    def log_integral(self):
+        size = len(self.h)
+        gaussian = 0.5 * self.h @ self.mean - self.half_log_det
+        return self.constant + gaussian + 0.5 * size * np.log(2 * np.pi)
+
+    def log_density(self, x):
+        """Return the exponent at x (T, D)."""
+        x = x.ravel()
+        return x @ self.J @ x + self.h @ x + self.constant
+
+
+def path_joint(stats, path, dim, node=None, belief=None):
+    """<stats, t(z, x)> of a path z, written out as a function of x, plus <node, x>.
+
+    The terms that z selects: components of every step, or the initial factor of the
+    first and the dynamics of every other step. ``belief`` (J, h, log probabilities) of
+    the first step, a Gaussian and a distribution, takes the place of initial factors.
+    Without states in the statistics the path only says how long it is.
+    """
+    T = len(path)
+    J, h, constant = np.zeros((T, dim, T, dim)), np.zeros((T, dim)), 0.0
+    if "weights" in stats:
+        first = stats["weights"][0] if belief is None else belief[2]
+        constant = first[path[0]]
+    for t in range(1, T if "transitions" in stats else 0):
+        constant = constant + stats["transitions"][0][path[t - 1], path[t]]
+
+    def select(factor, t):
+        if "weights" not in stats:
+            return stats[factor]
+        return [part[path[t]] for part in stats[factor]]
+
+    def add_gaussian(t, part):
+        nonlocal constant
+        J[t, :, t] += part[0]
+        h[t] += part[1]
+        constant = constant + part[2] + part[3] - 0.5 * dim * np.log(2 * np.pi)
+
+    if "components" in stats:
+        for t in range(T):
+            add_gaussian(t, select("components", t))
+    else:
+        if belief is None:
+            add_gaussian(0, select("init", 0))
+        else:
+            gaussian = DenseJoint(belief[0], belief[1], 0.0)
+            add_gaussian(0, (*belief[:2], -gaussian.log_integral(), 0.0))
+            constant = constant + 0.5 * dim * np.log(2 * np.pi)
+        for t in range(1, T):
+            J11, J12, J22, half_log_det = select("dynamics", t)
+            J[t - 1, :, t - 1] += J11[:dim, :dim]
+            J[t - 1, :, t] += J12[:dim]
+            J[t, :, t] += J22
+            if len(J11) > dim:  # u = [x; 1]
+                h[t - 1] += J11[:dim, dim] + J11[dim, :dim]
+                h[t] += J12[dim]
+                constant = constant + J11[dim, dim]
+            constant = constant + half_log_det - 0.5 * dim * np.log(2 * np.pi)
+    if node is not None:
+        for t, part in enumerate(node[0]):
+            J[t, :, t] += part if part.ndim == 2 else np.diag(part)
+        h += node[1]
+    size = T * dim
+    return DenseJoint(J.reshape(size, size), h.reshape(size), constant)
+
+
+def paths_of(num_states, num_steps):
+    """List every path of the states."""
+    return list(product(range(num_states), repeat=num_steps))

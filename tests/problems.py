@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from svae import GMM, LDS, Gaussian, Linear, Residual
+from svae import GMM, HMM, LDS, SLDS, Gaussian, Linear, Residual
+from svae.families import product
 from svae.generative import Generative, Parameters
 from svae.objective import Batch, Noise
 from svae.trees import from_vector, leaves, to_vector, tree_map
@@ -14,14 +15,33 @@ def generative(latent, network=None, likelihood="gaussian", decoder_posterior="p
     return Generative(latent, network, network, likelihood, decoder_posterior)
 
 
+LATENT = {
+    "gaussian": (Gaussian, {"latent_dim": 2}),
+    "gmm": (GMM, {"num_states": 3, "latent_dim": 2, "initial_spread": 1.0}),
+    "hmm": (HMM, {"num_states": 3, "latent_dim": 2, "initial_spread": 1.0}),
+    "lds": (LDS, {"latent_dim": 2}),
+    "affine-lds": (LDS, {"latent_dim": 2, "affine": True}),
+    "slds": (SLDS, {"num_states": 3, "latent_dim": 2, "initial_spread": 0.5}),
+    "affine-slds": (
+        SLDS,
+        {"num_states": 3, "latent_dim": 2, "affine": True, "initial_spread": 0.5},
+    ),
+}
+MEAN_FIELD = ("gmm", "hmm", "slds", "affine-slds")
+
+
+def latent_model(name, tolerance=1e-13, **options):
+    """Return a small latent model; those that iterate do so down to rounding."""
+    kind, defaults = LATENT[name]
+    if name in MEAN_FIELD:
+        options["tolerance"] = tolerance
+    return kind(**(defaults | options))
+
+
 def problem(name, seed=0, obs_dim=3, **options):
     """Return (model, parameters, prior, batch, noise) away from any special point."""
     rng = np.random.default_rng(seed)
-    latent = {
-        "gaussian": lambda: Gaussian(2),
-        "gmm": lambda: GMM(3, 2, initial_spread=1.0, tolerance=1e-13),
-        "lds": lambda: LDS(2),
-    }[name]()
+    latent = latent_model(name)
     model = generative(latent, **options)
     encoder = model.encoder.init(rng, obs_dim, 2)
     decoder = model.decoder.init(rng, 2, obs_dim)
@@ -41,31 +61,68 @@ def problem(name, seed=0, obs_dim=3, **options):
 
 def typical_natparams(latent, rng):
     """Return a posterior after some data: the start plus random statistics."""
-    natparams = latent.initial_posterior(rng)
     dim = latent.latent_dim
 
-    def counts(eta, draws):
-        return tuple(e + d for e, d in zip(eta, draws, strict=True))
+    def gaussians(eta):
+        x = rng.standard_normal((*eta[2].shape, 6, dim))
+        count = np.full(eta[2].shape, 6.0)
+        return np.swapaxes(x, -1, -2) @ x, x.sum(-2), count, count
 
-    def niw_draw(batch):
-        x = rng.standard_normal((*batch, 6, dim))
-        outer = np.einsum("...ni,...nj->...ij", x, x)
-        return outer, x.sum(-2), np.full(batch, 6.0), np.full(batch, 6.0)
+    def pairs(eta):
+        x, y = rng.standard_normal((2, *np.shape(eta[3]), 8, dim))
+        if latent.affine:
+            x = np.concatenate([x, np.ones((*x.shape[:-1], 1))], axis=-1)
+        xT, yT = np.swapaxes(x, -1, -2), np.swapaxes(y, -1, -2)
+        return xT @ x, xT @ y, yT @ y, np.full(np.shape(eta[3]), 8.0)
 
-    if "weights" in natparams:
-        states = latent.num_states
-        return {
-            "weights": (natparams["weights"][0] + 3 * rng.random(states),),
-            "components": counts(natparams["components"], niw_draw((states,))),
-        }
-    if "dynamics" in natparams:
-        x, y = rng.standard_normal((2, 8, dim))
-        pairs = (x.T @ x, x.T @ y, y.T @ y, np.array(8.0))
-        return {
-            "init": counts(natparams["init"], niw_draw(())),
-            "dynamics": counts(natparams["dynamics"], pairs),
-        }
-    return natparams
+    draws = {
+        "weights": lambda eta: (3 * rng.random(eta[0].shape),),
+        "transitions": lambda eta: (3 * rng.random(eta[0].shape),),
+        "components": gaussians,
+        "init": gaussians,
+        "dynamics": pairs,
+    }
+    return {
+        name: tuple(e + d for e, d in zip(eta, draws[name](eta), strict=True))
+        for name, eta in latent.initial_posterior(rng).items()
+    }
+
+
+def typical_theta(latent, rng, precision=1.0, spread=1.0):
+    """Return a theta as `product.sample` draws it: distinct states, stable dynamics.
+
+    ``precision`` is that of the noise, ``spread`` how far means and biases are apart.
+    """
+    K, D = getattr(latent, "num_states", None), latent.latent_dim
+    lead = () if K is None else (K,)
+    root = rng.standard_normal((2, *lead, D, D)) / np.sqrt(D)
+    noise = precision * (root @ np.swapaxes(root, -1, -2) + np.eye(D))
+    means = spread * rng.standard_normal((*lead, D))
+    rotations = np.linalg.qr(rng.standard_normal((*lead, D, D)))[0]
+    A = 0.9 * rotations
+    if getattr(latent, "affine", False):
+        A = np.concatenate([A, spread * rng.standard_normal((*lead, D, 1))], axis=-1)
+    theta = {
+        "weights": lambda: rng.dirichlet(np.full(K, 2.0)),
+        "transitions": lambda: rng.dirichlet(np.full(K, 2.0), K),
+        "components": lambda: (means, noise[0]),
+        "init": lambda: (means, noise[0]),
+        "dynamics": lambda: (A, noise[1]),
+    }
+    return {name: theta[name]() for name in latent.family}
+
+
+def local_problem(latent, rng, lengths=(5, 3, 1, 4), dense=False):
+    """Return the message m, node potentials of sequences of these lengths, lengths."""
+    stats = product.expected_stats(latent.family, typical_natparams(latent, rng))
+    number, steps = len(lengths), 1 if latent.independent else max(lengths)
+    shape = (number, steps, latent.latent_dim)
+    J = -rng.uniform(0.1, 0.5, shape)
+    if dense:
+        root = rng.standard_normal((*shape, shape[-1]))
+        J = -0.1 * (root @ np.swapaxes(root, -1, -2) + np.eye(shape[-1]))
+    lengths = None if latent.independent else np.array(lengths)
+    return stats, (J, 0.5 * rng.standard_normal(shape)), lengths
 
 
 def symmetric_basis(tree):

@@ -20,6 +20,14 @@ def lds(**options):
     return svae.SVAE(svae.LDS(3), SMALL, SMALL, **options)
 
 
+def hmm(**options):
+    return svae.SVAE(svae.HMM(3, 2), SMALL, SMALL, **options)
+
+
+def slds(**options):
+    return svae.SVAE(svae.SLDS(2, 3, affine=True), SMALL, SMALL, **options)
+
+
 @pytest.fixture(scope="module")
 def frames():
     return dots(image_width=6, num_frames=60, rng=0)
@@ -86,6 +94,27 @@ def test_gmm_has_states(fitted_gmm):
     np.testing.assert_array_equal(posterior.states.argmax(1), states)
 
 
+@pytest.mark.parametrize("make", [hmm, slds])
+def test_chains_have_states(make, frames):
+    model = make().fit(frames, num_steps=3, window=20, rng=0)
+    sequences = [frames, frames[:17]]
+    posterior, alone = model.infer(sequences), model.infer(frames[:17])
+    paths = model.predict(sequences)
+    assert [path.shape for path in paths] == [(60,), (17,)]
+    for path, one in zip(paths, posterior, strict=True):
+        assert path.dtype == np.int64
+        assert set(path) <= set(range(model.latent.num_states))
+        np.testing.assert_allclose(one.states.sum(1), 1.0, rtol=1e-12)
+        assert np.isfinite(one.log_normalizer)
+        assert np.all(np.linalg.eigvalsh(one.cov) > 0)
+    np.testing.assert_allclose(posterior[1].mean, alone.mean, rtol=1e-10, atol=1e-12)
+    np.testing.assert_array_equal(paths[1], model.predict(frames[:17]))
+    assert model.sample(7, rng=0).shape == (7, 6)
+    forecast = model.forecast(frames, 5, num_samples=20, rng=1)
+    assert forecast.samples.shape == (20, 5, 6)
+    assert np.all(np.linalg.eigvalsh(forecast.latent_cov) > 0)
+
+
 def test_score_is_the_bound_per_frame(frames, fitted_lds):
     posterior = fitted_lds.infer(frames)
     assert fitted_lds.score(frames) == pytest.approx(posterior.elbo / 60, rel=1e-12)
@@ -130,7 +159,10 @@ def test_same_seed_same_fit(frames):
 
 
 def test_saved_model_is_the_model(tmp_path, frames, fitted_lds, fitted_gmm):
-    for model, data in ((fitted_lds, frames), (fitted_gmm, pinwheel()[0])):
+    models = [(fitted_lds, frames), (fitted_gmm, pinwheel()[0])]
+    options = {"num_steps": 2, "window": 20, "rng": 0}
+    models += [(make().fit(frames, **options), frames) for make in (hmm, slds)]
+    for model, data in models:
         model.save(tmp_path / "model.npz")
         loaded = svae.load(tmp_path / "model.npz")
         assert loaded.latent == model.latent
@@ -157,7 +189,7 @@ def test_gaussian_is_the_vae():
     assert np.all(model.history_["global_kl"] == 0.0)
 
 
-@pytest.mark.parametrize("make", [gmm, lds])
+@pytest.mark.parametrize("make", [gmm, hmm, lds, slds])
 def test_training_raises_the_bound(make, frames):
     data = pinwheel()[0] if make is gmm else frames
     model = make(decoder_posterior="gaussian")
@@ -192,20 +224,36 @@ def test_errors_name_the_argument(frames, fitted_lds, fitted_gmm):
     with pytest.raises(TypeError, match="independent"):
         fitted_gmm.forecast(pinwheel()[0], 3)
     broken = frames.copy()
-    broken[7, 2] = np.nan
+    broken[7, 2] = np.inf
     with pytest.raises(ValueError, match=r"7.*2"):
         lds().fit(broken)
 
 
-def test_missing_values_are_refused_for_now(frames, fitted_lds):
+def test_infinite_values_are_refused_with_their_place(frames, fitted_lds):
     broken = np.stack([frames, frames])
-    broken[1, 7, 2] = np.nan
-    place = "nan at sequence 1, step 7, dimension 2"
+    broken[1, 7, 2] = np.inf
+    place = "inf at sequence 1, step 7, dimension 2"
     for method in (lds().fit, fitted_lds.infer, fitted_lds.transform, fitted_lds.score):
         with pytest.raises(ValueError, match=place):
             method(broken)
     with pytest.raises(ValueError, match=place):
         fitted_lds.forecast(broken, 3)
+    with pytest.raises(ValueError, match=place):
+        fitted_lds.impute(broken)
+
+
+def test_missing_values_are_taken(frames, fitted_lds):
+    """An entry that is missing, and a frame, leave every result finite."""
+    holes = np.stack([frames, frames])
+    holes[1, 7, 2], holes[0, 3] = np.nan, np.nan
+    model = lds().fit(holes, num_steps=2, window=20, rng=0)
+    for fitted in (model, fitted_lds):
+        assert np.all(np.isfinite(fitted.transform(holes)))
+        assert np.isfinite(fitted.score(holes))
+        assert np.all(np.isfinite(fitted.forecast(holes, 3).mean))
+        filled = fitted.impute(holes)
+        assert np.all(np.isfinite(filled))
+        np.testing.assert_array_equal(filled[~np.isnan(holes)], holes[~np.isnan(holes)])
 
 
 class Elsewhere:
@@ -218,7 +266,7 @@ class Elsewhere:
         return self.values[key]
 
 
-@pytest.mark.parametrize("make", [lds, gmm])
+@pytest.mark.parametrize("make", [lds, slds, gmm, hmm])
 def test_data_elsewhere_is_as_data_in_memory(make, frames):
     """Of (T, P), (N, T, P) and in a list; the same results, and arranged the same."""
     options = {"num_steps": 2, "window": 20, "batch_size": 2, "rng": 0}
@@ -229,7 +277,7 @@ def test_data_elsewhere_is_as_data_in_memory(make, frames):
         if name != "seconds":
             np.testing.assert_array_equal(same.history_[name], column)
     methods = [model.transform, lambda data: [model.score(data)]]
-    if make is lds:
+    if make is not gmm:
         methods.append(lambda data: model.forecast(data, 3, num_samples=2).mean)
     for data in (one, two):
         for method in methods:

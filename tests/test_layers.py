@@ -12,8 +12,11 @@ TWINS = {
     "sigmoid": lambda x: 1.0 / (1.0 + np.exp(-x)),
     "softplus": lambda x: np.log(1.0 + np.exp(x)),
     "bounded_exp": lambda x: np.exp(10.0 * np.tanh(x / 10.0)),
-    "gaussian_log_density": lambda x, m, v: np.sum(
+    "gaussian_log_density": lambda x, m, v, observed: np.sum(
         -0.5 * (x - m) ** 2 / v - 0.5 * np.log(2 * np.pi * v), axis=-1
+    ),
+    "masked gaussian_log_density": lambda x, m, v, observed: np.sum(
+        observed * (-0.5 * (x - m) ** 2 / v - 0.5 * np.log(2 * np.pi * v)), axis=-1
     ),
 }
 
@@ -21,7 +24,7 @@ TWINS = {
 def arguments(name, rng):
     if name == "affine":
         return [rng.standard_normal(s) for s in ((2, 3, 4), (4, 5), (5,))]
-    if name == "gaussian_log_density":
+    if name.endswith("gaussian_log_density"):
         mean = rng.standard_normal((2, 3, 4))
         return [mean, rng.uniform(0.5, 2.0, (2, 3, 4))]
     return [2 * rng.standard_normal((3, 4))]
@@ -29,18 +32,22 @@ def arguments(name, rng):
 
 def bind(function, name, rng):
     """Fix the observations, which have no gradient; they broadcast over samples."""
-    if name != "gaussian_log_density":
+    if not name.endswith("gaussian_log_density"):
         return function
     x = rng.standard_normal((2, 1, 4))
-    return lambda mean, variance: function(x, mean, variance)
+    observed = rng.random(x.shape) < 0.6 if name.startswith("masked") else None
+    return lambda mean, variance: function(x, mean, variance, observed)
+
+
+def layer_of(name):
+    return getattr(layers, name.split()[-1])
 
 
 @pytest.mark.parametrize("name", TWINS)
 def test_value_and_gradients_are_those_of_the_twin(name, rng):
     args = arguments(name, rng)
     layer, twin = (
-        bind(f, name, onp.random.default_rng(1))
-        for f in (getattr(layers, name), TWINS[name])
+        bind(f, name, onp.random.default_rng(1)) for f in (layer_of(name), TWINS[name])
     )
     assert_close(layer(*args), twin(*args), 1e-13)
     outputs_bar = random_like(rng, [layer(*args)])
@@ -55,7 +62,7 @@ def test_second_derivatives_are_those_of_the_twin(name, rng):
     args = arguments(name, rng)
     directions = random_like(rng, args)
     results = []
-    for f in (getattr(layers, name), TWINS[name]):
+    for f in (layer_of(name), TWINS[name]):
         f = bind(f, name, onp.random.default_rng(1))
 
         def slopes(*a, f=f):

@@ -7,6 +7,7 @@ from problems import (
     central_difference,
     exact_networks,
     generative,
+    latent_model,
     problem,
     shifted,
     symmetric_basis,
@@ -26,38 +27,49 @@ from svae.objective import (
     infer,
     local_terms,
 )
-from svae.trees import leaves, to_vector
+from svae.trees import leaves, to_vector, tree_map
 
-NAMES = ("gaussian", "gmm", "lds")
+LATENT_WITH_THETA = ("gmm", "hmm", "lds", "affine-lds", "slds", "affine-slds")
+NAMES = ("gaussian", *LATENT_WITH_THETA)
 
 
-def natural_gradient_by_differences(model, parameters, prior, batch, noise):
-    """Return Fisher^-1 times central differences of the bound, in free coordinates."""
-    natparams, family = parameters.natparams, model.latent.family
-    basis = symmetric_basis(natparams)
+def difference_gradient(model, parameters, prior, batch, noise, basis):
+    """Return central differences of the bound in eta, column by column of a basis."""
 
     def objective(direction):
-        moved = parameters._replace(natparams=shifted(natparams, direction))
+        natparams = shifted(parameters.natparams, direction)
+        moved = parameters._replace(natparams=natparams)
         return bound(model, moved, prior, batch, noise).objective
 
+    return np.array([central_difference(objective, column) for column in basis.T])
+
+
+def fisher_matrix(model, natparams, basis):
+    """Return the Jacobian of the expected statistics by central differences."""
+
     def gradient_of_log_normalizer(direction):
-        stats = product.expected_stats(family, shifted(natparams, direction))
+        moved = shifted(natparams, direction)
+        stats = product.expected_stats(model.latent.family, moved)
         return basis.T @ to_vector(stats)
 
-    gradient = [central_difference(objective, column) for column in basis.T]
-    fisher = [
+    columns = [
         central_difference(gradient_of_log_normalizer, column) for column in basis.T
     ]
-    return basis @ np.linalg.solve(np.array(fisher), np.array(gradient))
+    return np.array(columns)
 
 
-@pytest.mark.parametrize("name", ["gmm", "lds"])
+@pytest.mark.parametrize("name", LATENT_WITH_THETA)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_natural_gradient_is_inverse_fisher_times_differences(name, seed):
-    arguments = problem(name, seed)
-    _, gradients, _ = bound_and_gradients(*arguments)
-    want = natural_gradient_by_differences(*arguments)
-    assert relative_error(to_vector(gradients.natparams), want) < 1e-6
+    """In free coordinates; "none" is the differences themselves."""
+    arguments = model, parameters, *_ = problem(name, seed)
+    basis = symmetric_basis(parameters.natparams)
+    slopes = difference_gradient(*arguments, basis)
+    natural = to_vector(bound_and_gradients(*arguments).gradients.natparams)
+    fisher = fisher_matrix(model, parameters.natparams, basis)
+    assert relative_error(natural, basis @ np.linalg.solve(fisher, slopes)) < 1e-6
+    plain = bound_and_gradients(*arguments, natural_gradient="none").gradients.natparams
+    assert relative_error(basis.T @ to_vector(plain), slopes) < 1e-6
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -70,7 +82,7 @@ def test_gradients_of_networks_are_differences_of_the_bound(name, options):
     model, parameters, prior, batch, noise = problem(name, **options)
     if model.likelihood == "bernoulli":
         batch = batch._replace(values=(batch.values > 0).astype(float))
-    _, gradients, _ = bound_and_gradients(model, parameters, prior, batch, noise)
+    gradients = bound_and_gradients(model, parameters, prior, batch, noise).gradients
     rng = np.random.default_rng(3)
     for role in ("encoder", "decoder"):
         tree, got = getattr(parameters, role), to_vector(getattr(gradients, role))
@@ -88,7 +100,7 @@ def test_gradients_of_networks_are_differences_of_the_bound(name, options):
 def test_both_functions_return_the_same_additive_bound(name):
     arguments = problem(name, decoder_posterior="gaussian")
     want = bound(*arguments)
-    got, _, _ = bound_and_gradients(*arguments)
+    got = bound_and_gradients(*arguments).bound
     assert relative_error(got, want) < 1e-12
     parts = got.reconstruction - got.local_kl - got.global_kl
     assert got.objective == pytest.approx(parts, rel=1e-14)
@@ -107,7 +119,7 @@ def quadrature_noise(num_sequences, num_steps, latent_dim):
 def conjugate_problem(name, seed=0):
     """Return a linear-Gaussian model whose recognition potentials are exact."""
     rng = np.random.default_rng(seed)
-    latent = {"gmm": lambda: GMM(3, 2, tolerance=1e-14), "lds": lambda: LDS(2)}[name]()
+    latent = latent_model(name, tolerance=1e-14)
     network, encoder, decoder = exact_networks(seed=seed)
     model = generative(latent, network)
     parameters = Parameters(typical_natparams(latent, rng), encoder, decoder)
@@ -118,41 +130,132 @@ def conjugate_problem(name, seed=0):
 
 
 def counted_stats(model, parameters, batch):
-    """Sum E_q(x)[(t(x), 1)] over the batch, slot by slot of eta."""
-    stats = product.expected_stats(model.latent.family, parameters.natparams)
-    local = infer(model, stats, parameters.encoder, batch.values, dense=True)
-    mean, second = local.mean, local.second_moment
-    if "weights" in stats:
-        states, x, xx = local.states[:, 0], mean[:, 0], second[:, 0]
-        counts = states.sum(0)
-        sums = np.einsum("nk,nij->kij", states, xx), states.T @ x, counts, counts
-        return {"weights": (counts,), "components": sums}
-    J, h, *_ = stats["init"]
+    """Sum E_q[(t(x, z), 1)] over the batch by hand, slot by slot of eta."""
+    latent = model.latent
+    stats = product.expected_stats(latent.family, parameters.natparams)
     node = recognize(model.encoder, parameters.encoder, batch.values)
-    _, (init, pair, _), _ = kernels.gaussian_chain((J, h), stats["dynamics"][:3], node)
+    local = infer(model, stats, parameters.encoder, batch, dense=True)
     number, steps = batch.values.shape[:2]
+    lengths = np.full(number, steps) if batch.lengths is None else batch.lengths
+    states, counts = local.states, {}
+    if "weights" in stats:
+        log_pi = stats["weights"][0]
+        log_A = stats.get("transitions", (np.zeros((len(log_pi),) * 2),))[0]
+        _, (first, pairs, _) = kernels.markov_chain(
+            log_pi, log_A, local.state_potentials, lengths
+        )
+        counts = {"weights": (first,), "transitions": (pairs,)}
+    if "components" in stats:
+        total = states.sum((0, 1))
+        xx = np.einsum("ntk,ntij->kij", states, local.second_moment)
+        x = np.einsum("ntk,nti->ki", states, local.mean)
+        counts["components"] = xx, x, total, total
+    if "dynamics" in stats:
+        live = (np.arange(steps) < lengths[:, None])[..., None] * 1.0
+        responsible = live if states is None else states
+        one = stats if states is not None else one_state(stats)
+        moments = chain_moments(latent, one, node, responsible, lengths)
+        first, later = responsible[:, 0], responsible[:, 1:]
+        x1x1, x1, left, cross, right = moments
+        total = first.sum(0)
+        counts["init"] = (
+            np.einsum("nk,nij->kij", first, x1x1),
+            np.einsum("nk,ni->ki", first, x1),
+            total,
+            total,
+        )
+        counts["dynamics"] = (
+            np.einsum("ntk,ntij->kij", later, left),
+            np.einsum("ntk,ntij->kij", later, cross),
+            np.einsum("ntk,ntij->kij", later, right),
+            later.sum((0, 1)),
+        )
+        if states is None:
+            for factor in ("init", "dynamics"):
+                counts[factor] = tuple(part[0] for part in counts[factor])
+    return {factor: counts[factor] for factor in stats}
+
+
+def one_state(stats):
+    """Give statistics of a single system an axis of states."""
     return {
-        "init": (*init, float(number), float(number)),
-        "dynamics": (*pair, float(number * (steps - 1))),
+        name: tuple(np.asarray(part)[None] for part in factor)
+        for name, factor in stats.items()
     }
 
 
-@pytest.mark.parametrize("name", ["gmm", "lds"])
+def chain_moments(latent, stats, node, states, lengths):
+    """E[x_1 x_1'], E[x_1], and of every pair E[uu'], E[ux'], E[x'x''] with u = [x; 1].
+
+    Of the Gaussian chain whose potentials are those of the states, averaged.
+    """
+    D = latent.latent_dim
+    J0, h0 = (np.tensordot(states[:, 0], part, 1) for part in stats["init"][:2])
+    J11, J12, J22 = (np.tensordot(states[:, 1:], x, 1) for x in stats["dynamics"][:3])
+    node_J, node_h = node[0], node[1].copy()
+    if latent.affine:
+        node_h[:, :-1] += J11[..., :D, D] + J11[..., D, :D]
+        node_h[:, 1:] += J12[..., D, :]
+        J11, J12 = J11[..., :D, :D], J12[..., :D, :]
+    _, ((x1x1, x1), (left, cross, right), (_, mean)), _ = kernels.gaussian_chain(
+        (J0, h0), (J11, J12, J22), (node_J, node_h), None, lengths
+    )
+    if latent.affine:
+        x, y = mean[:, :-1, :, None], mean[:, 1:, None]
+        one = np.ones((*x.shape[:2], 1, 1))
+        xT = np.swapaxes(x, -1, -2)
+        left = np.concatenate(
+            [np.concatenate([left, x], -1), np.concatenate([xT, one], -1)], -2
+        )
+        cross = np.concatenate([cross, y], -2)
+    return x1x1, x1, left, cross, right
+
+
+@pytest.mark.parametrize("name", LATENT_WITH_THETA)
+def test_conjugate_gradient_is_the_counted_statistics(name):
+    """With "conjugate" the direction is eta0 - eta + (N/M) E_q[(t(x, z), 1)]."""
+    model, parameters, prior, batch, noise = problem(name)
+    step = bound_and_gradients(
+        model, parameters, prior, batch, noise, natural_gradient="conjugate"
+    )
+    want = conjugate_direction(model, parameters, prior, batch)
+    for factor, parts in step.gradients.natparams.items():
+        for got, part in zip(parts, want[factor], strict=True):
+            assert relative_error(got, part) < 1e-10, factor
+    full = bound_and_gradients(model, parameters, prior, batch, noise)
+    assert step.bound == full.bound
+    networks = to_vector(step.gradients[1:])
+    np.testing.assert_array_equal(networks, to_vector(full.gradients[1:]))
+    natural = to_vector(full.gradients.natparams)
+    assert relative_error(natural, to_vector(want)) > 1e-3
+
+
+def conjugate_direction(model, parameters, prior, batch):
+    counts = counted_stats(model, parameters, batch)
+    return tree_map(
+        lambda eta0, eta, count: eta0 - eta + batch.scale * count,
+        prior,
+        parameters.natparams,
+        counts,
+    )
+
+
+@pytest.mark.parametrize("name", LATENT_WITH_THETA)
 def test_correction_vanishes_when_potentials_are_exact(name):
     """Then Eq. (4) is the conjugate update eta0 - eta + (N/M) E[(t, 1)]."""
-    model, parameters, prior, batch, noise = conjugate_problem(name)
-    _, gradients, _ = bound_and_gradients(model, parameters, prior, batch, noise)
-    counts = to_vector(counted_stats(model, parameters, batch))
-    conjugate = to_vector(prior) - to_vector(parameters.natparams)
-    conjugate = conjugate + batch.scale * counts
-    assert relative_error(to_vector(gradients.natparams), conjugate) < 1e-10
+    model, parameters, prior, batch, noise = arguments = conjugate_problem(name)
+    full = to_vector(bound_and_gradients(*arguments).gradients.natparams)
+    counted = conjugate_direction(model, parameters, prior, batch)
+    assert relative_error(full, to_vector(counted)) < 1e-10
+    conjugate = bound_and_gradients(*arguments, natural_gradient="conjugate").gradients
+    assert relative_error(full, to_vector(conjugate.natparams)) < 1e-10
 
 
-@pytest.mark.parametrize("name", ["gmm", "lds"])
+@pytest.mark.parametrize("name", LATENT_WITH_THETA)
 def test_algorithm_1_as_printed_would_fail(name):
     """The gradient of log p(y | x) alone is no correction: here it must vanish."""
     model, parameters, prior, batch, noise = conjugate_problem(name)
-    basis = symmetric_basis(parameters.natparams)
+    basis = symmetric_basis(parameters.natparams)[:, ::3]
 
     def reconstruction(direction):
         moved = shifted(parameters.natparams, direction)
@@ -194,7 +297,7 @@ def local_bound(model, stats, encoder, decoder, values, noise):
     reconstruction, local = local_terms(
         model, stats, encoder, decoder, batch, noise.latents
     )
-    return reconstruction - local.kl, local
+    return np.mean(reconstruction, axis=1) - local.kl, local
 
 
 def test_lds_bound_is_the_exact_evidence_for_known_parameters():
@@ -268,11 +371,10 @@ def best_bound(model, parameters, values, rounds=200):
     noise = quadrature_noise(*values.shape[:2], 1)
     prior, bounds = model.latent.prior(), []
     for _ in range(rounds):
-        terms, gradients, _ = bound_and_gradients(
-            model, parameters, prior, batch, noise
-        )
-        bounds.append(terms.objective)
-        moved = to_vector(parameters.natparams) + to_vector(gradients.natparams)
+        step = bound_and_gradients(model, parameters, prior, batch, noise)
+        bounds.append(step.bound.objective)
+        natural = to_vector(step.gradients.natparams)
+        moved = to_vector(parameters.natparams) + natural
         natparams = shifted(
             parameters.natparams, moved - to_vector(parameters.natparams)
         )
@@ -407,8 +509,9 @@ def test_log_normalizer_is_evidence_minus_kl():
         assert relative_error(local.log_normalizer, evidence - local.kl) < 1e-12
 
 
-def test_padding_does_not_change_the_bound():
-    model, parameters, prior, batch, noise = problem("lds")
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in ("gaussian", "gmm")])
+def test_padding_does_not_change_the_bound(name):
+    model, parameters, prior, batch, noise = problem(name)
     dirty = batch.values.copy()
     for row, length in zip(dirty, batch.lengths, strict=True):
         row[length:] = 1e3
@@ -417,13 +520,12 @@ def test_padding_does_not_change_the_bound():
     assert got == want
 
 
-def test_gradients_have_the_structure_of_the_parameters():
-    model, parameters, prior, batch, noise = problem("gmm")
-    _, gradients, diagnostics = bound_and_gradients(
-        model, parameters, prior, batch, noise
-    )
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("natural_gradient", ["full", "conjugate", "none"])
+def test_gradients_have_the_structure_of_the_parameters(name, natural_gradient):
+    model, parameters, *rest = problem(name)
+    step = bound_and_gradients(model, parameters, *rest, natural_gradient)
     for role in ("natparams", "encoder", "decoder"):
-        got = [np.shape(leaf) for leaf in leaves(getattr(gradients, role))]
+        got = [np.shape(leaf) for leaf in leaves(getattr(step.gradients, role))]
         want = [np.shape(leaf) for leaf in leaves(getattr(parameters, role))]
         assert got == want
-    assert len(diagnostics) == 2

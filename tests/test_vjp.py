@@ -46,3 +46,28 @@ def test_nests_inside_another_derivative(rng):
 def test_an_output_that_depends_on_nothing_is_an_error():
     with pytest.raises(ValueError, match="does not depend"):
         trace(lambda x: (1.0,), [onp.ones(2)])
+
+
+def test_other_values_have_pull_backs_of_their_own(rng):
+    x, y, z = rng.standard_normal((3, 4))
+    pull_back, _ = trace(lambda x, y, z: (np.sum(x * y), x**2 * z, "told"), [x, y, z])
+    cotangent = rng.standard_normal(4)
+    for got, want in zip(
+        pull_back(cotangent, position=1), (2 * x * z, 0 * y, x**2), strict=True
+    ):
+        onp.testing.assert_allclose(got, want * cotangent, rtol=1e-14)
+    for got, want in zip(pull_back(1.0, position=0), (y, x, 0 * z), strict=True):
+        onp.testing.assert_allclose(got, want, rtol=1e-14)
+    for got in pull_back(1.0, position=2):
+        onp.testing.assert_array_equal(got, 0.0)
+    # one pass leaves nothing behind for the next
+    onp.testing.assert_array_equal(pull_back(1.0)[0], y)
+
+
+def test_an_argument_may_be_an_output(rng):
+    x, y = rng.standard_normal((2, 3))
+    pull_back, values = trace(lambda x, y: (x, x + y), [x, y])
+    onp.testing.assert_array_equal(values[0], x)
+    onp.testing.assert_array_equal(pull_back(y)[0], y)
+    onp.testing.assert_array_equal(pull_back(y)[1], 0.0)
+    onp.testing.assert_array_equal(pull_back(x, 1)[1], x)

@@ -181,11 +181,11 @@ def dynamics_prior(dim: int, affine: bool, noise_variance: float) -> dict[str, A
 def linear_terms(J11: Any, J12: Any, live: onp.ndarray) -> tuple[Any, Any]:
     """Return what the bias adds to h of either end of every pair, (N, T-1, D) each.
 
-    ``-(Ax + b)'L(Ax + b)/2 + (Ax + b)'Lx'`` has the linear terms ``-A'Lb`` in x, twice
-    the last column of J11, and ``Lb`` in x', the last row of J12.
+    ``-(Ax + b)'L(Ax + b)/2 + (Ax + b)'Lx'`` has the linear terms ``-A'Lb`` in x, the
+    last column of J11 plus its last row, and ``Lb`` in x', the last row of J12.
     """
     dim, pairs = J12.shape[1], live[:, 1:, None]
-    return pairs * (2.0 * J11[:dim, dim]), pairs * J12[dim]
+    return pairs * (J11[:dim, dim] + J11[dim, :dim]), pairs * J12[dim]
 
 
 def _one_state(stats: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import autograd.numpy as np
 import numpy as onp
 
 from svae import kernels
+from svae.errors import NotPositiveDefinite
 from svae.families import gaussian
 from svae.families.arrays import outer
 from svae.models.base import LOG_2PI, Belief, where_given
@@ -50,7 +51,8 @@ def pair_rows(stats: Any, dim: int) -> tuple[Any, Any]:
     if J11.shape[-1] == dim:
         return np.concatenate([flat(J11), flat(J12), flat(J22)], axis=-1), constant
     blocks = [flat(J11[..., :dim, :dim]), flat(J12[..., :dim, :]), flat(J22)]
-    blocks += [2.0 * J11[..., :dim, dim], J12[..., dim, :]]
+    # from both halves of the symmetric J11, so that its cotangent is symmetric too
+    blocks += [J11[..., :dim, dim] + J11[..., dim, :dim], J12[..., dim, :]]
     return np.concatenate(blocks, axis=-1), constant + J11[..., dim, dim]
 
 
@@ -112,7 +114,13 @@ def independent(J: onp.ndarray, h: onp.ndarray) -> tuple[Any, Any, Any]:
     shape, dim = h.shape[:-1], h.shape[-1]
     nothing = onp.zeros((dim, dim))
     node = onp.reshape(J, (-1, 1, dim, dim)), onp.reshape(h, (-1, 1, dim))
-    logZ, stats, _ = kernels.gaussian_chain((nothing, nothing[0]), (nothing,) * 3, node)
+    try:
+        logZ, stats, _ = kernels.gaussian_chain(
+            (nothing, nothing[0]), (nothing,) * 3, node
+        )
+    except NotPositiveDefinite as error:
+        sequence, *steps = onp.unravel_index(error.sequence, shape)
+        raise NotPositiveDefinite(int(sequence), int(*steps[:1])) from None
     second_moment, mean = stats[2]
     return (
         logZ.reshape(shape),

@@ -463,7 +463,10 @@ def solver(
         return factor.log_normalizer + logZ - inner(states, linear)
 
     def starts(given: Given, *arguments: Any) -> Any:
-        rows, node = arguments[2:-2], arguments[-2:]
+        rows, (J, h) = arguments[2:-2], arguments[-2:]
+        # what lies past the lengths is not read
+        live = live_steps(given.lengths, h)[..., None]
+        node = np.where(live[..., None], dense(J), 0.0), np.where(live, h, 0.0)
         natparams = switch.start(rows, node)
         silent = onp.zeros(natparams.shape)
         kept = switch.kept(given, natparams.shape[1])

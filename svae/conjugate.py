@@ -39,8 +39,8 @@ class Points(NamedTuple):
     """(N, T, D), finite."""
     lengths: onp.ndarray
     """(N,)"""
-    observed: onp.ndarray | None
-    """(N, T) bool, or None where all are known."""
+    observed: Any
+    """(N, T) bool array, or None where all are known."""
 
 
 def direction(

@@ -529,8 +529,10 @@ def _warmup_steps(latent: Any, warmup: Any, num_steps: int) -> int | None:
     if warmup == "auto":
         switching = hasattr(latent, "num_states") and not latent.independent
         return min(num_steps // 4, 500) if switching else None
-    if warmup is None or (isinstance(warmup, (int, np.integer)) and warmup >= 0):
-        return warmup
+    if warmup is None:
+        return None
+    if isinstance(warmup, (int, np.integer)) and warmup >= 0:
+        return int(warmup)
     raise ValueError(
         f"warmup must be an integer from 0 on, None or 'auto', got {warmup!r}"
     )

@@ -13,7 +13,7 @@ functions serve a single theta: with t(theta) in the place of m they speak of
 p(x | theta).
 """
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import autograd.numpy as np
 import numpy as onp
@@ -109,12 +109,15 @@ class Draw(NamedTuple):
 class LatentModel(Protocol):
     """A latent graphical model with a conjugate prior."""
 
-    latent_dim: int
-    independent: bool
+    @property
+    def latent_dim(self) -> int:
+        """D."""
+
+    independent: ClassVar[bool]
     """Whether the rows of the data are independent (each a sequence of length 1)."""
-    coupled: bool
+    coupled: ClassVar[bool]
     """Whether x_t depends on x_{t-1} given z."""
-    family: dict[str, Any]
+    family: ClassVar[dict[str, Any]]
     """Name of each factor of p(theta) -> module of `svae.families`."""
 
     def prior(self) -> dict[str, Any]:
@@ -183,7 +186,8 @@ class LatentModel(Protocol):
         """Draw S paths of H steps; uniforms (S, H) for z, noise (S, H, D) for x.
 
         ``stats`` are t(theta), with S in front of every array if each path has its own.
-        The belief is one about the first step of every path, whose draw it makes.
+        The belief is one about the first step of every path.  Where x_t is tied to no
+        other given z, only what it says of z matters, and x_1 is drawn given z_1.
         """
 
 

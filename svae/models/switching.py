@@ -23,6 +23,7 @@ import autograd.numpy as np
 import numpy as onp
 
 from svae import kernels
+from svae.families import categorical
 from svae.families.arrays import matvec, outer
 from svae.models.base import (
     LOG_2PI,
@@ -371,8 +372,12 @@ class Switching:
         noise: onp.ndarray,
         belief: Belief | None = None,
     ) -> Draw:
-        """Draw paths of states, then x given them; see `LatentModel.draw`."""
-        init, pair = markov_potentials(stats)
+        """Draw paths of states, then x given them; see `LatentModel.draw`.
+
+        Rows of exp E[log pi] sum to less than 1; they are normalised, or the law of a
+        step would depend on how many follow it.
+        """
+        init, pair = map(log_normalized, markov_potentials(stats))
         paths, steps = uniforms.shape
         init = onp.broadcast_to(first_states(init, belief), (paths, init.shape[-1]))
         if pair.ndim == 3:
@@ -488,6 +493,11 @@ def markov_potentials(stats: Any) -> tuple[Any, Any]:
     if "transitions" in stats:
         return init, stats["transitions"][0]
     return init, onp.zeros((init.shape[-1],) * 2)
+
+
+def log_normalized(potentials: onp.ndarray) -> onp.ndarray:
+    """Shift log potentials (..., K) so that their exponentials sum to 1."""
+    return potentials - categorical.log_normalizer((potentials,))[..., None]
 
 
 def first_states(init: Any, belief: Belief | None) -> Any:

@@ -187,6 +187,8 @@ def warm_up(
     independent = model._replace(latent=Gaussian(model.latent.latent_dim))
     if num_steps:
         size = window_of(model, sequences, settings)
+        # independent steps have no past to begin with, and cannot be predicted
+        settings = settings._replace(context=0, hide=0, warm_start=False)
         run(independent, states[0], {}, sequences, num_steps, size, settings, rng, keep)
     networks = states[-1].parameters
     points = encode(model, networks.encoder, sequences, settings)

@@ -207,7 +207,7 @@ def test_paths_with_a_theta_each_agree_with_direct_simulation(name, rng):
     natparams = concentrated(known_theta(name), 15.0)
     parameters = this.parameters._replace(natparams=natparams)
     frames = rng.standard_normal((5, 3))
-    number = 4000
+    number = 2000
     got = forecast(this.model, parameters, frames, HORIZON, number, "sample", rng)
     local = local_of(this.model, parameters, frames)
     draws = product.sample(this.latent.family, natparams, rng, number)
@@ -343,7 +343,7 @@ def test_arguments_are_named(rng):
 def test_samples_of_the_model_follow_the_law_of_its_paths(name):
     """Frame moments of many draws, by enumeration; theta is as good as known."""
     this = world(name)
-    model, number = this.fitted(), 1500
+    model, number = this.fitted(), 800
     rng = np.random.default_rng(4)
     latents = np.array(
         [

@@ -203,17 +203,17 @@ def test_the_mean_log_weight_is_the_bound_but_for_the_states(name, rng):
 @pytest.mark.parametrize("name", NAMES)
 def test_draws_of_theta_integrate_theta_out(name, rng):
     """Log mean p(y | theta_s), by direct Monte Carlo with the exact evidence."""
-    this = wider(unsure(name, 30.0), 0.4)
+    this = wider(unsure(name, 60.0), 0.4)
     frames = rng.standard_normal((2, 3))
     (got,) = scores(this, [frames], 4000, "sample")
     family, decoder = this.latent.family, this.parameters.decoder
-    draws = product.sample(family, this.parameters.natparams, rng, 1500)
+    draws = product.sample(family, this.parameters.natparams, rng, 700)
     # rows of independent models are integrated one by one
     rows = frames[:, None] if this.latent.independent else [frames]
     logs = np.array(
         [
             [log_evidence(member(draws, s), decoder, row) for row in rows]
-            for s in range(1500 if family else 1)
+            for s in range(700 if family else 1)
         ]
     )
     integrals = logsumexp(logs, axis=0) - np.log(len(logs))

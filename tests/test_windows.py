@@ -428,6 +428,7 @@ def run(name, sequences, num_steps, **options):
         model.latent.prior(),
         sequences,
         num_steps,
+        4,
         settings(model.latent.independent, **options),
         rng,
         lambda state, record: kept.append((state, record)),

@@ -234,12 +234,8 @@ def cluster(
         new = onp.sum((points - centres[-1]) ** 2, axis=1)
         distance = onp.minimum(distance, new)
         total = distance.sum()
-        chosen = (
-            rng.choice(len(points), p=distance / total)
-            if total > 0
-            else rng.integers(len(points))
-        )
-        centres = onp.concatenate([centres, points[[chosen]]])
+        law = distance / total if total > 0 else None
+        centres = onp.append(centres, points[rng.choice(len(points), 1, p=law)], axis=0)
     # an empty cluster keeps its centre, and scipy says so: the ascent fills it or not
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)

@@ -27,6 +27,7 @@ from svae.generative import Generative, Parameters, check_data, check_model
 from svae.models.base import check_positive_int
 from svae.networks import MLP
 from svae.progress import progress_bar
+from svae.warmup import warm_up
 
 __all__ = ["SVAE", "NotFitted", "load"]
 
@@ -205,7 +206,7 @@ class SVAE:
         warmup = _warmup_steps(self.latent, warmup, num_steps)
         if warmup is not None:
             with progress_bar(warmup, num_frames, progress, "warm-up") as show:
-                state = fit_.warm_up(
+                state = warm_up(
                     model,
                     state,
                     prior,
@@ -227,18 +228,7 @@ class SVAE:
                     callback(state.step, record)
 
             try:
-                window = fit_.window_of(model, sequences, settings)
-                fit_.run(
-                    model,
-                    state,
-                    prior,
-                    sequences,
-                    num_steps,
-                    window,
-                    settings,
-                    rng,
-                    keep,
-                )
+                fit_.run(model, state, prior, sequences, num_steps, settings, rng, keep)
             finally:
                 self.history_ = {
                     name: np.array([record[name] for record in records])

@@ -5,15 +5,9 @@ import pytest
 from problems import generative, latent_model, problem
 
 from svae import GMM, HMM, LDS, SLDS
+from svae.batches import assemble, shuffled, window_length
 from svae.data import as_sequences, windows
-from svae.fit import (
-    Settings,
-    assemble,
-    batches,
-    count_unconverged,
-    initial_state,
-    step,
-)
+from svae.fit import Settings, count_unconverged, initial_state, step
 from svae.models import Diagnostics
 from svae.objective import Batch, Noise, Step, bound
 from svae.trees import to_vector
@@ -27,9 +21,10 @@ def assembled(latent, sequences, settings, rng):
     """Yield the batches that a run would take its steps on."""
     model = generative(latent)
     state = initial_state(model, sequences[0].shape[1], rng)
-    cut = windows(sequences, 1 if latent.independent else settings.window)
-    for chosen in batches(len(cut), settings.batch_size, rng):
-        yield assemble(model, state, sequences, cut, chosen, settings, rng)
+    cut = windows(sequences, window_length(model, sequences, settings.window))
+    for chosen in shuffled(len(cut), settings.batch_size, rng):
+        scale = len(cut) / len(chosen)
+        yield assemble(model, state.parameters, sequences, cut[chosen], scale, rng)[0]
 
 
 def test_an_epoch_of_windows_covers_every_frame_once(rng):

@@ -15,8 +15,9 @@ from problems import central_difference, generative, shifted, symmetric_basis
 import svae
 from svae import data as data_
 from svae import fit as fit_
+from svae.batches import assemble, context_belief, hidden_stretches
 from svae.families import product
-from svae.fit import assemble, context_belief, hidden_stretches, make_settings
+from svae.fit import make_settings
 from svae.models import belief_after
 from svae.objective import Batch, Noise, bound, bound_and_gradients, infer
 from svae.optim import adam_init
@@ -69,11 +70,18 @@ def every_window(model, state, sequences, rng, **options):
     """Assemble all windows as one batch; return it with their cuts."""
     chosen = settings(**options)
     windows = data_.windows(sequences, chosen.window)
-    everything = np.arange(len(windows))
-    return (
-        assemble(model, state, sequences, windows, everything, chosen, rng),
+    batch, unconverged = assemble(
+        model,
+        state.parameters,
+        sequences,
         windows,
+        1.0,
+        rng,
+        chosen.context,
+        chosen.hide,
     )
+    assert unconverged == 0
+    return batch, windows
 
 
 @pytest.mark.parametrize("affine", [False, True])
@@ -156,10 +164,12 @@ def test_windows_predict_the_exact_evidence_of_an_hmm(rng):
 def test_a_belief_is_what_the_context_alone_says_of_its_last_frame(name, rng):
     model, state = typical(name)
     sequences = recordings(rng, gaps=True)
-    chosen = settings(context=3)
     cut = data_.windows(sequences, 4)
     carried = cut[:, 1] > 0
-    belief = context_belief(model, state, sequences, cut, carried, chosen)
+    belief, unconverged = context_belief(
+        model, state.parameters, sequences, cut, carried, 3
+    )
+    assert unconverged == 0
     assert_identical(belief.given, carried)
     assert np.sum(carried) == 5
     for m in np.flatnonzero(carried):
@@ -336,11 +346,8 @@ def test_only_windows_and_their_contexts_are_read(rng):
     frames = Counted(rng.standard_normal((1000, 3)))
     model, state = typical("lds")
     sequences = data_.as_sequences(frames)
-    windows = data_.windows(sequences, 10)
-    chosen = np.array([0, 7, 50])
-    assemble(
-        model, state, sequences, windows, chosen, settings(window=10, context=4), rng
-    )
+    cut = data_.windows(sequences, 10)[[0, 7, 50]]
+    assemble(model, state.parameters, sequences, cut, 1.0, rng, context=4)
     assert sorted(frames.reads) == [(0, 10), (66, 70), (69, 80), (496, 500), (499, 510)]
 
 
@@ -428,7 +435,6 @@ def run(name, sequences, num_steps, **options):
         model.latent.prior(),
         sequences,
         num_steps,
-        4,
         settings(model.latent.independent, **options),
         rng,
         lambda state, record: kept.append((state, record)),

@@ -1,0 +1,89 @@
+"""Before training: networks that say something, and a q(theta) that fits what they say.
+
+Inference of a switching model with untrained networks gives all frames to one state,
+and training hardly leaves that again.  So the networks first learn as a variational
+autoencoder, in which every step is an independent N(0, I) and there are no states to
+collapse; then q(theta) is fitted to the latents, from several clusterings of them.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from svae import conjugate, data
+from svae.batches import window_length
+from svae.fit import Settings, State, run
+from svae.generative import Generative
+from svae.models import Gaussian
+from svae.objective import Batch, infer
+
+__all__ = ["encode", "warm_up"]
+
+MAX_FRAMES = 20000
+"""Frames whose latents q(theta) is fitted to."""
+
+
+def warm_up(
+    model: Generative,
+    state: State,
+    prior: Any,
+    sequences: Sequence[Any],
+    num_steps: int,
+    settings: Settings,
+    rng: np.random.Generator,
+    callback: Callable[[State, dict[str, float]], None],
+) -> State:
+    """Train the networks as a variational autoencoder, fit q(theta) to its latents.
+
+    Parameters
+    ----------
+    model, state, prior, sequences, settings, rng, callback
+        As in `svae.fit.run`.
+    num_steps : int
+        Of the autoencoder; 0 takes the networks as they are.
+
+    Returns
+    -------
+    State
+        To start training from.
+    """
+    last = [state._replace(parameters=state.parameters._replace(natparams={}))]
+
+    def keep(moved: State, record: dict[str, float]) -> None:
+        last[0] = moved
+        callback(moved, record)
+
+    # independent steps have no past to begin with, and cannot be predicted
+    plain = settings._replace(context=0, hide=0, warm_start=False)
+    run(autoencoder(model), last[0], {}, sequences, num_steps, plain, rng, keep)
+    networks = last[0].parameters
+    length = window_length(model, sequences, settings.window)
+    points = encode(model, networks.encoder, sequences, length)
+    natparams, _ = conjugate.initialize(model.latent, prior, points, rng)
+    return State(networks._replace(natparams=natparams), last[0].adam, 0, {})
+
+
+def autoencoder(model: Generative) -> Generative:
+    """Return the variational autoencoder with the networks of a model."""
+    return model._replace(latent=Gaussian(model.latent.latent_dim))
+
+
+def encode(
+    model: Generative, encoder: Any, sequences: Sequence[Any], length: int
+) -> conjugate.Points:
+    """Return means of x under N(0, I) and the encoder's evidence, window by window.
+
+    Windows are evenly spread over the data if there are more than is needed.
+    """
+    windows = data.windows(sequences, length)
+    number = max(1, MAX_FRAMES // length)
+    if number < len(windows):
+        windows = windows[np.linspace(0, len(windows) - 1, number).astype(int)]
+    values, observed, lengths = data.batch(sequences, windows)
+    if lengths is None:
+        lengths = np.full(len(values), values.shape[1])
+    batch = Batch(values, lengths, 1.0, observed)
+    local = infer(autoencoder(model), {}, encoder, batch)
+    frames = None if observed is None else observed.any(axis=-1)
+    return conjugate.Points(local.mean, lengths, frames)

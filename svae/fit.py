@@ -54,6 +54,7 @@ __all__ = [
     "initial_state",
     "make_settings",
     "run",
+    "spread_windows",
     "step",
     "warm_up",
     "window_of",
@@ -194,18 +195,20 @@ def warm_up(
     return State(networks._replace(natparams=natparams), state.adam, 0, {})
 
 
+def spread_windows(windows: np.ndarray, size: int) -> np.ndarray:
+    """Return windows (M, 3) of ``size`` steps, evenly spread over more than needed."""
+    number = max(1, WARM_UP_FRAMES // size)
+    if number >= len(windows):
+        return windows
+    return windows[np.linspace(0, len(windows) - 1, number).astype(int)]
+
+
 def encode(
     model: Generative, encoder: Any, sequences: Sequence[Any], settings: Settings
 ) -> conjugate.Points:
-    """Return means of x under N(0, I) and the encoder's evidence, window by window.
-
-    Windows are evenly spread over the data if there are more than is needed.
-    """
+    """Return means of x under N(0, I) and the encoder's evidence, window by window."""
     size = window_of(model, sequences, settings)
-    windows = data.windows(sequences, size)
-    number = max(1, WARM_UP_FRAMES // size)
-    if number < len(windows):
-        windows = windows[np.linspace(0, len(windows) - 1, number).astype(int)]
+    windows = spread_windows(data.windows(sequences, size), size)
     values, observed, lengths = data.batch(sequences, windows)
     if lengths is None:
         lengths = np.full(len(values), values.shape[1])

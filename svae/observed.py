@@ -174,10 +174,13 @@ def observed_model(latent: Any, emission: LinearEmission | None) -> Known | Emit
     Raises
     ------
     TypeError
-        If the latent model is none that can be fitted to data without networks.
+        If the latent model is none that can be fitted to data without networks, or the
+        emission is none.
     ValueError
         If there is an emission and the data are x.
     """
+    if emission is not None and not isinstance(emission, LinearEmission):
+        raise TypeError(f"emission must be svae.LinearEmission(...), got {emission!r}")
     if isinstance(latent, LDS):
         return Emitted(latent, LinearEmission() if emission is None else emission)
     if not hasattr(latent, "num_states") or isinstance(latent, type):

@@ -492,10 +492,10 @@ def test_hmm_finds_states(batch_size, rng):
 
 
 def test_slds_of_the_data_finds_dynamics(rng):
-    states = markov_path(rng, 600, num_states=2, stay=0.98)
+    states = markov_path(rng, 1500, num_states=2, stay=0.98)
     dynamics = np.stack([rotation(0.95, 0.6), rotation(0.95, -0.6)])
-    frames = np.zeros((600, 2))
-    for t in range(1, 600):
+    frames = np.zeros((1500, 2))
+    for t in range(1, 1500):
         frames[t] = dynamics[states[t]] @ frames[t - 1] + rng.standard_normal(2)
     model = SVI(svae.SLDS(2, 2)).fit(frames, num_steps=30, rng=0, tolerance=1e-6)
     nmi = svae.metrics.normalized_mutual_information(states, model.predict(frames))

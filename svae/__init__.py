@@ -18,11 +18,20 @@ except ImportError as error:
     ) from error
 
 from svae import data, families, metrics, plot, profile, reference, synthetic
-from svae.errors import Impossible, NotPositiveDefinite
-from svae.estimator import SVAE, NotFitted, load
+from svae.errors import Impossible, NotFitted, NotPositiveDefinite
+from svae.estimator import SVAE, load
 from svae.kernels import get_num_threads, set_num_threads
-from svae.models import GMM, HMM, LDS, SLDS, ConvergenceWarning, Gaussian
+from svae.models import (
+    GMM,
+    HMM,
+    LDS,
+    SLDS,
+    ConvergenceWarning,
+    Gaussian,
+    LinearEmission,
+)
 from svae.networks import MLP, Linear, Residual
+from svae.svi import SVI
 
 __version__ = version("svae")
 __all__ = [
@@ -32,10 +41,12 @@ __all__ = [
     "MLP",
     "SLDS",
     "SVAE",
+    "SVI",
     "ConvergenceWarning",
     "Gaussian",
     "Impossible",
     "Linear",
+    "LinearEmission",
     "NotFitted",
     "NotPositiveDefinite",
     "Residual",

@@ -35,6 +35,7 @@ __all__ = [
     "hidden_stretches",
     "padded",
     "shuffled",
+    "spread",
     "window_length",
 ]
 
@@ -46,6 +47,15 @@ def window_length(
     if model.latent.independent:
         return 1
     return window or max(len(sequence) for sequence in sequences)
+
+
+def spread(windows: np.ndarray, max_frames: int) -> np.ndarray:
+    """Return windows evenly spread over (M, 3), of ``max_frames`` frames together."""
+    longest = int((windows[:, 2] - windows[:, 1]).max())
+    number = max(1, max_frames // longest)
+    if number >= len(windows):
+        return windows
+    return windows[np.linspace(0, len(windows) - 1, number).astype(int)]
 
 
 def shuffled(

@@ -32,6 +32,10 @@ BLOCKS = (10, 25, 50)
 """Lengths of the stretches whose dynamics are clustered."""
 
 
+MAX_FRAMES = 20000
+"""Frames that are enough to start from."""
+
+
 class Points(NamedTuple):
     """Latents that are known."""
 
@@ -97,6 +101,7 @@ def initialize(
     points: Points,
     rng: onp.random.Generator,
     num_restarts: int = 3,
+    max_iterations: int = 200,
 ) -> tuple[Any, float]:
     """Fit q(theta) to known latents by coordinate ascent from clusterings of them.
 
@@ -108,6 +113,8 @@ def initialize(
     rng : numpy.random.Generator
     num_restarts : int
         Of each way to cluster.
+    max_iterations : int
+        Steps of each ascent.
 
     Returns
     -------
@@ -120,9 +127,9 @@ def initialize(
         return np.sum(latent.log_density(stats, *points))
 
     if not hasattr(latent, "num_states"):
-        return ascend(local, latent.family, prior, prior)
+        return ascend(local, latent.family, prior, prior, max_iterations=max_iterations)
     ends = [
-        ascend(local, latent.family, start, prior)
+        ascend(local, latent.family, start, prior, max_iterations=max_iterations)
         for start in starts(latent, prior, points, rng, num_restarts)
     ]
     return max(ends, key=lambda end: end[1])

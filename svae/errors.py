@@ -1,10 +1,10 @@
-"""Errors of inference, each naming the sequence and the step where it stopped."""
+"""Errors: of inference, each naming the sequence and the step where it stopped."""
 
 from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["Impossible", "NotPositiveDefinite"]
+__all__ = ["Impossible", "NotFitted", "NotPositiveDefinite"]
 
 
 class _AtStep(Exception):
@@ -58,3 +58,7 @@ class Impossible(_AtStep, ValueError):
         "potentials of -inf that forbid every transition into the states this step "
         "allows, or every initial state"
     )
+
+
+class NotFitted(ValueError, AttributeError):
+    """A method that needs a fitted model was called before its ``fit``."""

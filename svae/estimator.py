@@ -6,7 +6,6 @@ and every other method needs them.  All the work is done elsewhere.
 
 import csv
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,8 @@ import numpy as np
 
 from svae import data as data_
 from svae import fit as fit_
-from svae import generate, models, networks, store
+from svae import generate, models, networks, store, svi
+from svae.errors import NotFitted
 from svae.evaluate import (
     THETAS,
     Posterior,
@@ -33,10 +33,6 @@ __all__ = ["SVAE", "NotFitted", "load"]
 
 DEFAULT_NETWORK = MLP()
 KIND = "svae.SVAE"
-
-
-class NotFitted(ValueError, AttributeError):
-    """A method that needs a fitted model was called before `SVAE.fit`."""
 
 
 class SVAE:
@@ -420,9 +416,9 @@ class SVAE:
             "fill": self.fill_,
         }
         arguments = {
-            "latent": _describe(self.latent),
-            "encoder": _describe(self.encoder),
-            "decoder": _describe(self.decoder),
+            "latent": store.describe(self.latent),
+            "encoder": store.describe(self.encoder),
+            "decoder": store.describe(self.decoder),
             "likelihood": self.likelihood,
             "decoder_posterior": self.decoder_posterior,
             "natural_gradient": self.natural_gradient,
@@ -479,8 +475,12 @@ class SVAE:
         return posteriors(self._generative(), parameters, sequences, num_samples, rng)
 
 
-def load(path: str | Path) -> SVAE:
-    """Read a model that `SVAE.save` wrote.
+def load(path: str | Path) -> Any:
+    """Read a model that `SVAE.save` or `SVI.save` wrote.
+
+    Returns
+    -------
+    SVAE or SVI
 
     Raises
     ------
@@ -488,31 +488,20 @@ def load(path: str | Path) -> SVAE:
         If the file is damaged or holds something else.
     """
     tree, meta = store.load(path)
+    if meta.get("kind") == svi.KIND:
+        return svi.SVI.restore(tree, meta)
     if meta.get("kind") != KIND:
         raise ValueError(f"{path}: not a saved model")
     arguments = dict(meta["arguments"])
-    arguments["latent"] = _construct(models, arguments["latent"])
+    arguments["latent"] = store.construct(models, arguments["latent"])
     for role in ("encoder", "decoder"):
-        arguments[role] = _construct(networks, arguments[role])
+        arguments[role] = store.construct(networks, arguments[role])
     model = SVAE(**arguments)
     model.parameters_ = Parameters(*tree["parameters"])
     model.history_ = tree["history"]
     model.fill_ = tree["fill"]
     model.obs_dim_, model.sees_mask_ = meta["obs_dim"], meta["sees_mask"]
     return model
-
-
-def _describe(part: Any) -> dict[str, Any]:
-    return {"class": type(part).__name__, **asdict(part)}
-
-
-def _construct(module: Any, description: dict[str, Any]) -> Any:
-    options = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in description.items()
-        if name != "class"
-    }
-    return getattr(module, description["class"])(**options)
 
 
 def _warmup_steps(latent: Any, warmup: Any, num_steps: int) -> int | None:

@@ -11,6 +11,7 @@ Item = TypeVar("Item")
 SHOWN = {
     "bound": "objective",
     "rec": "reconstruction",
+    "local": "local",
     "kl": "local_kl",
     "global": "global_kl",
 }
@@ -36,7 +37,11 @@ def progress_bar(
     with tqdm(total=num_steps, unit="step", desc=name) as bar:
 
         def update(record: dict[str, float]) -> None:
-            parts = {k: f"{record[v] / num_frames:.3f}" for k, v in SHOWN.items()}
+            parts = {
+                word: f"{record[name] / num_frames:.3f}"
+                for word, name in SHOWN.items()
+                if name in record
+            }
             bar.set_postfix(parts, refresh=False)
             bar.update()
 

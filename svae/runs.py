@@ -74,6 +74,8 @@ class Run(NamedTuple):
         if not all((folder / name).is_file() for name in ("model.npz", "run.json")):
             raise ValueError(f"{folder}: not the folder of a `svae fit`")
         model = load(folder / "model.npz")
+        if not isinstance(model, SVAE):
+            raise ValueError(f"{folder}: its model is no SVAE")
         record = json.loads((folder / "run.json").read_text())
         nothing = {"mean": np.zeros(model.obs_dim_), "scale": np.ones(model.obs_dim_)}
         standardize = record["standardize"] or nothing

@@ -8,12 +8,13 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-__all__ = ["load", "replacing", "save"]
+__all__ = ["construct", "describe", "load", "replacing", "save"]
 
 FORMAT, VERSION = "svae", 1
 HEADER = "header"
@@ -100,6 +101,21 @@ def load(path: str | Path) -> tuple[Any, dict[str, Any]]:
         f"{path}: saved in version {version} of the format, this svae reads "
         f"version {VERSION}"
     )
+
+
+def describe(part: Any) -> dict[str, Any]:
+    """Return what json holds of a dataclass: its name and its fields."""
+    return {"class": type(part).__name__, **asdict(part)}
+
+
+def construct(module: Any, description: dict[str, Any]) -> Any:
+    """Return the dataclass of a module that `describe` described."""
+    options = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in description.items()
+        if name != "class"
+    }
+    return getattr(module, description["class"])(**options)
 
 
 def _read(file: BinaryIO) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -12,16 +12,14 @@ from typing import Any
 import numpy as np
 
 from svae import conjugate, data
-from svae.batches import window_length
+from svae.batches import spread, window_length
 from svae.fit import Settings, State, run
 from svae.generative import Generative
 from svae.models import Gaussian
 from svae.objective import Batch, infer
+from svae.trees import tree_map
 
 __all__ = ["encode", "warm_up"]
-
-MAX_FRAMES = 20000
-"""Frames whose latents q(theta) is fitted to."""
 
 
 def warm_up(
@@ -59,8 +57,12 @@ def warm_up(
     run(autoencoder(model), last[0], {}, sequences, num_steps, plain, rng, keep)
     networks = last[0].parameters
     length = window_length(model, sequences, settings.window)
-    points = encode(model, networks.encoder, sequences, length)
-    natparams, _ = conjugate.initialize(model.latent, prior, points, rng)
+    windows = data.windows(sequences, length)
+    few = spread(windows, conjugate.MAX_FRAMES)
+    points = encode(model, networks.encoder, sequences, few)
+    start, _ = conjugate.initialize(model.latent, prior, points, rng)
+    scale = len(windows) / len(few)
+    natparams = tree_map(lambda p, q: p + scale * (q - p), prior, start)
     return State(networks._replace(natparams=natparams), last[0].adam, 0, {})
 
 
@@ -70,16 +72,9 @@ def autoencoder(model: Generative) -> Generative:
 
 
 def encode(
-    model: Generative, encoder: Any, sequences: Sequence[Any], length: int
+    model: Generative, encoder: Any, sequences: Sequence[Any], windows: np.ndarray
 ) -> conjugate.Points:
-    """Return means of x under N(0, I) and the encoder's evidence, window by window.
-
-    Windows are evenly spread over the data if there are more than is needed.
-    """
-    windows = data.windows(sequences, length)
-    number = max(1, MAX_FRAMES // length)
-    if number < len(windows):
-        windows = windows[np.linspace(0, len(windows) - 1, number).astype(int)]
+    """Return means of x under N(0, I) and the encoder's evidence, window by window."""
     values, observed, lengths = data.batch(sequences, windows)
     if lengths is None:
         lengths = np.full(len(values), values.shape[1])

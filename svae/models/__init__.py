@@ -8,6 +8,7 @@ from svae.models.base import (
     Local,
     belief_after,
 )
+from svae.models.emission import LinearEmission
 from svae.models.gaussian import Gaussian
 from svae.models.gmm import GMM
 from svae.models.hmm import HMM
@@ -26,6 +27,7 @@ __all__ = [
     "Draw",
     "Gaussian",
     "LatentModel",
+    "LinearEmission",
     "Local",
     "belief_after",
 ]

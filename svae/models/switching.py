@@ -53,7 +53,14 @@ from svae.models.potentials import (
 )
 from svae.primitives import value_of
 
-__all__ = ["Dynamics", "Emission", "Given", "Switching", "check_starts"]
+__all__ = [
+    "Dynamics",
+    "Emission",
+    "Given",
+    "Switching",
+    "check_starts",
+    "markov_potentials",
+]
 
 STARTS = ("data", "prior")
 

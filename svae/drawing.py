@@ -35,12 +35,15 @@ __all__ = [
     "view",
 ]
 
-# Okabe and Ito (2008): told apart with any colour vision.  Their yellow is darkened for
-# white paper, their black left for text; past seven, the same ones lighter, then
-# darker, and markers and line styles differ.
-COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#C3B800")
-SHADES = ((1.0, 0.0), (0.5, 0.5), (0.55, 0.0))
-"""How much of a colour is left, and of white added, in each round through them."""
+# Okabe and Ito (2008): told apart with any colour vision.  Their yellow is too light
+# for white paper, their black left for text.  Then, one after the other, the colour
+# farthest from those before it, to all eyes: differences in CIELAB, also as protanopes
+# and deuteranopes see them (Machado et al. 2009).
+COLORS = (
+    *("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"),
+    *("#4B3C0F", "#C3D278", "#4B2D4B", "#1E2D87", "#C33C4B", "#7896FF", "#C3874B"),
+    *("#FFB4A5", "#2D7878", "#782D78", "#1ED2E1", "#782D3C", "#964B00", "#87B478"),
+)
 MARKERS = ("o", "^", "s", "D", "v")
 LINES = ("-", "--", ":", "-.")
 MISSING = "0.88"
@@ -55,12 +58,9 @@ def new_figure(width: float, height: float) -> "Figure":
     return Figure(figsize=(width, height), layout="constrained", dpi=120)
 
 
-def color_of(rank: int) -> tuple[float, float, float]:
-    """Return red, green and blue of the colour of a rank, 21 different ones."""
-    hexadecimal = COLORS[rank % len(COLORS)]
-    kept, white = SHADES[rank // len(COLORS) % len(SHADES)]
-    red, green, blue = (int(hexadecimal[i : i + 2], 16) / 255 for i in (1, 3, 5))
-    return kept * red + white, kept * green + white, kept * blue + white
+def color_of(rank: int) -> str:
+    """Return the colour of a rank; after 20 they come again."""
+    return COLORS[rank % len(COLORS)]
 
 
 def running_limits(values: np.ndarray) -> tuple[float, float]:
@@ -86,7 +86,10 @@ def data_panel(
     Returns the image for a color bar, or None.
     """
     if frames.shape[1] > FEW:
+        from matplotlib.ticker import MaxNLocator
+
         ax.set_ylabel("channel")
+        ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
         return image(ax, frames, start, limits)
     lines(ax, np.arange(start, start + len(frames)), frames)
     margin = 0.05 * (limits[1] - limits[0]) or 1.0
@@ -151,14 +154,16 @@ def state_band(
     ``ranks`` gives the rank of each state's colour.  Stretches wide enough for it have
     their state's number.
     """
+    from matplotlib.colors import to_rgb
+
     names = np.unique(path)
-    colors = np.ones((int(names.max(initial=0)) + 2, 3))  # the last one for negatives
+    colors = np.ones((int(names.max(initial=0)) + 2, 3))
     for name in names[names >= 0]:
-        colors[name] = color_of(ranks[int(name)])
-    colors[-1] = float(MISSING)
+        colors[name] = to_rgb(color_of(ranks[int(name)]))
+    colors[-1] = to_rgb(MISSING)  # what an index of -1 finds
     extent = (start - 0.5, start + len(path) - 0.5, 0.0, 1.0)
     ax.imshow(
-        colors[np.where(path < 0, -1, path)][None],
+        colors[np.maximum(path, -1)][None],
         aspect="auto",
         interpolation="nearest",
         extent=extent,

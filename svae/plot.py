@@ -8,6 +8,7 @@ Data may have NaN: what is missing is grey.  A discrete state has the same colou
 figures of a model, the first ones for those that q(theta) has seen most.
 """
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -269,7 +270,7 @@ def transitions(model: Any, sequences: Any = None) -> "Figure":
         ax.set_yticks(places, [str(k) for k in used])
     left.set_xticks(places, [str(k) for k in used])
     left.set(title=r"$\mathrm{E}[\pi]$", xlabel="to state", ylabel="from state")
-    right.set(title="expected durations", xlabel="frames", ylabel="state")
+    right.set(title="expected durations", xlabel="frames")
     right.set(ylim=(len(used) - 0.5, -0.5))
     right.margins(x=0.15)
     return figure
@@ -330,9 +331,9 @@ def forecast(
     future = model.forecast(
         seen, horizon, num_samples=num_samples, theta=theta, rng=rng
     )
-    reconstruction, noise = model.decode(posterior.mean)
-    frames = np.concatenate([reconstruction, future.mean])
-    deviations = np.sqrt(np.concatenate([noise, future.variance]))
+    past = _frames(model, posterior, num_samples, rng)
+    frames = np.concatenate([past[0], future.mean])
+    deviations = np.sqrt(np.concatenate([past[1], future.variance]))
     means = np.concatenate([posterior.mean, future.latent_mean])
     variances = np.concatenate(
         [np.diagonal(each, 0, -2, -1) for each in (posterior.cov, future.latent_cov)]
@@ -418,7 +419,9 @@ def dynamics(model: Any, sequences: Any = None) -> "Figure":
             options = {"marker": marker, "edgecolors": "white", "linewidths": 0.4}
             drawing.cloud(ax, points, rank, 36, label=label, zorder=3, **options)
         title = "state: periods in frames"
-        figure.legend(title=title, loc="outside right center", frameon=False)
+        ax.legend(
+            title=title, frameon=False, loc="upper left", bbox_to_anchor=(1.02, 1.0)
+        )
     else:
         ax.scatter(
             eigenvalues.real, eigenvalues.imag, color=drawing.color_of(0), zorder=3
@@ -426,7 +429,8 @@ def dynamics(model: Any, sequences: Any = None) -> "Figure":
         _write_periods(ax, _periods(eigenvalues))
     name = "A_k" if switching else "A"
     ax.set(title=rf"eigenvalues of $\mathrm{{E}}[{name}]$", aspect="equal")
-    ax.set(xlabel="real part", ylabel="imaginary part")
+    ticks = [-1.0, -0.5, 0.0, 0.5, 1.0]
+    ax.set(xlabel="real part", ylabel="imaginary part", xticks=ticks, yticks=ticks)
     return figure
 
 
@@ -497,6 +501,18 @@ def _components(model: Any) -> tuple[np.ndarray, np.ndarray]:
     return np.einsum("kij,kj->ki", covs, h), covs
 
 
+def _frames(
+    model: Any, posterior: Any, num_samples: int, rng: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance (T, P) of the frames, x drawn from its posterior."""
+    shape = (num_samples, *posterior.mean.shape)
+    noise = np.random.default_rng(rng).standard_normal(shape)
+    roots = np.linalg.cholesky(posterior.cov)
+    latents = posterior.mean + np.einsum("tij,stj->sti", roots, noise)
+    mean, variance = model.decode(latents)
+    return mean.mean(axis=0), variance.mean(axis=0) + mean.var(axis=0)
+
+
 def _counts(model: Any) -> np.ndarray:
     """Frames (K,) that q(theta) counts for each state: of it beyond the prior."""
     posterior, prior = model.parameters_.natparams, model.latent.prior()
@@ -534,13 +550,15 @@ def _probable(probs: np.ndarray, path: np.ndarray, ranks: dict[int, int]) -> lis
 def _ranks_of_labels(
     labels: np.ndarray, path: np.ndarray, ranks: dict[int, int]
 ) -> dict[int, int]:
-    """Rank of each label: that of its state, or one that no state has."""
+    """Rank of each label: that of its state, or one that no state on the path has."""
     found = {
         label: ranks[state]
         for state, label in metrics.align_states(labels, path).items()
     }
     others = sorted(set(labels[labels >= 0].tolist()) - set(found))
-    return found | {label: len(ranks) + i for i, label in enumerate(others)}
+    taken = {ranks[state] for state in path.tolist()}
+    free = (rank for rank in itertools.count() if rank not in taken)
+    return found | dict(zip(others, free, strict=False))
 
 
 def _periods(eigenvalues: np.ndarray) -> list[tuple[complex, float]]:

@@ -1,28 +1,39 @@
-r"""Figures of a fit: its history, a warped mixture, a forecast, the dynamics.
+r"""Figures of a fit: its history, what its states are and when, forecasts, dynamics.
 
 Every function returns a new `matplotlib.figure.Figure` and touches no global state:
 no pyplot, no current figure, no choice of backend.  Keep one with
 ``figure.savefig(path)``; a notebook shows it as it is.
+
+Data may have NaN: what is missing is grey.  A discrete state has the same colour in all
+figures of a model, the first ones for those that q(theta) has seen most.
 """
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from svae.families import mniw, niw
+from svae import data as data_
+from svae import drawing, metrics
+from svae.families import dirichlet, mniw, niw
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["bound", "dynamics", "figures", "forecast", "mixture"]
+__all__ = [
+    "bound",
+    "dynamics",
+    "ethogram",
+    "figures",
+    "forecast",
+    "mixture",
+    "transitions",
+]
 
-# Okabe and Ito (2008): told apart with any colour vision.  Their yellow is darkened for
-# white paper, their black left for text; past seven, markers and line styles differ.
-COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#C3B800")
 LASTING = 0.9  # modulus from which the period of an eigenvalue is written
-MARKERS = ("o", "^", "s", "D", "v")
-LINES = ("-", "--", ":", "-.")
+IN_USE = 0.01  # share of the frames from which a state is shown
+PROBABLE = 0.1  # probability from which a state is shown
 
 PARTS = {
     "objective": "objective",
@@ -51,18 +62,20 @@ def bound(history: dict[str, Any], num_frames: int | None = None) -> "Figure":
     matplotlib.figure.Figure
         Four axes: the objective, then reconstruction, local KL and global KL.
     """
-    figure = _figure(8.0, 5.0)
+    figure = drawing.new_figure(8.0, 5.0)
     axes = figure.subplots(2, 2, sharex=True).ravel()
     unit = "nats" if num_frames is None else "nats per frame"
     steps = np.arange(1, len(history["objective"]) + 1)
-    for ax, (name, title), color in zip(axes, PARTS.items(), COLORS, strict=False):
+    for rank, (ax, name) in enumerate(zip(axes, PARTS, strict=True)):
+        color = drawing.color_of(rank)
         values = np.asarray(history[name]) / (num_frames or 1)
         width = max(1, len(values) // 50)
         ax.plot(steps, values, color=color, linewidth=0.5, alpha=0.4)
         smooth = np.convolve(values, np.full(width, 1 / width), mode="valid")
         centers = steps[width // 2 :][: len(smooth)]
         ax.plot(centers, smooth, color=color, linewidth=1.8)
-        ax.set(title=title, ylabel=unit, ylim=_limits(values))
+        limits = drawing.running_limits(values)
+        ax.set(title=PARTS[name], ylabel=unit, ylim=limits)
     for ax in axes[2:]:
         ax.set_xlabel("step")
     return figure
@@ -80,8 +93,9 @@ def mixture(model: Any, data: Any, num_samples: int = 4000, rng: Any = 0) -> "Fi
     Parameters
     ----------
     model : SVAE
-        Fitted, with a `svae.GMM` or `svae.Gaussian` latent model.
-    data : (T, P) array
+        Fitted, with a `svae.GMM`, `svae.HMM` or `svae.Gaussian` latent model.
+    data : (T, P), (N, T, P) or list of (T_n, P) arrays
+        Points with a missing coordinate are not among the data shown.
     num_samples : int
         Draws from all components together.
     rng : int or numpy.random.Generator
@@ -93,38 +107,172 @@ def mixture(model: Any, data: Any, num_samples: int = 4000, rng: Any = 0) -> "Fi
 
     Raises
     ------
+    TypeError
+        If the latent model has dynamics.
     ValueError
         If the data or the latent space has only one dimension.
     """
-    data = np.asarray(data, dtype=np.float64)
-    if data.shape[-1] < 2 or model.latent.latent_dim < 2:
+    if "dynamics" in model.latent.family:
+        raise TypeError(f"mixture: {_name(model)} has no components")
+    sequences = data_.as_sequences(data)
+    rows = np.concatenate(sequences)
+    if rows.shape[-1] < 2 or model.latent.latent_dim < 2:
         raise ValueError("mixture: data and latent space need two dimensions or more")
     rng = np.random.default_rng(rng)
-    posterior = model.infer(data, num_samples=1, rng=rng)
-    labels = _labels(posterior)
+    posteriors = model.infer(sequences, num_samples=1, rng=rng)
+    latents = np.concatenate([posterior.mean for posterior in posteriors])
+    labels = np.concatenate([_labels(posterior) for posterior in posteriors])
     means, covs = _components(model)
 
-    figure = _figure(10.0, 5.0)
+    figure = drawing.new_figure(10.0, 5.0)
     left, right = figure.subplots(1, 2)
     counts = np.bincount(labels)
-    used = [k for k in np.argsort(-counts, kind="stable") if counts[k] > 0]
-    for rank, k in enumerate(used):
-        rows = labels == k
+    for k, rank in _ranks(model).items():
+        if k >= len(counts) or counts[k] == 0:
+            continue
+        members = labels == k
         size = round(num_samples * counts[k] / len(labels))
-        latents = rng.multivariate_normal(means[k], covs[k], size)
-        location, variance = model.decode(latents)
+        location, variance = model.decode(
+            rng.multivariate_normal(means[k], covs[k], size)
+        )
         draws = location + np.sqrt(variance) * rng.standard_normal(location.shape)
-        _cloud(left, draws, rank, size=3, alpha=0.25, zorder=1)
-        _cloud(left, data[rows], rank, size=12, edgecolors="black", linewidths=0.3)
-        _cloud(right, posterior.mean[rows], rank, size=12, alpha=0.6)
-        _ellipses(right, means[k, :2], covs[k, :2, :2], rank)
+        edges = {"edgecolors": "black", "linewidths": 0.3}
+        drawing.cloud(left, draws, rank, size=3, alpha=0.25, zorder=1)
+        drawing.cloud(left, rows[members], rank, size=12, **edges)
+        drawing.cloud(right, latents[members], rank, size=12, alpha=0.6)
+        drawing.ellipses(right, means[k, :2], covs[k, :2, :2], rank)
         if len(means) > 1:
             right.text(*means[k, :2], str(k), ha="center", va="center", weight="bold")
-    _window(left, data)
+    drawing.view(left, rows)
     left.set(title="data, over draws from each component", xlabel="$y_1$")
     left.set_ylabel("$y_2$")
     right.set(title="posterior means of $x$, and components", xlabel="$x_1$")
     right.set_ylabel("$x_2$")
+    return figure
+
+
+def ethogram(
+    model: Any,
+    sequence: Any,
+    labels: Any = None,
+    start: int = 0,
+    stop: int | None = None,
+) -> "Figure":
+    """Show which discrete state a sequence is in, and when.
+
+    Top, the data.  Below, the most likely path of states as a coloured band, the labels
+    as another if there are any, and the probabilities of the states at each frame;
+    those that are never probable are grey.
+
+    Parameters
+    ----------
+    model : SVAE
+        Fitted, with a latent model that has discrete states.
+    sequence : (T, P) array
+    labels : (T,) integers, optional
+        What is known of the true states; negative where nothing is.  A label has the
+        colour of the state with which `svae.metrics.align_states` matches it.
+    start, stop : int
+        The frames that are shown.  All are used.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Axes for data, path, labels if there are any, and probabilities, then the color
+        bar of an image.
+
+    Raises
+    ------
+    TypeError
+        If the model has no discrete states.
+    ValueError
+        If there are no frames to show, or there is not one label for each.
+    """
+    _need_states(model, "ethogram")
+    sequence = np.asarray(sequence, dtype=np.float64)
+    times = np.arange(len(sequence))[start:stop]
+    if len(times) == 0:
+        raise ValueError(f"no frames in {start}:{stop} of {len(sequence)}")
+    path = model.predict(sequence)
+    probs = model.infer(sequence, num_samples=1).states[times]
+    ranks = _ranks(model)
+    strips = [("state", path, ranks)]
+    if labels is not None:
+        labels = np.asarray(labels)
+        strips.append(("label", labels, _ranks_of_labels(labels, path, ranks)))
+
+    figure = drawing.new_figure(10.0, 4.6 + 0.4 * len(strips))
+    heights = [4.0, *[0.7] * len(strips), 1.6]
+    axes = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
+    limits = drawing.observed_limits(sequence[times])
+    image = drawing.data_panel(axes[0], sequence[times], times[0], limits)
+    if image is not None:
+        figure.colorbar(image, ax=[axes[0]], pad=0.01, fraction=0.03, label="value")
+    for ax, (title, states, its) in zip(axes[1:], strips, strict=False):
+        drawing.state_band(ax, states[times], times[0], its, title)
+    shown = _probable(probs, path[times], ranks)
+    drawing.probabilities(axes[-1], times, probs, ranks, shown)
+    drawing.legend(figure, {k: ranks[k] for k in shown}, "state")
+    axes[0].set_title("data, and the states of the model")
+    axes[-1].set(xlabel="frame", xlim=(times[0] - 0.5, times[-1] + 0.5))
+    return figure
+
+
+def transitions(model: Any, sequences: Any = None) -> "Figure":
+    """Show how states follow each other and how long they last.
+
+    Left, the expected transition matrix: from the state of a row to that of a column.
+    Right, the expected durations ``1 / (1 - E[pi_kk])``.  Only states in use are shown.
+
+    Parameters
+    ----------
+    model : SVAE
+        Fitted, with a `svae.HMM` or `svae.SLDS` latent model.
+    sequences : as in `svae.SVAE.fit`, optional
+        States in use are those of at least 1 % of these frames; by default, of what
+        q(theta) counts.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Axes for the matrix and the durations, then the color bar.
+
+    Raises
+    ------
+    TypeError
+        If the states of the latent model are no Markov chain.
+    """
+    if "transitions" not in model.latent.family:
+        raise TypeError(f"transitions: {_name(model)} has no transitions")
+    from matplotlib.colors import PowerNorm
+
+    ranks, used = _ranks(model), _used(model, sequences)
+    full = dirichlet.mean(model.parameters_.natparams["transitions"])
+    matrix = full[np.ix_(used, used)]
+    durations = 1 / (1 - matrix.diagonal())
+
+    figure = drawing.new_figure(9.5, 4.5)
+    left, right = figure.subplots(1, 2, width_ratios=[1.15, 1.0])
+    # of states that last, all but the diagonal is small
+    image = left.imshow(matrix, cmap="cividis", norm=PowerNorm(0.5, 0.0, 1.0))
+    figure.colorbar(image, ax=[left], pad=0.02, label="probability")
+    if len(used) <= 12:
+        for (row, column), value in np.ndenumerate(matrix):
+            text = f"{value:.2f}".removeprefix("0") if value < 0.995 else "1.0"
+            color = "white" if value < 0.25 else "black"
+            options = {"ha": "center", "va": "center", "fontsize": "small"}
+            left.text(column, row, text, color=color, **options)
+    places = np.arange(len(used))
+    colors = [drawing.color_of(ranks[k]) for k in used]
+    bars = right.barh(places, durations, color=colors, height=0.7)
+    right.bar_label(bars, fmt="%.1f", padding=3, fontsize="small")
+    for ax in (left, right):
+        ax.set_yticks(places, [str(k) for k in used])
+    left.set_xticks(places, [str(k) for k in used])
+    left.set(title=r"$\mathrm{E}[\pi]$", xlabel="to state", ylabel="from state")
+    right.set(title="expected durations", xlabel="frames")
+    right.set(ylim=(len(used) - 0.5, -0.5))
+    right.margins(x=0.15)
     return figure
 
 
@@ -135,14 +283,16 @@ def forecast(
     horizon: int,
     context: int | None = None,
     num_samples: int = 50,
+    theta: str = "mean",
     rng: Any = 0,
 ) -> "Figure":
     """Show what a model expects after the first frames of a sequence.
 
     Top, the data with time on the horizontal axis.  Middle, means of the frames given
     the data up to the vertical line: reconstructions before it, predictions after it.
-    Bottom, the latent states, with bands of two standard deviations (Johnson et al.
-    2016, Fig. 4).
+    Below, the latent states, with bands of two standard deviations (Johnson et al.
+    2016, Fig. 4).  Of a model with discrete states, last, their probabilities: after
+    the line, the shares of sampled paths.
 
     Parameters
     ----------
@@ -158,12 +308,15 @@ def forecast(
         Number of seen frames that are shown; default: all.
     num_samples : int
         Paths of x that represent the frames' distribution.
+    theta : {"mean", "sample"}
+        As in `svae.SVAE.forecast`.
     rng : int or numpy.random.Generator
 
     Returns
     -------
     matplotlib.figure.Figure
-        Axes for data, means and latent states, then the color bar.
+        Axes for data, means, latents and discrete states, if there are any, then the
+        color bar of images.
 
     Raises
     ------
@@ -175,67 +328,109 @@ def forecast(
         raise ValueError(f"prefix must be in 1..{len(sequence)}, got {prefix}")
     seen = sequence[:prefix]
     posterior = model.infer(seen, num_samples=1, rng=rng)
-    future = model.forecast(seen, horizon, num_samples=num_samples, rng=rng)
-    reconstruction, _ = model.decode(posterior.mean)
-    frames = np.concatenate([reconstruction, future.mean])
+    future = model.forecast(
+        seen, horizon, num_samples=num_samples, theta=theta, rng=rng
+    )
+    past = _frames(model, posterior, num_samples, rng)
+    frames = np.concatenate([past[0], future.mean])
+    deviations = np.sqrt(np.concatenate([past[1], future.variance]))
     means = np.concatenate([posterior.mean, future.latent_mean])
-    covs = np.concatenate([posterior.cov, future.latent_cov])
+    variances = np.concatenate(
+        [np.diagonal(each, 0, -2, -1) for each in (posterior.cov, future.latent_cov)]
+    )
     start = 0 if context is None else max(0, prefix - context)
     times = np.arange(start, prefix + horizon)
+    switching = posterior.states is not None
 
-    figure = _figure(10.0, 6.5)
-    top, middle, bottom = figure.subplots(3, 1, sharex=True)
+    figure = drawing.new_figure(10.0, 8.0 if switching else 6.5)
+    axes = figure.subplots(3 + switching, 1, sharex=True)
+    top, middle, latent = axes[:3]
     shown = sequence[start : prefix + horizon]
-    limits = (float(shown.min()), float(shown.max()))
-    _image(top, shown, start, limits)
-    image = _image(middle, frames[start:], start, limits)
-    figure.colorbar(image, ax=[top, middle], pad=0.01, fraction=0.03, label="value")
-    _bands(bottom, times, means[start:], covs[start:])
-    for ax in (top, middle, bottom):
+    few = shown.shape[1] <= drawing.FEW
+    limits = drawing.observed_limits(shown)
+    drawing.data_panel(top, shown, start, limits)
+    image = drawing.data_panel(middle, frames[start:], start, limits)
+    if image is not None:
+        figure.colorbar(image, ax=[top, middle], pad=0.01, fraction=0.03, label="value")
+    if few:
+        drawing.bands(middle, times, frames[start:], 2 * deviations[start:])
+    drawing.bands(latent, times, means[start:], 2 * np.sqrt(variances[start:]))
+    if switching:
+        counts = np.eye(posterior.states.shape[1])[future.states].mean(axis=0)
+        probs = np.concatenate([posterior.states, counts])[start:]
+        ranks = _ranks(model)
+        states = _probable(probs, probs.argmax(axis=1), ranks)
+        drawing.probabilities(axes[3], times, probs, ranks, states)
+        drawing.legend(figure, {k: ranks[k] for k in states}, "state")
+        axes[3].set_title("discrete states, and shares of sampled ones")
+    for ax in axes:
         ax.axvline(prefix - 0.5, color="#D55E00", linewidth=1.5)
-    top.set(title="data", ylabel="channel")
-    middle.set(title=f"means given the first {prefix} frames", ylabel="channel")
-    bottom.set(title="latent states, $\\pm$ 2 standard deviations", ylabel="$x_t$")
-    bottom.set(xlabel="frame", xlim=(start - 0.5, prefix + horizon - 0.5))
+    top.set_title("data")
+    middle.set_title(f"means given the first {prefix} frames")
+    latent.set(title="latents, $\\pm$ 2 standard deviations", ylabel="$x_t$")
+    axes[-1].set(xlabel="frame", xlim=(start - 0.5, prefix + horizon - 0.5))
     return figure
 
 
-def dynamics(model: Any) -> "Figure":
+def dynamics(model: Any, sequences: Any = None) -> "Figure":
     """Show the eigenvalues of E[A] in the complex plane, with the unit circle.
 
     Their absolute values say how slowly a latent direction decays, their angles how
-    fast it turns; beside oscillations that last is written their period.
+    fast it turns.  The periods of oscillations that last are written: beside the
+    eigenvalues of an `svae.LDS`, beside the names of the states of an `svae.SLDS`.
 
     Parameters
     ----------
     model : SVAE
-        Fitted, with a `svae.LDS` latent model.
+        Fitted, with a `svae.LDS` or `svae.SLDS` latent model.
+    sequences : as in `svae.SVAE.fit`, optional
+        Of several states, those of at least 1 % of these frames are shown; by default,
+        of what q(theta) counts.
 
     Returns
     -------
     matplotlib.figure.Figure
         One axes.
+
+    Raises
+    ------
+    TypeError
+        If the latent model has no dynamics.
     """
+    if "dynamics" not in model.parameters_.natparams:
+        raise TypeError(f"dynamics: {_name(model)} has no dynamics")
     mean = mniw.to_standard(model.parameters_.natparams["dynamics"])[0]
-    eigenvalues = np.linalg.eigvals(mean)
-    figure = _figure(5.0, 5.0)
+    eigenvalues = np.linalg.eigvals(mean[..., : mean.shape[-2]])  # a bias comes last
+    switching = mean.ndim == 3
+    figure = drawing.new_figure(6.6 if switching else 5.0, 5.0)
     ax = figure.subplots()
     circle = np.exp(1j * np.linspace(0, 2 * np.pi, 400))
     ax.plot(circle.real, circle.imag, color="0.6", linewidth=1)
     ax.axhline(0, color="0.85", linewidth=0.8, zorder=0)
     ax.axvline(0, color="0.85", linewidth=0.8, zorder=0)
-    ax.scatter(eigenvalues.real, eigenvalues.imag, color=COLORS[0], zorder=3)
-    for value in eigenvalues[(eigenvalues.imag > 0) & (np.abs(eigenvalues) > LASTING)]:
-        ax.annotate(
-            f"{2 * np.pi / np.angle(value):.1f} frames",
-            (value.real, value.imag),
-            xytext=(-8, 0),
-            textcoords="offset points",
-            horizontalalignment="right",
-            verticalalignment="center",
+    if switching:
+        ranks = _ranks(model)
+        for k in _used(model, sequences):
+            values, rank = eigenvalues[k], ranks[k]
+            periods = [f"{period:.1f}" for _, period in _periods(values)]
+            label = f"{k}: {', '.join(periods)}" if periods else str(k)
+            points = np.stack([values.real, values.imag], axis=1)
+            marker = drawing.MARKERS[rank % len(drawing.MARKERS)]
+            options = {"marker": marker, "edgecolors": "white", "linewidths": 0.4}
+            drawing.cloud(ax, points, rank, 36, label=label, zorder=3, **options)
+        title = "state: periods in frames"
+        ax.legend(
+            title=title, frameon=False, loc="upper left", bbox_to_anchor=(1.02, 1.0)
         )
-    ax.set(title=r"eigenvalues of $\mathrm{E}[A]$", aspect="equal")
-    ax.set(xlabel="real part", ylabel="imaginary part")
+    else:
+        ax.scatter(
+            eigenvalues.real, eigenvalues.imag, color=drawing.color_of(0), zorder=3
+        )
+        _write_periods(ax, _periods(eigenvalues))
+    name = "A_k" if switching else "A"
+    ax.set(title=rf"eigenvalues of $\mathrm{{E}}[{name}]$", aspect="equal")
+    ticks = [-1.0, -0.5, 0.0, 0.5, 1.0]
+    ax.set(xlabel="real part", ylabel="imaginary part", xticks=ticks, yticks=ticks)
     return figure
 
 
@@ -246,40 +441,48 @@ def figures(model: Any, sequences: list[np.ndarray]) -> "dict[str, Figure]":
     ----------
     model : SVAE
     sequences : list of (T_n, P) arrays
-        Of a mixture the first 5000 rows are shown; of a chain the first 200 frames,
-        the second half of them forecast from the first.
+        Of a mixture the first 5000 rows are shown; of a chain the first 200 frames, the
+        second half of them forecast from the first; of discrete states the first 600.
 
     Returns
     -------
     dict of str to matplotlib.figure.Figure
     """
-    rows = np.concatenate(sequences)
-    drawn = {"bound": bound(model.history_, len(rows))}
-    if model.latent.independent:
-        if model.latent.latent_dim > 1 and rows.shape[1] > 1:
-            drawn["mixture"] = mixture(model, rows[:5000])
-        return drawn
-    drawn["dynamics"] = dynamics(model)
+    family, num_frames = model.latent.family, sum(map(len, sequences))
+    drawn = {"bound": bound(model.history_, num_frames)}
+    planar = model.latent.latent_dim > 1 and sequences[0].shape[1] > 1
+    if planar and "dynamics" not in family:
+        drawn["mixture"] = mixture(model, _head(sequences, 5000))
+    if "dynamics" in family:
+        drawn["dynamics"] = dynamics(model)
+    if "transitions" in family:
+        drawn["transitions"] = transitions(model)
+        drawn["ethogram"] = ethogram(model, sequences[0][:600])
     first = sequences[0][:200]
     prefix = len(first) // 2
-    if prefix > 0:
+    if prefix > 0 and not model.latent.independent:
         drawn["forecast"] = forecast(model, first, prefix, len(first) - prefix)
     return drawn
 
 
-def _figure(width: float, height: float) -> "Figure":
-    from matplotlib.figure import Figure
+def _head(sequences: list[np.ndarray], num_rows: int) -> list[np.ndarray]:
+    """Return the first rows of all sequences together."""
+    head: list[np.ndarray] = []
+    for sequence in sequences:
+        if num_rows <= 0:
+            break
+        head.append(np.asarray(sequence[:num_rows]))
+        num_rows -= len(sequence)
+    return head
 
-    return Figure(figsize=(width, height), layout="constrained", dpi=120)
+
+def _name(model: Any) -> str:
+    return type(model.latent).__name__
 
 
-def _limits(values: np.ndarray) -> tuple[float, float]:
-    """Range of all but the twentieth of the values farthest from the last ones."""
-    last = np.median(values[-max(1, len(values) // 10) :])
-    distance = np.abs(values - last)
-    near = values[distance <= np.quantile(distance, 0.95)]
-    margin = 0.05 * (near.max() - near.min()) + 1e-3 * abs(last) + 1e-9
-    return float(near.min() - margin), float(near.max() + margin)
+def _need_states(model: Any, figure: str) -> None:
+    if not hasattr(model.latent, "num_states"):
+        raise TypeError(f"{figure}: {_name(model)} has no discrete states")
 
 
 def _labels(posterior: Any) -> np.ndarray:
@@ -298,51 +501,80 @@ def _components(model: Any) -> tuple[np.ndarray, np.ndarray]:
     return np.einsum("kij,kj->ki", covs, h), covs
 
 
-def _cloud(
-    ax: "Axes", points: np.ndarray, rank: int, size: float, **options: Any
-) -> None:
-    marker = MARKERS[rank // len(COLORS) % len(MARKERS)]
-    options = {"edgecolors": "none", "marker": marker, "s": size, **options}
-    ax.scatter(*points[:, :2].T, color=COLORS[rank % len(COLORS)], **options)
+def _frames(
+    model: Any, posterior: Any, num_samples: int, rng: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance (T, P) of the frames, x drawn from its posterior."""
+    shape = (num_samples, *posterior.mean.shape)
+    noise = np.random.default_rng(rng).standard_normal(shape)
+    roots = np.linalg.cholesky(posterior.cov)
+    latents = posterior.mean + np.einsum("tij,stj->sti", roots, noise)
+    mean, variance = model.decode(latents)
+    return mean.mean(axis=0), variance.mean(axis=0) + mean.var(axis=0)
 
 
-def _ellipses(ax: "Axes", mean: np.ndarray, cov: np.ndarray, rank: int) -> None:
-    angles = np.linspace(0, 2 * np.pi, 100)
-    circle = np.stack([np.cos(angles), np.sin(angles)])
-    outline = np.linalg.cholesky(cov) @ circle
-    for radius, width in ((1, 1.6), (2, 0.8)):
-        x, y = mean[:, None] + radius * outline
-        ax.plot(x, y, color=COLORS[rank % len(COLORS)], linewidth=width)
+def _counts(model: Any) -> np.ndarray:
+    """Frames (K,) that q(theta) counts for each state: of it beyond the prior."""
+    posterior, prior = model.parameters_.natparams, model.latent.prior()
+    counts = np.zeros(getattr(model.latent, "num_states", 1))
+    for name in ("weights", "transitions"):
+        if name in posterior:
+            gained = posterior[name][0] - prior[name][0]
+            counts += np.atleast_2d(gained).sum(axis=0)  # of transitions, into a state
+    return np.maximum(counts, 0.0)
 
 
-def _window(ax: "Axes", data: np.ndarray) -> None:
-    """Show the data's range and a margin: far draws must not shrink the rest."""
-    low, high = data[:, :2].min(axis=0), data[:, :2].max(axis=0)
-    margin = np.where(high > low, 0.15 * (high - low), 1.0)
-    ax.set_xlim(low[0] - margin[0], high[0] + margin[0])
-    ax.set_ylim(low[1] - margin[1], high[1] + margin[1])
+def _ranks(model: Any) -> dict[int, int]:
+    """Rank of each state by what q(theta) has seen of it, in the order of ranks."""
+    order = np.argsort(-_counts(model), kind="stable")
+    return {int(state): rank for rank, state in enumerate(order)}
 
 
-def _image(
-    ax: "Axes", frames: np.ndarray, start: int, limits: tuple[float, float]
-) -> Any:
-    steps, channels = frames.shape
-    extent = (start - 0.5, start + steps - 0.5, channels - 0.5, -0.5)
-    return ax.imshow(
-        frames.T,
-        aspect="auto",
-        interpolation="nearest",
-        cmap="cividis",
-        extent=extent,
-        vmin=limits[0],
-        vmax=limits[1],
-    )
+def _used(model: Any, sequences: Any) -> list[int]:
+    """States that have a share of the frames, ascending; all if none has."""
+    if sequences is None:
+        counts = _counts(model)
+    else:
+        paths = model.predict(sequences)
+        pooled = np.concatenate(paths) if isinstance(paths, list) else paths.ravel()
+        counts = np.bincount(pooled, minlength=model.latent.num_states)
+    return np.flatnonzero(counts >= IN_USE * counts.sum()).tolist()
 
 
-def _bands(ax: "Axes", times: np.ndarray, means: np.ndarray, covs: np.ndarray) -> None:
-    deviations = np.sqrt(np.diagonal(covs, axis1=-2, axis2=-1))
-    for d in range(means.shape[1]):
-        color, line = COLORS[d % len(COLORS)], LINES[d // len(COLORS) % len(LINES)]
-        mean, spread = means[:, d], 2 * deviations[:, d]
-        ax.fill_between(times, mean - spread, mean + spread, color=color, alpha=0.15)
-        ax.plot(times, mean, line, color=color, linewidth=1.2)
+def _probable(probs: np.ndarray, path: np.ndarray, ranks: dict[int, int]) -> list[int]:
+    """States that are probable at a frame or on the path, in the order of ranks."""
+    probable = np.flatnonzero(probs.max(axis=0) >= PROBABLE).tolist()
+    return [state for state in ranks if state in {*probable, *path.tolist()}]
+
+
+def _ranks_of_labels(
+    labels: np.ndarray, path: np.ndarray, ranks: dict[int, int]
+) -> dict[int, int]:
+    """Rank of each label: that of its state, or one that no state on the path has."""
+    found = {
+        label: ranks[state]
+        for state, label in metrics.align_states(labels, path).items()
+    }
+    others = sorted(set(labels[labels >= 0].tolist()) - set(found))
+    taken = {ranks[state] for state in path.tolist()}
+    free = (rank for rank in itertools.count() if rank not in taken)
+    return found | dict(zip(others, free, strict=False))
+
+
+def _periods(eigenvalues: np.ndarray) -> list[tuple[complex, float]]:
+    """Eigenvalues of oscillations that last, with their periods, the longest first."""
+    lasting = (eigenvalues.imag > 0) & (np.abs(eigenvalues) > LASTING)
+    values = sorted(eigenvalues[lasting], key=np.angle)
+    return [(complex(value), float(2 * np.pi / np.angle(value))) for value in values]
+
+
+def _write_periods(ax: "Axes", periods: list[tuple[complex, float]]) -> None:
+    for value, period in periods:
+        ax.annotate(
+            f"{period:.1f} frames",
+            (value.real, value.imag),
+            xytext=(-8, 0),
+            textcoords="offset points",
+            horizontalalignment="right",
+            verticalalignment="center",
+        )

@@ -9,7 +9,16 @@ PACKAGE = Path(__file__).parents[1] / "svae"
 
 # A module imports only from rooms below its own, or from its own room.
 ROOMS = (
-    {"errors", "layers", "trees", "progress", "primitives", "vjp", "synthetic"},
+    {
+        "errors",
+        "layers",
+        "trees",
+        "progress",
+        "primitives",
+        "vjp",
+        "synthetic",
+        "drawing",
+    },
     {"arguments"},
     {"reference", "networks", "optim", "data", "metrics", "store"},
     {"_core", "_lapack"},

@@ -19,7 +19,8 @@ from svae import GMM, ConvergenceWarning, NotPositiveDefinite, kernels
 from svae.families import product
 from svae.models.base import Diagnostics
 from svae.models.meanfield import GRADIENT_TOLERANCE, conjugate_gradients
-from svae.models.switching import Given, markov_potentials, solver, state_potentials
+from svae.models.switches import Given
+from svae.models.switching import markov_potentials, solver, state_potentials
 from svae.networks import recognize
 from svae.objective import bound_and_gradients, infer
 from svae.trees import from_vector, leaves, rebuild, to_vector

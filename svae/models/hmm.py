@@ -18,7 +18,8 @@ import numpy as onp
 from svae.families import dirichlet, niw
 from svae.models.base import check_positive_int
 from svae.models.gmm import spread_components, unit_components
-from svae.models.switching import Emission, Switching, check_starts
+from svae.models.switches import Emission
+from svae.models.switching import Switching, check_starts
 
 __all__ = ["HMM", "markov_prior"]
 

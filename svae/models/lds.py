@@ -32,7 +32,7 @@ from svae.models.base import (
     where_given,
 )
 from svae.models.potentials import begin, log_normalizer_of, shift
-from svae.models.switching import Dynamics
+from svae.models.switches import Dynamics
 from svae.primitives import value_of
 
 __all__ = ["LDS", "dynamics_prior"]

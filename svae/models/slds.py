@@ -21,7 +21,8 @@ from svae.families import dirichlet, mniw, niw
 from svae.models.base import check_positive_int
 from svae.models.hmm import check_markov_prior, markov_prior
 from svae.models.lds import dynamics_prior
-from svae.models.switching import Dynamics, Switching, check_starts
+from svae.models.switches import Dynamics
+from svae.models.switching import Switching, check_starts
 
 __all__ = ["SLDS"]
 

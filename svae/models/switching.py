@@ -1,305 +1,36 @@
-r"""Gaussian potentials that a discrete state selects: what GMM, HMM and SLDS share.
+r"""Mean-field inference in Gaussian chains that a discrete state switches.
 
-The discrete factor q(z) is a Markov chain, the continuous one q(x) a Gaussian chain,
-and the two meet in features: given z, the potentials of x are rows of a matrix P, one
-row for each state, and given x, the potentials of z are the features of x times P'.
-
-.. math:: \eta_x = P' s_z + r, \qquad u_z = P\, \mathbb{E}[f(x)] + c .
-
-A *switch* says which factor of x the state selects.  With `Emission` it is the node,
-x_t ~ N(mu_z, Sigma_z), and given z the x_t are independent (GMM, HMM); with `Dynamics`
-it is the pair, x_t = A_z x_{t-1} + noise, and for z_1 the initial factor (SLDS).  In
-both, z_t selects the law of x_t given x_{t-1} (Fox et al. 2009 and the authors' code;
-Johnson et al. 2016 write A_{z_n} x_n in Section 2.2, the same model with the index of z
-shifted by one).  Sequences of length 1 are independent, which makes a GMM an HMM.
+What GMM, HMM and SLDS share: the discrete factor q(z) is a Markov chain, the continuous
+one q(x) a Gaussian chain, and a *switch*, `Emission` or `Dynamics`, says how the one
+makes potentials for the other.  Sequences of length 1 are independent, which makes a
+GMM an HMM.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, ClassVar, NamedTuple
+from typing import Any
 
 import autograd.numpy as np
 import numpy as onp
 
 from svae import kernels
 from svae.families import categorical
-from svae.families.arrays import matvec, outer
 from svae.models.base import (
-    LOG_2PI,
     Belief,
     Diagnostics,
     Draw,
     Local,
-    half_log_det,
     inner,
     live_steps,
     where_given,
 )
 from svae.models.meanfield import Alternation, fixed_point
-from svae.models.potentials import (
-    begin,
-    dense,
-    flat,
-    gaussian_rows,
-    independent,
-    log_normalizer_of,
-    moments,
-    multiply,
-    pair_rows,
-    shift,
-    split,
-    split_pair,
-)
-from svae.primitives import value_of
+from svae.models.potentials import dense
+from svae.models.switches import Factor, Given
 
-__all__ = [
-    "Dynamics",
-    "Emission",
-    "Given",
-    "Switching",
-    "check_starts",
-    "markov_potentials",
-]
+__all__ = ["Switching", "check_starts", "markov_potentials"]
 
 STARTS = ("data", "prior")
-
-
-class Given(NamedTuple):
-    """What is known of each sequence beside its potentials; constants."""
-
-    lengths: Any
-    """(N,)"""
-    observed: Any
-    """(N, T) bool, or None where there are data of every frame."""
-    belief: Belief | None
-
-
-class Factor(NamedTuple):
-    """q(x), optimal for given probabilities of the states."""
-
-    log_normalizer: Any
-    """(N,)"""
-    features: Any
-    """What P multiplies: of every step, or of the first and of the others."""
-    mean: Any
-    """(N, T, D)"""
-    second_moment: Any
-    """(N, T, D, D), or its diagonal (N, T, D) for diagonal node potentials."""
-    samples: Any
-    half_log_det: Any
-    """(N,)"""
-
-
-@dataclass(frozen=True)
-class Emission:
-    """The state selects the Gaussian of its step.
-
-    ``rows`` are P (K, D D + D), natural parameters (J, h), and c (K,).  A step without
-    data has no part in the law of z, and its x given z is the prior's.
-    """
-
-    dim: int
-    num_rows: ClassVar[int] = 2
-
-    def rows(self, stats: Any) -> tuple[Any, Any]:
-        """Return P and c of expected statistics, leading axes kept."""
-        return gaussian_rows(stats["components"])
-
-    def factor(
-        self,
-        states: Any,
-        rows: Sequence[Any],
-        node: Any,
-        given: Given,
-        noise: Any = None,
-    ) -> Factor:
-        """Return q(x): a chain without couplings."""
-        J, h = split(multiply(states, rows[0]), self.dim)
-        if (kept := given.observed) is not None:
-            J = np.where(kept[..., None, None], J, -0.5 * onp.eye(self.dim))
-            h = np.where(kept[..., None], h, 0.0)
-        J, h = J + dense(node[0]), h + node[1]
-        nothing = onp.zeros((self.dim, self.dim))
-        logZ, stats, samples = kernels.gaussian_chain(
-            (nothing, nothing[0]), (nothing,) * 3, (J, h), noise, given.lengths
-        )
-        second_moment, mean = stats[2]
-        features = np.concatenate([flat(second_moment), mean], axis=-1)
-        half = half_log_det(logZ, h, mean, given.lengths)
-        factor = Factor(logZ, features, mean, second_moment, samples, half)
-        if kept is None:
-            return factor
-        without_data = live_steps(given.lengths, mean) & ~kept
-        logZ = logZ - 0.5 * self.dim * LOG_2PI * without_data.sum(axis=1)
-        return self._filled(
-            factor._replace(log_normalizer=logZ), states, rows, without_data, noise
-        )
-
-    def _filled(
-        self, factor: Factor, states: Any, rows: Any, missing: onp.ndarray, noise: Any
-    ) -> Factor:
-        """Give steps without data the moments of the mixture, as constants."""
-        covs, means = moments(*split(value_of(rows[0]), self.dim))
-        probs = value_of(states)[missing]
-        mean, second_moment = (value_of(x).copy() for x in factor[2:4])
-        mean[missing] = probs @ means
-        second_moment[missing] = onp.tensordot(probs, covs + outer(means, means), 1)
-        missing = missing[..., None]
-        samples = factor.samples
-        if noise is not None:
-            cov = second_moment - outer(mean, mean)
-            roots = onp.linalg.cholesky(
-                onp.where(missing[..., None], cov, onp.eye(self.dim))
-            )
-            draws = mean[:, None] + matvec(roots[:, None], noise)
-            samples = np.where(missing[:, None], draws, samples)
-        return factor._replace(
-            mean=np.where(missing, mean, factor.mean),
-            second_moment=np.where(
-                missing[..., None], second_moment, factor.second_moment
-            ),
-            samples=samples,
-        )
-
-    def evidence(self, features: Any, rows: Sequence[Any]) -> tuple[Any, Any]:
-        """Return P f, (N, T, K), and c: together the potentials of z."""
-        return multiply(features, rows[0].T), rows[1]
-
-    def kept(self, given: Given, num_steps: int) -> Any:
-        """Mask (N, T) of the steps that tell of z, or None if all do."""
-        return given.observed
-
-    def of_points(self, latents: Any) -> Any:
-        """Return the features of known x."""
-        return np.concatenate([flat(outer(latents, latents)), latents], axis=-1)
-
-    def points_kept(self, observed: Any) -> Any:
-        """Mask (N, T) of the known x that tell of z."""
-        return observed
-
-    def start(self, rows: Sequence[Any], node: Any) -> onp.ndarray:
-        """Return potentials of z with x integrated out, exact for known components."""
-        J, h = split(rows[0], self.dim)
-        logZ, _, _ = independent(
-            dense(node[0])[:, :, None] + J, node[1][:, :, None] + h
-        )
-        return logZ + rows[1]
-
-    def path(
-        self, states: onp.ndarray, rows: Sequence[Any], noise: Any, belief: Any
-    ) -> tuple[Any, Any, Any]:
-        """Return samples, mean and covariance of x on paths of states (S, H)."""
-        cov, mean = moments(*split(of_path(rows[0], states), self.dim))
-        return mean + matvec(onp.linalg.cholesky(cov), noise), mean, cov
-
-
-@dataclass(frozen=True)
-class Dynamics:
-    """The state selects the law of x_t given x_{t-1}, at the first step that of x_1.
-
-    ``rows`` are P (K, D D + D) and c of the initial factor, then P (K, 3 D D), or
-    (K, 3 D D + 2 D) for affine dynamics, and c of the pairs.
-    """
-
-    dim: int
-    affine: bool = False
-    num_rows: ClassVar[int] = 4
-
-    def rows(self, stats: Any) -> tuple[Any, Any, Any, Any]:
-        """Return P and c of initial factors and of pairs, leading axes kept."""
-        return (*gaussian_rows(stats["init"]), *pair_rows(stats["dynamics"], self.dim))
-
-    def factor(
-        self,
-        states: Any,
-        rows: Sequence[Any],
-        node: Any,
-        given: Given,
-        noise: Any = None,
-    ) -> Factor:
-        """Return q(x): a chain whose pair potentials change from step to step."""
-        init = split(multiply(states[:, 0], rows[0]), self.dim)
-        init = begin(init, given.belief)
-        pair, shifts = split_pair(multiply(states[:, 1:], rows[2]), self.dim)
-        h = shift(node[1], shifts)
-        logZ, stats, samples = kernels.gaussian_chain(
-            init, pair, (node[0], h), noise, given.lengths
-        )
-        (second, first), pair_stats, (second_moment, mean) = stats
-        linear_terms = value_of(h) + 0.0
-        linear_terms[:, 0] += value_of(init[1])
-        half = half_log_det(logZ, linear_terms, mean, given.lengths)
-        features = [flat(stat) for stat in pair_stats]
-        if self.affine:
-            features += [mean[:, :-1], mean[:, 1:]]
-        both = (
-            np.concatenate([flat(second), first], axis=-1),
-            np.concatenate(features, axis=-1),
-        )
-        logZ = logZ - log_normalizer_of(given.belief)
-        return Factor(logZ, both, mean, second_moment, samples, half)
-
-    def evidence(self, features: Any, rows: Sequence[Any]) -> tuple[Any, Any]:
-        """Return P f, (N, T, K), and c (T, K): together the potentials of z."""
-        first, later = features
-        linear = [multiply(first, rows[0].T)[:, None], multiply(later, rows[2].T)]
-        constant = [rows[1][None], onp.ones((later.shape[1], 1)) * rows[3]]
-        return np.concatenate(linear, axis=1), np.concatenate(constant, axis=0)
-
-    def kept(self, given: Given, num_steps: int) -> Any:
-        """Mask (N, T) of the steps that tell of z, or None if all do.
-
-        The first step of a sequence that begins with a belief does not: its x has the
-        law of the belief.  Frames without data are tied to their neighbours' x and do.
-        """
-        if given.belief is None:
-            return None
-        later = onp.arange(num_steps) > 0
-        return later | ~given.belief.given[:, None]
-
-    def of_points(self, latents: Any) -> Any:
-        """Return the features of known x."""
-        x, y = latents[:, :-1], latents[:, 1:]
-        first = latents[:, 0]
-        features = [flat(outer(x, x)), flat(outer(x, y)), flat(outer(y, y))]
-        if self.affine:
-            features += [x, y]
-        return (
-            np.concatenate([flat(outer(first, first)), first], axis=-1),
-            np.concatenate(features, axis=-1),
-        )
-
-    def points_kept(self, observed: Any) -> Any:
-        """Mask (N, T) of the known x that tell of z: a pair needs both of its own."""
-        if observed is None:
-            return None
-        both = observed[:, 1:] & observed[:, :-1]
-        return onp.concatenate([observed[:, :1], both], axis=1)
-
-    def start(self, rows: Sequence[Any], node: Any) -> onp.ndarray:
-        """Return potentials of z as if x were known, at means of the frames alone.
-
-        A frame's x_t has the initial factor, averaged over states, and its evidence.
-        The variances stay out: they would speak for the state of largest noise.
-        """
-        J, h = split(onp.mean(rows[0], axis=0), self.dim)
-        _, mean = moments(J + dense(node[0]), h + node[1])
-        linear, constant = self.evidence(self.of_points(mean), rows)
-        return linear + constant
-
-    def path(
-        self, states: onp.ndarray, rows: Sequence[Any], noise: Any, belief: Any
-    ) -> tuple[Any, Any, Any]:
-        """Return samples, mean and covariance of x on paths of states (S, H)."""
-        init = begin(split(of_path(rows[0], states[:, 0]), self.dim), belief)
-        pair, shifts = split_pair(of_path(rows[2], states[:, 1:]), self.dim)
-        nothing = onp.zeros((*states.shape, self.dim, self.dim))
-        node = nothing, shift(nothing[..., 0], shifts)
-        chain: Any = kernels.gaussian_chain(init, pair, node, noise[:, None])
-        _, stats, samples = chain
-        second_moment, mean = stats[2]
-        return samples[:, 0], mean, second_moment - outer(mean, mean)
 
 
 class Switching:
@@ -385,16 +116,14 @@ class Switching:
         step would depend on how many follow it.
         """
         init, pair = map(log_normalized, markov_potentials(stats))
-        paths, steps = uniforms.shape
-        init = onp.broadcast_to(first_states(init, belief), (paths, init.shape[-1]))
+        number, steps = uniforms.shape
+        init = onp.broadcast_to(first_states(init, belief), (number, init.shape[-1]))
         if pair.ndim == 3:
-            shape = (paths, steps - 1, *pair.shape[1:])
+            shape = (number, steps - 1, *pair.shape[1:])
             pair = onp.broadcast_to(pair[:, None], shape)
-        nothing = onp.zeros((paths, steps, init.shape[-1]))
-        states = kernels.sample_markov_chain(init, pair, nothing, uniforms[:, None])[
-            :, 0
-        ]
-        rows = self.switch.rows(stats)
+        nothing = onp.zeros((number, steps, init.shape[-1]))
+        paths = kernels.sample_markov_chain(init, pair, nothing, uniforms[:, None])
+        states, rows = paths[:, 0], self.switch.rows(stats)
         return Draw(states, *self.switch.path(states, rows, noise, belief))
 
 
@@ -513,14 +242,6 @@ def first_states(init: Any, belief: Belief | None) -> Any:
         return init
     assert belief.states is not None
     return where_given(belief, belief.states, init)
-
-
-def of_path(rows: onp.ndarray, states: onp.ndarray) -> onp.ndarray:
-    """Select rows (K, F), or (S, K, F) with a set for each path, by states (S, ...)."""
-    if rows.ndim == 2:
-        return rows[states]
-    paths = onp.arange(len(states)).reshape((-1,) + (1,) * (states.ndim - 1))
-    return rows[paths, states]
 
 
 def node_evidence(node: Any, factor: Factor) -> Any:

@@ -104,9 +104,10 @@ def most_likely_states(
 
     Viterbi's path in the factor q(z).
     """
-    stats = product.expected_stats(model.latent.family, parameters.natparams)
+    latent: Any = model.latent  # one with discrete states
+    stats = product.expected_stats(latent.family, parameters.natparams)
     for inference in inferences(model, parameters, sequences, 1, rng):
-        paths = model.latent.most_likely_states(
+        paths = latent.most_likely_states(
             stats, inference.local.state_potentials, inference.batch.lengths
         )
         for (steps,), _ in _by_sequence(model, inference.batch, (paths,), ()):

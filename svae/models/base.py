@@ -168,14 +168,6 @@ class LatentModel(Protocol):
         With m in the place of t(theta): log of the sum of exp E log p(x, z | theta).
         """
 
-    def most_likely_states(
-        self, stats: Any, state_potentials: Any, lengths: Any = None
-    ) -> Any:
-        """Return the most likely path of each sequence, (N, T) int64, -1 past it.
-
-        Only of models with discrete states; ``state_potentials`` as `Local` has them.
-        """
-
     def draw(
         self,
         stats: Any,

@@ -142,12 +142,6 @@ class LDS:
             kept = kept & switch.points_kept(observed)
         return np.sum(np.where(kept, (linear + constant)[..., 0], 0.0), axis=1)
 
-    def most_likely_states(
-        self, stats: Any, state_potentials: Any, lengths: Any = None
-    ) -> Any:
-        """Raise TypeError: there are no discrete states."""
-        raise TypeError(f"{type(self).__name__} has no discrete states")
-
     def draw(
         self,
         stats: Any,

@@ -1,4 +1,4 @@
-"""A mouse seen from above in depth, parsed into behaviours: after Johnson et al. (2016).
+"""A mouse in depth, parsed into behaviours: after Johnson et al. (2016), Section 6.
 
     python examples/depth.py runs/depth
 

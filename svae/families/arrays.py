@@ -8,8 +8,10 @@ from typing import Any
 
 import autograd.numpy as np
 import numpy as onp
+from autograd.extend import defvjp, primitive
 
 __all__ = [
+    "cut",
     "draw_shape",
     "inverse_and_log_det",
     "is_positive_definite",
@@ -74,6 +76,37 @@ def is_positive_definite(matrix: Any) -> bool:
     except onp.linalg.LinAlgError:
         return False
     return True
+
+
+@primitive
+def cut(array: Any, axis: int, start: int, stop: int) -> Any:
+    """Return a stretch along an axis, counted from the last if negative.
+
+    What autograd does for a slice, it adds to zeros by index, is ten times as slow.
+    """
+    return array[_stretch(array, axis, start, stop)]
+
+
+@primitive
+def _spread(stretch: Any, shape: tuple[int, ...], where: tuple[Any, ...]) -> Any:
+    array = onp.zeros(shape)
+    array[where] = stretch
+    return array
+
+
+def _stretch(array: Any, axis: int, start: int, stop: int) -> tuple[Any, ...]:
+    everything = [slice(None)] * array.ndim
+    everything[axis] = slice(start, stop)
+    return tuple(everything)
+
+
+defvjp(
+    cut,
+    lambda ans, array, axis, start, stop: (
+        lambda g: _spread(g, array.shape, _stretch(array, axis, start, stop))
+    ),
+)
+defvjp(_spread, lambda ans, stretch, shape, where: lambda g: g[where])
 
 
 def draw_shape(size: int | tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ import numpy as onp
 from svae import kernels
 from svae.errors import NotPositiveDefinite
 from svae.families import gaussian
-from svae.families.arrays import outer
+from svae.families.arrays import cut, outer
 from svae.models.base import LOG_2PI, Belief, where_given
 
 __all__ = [
@@ -58,20 +58,22 @@ def pair_rows(stats: Any, dim: int) -> tuple[Any, Any]:
 
 def split(potentials: Any, dim: int) -> tuple[Any, Any]:
     """Cut (..., D D + D) into J (..., D, D) and h (..., D)."""
-    J = np.reshape(potentials[..., : dim**2], (*potentials.shape[:-1], dim, dim))
-    return J, potentials[..., dim**2 :]
+    size, width = dim**2, potentials.shape[-1]
+    J = np.reshape(cut(potentials, -1, 0, size), (*potentials.shape[:-1], dim, dim))
+    return J, cut(potentials, -1, size, width)
 
 
 def split_pair(potentials: Any, dim: int) -> tuple[Any, Any]:
     """Cut the potentials of pairs into (J11, J12, J22) and, if affine, (h1, h2)."""
     size, shape = dim**2, (*potentials.shape[:-1], dim, dim)
     pair = tuple(
-        np.reshape(potentials[..., k * size : (k + 1) * size], shape) for k in range(3)
+        np.reshape(cut(potentials, -1, k * size, (k + 1) * size), shape)
+        for k in range(3)
     )
-    if potentials.shape[-1] == 3 * size:
+    if (width := potentials.shape[-1]) == 3 * size:
         return pair, None
-    h1 = potentials[..., 3 * size : 3 * size + dim]
-    return pair, (h1, potentials[..., 3 * size + dim :])
+    h1 = cut(potentials, -1, 3 * size, 3 * size + dim)
+    return pair, (h1, cut(potentials, -1, width - dim, width))
 
 
 def shift(h: Any, shifts: Any) -> Any:

@@ -20,7 +20,7 @@ import autograd.numpy as np
 import numpy as onp
 
 from svae import kernels
-from svae.families.arrays import matvec, outer
+from svae.families.arrays import cut, matvec, outer
 from svae.models.base import LOG_2PI, Belief, half_log_det, live_steps
 from svae.models.potentials import (
     begin,
@@ -196,7 +196,9 @@ class Dynamics:
         """Return q(x): a chain whose pair potentials change from step to step."""
         init = split(multiply(states[:, 0], rows[0]), self.dim)
         init = begin(init, given.belief)
-        pair, shifts = split_pair(multiply(states[:, 1:], rows[2]), self.dim)
+        steps = states.shape[1]
+        later = cut(states, 1, 1, steps)
+        pair, shifts = split_pair(multiply(later, rows[2]), self.dim)
         h = shift(node[1], shifts)
         logZ, stats, samples = kernels.gaussian_chain(
             init, pair, (node[0], h), noise, given.lengths
@@ -207,7 +209,7 @@ class Dynamics:
         half = half_log_det(logZ, linear_terms, mean, given.lengths)
         features = [flat(stat) for stat in pair_stats]
         if self.affine:
-            features += [mean[:, :-1], mean[:, 1:]]
+            features += [cut(mean, 1, 0, steps - 1), cut(mean, 1, 1, steps)]
         both = (
             np.concatenate([flat(second), first], axis=-1),
             np.concatenate(features, axis=-1),

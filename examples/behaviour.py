@@ -22,6 +22,7 @@ import svae
 from svae import metrics
 
 NUM_STATES = 12
+STICKY = 2000.0
 
 
 def main() -> None:
@@ -30,7 +31,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, help=".npz with x_NAME and z_NAME")
     parser.add_argument("out", type=Path, help="folder for figures and metrics")
     parser.add_argument("--num-seeds", type=int, default=5)
-    parser.add_argument("--num-steps", type=int, default=200)
+    parser.add_argument("--num-steps", type=int, default=100)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
 
@@ -38,15 +39,15 @@ def main() -> None:
     models: dict[str, Callable[[int], Any]] = {
         "k-means": lambda seed: cluster(frames, seed),
         "HMM": lambda seed: fit(
-            svae.HMM(NUM_STATES, 6, sticky=50.0), frames, options.num_steps, seed
+            svae.HMM(NUM_STATES, 6, sticky=STICKY), frames, options.num_steps, seed
         ),
         "SLDS": lambda seed: fit(
             svae.SLDS(
                 NUM_STATES,
-                12,
+                6,
                 affine=True,
-                sticky=300.0,
-                noise_variance=0.03,
+                sticky=STICKY,
+                noise_variance=0.01,
                 tolerance=1e-4,
             ),
             frames,
@@ -102,12 +103,9 @@ def fit(latent: Any, frames: list[np.ndarray], num_steps: int, seed: int) -> sva
         window=100,
         learning_rate=5e-3,
         rng=seed,
-        warmup=WARMUP[type(latent).__name__],
+        warmup=2000,
         progress=True,
     )
-
-
-WARMUP = {"HMM": 300, "SLDS": 0}
 
 
 def agreement(labels: list[np.ndarray], states: list[np.ndarray]) -> dict[str, Any]:

@@ -146,7 +146,7 @@ class SVAE:
             Step size of the natural gradient; 1 replaces q(theta) in one step.
         context : int
             Frames before a window from which it gets a belief about its first state; 0
-            lets every window start from the initial factor.  See `svae.fit` for the
+            lets every window start from the initial factor.  See `svae.batches` for the
             estimators and their biases.
         hide : int
             Length of a random stretch of every window that the encoder does not see and

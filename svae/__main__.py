@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,13 +11,21 @@ from typing import Any
 import numpy as np
 
 import svae
-from svae import kernels, plot, profile, runs, selfcheck
+from svae import kernels, metrics, plot, profile, runs, selfcheck
+from svae.evaluate import THETAS
 from svae.networks import LIKELIHOODS, MEANS
+from svae.objective import NATURAL_GRADIENTS
 from svae.runs import Run
 from svae.store import replacing
 from svae.weights import DECODER_POSTERIORS
 
-MODELS = {"gaussian": svae.Gaussian, "gmm": svae.GMM, "lds": svae.LDS}
+MODELS: dict[str, Any] = {
+    "gaussian": svae.Gaussian,
+    "gmm": svae.GMM,
+    "hmm": svae.HMM,
+    "lds": svae.LDS,
+    "slds": svae.SLDS,
+}
 NETWORKS = {"mlp": svae.MLP, "residual": svae.Residual}
 
 # What holds for words that the command line leaves open; later tables go first.
@@ -31,6 +39,7 @@ DEFAULTS: dict[str, Any] = {
     "decoder_mean": "linear",
     "likelihood": "gaussian",
     "decoder_posterior": "point",
+    "natural_gradient": "full",
     "rng": 0,
 }
 MODEL_DEFAULTS: dict[str, dict[str, Any]] = {
@@ -42,7 +51,9 @@ MODEL_DEFAULTS: dict[str, dict[str, Any]] = {
         "network": "residual",
         "hidden": (40, 40),
     },
+    "hmm": {"latent_dim": 2, "num_states": 10, "batch_size": 8, "window": 200},
     "lds": {"latent_dim": 10, "batch_size": 8, "window": 200},
+    "slds": {"latent_dim": 10, "num_states": 10, "batch_size": 8, "window": 200},
 }
 RECIPES: dict[tuple[str, str], dict[str, Any]] = {
     ("gaussian", "pinwheel"): {
@@ -57,6 +68,15 @@ RECIPES: dict[tuple[str, str], dict[str, Any]] = {
         "natural_step": 0.02,
     },
     ("lds", "dots"): {"num_steps": 1100, "window": 50, "decoder_mean": "sigmoid"},
+    ("slds", "switching"): {
+        "latent_dim": 2,
+        "num_states": 2,
+        "num_steps": 350,
+        "warmup": 150,
+        "batch_size": 2,
+        "learning_rate": 1e-2,
+        "standardize": True,
+    },
 }
 # What `svae profile` times, unless it is told.
 PROFILE: dict[str, Any] = {
@@ -73,7 +93,23 @@ QUICK: dict[str, Any] = {
 }
 MEMORY: dict[str, Any] = {"sizes": (10,), "num_sequences": 1, "num_timesteps": 10**6}
 STEP_WORDS = ("learning_rate", "natural_step", "num_samples")
-FIT_WORDS = ("num_steps", "batch_size", "window", "rng", *STEP_WORDS)
+CHAIN_WORDS = ("window", "context", "hide")
+ITERATION_WORDS = ("warm_start",)
+FIT_WORDS = (
+    *("num_steps", "batch_size", "warmup", "rng"),
+    *STEP_WORDS,
+    *CHAIN_WORDS,
+    *ITERATION_WORDS,
+)
+# Fields of latent models, with what a model lacks that has no such field.
+LATENT_WORDS = {
+    "latent_dim": "latents",
+    "num_states": "discrete states",
+    "sticky": "transitions between discrete states",
+    "concentration": "transitions between discrete states",
+    "affine": "linear dynamics",
+    "noise_variance": "linear dynamics",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -99,8 +135,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def fit(options: argparse.Namespace) -> int:
     """Fit a model, fill the run's folder and say how it went."""
     settings = choose_settings(options)
+    model = build_model(options.model, settings)
     say = (lambda text: None) if options.quiet else print
     sequences = runs.read(options.data)
+    describe_missing(runs.missing(sequences), say)
     scaling = None
     if wants_scaling(options, settings):
         scaling = runs.scaling_of(sequences)
@@ -119,8 +157,9 @@ def fit(options: argparse.Namespace) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     runs.write_json(folder / "run.json", record)
 
-    model = build_model(options.model, settings)
     words = {word: settings[word] for word in FIT_WORDS if word in settings}
+    if words.get("warmup") == "none":
+        words["warmup"] = None
     show = not options.quiet and find_spec("tqdm") is not None
     model.fit(sequences, **words, progress=show, checkpoint=folder)
     record["result"] = summarise(model, sequences)
@@ -134,16 +173,31 @@ def fit(options: argparse.Namespace) -> int:
 
 def choose_settings(options: argparse.Namespace) -> dict[str, Any]:
     """Merge the tables of defaults with what the command line says."""
-    latent_words = {field.name for field in fields(MODELS[options.model])}
-    if options.num_states is not None and "num_states" not in latent_words:
-        options.usage(f"argument --num-states: {options.model} has no discrete states")
     recipe = RECIPES.get((options.model, options.data), {})
     settings = DEFAULTS | MODEL_DEFAULTS[options.model] | recipe
-    words = (*settings, "window", "num_states")
-    given = {word: getattr(options, word) for word in words}
-    return settings | {
-        word: value for word, value in given.items() if value is not None
-    }
+    words = {*settings, *FIT_WORDS, *LATENT_WORDS, "standardize"}
+    given = {word: getattr(options, word) for word in sorted(words)}
+    given = {word: value for word, value in given.items() if value is not None}
+    refuse_idle_words(options, given)
+    return settings | given
+
+
+def refuse_idle_words(options: argparse.Namespace, given: Iterable[str]) -> None:
+    """Stop with a usage error at the first word that the model has no use for."""
+    name, model = options.model, MODELS[options.model]
+    known = {field.name for field in fields(model)}
+    for word in given:
+        reason = None
+        if word in LATENT_WORDS and word not in known:
+            reason = f"{name} has no {LATENT_WORDS[word]}"
+        elif word in CHAIN_WORDS and model.independent:
+            reason = f"the rows of {name} are independent"
+        elif word in ITERATION_WORDS and "num_states" not in known:
+            reason = f"inference of {name} has no iterations"
+        elif word == "warmup" and not model.family:
+            reason = f"{name} has no q(theta) to fit after it"
+        if reason is not None:
+            options.usage(f"argument --{word.replace('_', '-')}: {reason}")
 
 
 def wants_scaling(options: argparse.Namespace, settings: dict[str, Any]) -> bool:
@@ -152,14 +206,12 @@ def wants_scaling(options: argparse.Namespace, settings: dict[str, Any]) -> bool
         if options.standardize:
             options.usage("argument --standardize: bernoulli data must stay in [0, 1]")
         return False
-    if options.standardize is None:
-        return options.data not in runs.BUILT_IN
-    return bool(options.standardize)
+    return bool(settings.get("standardize", options.data not in runs.BUILT_IN))
 
 
 def build_model(name: str, settings: dict[str, Any]) -> svae.SVAE:
     """Make the model that settings describe."""
-    words = {"latent_dim", "num_states"} & settings.keys()
+    words = LATENT_WORDS.keys() & settings.keys()
     latent = MODELS[name](**{word: settings[word] for word in words})
     network, hidden = NETWORKS[settings["network"]], settings["hidden"]
     return svae.SVAE(
@@ -168,20 +220,34 @@ def build_model(name: str, settings: dict[str, Any]) -> svae.SVAE:
         network(hidden, mean=settings["decoder_mean"]),
         settings["likelihood"],
         settings["decoder_posterior"],
+        settings["natural_gradient"],
     )
+
+
+def describe_missing(missing: runs.Missing, say: Callable[[str], None]) -> None:
+    """Print how much of the data is missing, if any is."""
+    if missing.values:
+        share = 100 * missing.values / missing.num_values
+        say(
+            f"missing: {missing.values} of {missing.num_values} values "
+            f"({share:.2g} %), with {missing.frames} whole frames "
+            f"of {missing.num_frames}"
+        )
 
 
 def summarise(model: svae.SVAE, sequences: list[np.ndarray]) -> dict[str, Any]:
     """Return what the fit came to, the bound as a mean over its last tenth."""
-    history, rows = model.history_, np.concatenate(sequences)
+    history, num_frames = model.history_, sum(map(len, sequences))
     last = max(1, len(history["objective"]) // 10)
-    result = {part: history[part][-last:].mean() / len(rows) for part in plot.PARTS}
+    result = {part: history[part][-last:].mean() / num_frames for part in plot.PARTS}
     result["steps_averaged"] = last
     result["seconds_per_step"] = float(np.median(history["seconds"]))
+    for name in ("iterations", "gradient_iterations"):
+        result[name] = float(history[name][-last:].mean())
     for name in ("unconverged", "backtracks"):
         result[name] = int(history[name].sum())
     if hasattr(model.latent, "num_states"):
-        result["states_used"] = len(np.unique(model.predict(rows)))
+        result["states_used"] = metrics.states_in_use(model.predict(sequences))
         result["num_states"] = model.latent.num_states
     return result
 
@@ -195,10 +261,15 @@ def describe(result: dict[str, Any], say: Callable[[str], None]) -> None:
     )
     say(f"  (nats per frame, mean of the last {result['steps_averaged']} steps)")
     if "num_states" in result:
-        say(f"states used: {result['states_used']} of {result['num_states']}")
+        used, all_of_them = result["states_used"], result["num_states"]
+        say(f"states in use: {used} of {all_of_them} (in 1 % of the frames or more)")
+        say(
+            f"iterations: {result['iterations']:.1f} of inference, "
+            f"{result['gradient_iterations']:.1f} of its gradient"
+        )
     say(f"time per step: {1e3 * result['seconds_per_step']:.1f} ms")
     if result["unconverged"]:
-        say(f"inference did not converge: {result['unconverged']} warnings")
+        say(f"sequences whose inference did not converge: {result['unconverged']}")
     if result["backtracks"]:
         say(f"natural steps that left the domain: {result['backtracks']} halvings")
 
@@ -221,31 +292,46 @@ def save_figures(folder: Path, figures: dict[str, Any]) -> None:
 
 def score(options: argparse.Namespace) -> int:
     """Print the bound of data under a fitted model, in the units of the data."""
+    if options.theta is not None and options.num_importance_samples is None:
+        options.usage("argument --theta: only with --num-importance-samples")
     run = Run.load(options.run)
-    bound = run.model.score(run.read(options.data), num_samples=options.num_samples)
-    # a density of y is that of the standardised y, divided by the scales
-    print(f"{bound - np.log(run.scaling.scale).sum():.6f} nats per frame")
+    sequences = run.read(options.data)
+    bound = run.model.score(
+        sequences,
+        options.num_samples,
+        options.num_importance_samples,
+        options.theta or "mean",
+        options.rng,
+    )
+    print(f"{bound + run.scaling.log_density(sequences):.6f} nats per frame")
     return 0
 
 
 def forecast(options: argparse.Namespace) -> int:
     """Write predictions of the frames after each sequence, and draw the first."""
-    run, horizon, rng = Run.load(options.run), options.horizon, options.rng
+    run, horizon, theta = Run.load(options.run), options.horizon, options.theta
     if run.model.latent.independent:
         raise ValueError(f"{run.record['model']}: independent rows have no forecast")
     sequences = run.read(options.data)
-    forecasts = run.model.forecast(sequences, horizon, rng=rng)
+    forecasts = run.model.forecast(sequences, horizon, theta=theta, rng=options.rng)
     path, scaling = run.folder / "forecast.npz", run.scaling
-    mean = scaling.undo(np.stack([each.mean for each in forecasts]))
-    variance = scaling.scale**2 * np.stack([each.variance for each in forecasts])
-    samples = scaling.undo(np.stack([each.samples for each in forecasts]))
+    arrays: dict[str, Any] = {
+        "mean": scaling.undo(np.stack([each.mean for each in forecasts])),
+        "variance": scaling.scale**2 * np.stack([each.variance for each in forecasts]),
+        "samples": scaling.undo(np.stack([each.samples for each in forecasts])),
+    }
+    if forecasts[0].states is not None:
+        arrays["states"] = np.stack([each.states for each in forecasts])
     with replacing(path) as file:
-        np.savez(file, mean=mean, variance=variance, samples=samples)
-    print(f"written to {path}: mean, variance {mean.shape}, samples {samples.shape}")
+        np.savez(file, **arrays)
+    shapes = (f"{name} {array.shape}" for name, array in arrays.items())
+    print(f"written to {path}: {', '.join(shapes)}")
 
     if can_draw(print):
         first, context = sequences[0], 2 * horizon
-        figure = plot.forecast(run.model, first, len(first), horizon, context, rng=rng)
+        figure = plot.forecast(
+            run.model, first, len(first), horizon, context, theta=theta, rng=options.rng
+        )
         save_figures(run.folder, {"prediction": figure})
     return 0
 
@@ -340,7 +426,12 @@ def build_parser() -> argparse.ArgumentParser:
 
     sub = add("score", score, "print the bound of data", "runs/lds-dots dots")
     add_run(sub)
-    sub.add_argument("--num-samples", type=int, default=10, metavar="N")
+    sub.add_argument("--num-samples", type=positive, default=10, metavar="N")
+    about = "of an importance-weighted bound, which is tighter"
+    sub.add_argument("--num-importance-samples", type=positive, metavar="K", help=about)
+    about = "of that bound: q(theta)'s mean, or a draw for each sample; default: mean"
+    sub.add_argument("--theta", choices=THETAS, help=about)
+    sub.add_argument("--rng", type=seed, default=0, metavar="SEED")
     sub = add(
         "forecast",
         forecast,
@@ -349,6 +440,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add_run(sub)
     sub.add_argument("--horizon", type=int, required=True, metavar="H")
+    about = "paths follow q(theta)'s mean, or each a draw of its own; default: mean"
+    sub.add_argument("--theta", choices=THETAS, default="mean", help=about)
     sub.add_argument("--rng", type=int, default=0, metavar="SEED")
     sub = add("sample", sample, "draw frames", "runs/lds-dots --num-steps 200")
     add_run(sub, data=False)
@@ -379,9 +472,26 @@ def add_fit_options(parser: argparse.ArgumentParser) -> None:
     add("--out", metavar="DIR", help="folder of the run; default: runs/MODEL-DATA")
     for word in ("latent-dim", "num-states", "num-steps", "batch-size", "window"):
         add(f"--{word}", type=int, metavar="N")
+    about = "prior of transitions from a state to itself, in steps (hmm, slds)"
+    add("--sticky", type=float, metavar="X", help=about)
+    about = "Dirichlet parameter of every transition (hmm, slds)"
+    add("--concentration", type=float, metavar="X", help=about)
+    about = "whether dynamics have a bias (lds, slds)"
+    add("--affine", action=argparse.BooleanOptionalAction, help=about)
+    about = "of the dynamics, in the prior (lds, slds)"
+    add("--noise-variance", type=float, metavar="X", help=about)
     add("--num-samples", type=int, metavar="N", help="samples of x in a step")
     add("--learning-rate", type=float, metavar="X", help="of Adam, for the networks")
     add("--natural-step", type=float, metavar="X", help="step size for q(theta)")
+    add("--natural-gradient", choices=NATURAL_GRADIENTS, help="default: full")
+    about = "frames before a window that tell how it begins (hmm, lds, slds)"
+    add("--context", type=int, metavar="N", help=about)
+    about = "frames of a window that the encoder does not see (hmm, lds, slds)"
+    add("--hide", type=int, metavar="N", help=about)
+    about = "start inference from the states of last time (gmm, hmm, slds)"
+    add("--warm-start", action="store_true", default=None, help=about)
+    about = "steps as a plain autoencoder before q(theta) is fitted; auto or none"
+    add("--warmup", type=warmup, metavar="N", help=about)
     add("--hidden", type=widths, metavar="N,N", help="widths of the hidden layers")
     add("--network", choices=NETWORKS)
     add("--decoder-mean", choices=MEANS)
@@ -434,6 +544,11 @@ def at_least(least: int, text: str) -> int:
     if (number := int(text)) < least:
         raise argparse.ArgumentTypeError(f"{number}, wanted {least} or more")
     return number
+
+
+def warmup(text: str) -> int | str:
+    """Parse a number from 0 on, ``auto`` or ``none``."""
+    return text if text in ("auto", "none") else at_least(0, text)
 
 
 def widths(text: str) -> tuple[int, ...]:

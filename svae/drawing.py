@@ -37,12 +37,12 @@ __all__ = [
 
 # Okabe and Ito (2008): told apart with any colour vision.  Their yellow is too light
 # for white paper, their black left for text.  Then, one after the other, the colour
-# farthest from those before it, to all eyes: differences in CIELAB, also as protanopes
+# farthest from those before it, to all eyes: differences in Oklab, also as protanopes
 # and deuteranopes see them (Machado et al. 2009).
 COLORS = (
     *("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"),
-    *("#4B3C0F", "#C3D278", "#4B2D4B", "#1E2D87", "#C33C4B", "#7896FF", "#C3874B"),
-    *("#FFB4A5", "#2D7878", "#782D78", "#1ED2E1", "#782D3C", "#964B00", "#87B478"),
+    *("#5A1E00", "#2D0096", "#A50F5A", "#A5F069", "#9669FF", "#5A005A", "#96C396"),
+    *("#964B00", "#5A2DC3", "#4B4B87", "#FF4B69", "#96D2FF", "#875A87", "#005A5A"),
 )
 MARKERS = ("o", "^", "s", "D", "v")
 LINES = ("-", "--", ":", "-.")

@@ -377,7 +377,8 @@ def dynamics(model: Any, sequences: Any = None) -> "Figure":
 
     Their absolute values say how slowly a latent direction decays, their angles how
     fast it turns.  The periods of oscillations that last are written: beside the
-    eigenvalues of an `svae.LDS`, beside the names of the states of an `svae.SLDS`.
+    eigenvalues of an `svae.LDS`, beside the names of the states of an `svae.SLDS`, the
+    longest three.
 
     Parameters
     ----------
@@ -402,7 +403,7 @@ def dynamics(model: Any, sequences: Any = None) -> "Figure":
     mean = mniw.to_standard(model.parameters_.natparams["dynamics"])[0]
     eigenvalues = np.linalg.eigvals(mean[..., : mean.shape[-2]])  # a bias comes last
     switching = mean.ndim == 3
-    figure = drawing.new_figure(6.6 if switching else 5.0, 5.0)
+    figure = drawing.new_figure(7.6 if switching else 5.0, 5.0)
     ax = figure.subplots()
     circle = np.exp(1j * np.linspace(0, 2 * np.pi, 400))
     ax.plot(circle.real, circle.imag, color="0.6", linewidth=1)
@@ -412,7 +413,7 @@ def dynamics(model: Any, sequences: Any = None) -> "Figure":
         ranks = _ranks(model)
         for k in _used(model, sequences):
             values, rank = eigenvalues[k], ranks[k]
-            periods = [f"{period:.1f}" for _, period in _periods(values)]
+            periods = [f"{period:.1f}" for _, period in _periods(values)[:3]]
             label = f"{k}: {', '.join(periods)}" if periods else str(k)
             points = np.stack([values.real, values.imag], axis=1)
             marker = drawing.MARKERS[rank % len(drawing.MARKERS)]

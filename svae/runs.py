@@ -11,15 +11,25 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from svae import data
+from svae import data, synthetic
 from svae.estimator import SVAE, load
 from svae.store import replacing
 
-__all__ = ["BUILT_IN", "Run", "Scaling", "read", "scaling_of", "write_json"]
+__all__ = [
+    "BUILT_IN",
+    "Missing",
+    "Run",
+    "Scaling",
+    "missing",
+    "read",
+    "scaling_of",
+    "write_json",
+]
 
 BUILT_IN: dict[str, Callable[[], np.ndarray]] = {
     "pinwheel": lambda: data.pinwheel(rng=1)[0],
     "dots": lambda: data.dots(rng=1),
+    "switching": lambda: synthetic.switching_lds(rng=1).frames,
 }
 
 
@@ -46,6 +56,15 @@ class Scaling(NamedTuple):
         return [
             (np.asarray(sequence) - self.mean) / self.scale for sequence in sequences
         ]
+
+    def log_density(self, sequences: list[np.ndarray]) -> float:
+        """Return log of the density of sequences over that of what `apply` makes.
+
+        A mean over frames, in nats: each value that is observed counts its scale.
+        """
+        observed = sum(np.sum(~np.isnan(each), axis=0) for each in sequences)
+        num_frames = sum(len(each) for each in sequences)
+        return float(-np.sum(observed * np.log(self.scale)) / num_frames)
 
     def undo(self, frames: np.ndarray) -> np.ndarray:
         """Bring frames (..., P) back to the units of the data."""
@@ -114,6 +133,27 @@ def scaling_of(sequences: list[np.ndarray]) -> Scaling:
     for _, _, rows in data.stretches(sequences):
         squares += np.nansum((rows - mean) ** 2, axis=0)
     return Scaling(mean, np.where(high > low, np.sqrt(squares / count), 1.0))
+
+
+class Missing(NamedTuple):
+    """How much of the data is missing."""
+
+    values: int
+    num_values: int
+    frames: int
+    """Frames of which there is no value at all."""
+    num_frames: int
+
+
+def missing(sequences: list[np.ndarray]) -> Missing:
+    """Count what is NaN."""
+    values = frames = num_frames = 0
+    for _, _, rows in data.stretches(sequences):
+        absent = np.isnan(rows)
+        values += int(absent.sum())
+        frames += int(absent.all(axis=1).sum())
+        num_frames += len(rows)
+    return Missing(values, num_frames * sequences[0].shape[1], frames, num_frames)
 
 
 def write_json(path: Path, content: Any) -> None:

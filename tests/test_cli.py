@@ -1,6 +1,7 @@
 """The command line, run in this process on small settings."""
 
 import csv
+import inspect
 import json
 import re
 import runpy
@@ -14,9 +15,14 @@ import svae
 from svae import selfcheck
 from svae.__main__ import build_parser, main
 
+svae_fit = svae.SVAE.fit
 LOUD = ["--num-steps", "3", "--hidden", "4"]
 SMALL = [*LOUD, "--quiet"]
 SMALL_GMM = [*SMALL, "--num-states", "3"]
+SMALL_SWITCHING = [
+    *(*SMALL, "--num-states", "3", "--latent-dim", "2"),
+    *("--window", "20", "--batch-size", "2", "--warmup", "2"),
+]
 SMALL_LDS = [*SMALL, "--latent-dim", "2", "--window", "20", "--batch-size", "2"]
 
 
@@ -105,6 +111,127 @@ def test_fit_lds_to_the_dots(tmp_path):
     assert model.decoder.mean == "sigmoid"
     names = {path.stem for path in (out / "figures").iterdir()}
     assert names == {"bound", "dynamics", "forecast"}
+
+
+@pytest.fixture(scope="module")
+def gappy(frames):
+    gappy = frames.copy()
+    gappy[10:14] = np.nan
+    gappy[20, 1] = np.nan
+    return gappy
+
+
+@pytest.fixture(scope="module")
+def slds_run(gappy, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("slds")
+    np.save(folder / "frames.npy", gappy)
+    source, out = str(folder / "frames.npy"), str(folder / "run")
+    options = ["--sticky", "4", "--affine", "--noise-variance", "0.5"]
+    assert main(["fit", "slds", source, "--out", out, *SMALL_SWITCHING, *options]) == 0
+    return folder
+
+
+def test_words_reach_the_models(slds_run, frames, tmp_path):
+    latent = svae.load(slds_run / "run" / "model.npz").latent
+    assert latent == svae.SLDS(3, 2, affine=True, sticky=4.0, noise_variance=0.5)
+    np.save(tmp_path / "frames.npy", frames)
+    source, out = str(tmp_path / "frames.npy"), tmp_path / "run"
+    options = ["--concentration", "0.5", "--natural-gradient", "conjugate"]
+    arguments = ["fit", "hmm", source, "--out", str(out), *SMALL_SWITCHING, *options]
+    assert main(arguments) == 0
+    model = svae.load(out / "model.npz")
+    assert model.latent == svae.HMM(3, 2, concentration=0.5)
+    assert model.natural_gradient == "conjugate"
+    names = {path.stem for path in (out / "figures").iterdir()}
+    assert names == {"bound", "ethogram", "forecast", "mixture", "transitions"}
+
+
+@pytest.mark.parametrize(
+    "given, expected",
+    [
+        ("--context 5 --hide 3", {"context": 5, "hide": 3}),
+        ("--warm-start --warmup none", {"warm_start": True, "warmup": None}),
+        ("--warmup auto", {"warmup": "auto"}),
+        ("--warmup 0", {"warmup": 0}),
+    ],
+)
+def test_words_reach_the_fit(given, expected, tmp_path, monkeypatch):
+    class Stop(ValueError):
+        pass
+
+    words = {}
+
+    def fit(self, data, **given):
+        words.update(given)
+        raise Stop
+
+    monkeypatch.setattr(svae.SVAE, "fit", fit)
+    out = ["--out", str(tmp_path / "run")]
+    assert main(["fit", "slds", "dots", *out, *given.split()]) == 1
+    assert expected.items() <= words.items()
+    assert set(words) <= set(inspect.signature(svae_fit).parameters)
+
+
+def test_the_recipe_of_the_switching_data(tmp_path, capsys):
+    out = tmp_path / "run"
+    arguments = ["fit", "slds", "switching", "--out", str(out), *LOUD, "--warmup", "2"]
+    assert main(arguments) == 0
+    said = capsys.readouterr().out
+    assert "standardised" in said
+    assert "missing" not in said
+    assert re.search(r"states in use: [12] of 2 ", said)
+    assert "iterations: " in said
+    record = json.loads((out / "run.json").read_text())
+    assert record["settings"]["warmup"] == 2
+    assert record["settings"]["window"] == 200
+    frames = svae.synthetic.switching_lds(rng=1).frames
+    np.testing.assert_allclose(record["standardize"]["mean"], frames.mean(axis=0))
+    assert record["result"]["num_states"] == 2
+    assert record["result"]["iterations"] > 0
+
+
+def test_missing_values_are_counted(gappy, tmp_path, capsys):
+    path, out = tmp_path / "frames.csv", str(tmp_path / "run")
+    np.savetxt(path, gappy, delimiter=",")
+    options = ["--latent-dim", "2", "--window", "20"]
+    assert main(["fit", "lds", str(path), "--out", out, *options, *LOUD]) == 0
+    said = capsys.readouterr().out
+    assert "missing: 13 of 120 values (11 %), with 4 whole frames of 40" in said
+    assert "states in use" not in said
+
+
+def test_score_counts_the_scale_of_what_is_observed(slds_run, gappy, capsys):
+    mean, scale = np.nanmean(gappy, axis=0), np.nanstd(gappy, axis=0)
+    model = svae.load(slds_run / "run" / "model.npz")
+    scaled = (gappy - mean) / scale
+    constant = np.sum(np.log(scale) * np.sum(~np.isnan(gappy), axis=0)) / len(gappy)
+    importance = {"num_importance_samples": 3}
+    for options, words in (
+        ([], {}),
+        (["--rng", "5"], {"rng": 5}),
+        (["--num-importance-samples", "3"], importance),
+        (
+            ["--num-importance-samples", "3", "--theta", "sample"],
+            {**importance, "theta": "sample"},
+        ),
+    ):
+        assert main(["score", str(slds_run / "run"), *options]) == 0
+        printed = float(capsys.readouterr().out.split()[0])
+        expected = model.score(scaled, **words) - constant
+        assert printed == pytest.approx(expected, abs=1e-6)
+
+
+def test_forecast_of_switching_models_has_states(slds_run, gappy, capsys):
+    run = slds_run / "run"
+    assert main(["forecast", str(run), "--horizon", "4", "--theta", "sample"]) == 0
+    assert "states (1, 50, 4)" in capsys.readouterr().out
+    mean, scale = np.nanmean(gappy, axis=0), np.nanstd(gappy, axis=0)
+    model = svae.load(run / "model.npz")
+    expected = model.forecast((gappy - mean) / scale, 4, theta="sample")
+    with np.load(run / "forecast.npz") as forecast:
+        np.testing.assert_array_equal(forecast["states"], expected.states[None])
+        np.testing.assert_allclose(forecast["mean"][0], mean + scale * expected.mean)
+    assert (run / "figures" / "prediction.png").is_file()
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz", ".csv"])
@@ -281,7 +408,7 @@ def test_data_of_one_dimension_is_refused(tmp_path, capsys):
 def test_unknown_data_is_refused_with_what_is_known(capsys):
     complaint = error_of(capsys, ["fit", "lds", "nowhere.npy"])
     assert "nowhere.npy" in complaint
-    assert "pinwheel, dots" in complaint
+    assert "pinwheel, dots, switching" in complaint
 
 
 def test_a_fit_that_fails_says_so_in_one_line(frames, tmp_path, capsys):
@@ -314,7 +441,7 @@ def test_independent_rows_have_no_forecast(tmp_path, capsys):
 
 def test_an_unknown_model_is_refused_with_what_is_known(capsys):
     complaint = usage_error_of(capsys, ["fit", "hmmm", "dots"])
-    for name in ("gaussian", "gmm", "lds"):
+    for name in ("gaussian", "gmm", "hmm", "lds", "slds"):
         assert name in complaint
 
 
@@ -323,7 +450,11 @@ def test_an_unknown_model_is_refused_with_what_is_known(capsys):
     [
         [],
         ["fit", "lds"],
-        ["fit", "lds", "dots", "--num-states", "3"],
+        ["fit", "lds", "dots", "--warmup", "soon"],
+        ["fit", "lds", "dots", "--warmup", "-1"],
+        ["fit", "lds", "dots", "--natural-gradient", "half"],
+        ["score", "somewhere", "--theta", "sample"],
+        ["forecast", "somewhere", "--horizon", "3", "--theta", "mode"],
         ["fit", "lds", "dots", "--hidden", "4,x"],
         ["fit", "lds", "dots", "--num-steps", "many"],
         ["fit", "gmm", "dots", "--likelihood", "bernoulli", "--standardize"],
@@ -332,6 +463,26 @@ def test_an_unknown_model_is_refused_with_what_is_known(capsys):
 )
 def test_wrong_usage_is_refused(arguments, capsys):
     assert "usage: svae" in usage_error_of(capsys, arguments)
+
+
+@pytest.mark.parametrize(
+    "model, options, reason",
+    [
+        ("lds", "--num-states 3", "lds has no discrete states"),
+        ("lds", "--sticky 3", "lds has no transitions"),
+        ("gmm", "--concentration 3", "gmm has no transitions"),
+        ("hmm", "--affine", "hmm has no linear dynamics"),
+        ("gmm", "--noise-variance 1", "gmm has no linear dynamics"),
+        ("gmm", "--window 9", "the rows of gmm are independent"),
+        ("gaussian", "--context 9", "the rows of gaussian are independent"),
+        ("gmm", "--hide 9", "the rows of gmm are independent"),
+        ("lds", "--warm-start", "inference of lds has no iterations"),
+        ("gaussian", "--warmup 9", "gaussian has no q(theta)"),
+    ],
+)
+def test_options_that_a_model_has_no_use_for(model, options, reason, capsys):
+    said = usage_error_of(capsys, ["fit", model, "dots", *options.split()])
+    assert f"argument {options.split()[0]}: {reason}" in said
 
 
 @pytest.mark.parametrize(

@@ -158,8 +158,8 @@ class SVAE:
             Steps for which the networks are trained as a variational autoencoder, after
             which q(theta) is fitted to clusterings of its latents (the best of several
             coordinate ascents).  None starts from ``latent.initial_posterior``, which
-            is "auto" except for `HMM` and `SLDS`: there it is a quarter of
-            ``num_steps``, 500 at most.
+            is "auto" except for an `HMM` or `SLDS` of several states: there it is a
+            quarter of ``num_steps``, 500 at most.
         callback : callable, optional
             Called as ``callback(step, record)`` with each new record of `history_`.
 
@@ -506,7 +506,7 @@ def load(path: str | Path) -> Any:
 
 def _warmup_steps(latent: Any, warmup: Any, num_steps: int) -> int | None:
     if warmup == "auto":
-        switching = hasattr(latent, "num_states") and not latent.independent
+        switching = getattr(latent, "num_states", 1) > 1 and not latent.independent
         return min(num_steps // 4, 500) if switching else None
     if warmup is None:
         return None

@@ -67,10 +67,7 @@ class LDS:
     def __post_init__(self) -> None:
         """Refuse a latent dimension that is not a positive integer."""
         check_positive_int(latent_dim=self.latent_dim)
-        if not 0 < self.noise_variance < onp.inf:
-            raise ValueError(
-                f"noise_variance must be positive, got {self.noise_variance!r}"
-            )
+        check_noise_variance(self.noise_variance)
 
     def prior(self) -> dict[str, Any]:
         """Return the natural parameters of p(theta), ``init`` and ``dynamics``."""
@@ -170,6 +167,12 @@ def dynamics_prior(dim: int, affine: bool, noise_variance: float) -> dict[str, A
         ),
         "dynamics": mniw.from_standard(mean, column_cov, scale, dof),
     }
+
+
+def check_noise_variance(noise_variance: float) -> None:
+    """Raise ValueError unless the variance is positive."""
+    if not 0 < noise_variance < onp.inf:
+        raise ValueError(f"noise_variance must be positive, got {noise_variance!r}")
 
 
 def linear_terms(J11: Any, J12: Any, live: onp.ndarray) -> tuple[Any, Any]:

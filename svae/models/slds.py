@@ -20,7 +20,7 @@ import numpy as onp
 from svae.families import dirichlet, mniw, niw
 from svae.models.base import check_positive_int
 from svae.models.hmm import check_markov_prior, markov_prior
-from svae.models.lds import dynamics_prior
+from svae.models.lds import check_noise_variance, dynamics_prior
 from svae.models.switches import Dynamics
 from svae.models.switching import Switching, check_starts
 
@@ -90,6 +90,7 @@ class SLDS(Switching):
         )
         check_starts(self.starts)
         check_markov_prior(self.concentration, self.sticky)
+        check_noise_variance(self.noise_variance)
 
     def prior(self) -> dict[str, Any]:
         """Return the natural parameters of p(theta), factor by factor."""

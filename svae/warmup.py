@@ -52,11 +52,14 @@ def warm_up(
         last[0] = moved
         callback(moved, record)
 
-    # independent steps have no past to begin with, and cannot be predicted
-    plain = settings._replace(context=0, hide=0, warm_start=False)
-    run(autoencoder(model), last[0], {}, sequences, num_steps, plain, rng, keep)
-    networks = last[0].parameters
     length = window_length(model, sequences, settings.window)
+    # as many frames in a step, but from everywhere: steps are independent, they have
+    # no past to begin with, and cannot be predicted
+    frames = settings._replace(
+        batch_size=settings.batch_size * length, context=0, hide=0, warm_start=False
+    )
+    run(autoencoder(model), last[0], {}, sequences, num_steps, frames, rng, keep)
+    networks = last[0].parameters
     windows = data.windows(sequences, length)
     few = spread(windows, conjugate.MAX_FRAMES)
     points = encode(model, networks.encoder, sequences, few)

@@ -82,7 +82,7 @@ def fit(frames: np.ndarray, num_steps: int, seed: int) -> svae.SVAE:
         context=20,
         learning_rate=5e-3,
         rng=seed,
-        warmup=2000,
+        warmup=1000,
         progress=True,
     )
 

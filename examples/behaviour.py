@@ -103,7 +103,7 @@ def fit(latent: Any, frames: list[np.ndarray], num_steps: int, seed: int) -> sva
         window=100,
         learning_rate=5e-3,
         rng=seed,
-        warmup=2000,
+        warmup=1000,
         progress=True,
     )
 

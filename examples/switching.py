@@ -30,8 +30,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path, help="folder for figures and metrics")
     parser.add_argument("--num-seeds", type=int, default=5)
-    parser.add_argument("--num-steps", type=int, default=350)
-    parser.add_argument("--warmup", default="150", help="steps, or none")
+    parser.add_argument("--num-steps", type=int, default=400)
+    parser.add_argument("--warmup", default="100", help="steps, or none")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     warmup = None if options.warmup == "none" else int(options.warmup)
@@ -48,7 +48,7 @@ def main() -> None:
             options.num_steps,
             batch_size=BATCH_SIZE,
             window=WINDOW,
-            learning_rate=1e-2,
+            learning_rate=1.5e-2,
             natural_step=0.1,
             rng=seed,
             warmup=warmup,

@@ -71,10 +71,10 @@ RECIPES: dict[tuple[str, str], dict[str, Any]] = {
     ("slds", "switching"): {
         "latent_dim": 2,
         "num_states": 2,
-        "num_steps": 350,
-        "warmup": 150,
+        "num_steps": 400,
+        "warmup": 100,
         "batch_size": 2,
-        "learning_rate": 1e-2,
+        "learning_rate": 1.5e-2,
         "standardize": True,
     },
 }

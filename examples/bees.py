@@ -4,9 +4,10 @@
 
 takes an ``.npz`` with recordings ``y_i (T, 3)`` (place in two coordinates and change of
 heading) and marks ``changes_i (T,)`` where the motion truly changes (Oh, Rehg, Balch
-and Dellaert 2008), and fits an SLDS with three states to each recording, for several
-seeds.  ``metrics.json`` holds precision, recall and F1 of the change points, one found
-point for each true one, within a tolerance of 15 frames.
+and Dellaert 2008), and fits three switching dynamics to each recording, for several
+seeds: to the recording itself, by conjugate inference without networks, and to the
+latents of an autoencoder.  ``metrics.json`` holds precision, recall and F1 of the
+change points, one found point for each true one, within a tolerance of 15 frames.
 """
 
 import argparse
@@ -35,21 +36,32 @@ def main() -> None:
     results = []
     for name, frames, changes in read(options.data):
         for seed in range(options.num_seeds):
-            model = fit(frames, options.num_steps, seed)
-            path = model.predict(frames)
-            found = metrics.change_points(path)
-            scores = metrics.change_point_scores(changes, found, TOLERANCE)
-            counts = {"found": len(found), "true": len(changes)}
-            results.append(
-                {"recording": name, "seed": seed} | scores._asdict() | counts
-            )
-            print(results[-1], flush=True)
+            models = {
+                "SVI": svae.SVI(latent()).fit(frames, rng=seed),
+                "SVAE": fit(frames, options.num_steps, seed),
+            }
+            for kind, model in models.items():
+                found = metrics.change_points(model.predict(frames))
+                scores = metrics.change_point_scores(changes, found, TOLERANCE)
+                results.append(
+                    {"recording": name, "model": kind, "seed": seed}
+                    | scores._asdict()
+                    | {"found": len(found), "true": len(changes)}
+                )
+                print(results[-1], flush=True)
             if seed == 0:
                 labels = np.zeros(len(frames), dtype=np.int64)
                 labels[changes] = 1
-                figure = svae.plot.ethogram(model, frames, labels=np.cumsum(labels) % 2)
+                figure = svae.plot.ethogram(
+                    models["SVAE"], frames, labels=np.cumsum(labels) % 2
+                )
                 figure.savefig(options.out / f"states_{name}.png")
-    mean = {key: average(results, key) for key in ("precision", "recall", "f1")}
+    mean = {
+        kind: {
+            key: average(results, kind, key) for key in ("precision", "recall", "f1")
+        }
+        for kind in ("SVI", "SVAE")
+    }
     text = json.dumps({"runs": results, "means": mean}, indent=2)
     (options.out / "metrics.json").write_text(text + "\n")
     print(json.dumps(mean, indent=2))
@@ -67,13 +79,17 @@ def read(path: Path) -> list[tuple[str, np.ndarray, np.ndarray]]:
     return recordings
 
 
-def fit(frames: np.ndarray, num_steps: int, seed: int) -> svae.SVAE:
-    """Fit three affine dynamics that last, with networks that start as linear maps."""
-    latent = svae.SLDS(
+def latent() -> svae.SLDS:
+    """Return three affine dynamics that last."""
+    return svae.SLDS(
         3, 3, affine=True, sticky=500.0, noise_variance=0.1, tolerance=1e-4
     )
+
+
+def fit(frames: np.ndarray, num_steps: int, seed: int) -> svae.SVAE:
+    """Fit an autoencoder whose networks start as linear maps."""
     network = svae.Residual((40, 40))
-    model = svae.SVAE(latent, network, network)
+    model = svae.SVAE(latent(), network, network)
     return model.fit(
         frames,
         num_steps,
@@ -87,9 +103,9 @@ def fit(frames: np.ndarray, num_steps: int, seed: int) -> svae.SVAE:
     )
 
 
-def average(results: list[dict[str, Any]], key: str) -> float:
+def average(results: list[dict[str, Any]], kind: str, key: str) -> float:
     """Mean over recordings and seeds."""
-    return float(np.mean([result[key] for result in results]))
+    return float(np.mean([run[key] for run in results if run["model"] == kind]))
 
 
 if __name__ == "__main__":

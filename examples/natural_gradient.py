@@ -19,6 +19,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import svae
+from svae.drawing import COLORS
 
 RUNS = (
     ("full", 0.1),
@@ -101,8 +102,8 @@ def draw(curves: dict[Any, Any], num_frames: int) -> Figure:
         smooth = np.convolve(mean, np.full(width, 1 / width), mode="valid")
         steps = np.arange(width, width + len(smooth))
         line = "--" if kind == "none" else "-"
-        color = svae.plot.COLORS[rank % len(svae.plot.COLORS)]
-        ax.plot(steps, smooth, line, color=color, label=f"{NAMES[kind]}, {step:g}")
+        name = f"{NAMES[kind]}, {step:g}"
+        ax.plot(steps, smooth, line, color=COLORS[rank % len(COLORS)], label=name)
     ax.set(xlabel="step", ylabel="bound, nats per frame", ylim=(-25, None))
     ax.legend(title="gradient of $q(\\theta)$ and step size")
     return figure

@@ -165,6 +165,8 @@ def clusterings(
     features = latents
     if latent.coupled:
         steps = onp.diff(latents, axis=1, prepend=latents[:, :1])
+        before = onp.concatenate([known[:, :1], known[:, :-1]], axis=1)
+        steps = onp.where(before[..., None], steps, 0.0)
         features = onp.concatenate([latents, steps], axis=-1)
     yield spread(cluster(features[known], latent.num_states, rng), known)
     if latent.coupled:

@@ -233,12 +233,6 @@ def test_the_most_likely_states_are_those_of_every_path(name, rng):
                 assert abs(local.states[n, t, k] - want) < 1e-11
 
 
-@pytest.mark.parametrize("latent", [LDS(2), svae.Gaussian(2)], ids=["lds", "gaussian"])
-def test_models_without_states_say_so(latent):
-    with pytest.raises(TypeError, match="no discrete states"):
-        latent.most_likely_states({}, None)
-
-
 def with_one_state(natparams):
     """Return parameters of the SLDS with one state that is an LDS."""
     markov = {"weights": (np.array([0.3]),), "transitions": (np.array([[0.7]]),)}

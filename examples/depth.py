@@ -49,7 +49,7 @@ def main() -> None:
             options.num_states,
             latent_dim=10,
             affine=True,
-            sticky=100.0,
+            sticky=5000.0,
             noise_variance=0.01,
             tolerance=1e-4,
         ),

@@ -1,9 +1,10 @@
 """Before training: networks that say something, and a q(theta) that fits what they say.
 
 Inference of a switching model with untrained networks tells states badly apart, may
-give all frames to one, and training hardly leaves that again.  So the networks first learn as a variational
-autoencoder, in which every step is an independent N(0, I) and there are no states to
-collapse; then q(theta) is fitted to the latents, from several clusterings of them.
+give all frames to one, and training hardly leaves that again. So the networks first
+learn as a variational autoencoder, in which every step is an independent N(0, I) and
+there are no states to collapse; then q(theta) is fitted to the latents, from several
+clusterings of them.
 """
 
 from collections.abc import Callable, Sequence

@@ -23,6 +23,7 @@ from scipy.cluster.vq import kmeans2
 
 from svae.families import product
 from svae.models import LatentModel
+from svae.models.base import live_steps
 from svae.trees import leaves, rebuild, tree_map
 from svae.vjp import trace
 
@@ -45,6 +46,11 @@ class Points(NamedTuple):
     """(N,)"""
     observed: Any
     """(N, T) bool array, or None where all are known."""
+
+    def known(self) -> onp.ndarray:
+        """Mask (N, T) of the steps that are known."""
+        live = live_steps(self.lengths, self.latents)
+        return live if self.observed is None else live & self.observed
 
 
 def direction(
@@ -158,11 +164,8 @@ def clusterings(
     latent: Any, points: Points, rng: onp.random.Generator
 ) -> Iterator[onp.ndarray]:
     """Yield labels (N, T): by where x is and, for dynamics, by how it moves."""
-    latents, lengths, observed = points
-    known = onp.arange(latents.shape[1]) < lengths[:, None]
-    if observed is not None:
-        known = known & observed
-    features = latents
+    features = latents = points.latents
+    known = points.known()
     if latent.coupled:
         steps = onp.diff(latents, axis=1, prepend=latents[:, :1])
         before = onp.concatenate([known[:, :1], known[:, :-1]], axis=1)
@@ -197,10 +200,9 @@ def by_dynamics(
     total, count = xx.sum(axis=(0, 1)), max(int(pairs.sum()), 1)
     shared = onp.linalg.lstsq(total, xy.sum(axis=(0, 1)), rcond=None)[0]
     pull = (x.shape[-1] + 1) / count * total
-    moved = onp.linalg.lstsq
     coefficients = onp.array(
         [
-            moved(a + pull, b + pull @ shared, rcond=None)[0]
+            onp.linalg.lstsq(a + pull, b + pull @ shared, rcond=None)[0]
             for a, b in zip(
                 xx.reshape(-1, *xx.shape[2:]),
                 xy.reshape(-1, *xy.shape[2:]),

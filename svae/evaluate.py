@@ -18,6 +18,8 @@ __all__ = [
     "THETAS",
     "Posterior",
     "arrange",
+    "by_sequence",
+    "chunks",
     "importance_scores",
     "most_likely_states",
     "posteriors",
@@ -58,8 +60,6 @@ class Inference(NamedTuple):
     batch: Batch
     noise: np.ndarray
     """(M, S, T, D)"""
-    log_likelihood: np.ndarray
-    """(M, S), log p(y | x) at samples of x."""
     local: Local
 
 
@@ -84,11 +84,11 @@ def posteriors(
     for inference in inferences(model, parameters, sequences, num_samples, rng):
         local = inference.local
         cov = _covariance(local.mean, local.second_moment)
-        elbo = inference.log_likelihood.mean(axis=1) - local.kl
+        elbo = log_likelihoods(model, parameters, inference).mean(axis=1) - local.kl
         per_step = local.mean, cov, local.states
         yield from (
             Posterior(*steps, *totals)
-            for steps, totals in _by_sequence(
+            for steps, totals in _cut(
                 model, inference.batch, per_step, (local.log_normalizer, elbo)
             )
         )
@@ -110,7 +110,7 @@ def most_likely_states(
         paths = latent.most_likely_states(
             stats, inference.local.state_potentials, inference.batch.lengths
         )
-        for (steps,), _ in _by_sequence(model, inference.batch, (paths,), ()):
+        for (steps,), _ in _cut(model, inference.batch, (paths,), ()):
             yield steps
 
 
@@ -160,11 +160,12 @@ def importance_scores(
         log_q = local.half_log_det[:, None] - 0.5 * np.sum(
             np.where(counted[:, None], squares, 0.0), axis=-1
         )
-        weights = inference.log_likelihood + log_prior - log_q
+        log_likelihood = log_likelihoods(model, parameters, inference)
+        weights = log_likelihood + log_prior - log_q
         if latent.independent and frames is not None:
             weights = np.where(frames, weights, 0.0)
         scores = logsumexp(weights, axis=1) - np.log(num_samples)
-        for _, (score,) in _by_sequence(model, batch, (), (scores,)):
+        for _, (score,) in _cut(model, batch, (), (scores,)):
             yield float(score)
 
 
@@ -177,38 +178,58 @@ def inferences(
 ) -> Iterator[Inference]:
     """Run inference in chunks of sequences, or in all rows of each sequence."""
     stats = product.expected_stats(model.latent.family, parameters.natparams)
-    weights = mean_weights(model.decoder_posterior, parameters.decoder)
-    size = 1 if model.latent.independent else CHUNK
-    for first in range(0, len(sequences), size):
-        chunk = sequences[first : first + size]
-        longest = max(len(sequence) for sequence in chunk)
-        cut = data.windows(chunk, 1 if model.latent.independent else longest)
+    for chunk, cut in chunks(sequences, model.latent.independent):
         values, observed, lengths = data.batch(chunk, cut)
         batch = Batch(values, lengths, 1.0, observed)
         shape = (len(values), num_samples, values.shape[1], model.latent.latent_dim)
         noise = rng.standard_normal(shape)
         local = local_factor(model, stats, parameters.encoder, batch, noise, dense=True)
-        # hidden layers of all samples at once would fill the memory
-        number = -(-num_samples * values[..., 0].size // FRAMES)
-        blocks = np.array_split(local.samples, min(number, num_samples), axis=1)
-        terms = [
-            sampled_log_likelihood(model, weights, batch, block) for block in blocks
-        ]
-        yield Inference(batch, noise, np.concatenate(terms, axis=1), local)
+        yield Inference(batch, noise, local)
 
 
-def _by_sequence(
-    model: Generative, batch: Batch, per_step: Sequence[Any], totals: Sequence[Any]
+def log_likelihoods(
+    model: Generative, parameters: Parameters, inference: Inference
+) -> np.ndarray:
+    """Return log p(y | x), (M, S), at the samples of x."""
+    weights = mean_weights(model.decoder_posterior, parameters.decoder)
+    batch, samples = inference.batch, inference.local.samples
+    num_samples = samples.shape[1]
+    # hidden layers of all samples at once would fill the memory
+    number = -(-num_samples * batch.values[..., 0].size // FRAMES)
+    blocks = np.array_split(samples, min(number, num_samples), axis=1)
+    terms = [sampled_log_likelihood(model, weights, batch, block) for block in blocks]
+    return np.concatenate(terms, axis=1)
+
+
+def chunks(
+    sequences: Sequence[Any], independent: bool
+) -> Iterator[tuple[Sequence[Any], np.ndarray]]:
+    """Yield some sequences and their windows: whole, or the rows of one of them."""
+    size = 1 if independent else CHUNK
+    for first in range(0, len(sequences), size):
+        chunk = sequences[first : first + size]
+        longest = max(len(sequence) for sequence in chunk)
+        yield chunk, data.windows(chunk, 1 if independent else longest)
+
+
+def by_sequence(
+    independent: bool, lengths: Any, per_step: Sequence[Any], totals: Sequence[Any]
 ) -> Iterator[tuple[list[Any], list[Any]]]:
-    """Cut (M, T, ...) arrays to sequences, and (M,) numbers; rows are one sequence."""
-    if model.latent.independent:
+    """Cut (M, T, ...) arrays and (M,) numbers of a chunk; its rows are one sequence."""
+    if independent:
         steps = [None if array is None else array[:, 0] for array in per_step]
         yield steps, [total.sum() for total in totals]
         return
-    lengths = live_steps(batch.lengths, batch.values).sum(axis=1)
     for n, length in enumerate(lengths):
         steps = [None if array is None else array[n, :length] for array in per_step]
         yield steps, [total[n] for total in totals]
+
+
+def _cut(
+    model: Generative, batch: Batch, per_step: Sequence[Any], totals: Sequence[Any]
+) -> Iterator[tuple[list[Any], list[Any]]]:
+    lengths = live_steps(batch.lengths, batch.values).sum(axis=1)
+    return by_sequence(model.latent.independent, lengths, per_step, totals)
 
 
 def _frames(batch: Batch) -> np.ndarray | None:

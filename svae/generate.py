@@ -16,6 +16,7 @@ from svae.families import product
 from svae.generative import Generative, Parameters
 from svae.layers import sigmoid
 from svae.models import belief_after
+from svae.models.base import draw_latents
 from svae.objective import Batch, infer
 from svae.trees import tree_map
 from svae.weights import mean_weights
@@ -91,12 +92,7 @@ def sample(
     """
     latent = model.latent
     theta = product.sample(latent.family, parameters.natparams, rng)
-    shape = (num_steps, 1) if latent.independent else (1, num_steps)
-    drawn = latent.draw(
-        product.stats(latent.family, theta),
-        rng.random(shape),
-        rng.standard_normal((*shape, latent.latent_dim)),
-    )
+    drawn = draw_latents(latent, theta, num_steps, rng)
     latents = drawn.latents.reshape(num_steps, -1)
     frames = draw_frames(model.likelihood, *decode(model, parameters, latents), rng)
     return frames, latents, None if drawn.states is None else drawn.states.ravel()

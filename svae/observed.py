@@ -16,10 +16,9 @@ import numpy as onp
 
 from svae import conjugate, data, kernels
 from svae.conjugate import Points
-from svae.families import product
 from svae.families.arrays import outer
 from svae.models import LDS, LinearEmission
-from svae.models.base import live_steps
+from svae.models.base import draw_latents, live_steps
 from svae.models.switching import markov_potentials
 from svae.trees import tree_map
 
@@ -86,7 +85,8 @@ class Known:
 
     def draw(self, theta: Any, num_steps: int, rng: onp.random.Generator) -> Any:
         """Draw frames (num_steps, P) given theta."""
-        return draw_latents(self.latent, theta, num_steps, rng)
+        drawn = draw_latents(self.latent, theta, num_steps, rng)
+        return drawn.latents.reshape(num_steps, -1)
 
     def _state_potentials(self, stats: Any, points: Points) -> Any:
         return self.latent.state_potentials(stats, points.latents, points.observed)
@@ -121,7 +121,7 @@ class Emitted:
         """Return natural parameters given principal components in the place of x."""
         latents = principal_components(points, self.latent.latent_dim, rng)
         latents = self._to_prior_scale(latents, points.lengths)
-        seen = seen_frames(points)
+        seen = points.known()
 
         def complete(stats: Any) -> Any:
             dynamics = self.latent.log_density(stats, latents, points.lengths)
@@ -147,14 +147,15 @@ class Emitted:
 
     def draw(self, theta: Any, num_steps: int, rng: onp.random.Generator) -> Any:
         """Draw frames (num_steps, P) given theta."""
-        latents = draw_latents(self.latent, theta, num_steps, rng)
+        drawn = draw_latents(self.latent, theta, num_steps, rng)
+        latents = drawn.latents.reshape(num_steps, -1)
         obs_dim = len(theta["emission"][1])
         noise = rng.standard_normal((num_steps, obs_dim))
         return self.emission.draw(theta["emission"], latents, noise)
 
     def _infer(self, stats: Any, points: Points) -> tuple[Any, Any]:
         node, constant = self.emission.node(
-            stats["emission"], points.latents, seen_frames(points)
+            stats["emission"], points.latents, points.known()
         )
         return self.latent.infer(stats, node, lengths=points.lengths), constant
 
@@ -228,24 +229,6 @@ def read(sequences: Sequence[Any], windows: onp.ndarray) -> Points:
     return Points(values, lengths, frames)
 
 
-def seen_frames(points: Points) -> onp.ndarray:
-    """Mask (N, T) of the frames of which there are data."""
-    if points.observed is not None:
-        return points.observed
-    return live_steps(points.lengths, points.latents)
-
-
-def draw_latents(
-    latent: Any, theta: Any, num_steps: int, rng: onp.random.Generator
-) -> onp.ndarray:
-    """Draw x (num_steps, D) given theta, one sequence or independent rows."""
-    shape = (num_steps, 1) if latent.independent else (1, num_steps)
-    stats = product.stats(latent.family, {name: theta[name] for name in latent.family})
-    uniforms = rng.random(shape)
-    noise = rng.standard_normal((*shape, latent.latent_dim))
-    return latent.draw(stats, uniforms, noise).latents.reshape(num_steps, -1)
-
-
 def principal_components(
     points: Points, dim: int, rng: onp.random.Generator
 ) -> onp.ndarray:
@@ -255,7 +238,7 @@ def principal_components(
     observable system tell x_t, even where they have fewer dimensions than x.  The
     components have unit variance; noise takes the place of those that do not vary.
     """
-    frames, seen = points.latents, seen_frames(points)
+    frames, seen = points.latents, points.known()
     live = live_steps(points.lengths, frames)
     centred = onp.where(seen[..., None], frames - frames[seen].mean(axis=0), 0.0)
     for row, known, length in zip(centred, seen, points.lengths, strict=True):

@@ -25,7 +25,7 @@ from svae import data as data_
 from svae.batches import shuffled, spread
 from svae.conjugate import Points
 from svae.errors import NotFitted
-from svae.evaluate import Posterior, arrange
+from svae.evaluate import Posterior, arrange, by_sequence, chunks
 from svae.families import product
 from svae.models import LinearEmission
 from svae.models.base import check_positive_int
@@ -36,9 +36,6 @@ from svae.trees import tree_map
 __all__ = ["SVI"]
 
 KIND = "svae.SVI"
-CHUNK = 64
-"""Sequences, padded to one length, that inference takes at a time."""
-
 HISTORY = ("objective", "local", "global_kl", "step_size", "seconds")
 """What is recorded for each step."""
 
@@ -217,14 +214,13 @@ class SVI:
             ``log sum exp E log p(y, x, z | theta)`` is also the ``elbo``.
         """
         model, stats = self._model(), self._stats("posterior")
-        results = []
+        independent, results = self.latent.independent, []
         for points in self._chunks(data):
             *steps, values = model.posterior(stats, points)
+            parts = by_sequence(independent, points.lengths, steps, [values])
             results += [
                 Posterior(mean, cov, states, value, value)
-                for (mean, cov, states), value in self._by_sequence(
-                    points, steps, values
-                )
+                for (mean, cov, states), (value,) in parts
             ]
         return arrange(data, results)
 
@@ -259,8 +255,8 @@ class SVI:
         stats, results = self._stats("posterior"), []
         for points in self._chunks(data):
             paths = model.most_likely_states(stats, points)
-            nothing = onp.zeros(len(paths))
-            parts = self._by_sequence(points, [paths], nothing)
+            independent = self.latent.independent
+            parts = by_sequence(independent, points.lengths, [paths], [])
             results += [path for (path,), _ in parts]
         return arrange(data, results)
 
@@ -337,22 +333,8 @@ class SVI:
                 f"{self.obs_dim_}"
             )
         check_missing(self._model(), sequences)
-        independent = self.latent.independent
-        size = 1 if independent else CHUNK
-        for first in range(0, len(sequences), size):
-            chunk = sequences[first : first + size]
-            longest = max(len(sequence) for sequence in chunk)
-            yield read(chunk, data_.windows(chunk, 1 if independent else longest))
-
-    def _by_sequence(
-        self, points: Points, per_step: Any, values: onp.ndarray
-    ) -> Iterator[tuple[list[Any], Any]]:
-        """Cut (M, T, ...) arrays and (M,) numbers of a chunk to its sequences."""
-        if self.latent.independent:
-            yield [None if x is None else x[:, 0] for x in per_step], values.sum()
-            return
-        for n, length in enumerate(points.lengths):
-            yield [None if x is None else x[n, :length] for x in per_step], values[n]
+        for chunk, cut in chunks(sequences, self.latent.independent):
+            yield read(chunk, cut)
 
 
 def take_step(

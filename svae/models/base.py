@@ -18,7 +18,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import autograd.numpy as np
 import numpy as onp
 
-from svae.families import gaussian
+from svae.families import gaussian, product
 from svae.primitives import value_of
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "Local",
     "belief_after",
     "check_positive_int",
+    "draw_latents",
     "exact_local",
     "half_log_det",
     "inner",
@@ -243,6 +244,20 @@ def where_given(belief: Belief, known: onp.ndarray, usual: Any) -> Any:
     given = onp.reshape(belief.given, (-1,) + (1,) * (known.ndim - 1))
     # autograd's where does not sum what comes back for a broadcast argument, + does
     return np.where(given, known, usual + onp.zeros(known.shape))
+
+
+def draw_latents(
+    latent: LatentModel, theta: Any, num_steps: int, rng: onp.random.Generator
+) -> Draw:
+    """Draw a sequence of ``num_steps`` steps given theta, or as many independent rows.
+
+    ``theta`` may have factors beside those of the latent model.
+    """
+    shape = (num_steps, 1) if latent.independent else (1, num_steps)
+    stats = product.stats(latent.family, theta)
+    uniforms = rng.random(shape)
+    noise = rng.standard_normal((*shape, latent.latent_dim))
+    return latent.draw(stats, uniforms, noise)
 
 
 def live_steps(lengths: Any, frames: Any) -> onp.ndarray:

@@ -36,7 +36,7 @@ KIND = "svae.SVAE"
 
 
 class SVAE:
-    r"""Structured variational autoencoder (Johnson et al. 2016).
+    r"""Structured variational autoencoder (Johnson et al. 2016; Lin et al. 2018).
 
     Parameters
     ----------
@@ -53,12 +53,19 @@ class SVAE:
         Direction of the steps of q(theta): Eq. (4) with every term; its conjugate part,
         without the correction for the network's likelihood, as earlier code has it; or
         the plain gradient of the objective in the natural parameters.
+    inference : {"svae", "sin"}
+        Whether the graph of inference is the prior's, under q(theta), or has free
+        parameters: a structured inference network (Lin et al. 2018), for `GMM`,
+        `StudentMixture`, `HMM` and `LDS`.  Then q(x, z) is exact, nothing is iterated,
+        and the natural gradient has no correction.
 
     Attributes
     ----------
     parameters_ : Parameters
         ``natparams`` of q(theta), weights of the ``encoder`` and the ``decoder`` (for a
-        Gaussian q(gamma): a dict of its ``mean`` and ``log_std``).
+        Gaussian q(gamma): a dict of its ``mean`` and ``log_std``).  A structured
+        inference network has a dict for its encoder: the weights of the ``network`` and
+        the free coordinates of the ``graph``.
     history_ : dict of str to (num_steps,) arrays
         For each step: ``objective`` and its parts ``reconstruction``, ``local_kl`` and
         ``global_kl`` (``objective = reconstruction - local_kl - global_kl``, in nats
@@ -92,6 +99,7 @@ class SVAE:
         likelihood: str = "gaussian",
         decoder_posterior: str = "point",
         natural_gradient: str = "full",
+        inference: str = "svae",
     ) -> None:
         self.latent = latent
         self.encoder = encoder
@@ -99,6 +107,7 @@ class SVAE:
         self.likelihood = likelihood
         self.decoder_posterior = decoder_posterior
         self.natural_gradient = natural_gradient
+        self.inference = inference
 
     def fit(
         self,
@@ -422,6 +431,7 @@ class SVAE:
             "likelihood": self.likelihood,
             "decoder_posterior": self.decoder_posterior,
             "natural_gradient": self.natural_gradient,
+            "inference": self.inference,
         }
         meta = {
             "kind": KIND,
@@ -449,6 +459,7 @@ class SVAE:
             self.decoder_posterior,
             getattr(self, "fill_", 0.0),
             getattr(self, "sees_mask_", False),
+            self.inference,
         )
         check_model(model)
         return model

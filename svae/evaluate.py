@@ -8,10 +8,17 @@ from scipy.special import logsumexp
 
 from svae import data
 from svae.families import product
-from svae.generative import Generative, Parameters
+from svae.generative import Generative, Parameters, recognition
 from svae.models import Local
 from svae.models.base import LOG_2PI, live_steps
-from svae.objective import Batch, local_factor, sampled_log_likelihood
+from svae.objective import (
+    Batch,
+    draw_uniforms,
+    expected,
+    frame_log_likelihood,
+    local_factor,
+    log_proposal,
+)
 from svae.weights import mean_weights
 
 __all__ = [
@@ -84,7 +91,8 @@ def posteriors(
     for inference in inferences(model, parameters, sequences, num_samples, rng):
         local = inference.local
         cov = _covariance(local.mean, local.second_moment)
-        elbo = log_likelihoods(model, parameters, inference).mean(axis=1) - local.kl
+        frames = log_likelihoods(model, parameters, inference)
+        elbo = expected(frames, local.weights) - local.kl
         per_step = local.mean, cov, local.states
         yield from (
             Posterior(*steps, *totals)
@@ -106,9 +114,12 @@ def most_likely_states(
     """
     latent: Any = model.latent  # one with discrete states
     stats = product.expected_stats(latent.family, parameters.natparams)
+    _, graph = recognition(model, parameters.encoder)
     for inference in inferences(model, parameters, sequences, 1, rng):
         paths = latent.most_likely_states(
-            stats, inference.local.state_potentials, inference.batch.lengths
+            stats if graph is None else graph,
+            inference.local.state_potentials,
+            inference.batch.lengths,
         )
         for (steps,), _ in _cut(model, inference.batch, (paths,), ()):
             yield steps
@@ -132,10 +143,12 @@ def importance_scores(
     the log of ``E_q(theta) p(y | theta)``.
     """
     latent, natparams = model.latent, parameters.natparams
-    for inference in inferences(model, parameters, sequences, num_samples, rng):
+    for inference in inferences(
+        model, parameters, sequences, num_samples, rng, joint=True
+    ):
         batch, local = inference.batch, inference.local
         # a frame without data takes its latent along where nothing else is tied to it
-        frames = None if latent.coupled else _frames(batch)
+        frames = None if latent.coupled else batch.frames()
         if theta == "mean":
             point = product.mean(latent.family, natparams)
             thetas = [product.stats(latent.family, point)] * num_samples
@@ -153,14 +166,12 @@ def importance_scores(
             ],
             axis=1,
         )
-        counted = live_steps(batch.lengths, batch.values)
-        if frames is not None:
-            counted = counted & frames
-        squares = np.sum(inference.noise**2 + LOG_2PI, axis=-1)
-        log_q = local.half_log_det[:, None] - 0.5 * np.sum(
-            np.where(counted[:, None], squares, 0.0), axis=-1
+        log_q = (
+            log_proposal(model, parameters.encoder, batch, local)
+            if model.inference == "sin"
+            else log_gaussian(inference, frames)
         )
-        log_likelihood = log_likelihoods(model, parameters, inference)
+        log_likelihood = log_likelihoods(model, parameters, inference).sum(axis=-1)
         weights = log_likelihood + log_prior - log_q
         if latent.independent and frames is not None:
             weights = np.where(frames, weights, 0.0)
@@ -169,35 +180,58 @@ def importance_scores(
             yield float(score)
 
 
+def log_gaussian(inference: Inference, frames: Any) -> np.ndarray:
+    """Return log q(x) (M, S) at the samples of a Gaussian q, from their noise."""
+    counted = live_steps(inference.batch.lengths, inference.batch.values)
+    if frames is not None:
+        counted = counted & frames
+    squares = np.sum(inference.noise**2 + LOG_2PI, axis=-1)
+    exponent = np.sum(np.where(counted[:, None], squares, 0.0), axis=-1)
+    return inference.local.half_log_det[:, None] - 0.5 * exponent
+
+
 def inferences(
     model: Generative,
     parameters: Parameters,
     sequences: Sequence[Any],
     num_samples: int,
     rng: np.random.Generator,
+    joint: bool = False,
 ) -> Iterator[Inference]:
-    """Run inference in chunks of sequences, or in all rows of each sequence."""
+    """Run inference in chunks of sequences, or in all rows of each sequence.
+
+    ``joint`` for samples of x that are drawn with z, and have no weights.
+    """
     stats = product.expected_stats(model.latent.family, parameters.natparams)
     for chunk, cut in chunks(sequences, model.latent.independent):
         values, observed, lengths = data.batch(chunk, cut)
         batch = Batch(values, lengths, 1.0, observed)
         shape = (len(values), num_samples, values.shape[1], model.latent.latent_dim)
         noise = rng.standard_normal(shape)
-        local = local_factor(model, stats, parameters.encoder, batch, noise, dense=True)
+        uniforms = draw_uniforms(model, shape[:-1], rng) if joint else None
+        local = local_factor(
+            model,
+            stats,
+            parameters.encoder,
+            batch,
+            noise,
+            dense=True,
+            uniforms=uniforms,
+        )
         yield Inference(batch, noise, local)
 
 
 def log_likelihoods(
     model: Generative, parameters: Parameters, inference: Inference
 ) -> np.ndarray:
-    """Return log p(y | x), (M, S), at the samples of x."""
+    """Return log p(y_t | x_t), (M, S, T), at the samples of x."""
     weights = mean_weights(model.decoder_posterior, parameters.decoder)
     batch, samples = inference.batch, inference.local.samples
     num_samples = samples.shape[1]
     # hidden layers of all samples at once would fill the memory
     number = -(-num_samples * batch.values[..., 0].size // FRAMES)
     blocks = np.array_split(samples, min(number, num_samples), axis=1)
-    terms = [sampled_log_likelihood(model, weights, batch, block) for block in blocks]
+    terms = [frame_log_likelihood(model, weights, batch, block) for block in blocks]
     return np.concatenate(terms, axis=1)
 
 
@@ -230,10 +264,6 @@ def _cut(
 ) -> Iterator[tuple[list[Any], list[Any]]]:
     lengths = live_steps(batch.lengths, batch.values).sum(axis=1)
     return by_sequence(model.latent.independent, lengths, per_step, totals)
-
-
-def _frames(batch: Batch) -> np.ndarray | None:
-    return None if batch.observed is None else batch.observed.any(axis=-1)
 
 
 def _covariance(mean: np.ndarray, second_moment: np.ndarray) -> np.ndarray:

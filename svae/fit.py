@@ -15,7 +15,7 @@ import numpy as np
 from svae import data
 from svae.batches import assemble, shuffled, window_length
 from svae.families import product
-from svae.generative import Generative, Parameters
+from svae.generative import Generative, Parameters, initial_encoder
 from svae.models import ConvergenceWarning
 from svae.models.base import check_positive_int, live_steps
 from svae.models.meanfield import GRADIENT_TOLERANCE
@@ -134,7 +134,8 @@ def initial_state(model: Generative, obs_dim: int, rng: np.random.Generator) -> 
     """Draw initial parameters for data of ``obs_dim`` dimensions."""
     latent_dim = model.latent.latent_dim
     natparams = model.latent.initial_posterior(rng)
-    encoder = model.encoder.init(rng, model.num_inputs(obs_dim), latent_dim)
+    network = model.encoder.init(rng, model.num_inputs(obs_dim), latent_dim)
+    encoder = initial_encoder(model, natparams, network)
     weights = model.decoder.init(rng, latent_dim, obs_dim)
     decoder = initial_posterior(model.decoder_posterior, weights)
     size = to_vector((encoder, decoder)).size

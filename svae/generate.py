@@ -15,9 +15,9 @@ from svae import data
 from svae.families import product
 from svae.generative import Generative, Parameters
 from svae.layers import sigmoid
-from svae.models import belief_after
+from svae.models import Local, belief_after
 from svae.models.base import draw_latents
-from svae.objective import Batch, infer
+from svae.objective import Batch, draw_uniforms, infer
 from svae.trees import tree_map
 from svae.weights import mean_weights
 
@@ -198,16 +198,27 @@ def impute(
     for last in (False,) * (num_passes - 1) + (True,):
         shape = (len(batch.values), num_samples, batch.values.shape[1])
         noise = rng.standard_normal((*shape, latent.latent_dim))
-        local = infer(model, stats, parameters.encoder, batch, noise)
+        # x of the frames that the encoder gets next is drawn with z
+        uniforms = None if last else draw_uniforms(model, shape, rng)
+        local = infer(
+            model, stats, parameters.encoder, batch, noise, uniforms=uniforms
+        )
         mean, variance = decode(model, parameters, local.samples)
         if last:
-            frames[missing] = mean.mean(axis=1).reshape(frames.shape)[missing]
+            frames[missing] = averaged(mean, local).reshape(frames.shape)[missing]
             break
         draw = draw_frames(model.likelihood, mean[:, 0], variance[:, 0], rng)
         completed = np.array(sequence, dtype=np.float64)
         completed[partly] = draw.reshape(frames.shape)[partly]
         batch = _rows(completed) if latent.independent else _one_sequence(completed)
     return frames
+
+
+def averaged(values: np.ndarray, local: Local) -> np.ndarray:
+    """Average values (M, S, T, ...) at the samples of a local factor: (M, T, ...)."""
+    if local.weights is None:
+        return values.mean(axis=1)
+    return np.einsum("mst,mst...->mt...", local.weights, values)
 
 
 def _one_sequence(sequence: Any) -> Batch:

@@ -6,16 +6,22 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from svae import data
+from svae.families import product
 from svae.models import LatentModel
 from svae.networks import LIKELIHOODS, Network
 from svae.weights import DECODER_POSTERIORS
 
 __all__ = [
+    "INFERENCES",
     "Generative",
     "Parameters",
     "check_data",
     "check_model",
+    "initial_encoder",
+    "recognition",
 ]
+
+INFERENCES = ("svae", "sin")
 
 
 class Generative(NamedTuple):
@@ -31,6 +37,9 @@ class Generative(NamedTuple):
     """(P,) or a number: what the encoder gets for a missing entry of a frame."""
     sees_mask: bool = False
     """Whether the encoder also gets a mask of the missing entries."""
+    inference: str = "svae"
+    """``"svae"``: the graph of inference is the prior's message m (Johnson et al.
+    2016); ``"sin"``: it has parameters of its own (Lin et al. 2018)."""
 
     def num_inputs(self, obs_dim: int) -> int:
         """Count the inputs of the encoder for frames of ``obs_dim`` dimensions."""
@@ -47,6 +56,15 @@ def check_model(model: Generative) -> None:
         part = getattr(model, role)
         if isinstance(part, type) or not hasattr(part, method):
             raise TypeError(f"{role} must be {example}, got {part!r}")
+    if model.inference not in INFERENCES:
+        raise ValueError(
+            f"inference must be one of {INFERENCES}, got {model.inference!r}"
+        )
+    if model.inference == "sin" and not hasattr(model.latent, "expected_log_density"):
+        raise ValueError(
+            f"inference 'sin': {type(model.latent).__name__} has no graph that could be "
+            "summed over exactly; GMM, StudentMixture, HMM and LDS have"
+        )
     if model.likelihood not in LIKELIHOODS:
         raise ValueError(
             f"likelihood must be one of {LIKELIHOODS}, got {model.likelihood!r}"
@@ -84,5 +102,31 @@ class Parameters(NamedTuple):
 
     natparams: Any
     encoder: Any
+    """Weights; of a structured inference network a dict of those of the ``network``
+    and of the free coordinates of its ``graph``."""
     decoder: Any
     """Weights; for a Gaussian q(gamma) a dict of ``mean`` and ``log_std`` weights."""
+
+
+def initial_encoder(model: Generative, natparams: Any, weights: Any) -> Any:
+    """Return phi with the network's ``weights`` and, if it has one, a graph.
+
+    The graph starts as the message of q(theta).
+    """
+    if model.inference == "svae":
+        return weights
+    latent: Any = model.latent
+    message = product.expected_stats(latent.family, natparams)
+    return {
+        "network": weights,
+        "graph": product.to_free(latent.graph.family, message),
+    }
+
+
+def recognition(model: Generative, encoder: Any) -> tuple[Any, Any]:
+    """Return the network's weights, and the message of the graph or None."""
+    if model.inference == "svae":
+        return encoder, None
+    latent: Any = model.latent
+    graph = product.from_free(latent.graph.family, encoder["graph"])
+    return encoder["network"], graph

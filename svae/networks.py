@@ -246,7 +246,7 @@ def log_likelihood(
     data: Any,
     observed: Any = None,
 ) -> Any:
-    r"""Return log p(y | x, gamma) of each sequence and each sample of x.
+    r"""Return log p(y_t | x_t, gamma) of each frame and each sample of x.
 
     Parameters
     ----------
@@ -263,16 +263,14 @@ def log_likelihood(
 
     Returns
     -------
-    (N, S) array, summed over frames and dimensions.
+    (N, S, T) array, summed over dimensions.
     """
     location, scale = network.apply(weights, latents)
     data = data[:, None]
     observed = None if observed is None else observed[:, None]
     if kind == "gaussian":
-        frames = gaussian_log_density(data, location, scale, observed)
-    else:
-        terms = data * location - softplus(location)
-        if observed is not None:
-            terms = np.where(observed, terms, 0.0)
-        frames = np.sum(terms, axis=-1)
-    return np.sum(frames, axis=-1)
+        return gaussian_log_density(data, location, scale, observed)
+    terms = data * location - softplus(location)
+    if observed is not None:
+        terms = np.where(observed, terms, 0.0)
+    return np.sum(terms, axis=-1)

@@ -28,8 +28,8 @@ import autograd.numpy as np
 import numpy as onp
 
 from svae.families import product
-from svae.generative import Generative, Parameters
-from svae.models import Belief, Diagnostics, Local
+from svae.generative import Generative, Parameters, recognition
+from svae.models import Belief, Diagnostics, Local, structured
 from svae.models.base import live_steps
 from svae.networks import log_likelihood, recognize
 from svae.trees import leaves, rebuild, tree_map
@@ -46,11 +46,14 @@ __all__ = [
     "bound",
     "bound_and_gradients",
     "draw_noise",
+    "draw_uniforms",
+    "expected",
+    "frame_log_likelihood",
     "infer",
     "local_factor",
     "local_terms",
+    "log_proposal",
     "plain_gradient",
-    "sampled_log_likelihood",
 ]
 
 
@@ -81,6 +84,10 @@ class Batch(NamedTuple):
         if self.observed is None:
             return onp.broadcast_to(live, self.values.shape)
         return live & self.observed
+
+    def frames(self) -> Any:
+        """Mask (M, T) of the frames of which there are data, or None for all."""
+        return None if self.observed is None else self.observed.any(axis=-1)
 
     def seen(self) -> Any:
         """Mask (M, T, P) of what the encoder sees, or None for everything."""
@@ -152,6 +159,13 @@ def draw_noise(
     return Noise(rng.standard_normal(latents), rng.standard_normal(size))
 
 
+def draw_uniforms(
+    model: Generative, shape: tuple[int, ...], rng: onp.random.Generator
+) -> onp.ndarray | None:
+    """Draw what makes `infer` draw z with x, (M, S, T); None where q(x) has no z."""
+    return rng.random(shape) if model.inference == "sin" else None
+
+
 def infer(
     model: Generative,
     stats: Any,
@@ -160,6 +174,7 @@ def infer(
     noise: onp.ndarray | None = None,
     dense: bool = False,
     report: Any = None,
+    uniforms: onp.ndarray | None = None,
 ) -> Local:
     """Return the local factor: recognition network, then message passing.
 
@@ -169,33 +184,66 @@ def infer(
     stats : dict
         Expected statistics of q(theta), the message m.
     encoder : tree
-        Weights of the recognition network, phi.
+        phi: the weights of the recognition network, and perhaps a graph.
     batch : Batch
     noise : (M, S, T, D) array or None
     dense : bool
         For a chain, return second moments of x as (M, T, D, D), not their diagonals.
     report : (M, 2) array, optional
         See `LatentModel.infer`.
+    uniforms : (M, S, T) array, optional
+        From `draw_uniforms`: samples are then draws from q(x), without weights.
 
     Returns
     -------
     Local
     """
-    J, h = recognize(
-        model.encoder, encoder, batch.values, batch.seen(), model.fill, model.sees_mask
-    )
+    network, graph = recognition(model, encoder)
+    node = evidence(model, network, batch)
     if dense and not model.latent.independent:
-        J = J[..., None] * onp.eye(model.latent.latent_dim)
-    frames = None if batch.observed is None else batch.observed.any(axis=-1)
+        node = node[0][..., None] * onp.eye(model.latent.latent_dim), node[1]
+    known = {"observed": batch.frames(), "belief": batch.belief}
+    if graph is not None:
+        return structured.infer(
+            model.latent,
+            graph,
+            stats,
+            node,
+            noise,
+            batch.lengths,
+            **known,
+            uniforms=uniforms,
+        )
     return model.latent.infer(
         stats,
-        (J, h),
+        node,
         noise,
         batch.lengths,
-        observed=frames,
-        belief=batch.belief,
+        **known,
         starts=batch.starts,
         report=report,
+    )
+
+
+def evidence(model: Generative, network: Any, batch: Batch) -> Any:
+    """Return the node potentials (J, h) of the recognition network, (M, T, D) each."""
+    return recognize(
+        model.encoder, network, batch.values, batch.seen(), model.fill, model.sees_mask
+    )
+
+
+def log_proposal(
+    model: Generative, encoder: Any, batch: Batch, local: Local
+) -> onp.ndarray:
+    """Return log q(x) (M, S) at the samples of a structured inference network."""
+    network, graph = recognition(model, encoder)
+    return structured.log_density(
+        model.latent,
+        graph,
+        evidence(model, network, batch),
+        local,
+        batch.lengths,
+        batch.frames(),
     )
 
 
@@ -207,9 +255,10 @@ def local_factor(
     noise: onp.ndarray,
     dense: bool = False,
     report: Any = None,
+    uniforms: onp.ndarray | None = None,
 ) -> Local:
     """Return the local factor; a row without data is no datum and costs nothing."""
-    local = infer(model, stats, encoder, batch, noise, dense, report)
+    local = infer(model, stats, encoder, batch, noise, dense, report, uniforms)
     if not model.latent.independent or batch.observed is None:
         return local
     kept = batch.observed.any(axis=(1, 2))
@@ -226,18 +275,18 @@ def local_terms(
     weights: Any,
     batch: Batch,
     noise: onp.ndarray,
-    dense: bool = False,
     report: Any = None,
 ) -> tuple[Any, Local]:
-    """Return log p(y | x, gamma), (M, S), and the local factor with its KL, (M,)."""
-    local = local_factor(model, stats, encoder, batch, noise, dense, report)
-    return sampled_log_likelihood(model, weights, batch, local.samples), local
+    """Return E log p(y | x, gamma), (M,), and the local factor with its KL, (M,)."""
+    local = local_factor(model, stats, encoder, batch, noise, report=report)
+    frames = frame_log_likelihood(model, weights, batch, local.samples)
+    return expected(frames, local.weights), local
 
 
-def sampled_log_likelihood(
+def frame_log_likelihood(
     model: Generative, weights: Any, batch: Batch, latents: Any
 ) -> Any:
-    """Return log p(y | x, gamma), (M, S), at latents (M, S, T, D)."""
+    """Return log p(y_t | x_t, gamma), (M, S, T), at latents (M, S, T, D)."""
     return log_likelihood(
         model.likelihood,
         model.decoder,
@@ -246,6 +295,13 @@ def sampled_log_likelihood(
         batch.values,
         batch.counted(),
     )
+
+
+def expected(frames: Any, weights: Any) -> Any:
+    """Sum frames (M, S, T) over time, and average over samples: (M,)."""
+    if weights is None:
+        return np.mean(np.sum(frames, axis=-1), axis=-1)
+    return np.sum(weights * frames, axis=(1, 2))
 
 
 def bound(
@@ -276,8 +332,8 @@ def bound(
         batch,
         noise.latents,
     )
-    expected = np.sum(np.mean(log_likelihoods, axis=1))
-    terms = expected, np.sum(local.kl), kl_from_prior(kind, decoder)
+    decoder_kl = kl_from_prior(kind, decoder)
+    terms = np.sum(log_likelihoods), np.sum(local.kl), decoder_kl
     return _assemble(model, parameters, prior, batch, *terms)
 
 
@@ -333,11 +389,11 @@ def bound_and_gradients(
         terms, local = local_terms(
             model, stats, encoder, weights, batch, noise.latents, report=report
         )
-        reconstruction = np.sum(np.mean(terms, axis=1))
+        reconstruction = np.sum(terms)
         local_kl = np.sum(local.kl)
         decoder_kl = kl_from_prior(kind, decoder)
         objective = batch.scale * (reconstruction - local_kl) - decoder_kl
-        surrogate = batch.scale * np.sum(local.log_normalizer)
+        surrogate = batch.scale * np.sum(conjugate_part(model, local))
         values = reconstruction, local_kl, decoder_kl, *local.diagnostics, local.states
         return objective, surrogate, *values
 
@@ -361,6 +417,15 @@ def bound_and_gradients(
         Diagnostics(*solve.T),
         values[7],
     )
+
+
+def conjugate_part(model: Generative, local: Local) -> Any:
+    """Return what has E[t(z, x)] of each sequence for its gradient in m.
+
+    Of a structured autoencoder the optimum of its surrogate; of a structured inference
+    network, where q does not depend on m, the bound itself.
+    """
+    return local.log_normalizer if model.inference == "svae" else -local.kl
 
 
 def plain_gradient(family: Any, natparams: Any, natural: Any) -> Any:

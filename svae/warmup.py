@@ -15,10 +15,16 @@ import numpy as np
 from svae import conjugate, data
 from svae.batches import spread, window_length
 from svae.fit import Settings, State, run
-from svae.generative import Generative
+from svae.generative import (
+    Generative,
+    Parameters,
+    initial_encoder,
+    recognition,
+)
 from svae.models import Gaussian
 from svae.objective import Batch, infer
-from svae.trees import tree_map
+from svae.optim import adam_init
+from svae.trees import to_vector, tree_map
 
 __all__ = ["encode", "warm_up"]
 
@@ -47,7 +53,9 @@ def warm_up(
     State
         To start training from.
     """
-    last = [state._replace(parameters=state.parameters._replace(natparams={}))]
+    network, _ = recognition(model, state.parameters.encoder)
+    networks = Parameters({}, network, state.parameters.decoder)
+    last = [State(networks, adam_init(to_vector(networks).size), 0, {})]
 
     def keep(moved: State, record: dict[str, float]) -> None:
         last[0] = moved
@@ -67,12 +75,17 @@ def warm_up(
     start, _ = conjugate.initialize(model.latent, prior, points, rng)
     scale = len(windows) / len(few)
     natparams = tree_map(lambda p, q: p + scale * (q - p), prior, start)
-    return State(networks._replace(natparams=natparams), last[0].adam, 0, {})
+    encoder = initial_encoder(model, natparams, networks.encoder)
+    if encoder is networks.encoder:
+        adam = last[0].adam
+    else:  # the graph is new
+        adam = adam_init(to_vector((encoder, networks.decoder)).size)
+    return State(Parameters(natparams, encoder, networks.decoder), adam, 0, {})
 
 
 def autoencoder(model: Generative) -> Generative:
     """Return the variational autoencoder with the networks of a model."""
-    return model._replace(latent=Gaussian(model.latent.latent_dim))
+    return model._replace(latent=Gaussian(model.latent.latent_dim), inference="svae")
 
 
 def encode(

@@ -16,6 +16,8 @@ and every module here is one family, with the same functions:
                                        number
 ``sample(natparams, rng, size=())``    draws of x, shape ``(*size, *batch, *event)``
 ``in_domain(natparams)``               whether all batch elements are proper
+``to_free(stats)``, ``from_free``      unconstrained coordinates of a message, in the
+                                       priors of x and z (Dirichlet, NIW, MNIW)
 =====================================  ===============================================
 
 Natural parameters and statistics are plain tuples of arrays of equal shapes, with any

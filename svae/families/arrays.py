@@ -13,6 +13,8 @@ from autograd.extend import defvjp, primitive
 __all__ = [
     "cut",
     "draw_shape",
+    "free_root",
+    "from_free_root",
     "inverse_and_log_det",
     "is_positive_definite",
     "matvec",
@@ -76,6 +78,34 @@ def is_positive_definite(matrix: Any) -> bool:
     except onp.linalg.LinAlgError:
         return False
     return True
+
+
+def free_root(matrix: Any) -> Any:
+    """Return unconstrained coordinates (..., D, D) of positive definite matrices.
+
+    The lower Cholesky factor, with the logarithms of its diagonal.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If a matrix is not positive definite.
+    """
+    factor = onp.linalg.cholesky(matrix)
+    identity = onp.eye(factor.shape[-1])
+    logs = onp.log(onp.diagonal(factor, axis1=-2, axis2=-1))
+    return onp.where(identity, logs[..., None], factor)
+
+
+def from_free_root(root: Any) -> tuple[Any, Any]:
+    """Return the matrix of coordinates, and half its log determinant (...).
+
+    Any (..., D, D) will do; what is above the diagonal has no influence.
+    """
+    identity = onp.eye(root.shape[-1])
+    logs = np.sum(identity * root, axis=-1)
+    below = onp.tril(onp.ones(identity.shape), -1)
+    factor = below * root + identity * np.exp(logs)[..., None]
+    return np.matmul(factor, transpose(factor)), np.sum(logs, axis=-1)
 
 
 @primitive

@@ -16,12 +16,14 @@ from svae.families.arrays import draw_shape
 
 __all__ = [
     "expected_stats",
+    "from_free",
     "from_standard",
     "in_domain",
     "log_normalizer",
     "mean",
     "sample",
     "stats",
+    "to_free",
     "to_standard",
 ]
 
@@ -79,3 +81,13 @@ def in_domain(natparams: tuple[Any]) -> bool:
     """Whether every concentration is positive and finite."""
     (alpha,) = to_standard(natparams)
     return bool((onp.isfinite(alpha) & (alpha > 0)).all())
+
+
+def to_free(stats: tuple[Any]) -> tuple[Any]:
+    """Return free coordinates of a message: log potentials (..., K), themselves."""
+    return stats
+
+
+def from_free(coordinates: tuple[Any]) -> tuple[Any]:
+    """Return the message of free coordinates; see `to_free`."""
+    return coordinates

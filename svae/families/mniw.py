@@ -28,6 +28,8 @@ import numpy as onp
 
 from svae.families import wishart
 from svae.families.arrays import (
+    free_root,
+    from_free_root,
     inverse_and_log_det,
     is_positive_definite,
     symmetric,
@@ -36,12 +38,14 @@ from svae.families.arrays import (
 
 __all__ = [
     "expected_stats",
+    "from_free",
     "from_standard",
     "in_domain",
     "log_normalizer",
     "mean",
     "sample",
     "stats",
+    "to_free",
     "to_standard",
 ]
 
@@ -141,6 +145,43 @@ def in_domain(natparams: NatParams) -> bool:
     if not is_positive_definite(symmetric(column_precision)):
         return False
     return wishart.in_domain(_conditional(natparams)[3])
+
+
+def to_free(stats: NatParams) -> tuple[Any, Any, Any, Any]:
+    """Return free coordinates of an expected statistic.
+
+    Returns
+    -------
+    dynamics : (..., D, Din)
+        A of the pair potential.
+    root : (..., D, D)
+        Precision of x' given x, in the coordinates of `svae.families.arrays.free_root`.
+    rest : (..., Din, Din)
+        Precision of x that the potential adds to that of A x, in the same coordinates:
+        of expected statistics, D K.
+    log_weight : (...)
+        Log of the integral of the potential over x' at x = 0.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If the potential has no integral; that of a single theta, with nothing to add to
+        the precision of A x, has none.
+    """
+    J11, J12, J22, half_log_det = stats
+    root = free_root(-2.0 * J22)
+    dynamics = transpose(onp.matmul(J12, onp.linalg.inv(-2.0 * J22)))
+    rest = free_root(-2.0 * J11 - symmetric(np.matmul(J12, dynamics)))
+    return dynamics, root, rest, half_log_det - from_free_root(root)[1]
+
+
+def from_free(coordinates: tuple[Any, Any, Any, Any]) -> NatParams:
+    """Return the message of free coordinates; see `to_free`."""
+    dynamics, root, rest, log_weight = coordinates
+    precision, half_log_det = from_free_root(root)
+    J12 = np.matmul(transpose(dynamics), precision)
+    J11 = -0.5 * (symmetric(np.matmul(J12, dynamics)) + from_free_root(rest)[0])
+    return J11, J12, -0.5 * precision, half_log_det + log_weight
 
 
 def _conditional(natparams: NatParams) -> tuple[Any, Any, Any, tuple[Any, Any]]:

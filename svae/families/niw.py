@@ -24,16 +24,24 @@ import autograd.numpy as np
 import numpy as onp
 
 from svae.families import wishart
-from svae.families.arrays import matvec, outer, transpose
+from svae.families.arrays import (
+    free_root,
+    from_free_root,
+    matvec,
+    outer,
+    transpose,
+)
 
 __all__ = [
     "expected_stats",
+    "from_free",
     "from_standard",
     "in_domain",
     "log_normalizer",
     "mean",
     "sample",
     "stats",
+    "to_free",
     "to_standard",
 ]
 
@@ -125,3 +133,37 @@ def in_domain(natparams: NatParams) -> bool:
         return False
     _, _, scale, dof = to_standard(natparams)
     return wishart.in_domain((scale, dof))
+
+
+def to_free(stats: NatParams) -> tuple[Any, Any, Any]:
+    """Return free coordinates of a message, a statistic or an expected one.
+
+    Returns
+    -------
+    mean : (..., D)
+        Of the Gaussian potential of x.
+    root : (..., D, D)
+        Its precision, in the coordinates of `svae.families.arrays.free_root`.
+    log_weight : (...)
+        Log of the integral of the potential over x.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If the potential has no integral.
+    """
+    J, h, quadratic, half_log_det = stats
+    root = free_root(-2.0 * J)
+    mean = onp.linalg.solve(-2.0 * J, h[..., None])[..., 0]
+    _, half = from_free_root(root)
+    log_weight = quadratic + half_log_det + 0.5 * np.sum(h * mean, axis=-1) - half
+    return mean, root, log_weight
+
+
+def from_free(coordinates: tuple[Any, Any, Any]) -> NatParams:
+    """Return the message of free coordinates; see `to_free`."""
+    mean, root, log_weight = coordinates
+    precision, half_log_det = from_free_root(root)
+    h = matvec(precision, mean)
+    quadratic = -0.5 * np.sum(h * mean, axis=-1)
+    return -0.5 * precision, h, quadratic, half_log_det + log_weight

@@ -15,12 +15,14 @@ from svae import families
 
 __all__ = [
     "expected_stats",
+    "from_free",
     "in_domain",
     "kl",
     "log_normalizer",
     "mean",
     "sample",
     "stats",
+    "to_free",
 ]
 
 Family = dict[str, Any]
@@ -65,3 +67,13 @@ def sample(
 def in_domain(family: Family, natparams: Tree) -> bool:
     """Whether every factor is proper."""
     return all(f.in_domain(natparams[name]) for name, f in family.items())
+
+
+def to_free(family: Family, message: Tree) -> Tree:
+    """Return free coordinates of the messages of all factors."""
+    return {name: f.to_free(message[name]) for name, f in family.items()}
+
+
+def from_free(family: Family, coordinates: Tree) -> Tree:
+    """Return the messages of free coordinates."""
+    return {name: f.from_free(coordinates[name]) for name, f in family.items()}

@@ -25,8 +25,10 @@ __all__ = [
     "Belief",
     "Diagnostics",
     "Draw",
+    "Exact",
     "LatentModel",
     "Local",
+    "StructuredModel",
     "belief_after",
     "check_positive_int",
     "draw_latents",
@@ -89,9 +91,34 @@ class Local(NamedTuple):
     """(N, T, K), probabilities of the discrete states, or None."""
     state_potentials: Any
     """(N, T, K), node potentials of the Markov chain q(z), or None."""
-    half_log_det: onp.ndarray
-    """(N,), half the log determinant of the precision of q(x)."""
+    half_log_det: Any
+    """(N,), half the log determinant of the precision of q(x); None where q(x) is not
+    Gaussian."""
     diagnostics: Diagnostics
+    weights: Any = None
+    """(N, S, T), probabilities of the samples of each step, where these stand for all
+    values of z; None where each has the same."""
+
+
+class Exact(NamedTuple):
+    r"""A graph with evidence, :math:`q(x, z) = e^{<\phi, t(z, x)> + <r, t(x)>} / Z`.
+
+    Fields that `Local` has too mean the same.
+    """
+
+    log_normalizer: Any
+    """(N,), log Z."""
+    evidence: Any
+    """(N,), the expectation of <r, t(x)>."""
+    mean: Any
+    second_moment: Any
+    samples: Any
+    weights: Any
+    statistics: Any
+    """E[t(z, x)] of each sequence, as the model's ``expected_log_density`` reads it."""
+    states: Any = None
+    state_potentials: Any = None
+    half_log_det: Any = None
 
 
 class Draw(NamedTuple):
@@ -184,29 +211,37 @@ class LatentModel(Protocol):
         """
 
 
-def exact_local(
-    samples: Any,
-    mean: Any,
-    second_moment: Any,
-    log_normalizer: Any,
-    evidence: Any,
-    half_log_det: Any,
-) -> Local:
-    """Return a local factor that inference finds without iterations.
+class StructuredModel(LatentModel, Protocol):
+    """A latent model with a structured inference network; see `structured`."""
 
-    ``evidence`` (N,) is the inner product of the node potentials with their statistics.
+    @property
+    def graph(self) -> Any:
+        """The latent model of the inference network: a graph that `exact` can solve."""
+
+    def expected_log_density(self, stats: Any, q: Exact) -> Any:
+        """Return the expectation of E log p(x, z | theta), (N,), under an exact q.
+
+        Linear in m = ``stats`` where p(x, z | theta) is conjugate.
+        """
+
+
+def exact_local(q: Exact, divergence: Any = 0.0) -> Local:
+    """Return an exact q as a local factor.
+
+    ``divergence`` (N,) is the expectation of ``<phi, t(z, x)> - E log p(x, z|theta)``.
     """
-    no_iterations = onp.zeros(len(evidence))
+    no_iterations = onp.zeros(len(q.mean))
     return Local(
-        samples,
-        evidence - log_normalizer,
-        mean,
-        second_moment,
-        log_normalizer,
-        None,
-        None,
-        half_log_det,
+        q.samples,
+        q.evidence + divergence - q.log_normalizer,
+        q.mean,
+        q.second_moment,
+        q.log_normalizer,
+        q.states,
+        q.state_potentials,
+        q.half_log_det,
         Diagnostics(no_iterations, no_iterations),
+        q.weights,
     )
 
 

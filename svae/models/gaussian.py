@@ -18,6 +18,7 @@ from svae.models.base import (
     LOG_2PI,
     Belief,
     Draw,
+    Exact,
     Local,
     check_positive_int,
     exact_local,
@@ -90,12 +91,16 @@ class Gaussian:
             deviation = np.sqrt(-0.5 / natparams[0])
             samples = mean[:, None] + deviation[:, None] * noise
         return exact_local(
-            samples,
-            mean,
-            second_moment,
-            np.sum(log_normalizers, axis=-1),
-            np.sum(terms, axis=(-2, -1)),
-            half_log_dets.sum(axis=1),
+            Exact(
+                np.sum(log_normalizers, axis=-1),
+                np.sum(terms, axis=(-2, -1)),
+                mean,
+                second_moment,
+                samples,
+                weights=None,
+                statistics=None,
+                half_log_det=half_log_dets.sum(axis=1),
+            )
         )
 
     def log_density(

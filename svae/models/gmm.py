@@ -15,14 +15,15 @@ import numpy as onp
 
 from svae.families import dirichlet, niw
 from svae.models.base import check_positive_int
+from svae.models.mixture import Mixture
 from svae.models.switches import Emission
-from svae.models.switching import Switching, check_starts
+from svae.models.switching import check_starts
 
 __all__ = ["GMM", "spread_components", "unit_components"]
 
 
 @dataclass(frozen=True)
-class GMM(Switching):
+class GMM(Mixture):
     r"""Latent Gaussian mixture.
 
     The default prior is that of the warped mixtures of Johnson et al. (2016) and their

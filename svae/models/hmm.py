@@ -18,14 +18,15 @@ import numpy as onp
 from svae.families import dirichlet, niw
 from svae.models.base import check_positive_int
 from svae.models.gmm import spread_components, unit_components
+from svae.models.mixture import Mixture
 from svae.models.switches import Emission
-from svae.models.switching import Switching, check_starts
+from svae.models.switching import check_starts
 
 __all__ = ["HMM", "markov_prior"]
 
 
 @dataclass(frozen=True)
-class HMM(Switching):
+class HMM(Mixture):
     r"""Latent hidden Markov model.
 
     The default prior has ``Dir(1, ..., 1)`` for the initial distribution and for each

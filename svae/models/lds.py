@@ -12,7 +12,7 @@ differentiable in all its potentials.
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import autograd.numpy as np
 import numpy as onp
@@ -23,6 +23,7 @@ from svae.models.base import (
     LOG_2PI,
     Belief,
     Draw,
+    Exact,
     Local,
     check_positive_int,
     exact_local,
@@ -31,7 +32,7 @@ from svae.models.base import (
     live_steps,
     where_given,
 )
-from svae.models.potentials import begin, log_normalizer_of, shift
+from svae.models.potentials import begin, each_sequence, log_normalizer_of, shift
 from svae.models.switches import Dynamics
 from svae.primitives import value_of
 
@@ -77,6 +78,11 @@ class LDS:
         """Return the prior: q(theta) starts there."""
         return self.prior()
 
+    @property
+    def graph(self) -> "LDS":
+        """Itself; see `StructuredModel`."""
+        return self
+
     def infer(
         self,
         stats: Any,
@@ -96,36 +102,70 @@ class LDS:
         NotPositiveDefinite
             If the chain has no proper Gaussian, naming sequence and step.
         """
-        J0, h0, *init_constants = stats["init"]
-        J11, J12, J22, half_log_det_Q = stats["dynamics"]
-        dim = self.latent_dim
+        return exact_local(self.exact(stats, node, noise, lengths, belief=belief))
+
+    def exact(
+        self,
+        stats: Any,
+        node: Any,
+        noise: Any = None,
+        lengths: Any = None,
+        *,
+        observed: Any = None,
+        belief: Belief | None = None,
+        uniforms: Any = None,
+        without_data: Any = None,
+    ) -> Exact:
+        """Return the chain with evidence; see `svae.models.structured`."""
+        chain = ChainPotentials.of(stats)
         node_J, node_h = node
-        init_constant = init_constants[0] + init_constants[1] - 0.5 * dim * LOG_2PI
-        pair_constant = half_log_det_Q - 0.5 * dim * LOG_2PI
         live = live_steps(lengths, node_h)
-        if self.affine:
-            node_h = shift(node_h, linear_terms(J11, J12, live))
-            pair_constant = pair_constant + J11[dim, dim]
-            J11, J12 = J11[:dim, :dim], J12[:dim]
-        if belief is not None:
-            nothing = onp.zeros(len(live))
-            init_constant = where_given(belief, nothing, init_constant)
-        init = begin((J0, h0), belief)
+        if chain.linear is not None:
+            at_pairs = live[:, 1:, None]
+            node_h = shift(node_h, tuple(at_pairs * part for part in chain.linear))
+        # one each, so that every sequence has statistics of its own
+        init = begin([each_sequence(part, live) for part in chain.init], belief)
+        pair = tuple(each_sequence(part[None], live) for part in chain.pair)
         logZ, chain_stats, samples = kernels.gaussian_chain(
-            init, (J11, J12, J22), (node_J, node_h), noise, lengths
+            init, pair, (node_J, node_h), noise, lengths
         )
         second_moment, mean = chain_stats[2]
-        log_normalizer = (
-            logZ
-            - log_normalizer_of(belief)
-            + init_constant
-            + (live.sum(axis=1) - 1) * pair_constant
-        )
-        evidence = inner(node[0], second_moment) + inner(node[1], mean)
         linear = value_of(node_h) + 0.0
         linear[:, 0] += value_of(init[1])
-        half = half_log_det(logZ, linear, mean, lengths)
-        return exact_local(samples, mean, second_moment, log_normalizer, evidence, half)
+        return Exact(
+            logZ - log_normalizer_of(belief) + chain.constant(live, belief),
+            inner(node[0], second_moment) + inner(node[1], mean),
+            mean,
+            second_moment,
+            samples,
+            weights=None,
+            statistics=ChainStatistics(*chain_stats[:2], mean, live, belief),
+            half_log_det=half_log_det(logZ, linear, mean, lengths),
+        )
+
+    def expected_log_density(self, stats: Any, q: Exact) -> Any:
+        """Return the expectation of E log p(x | theta), (N,), under an exact q.
+
+        Of a sequence with a belief: of what follows x_1.
+        """
+        chain, of = ChainPotentials.of(stats), q.statistics
+        first, later = (
+            sum(
+                inner(each_sequence(part, of.live), stat)
+                for part, stat in zip(potentials, statistics, strict=True)
+            )
+            for potentials, statistics in (
+                (chain.init, of.init),
+                ([part[None] for part in chain.pair], of.pair),
+            )
+        )
+        if of.belief is not None:
+            first = np.where(of.belief.given, 0.0, first)
+        if chain.linear is not None:
+            pairs = of.live[:, 1:, None]
+            later = later + np.dot(np.sum(pairs * of.mean[:, :-1], 1), chain.linear[0])
+            later = later + np.dot(np.sum(pairs * of.mean[:, 1:], 1), chain.linear[1])
+        return first + later + chain.constant(of.live, of.belief)
 
     def log_density(
         self, stats: Any, latents: Any, lengths: Any = None, observed: Any = None
@@ -153,6 +193,58 @@ class LDS:
         return Draw(None, *switch.path(states, rows, noise, belief))
 
 
+class ChainPotentials(NamedTuple):
+    """What E log p(x | theta) adds to a Gaussian chain."""
+
+    init: tuple[Any, Any]
+    """J (D, D) and h (D,) of x_1."""
+    pair: tuple[Any, Any, Any]
+    """J11, J12 and J22 (D, D)."""
+    linear: Any
+    """What the bias adds to h of either end of every pair, (D,) each, or None.
+
+    ``-(Ax + b)'L(Ax + b)/2 + (Ax + b)'Lx'`` has the linear terms ``-A'Lb`` in x, the
+    last column of J11 plus its last row, and ``Lb`` in x', the last row of J12.
+    """
+    init_constant: Any
+    pair_constant: Any
+
+    @classmethod
+    def of(cls, stats: Any) -> "ChainPotentials":
+        """Read them from expected statistics of NIW and MNIW."""
+        J, h, quadratic, half_log_det = stats["init"]
+        J11, J12, J22, half_log_det_Q = stats["dynamics"]
+        dim, linear = len(h), None
+        init_constant = quadratic + half_log_det - 0.5 * dim * LOG_2PI
+        pair_constant = half_log_det_Q - 0.5 * dim * LOG_2PI
+        if len(J11) > dim:
+            linear = J11[:dim, dim] + J11[dim, :dim], J12[dim]
+            pair_constant = pair_constant + J11[dim, dim]
+            J11, J12 = J11[:dim, :dim], J12[:dim]
+        return cls((J, h), (J11, J12, J22), linear, init_constant, pair_constant)
+
+    def constant(self, live: onp.ndarray, belief: Belief | None) -> Any:
+        """Return the constants of all factors of each sequence, (N,)."""
+        init_constant = self.init_constant
+        if belief is not None:
+            init_constant = where_given(belief, onp.zeros(len(live)), init_constant)
+        return init_constant + (live.sum(axis=1) - 1) * self.pair_constant
+
+
+class ChainStatistics(NamedTuple):
+    """Expected statistics of x, sequence by sequence."""
+
+    init: tuple[Any, Any]
+    """E[x_1 x_1'] (N, D, D) and E[x_1] (N, D)."""
+    pair: tuple[Any, Any, Any]
+    """Second moments of pairs, summed over time, (N, 1, D, D) each."""
+    mean: Any
+    """(N, T, D)"""
+    live: onp.ndarray
+    """(N, T) bool"""
+    belief: Belief | None
+
+
 def dynamics_prior(dim: int, affine: bool, noise_variance: float) -> dict[str, Any]:
     """Return natural parameters of ``init`` (NIW) and ``dynamics`` (MNIW)."""
     identity, dof = onp.eye(dim), dim + 1.0
@@ -173,16 +265,6 @@ def check_noise_variance(noise_variance: float) -> None:
     """Raise ValueError unless the variance is positive."""
     if not 0 < noise_variance < onp.inf:
         raise ValueError(f"noise_variance must be positive, got {noise_variance!r}")
-
-
-def linear_terms(J11: Any, J12: Any, live: onp.ndarray) -> tuple[Any, Any]:
-    """Return what the bias adds to h of either end of every pair, (N, T-1, D) each.
-
-    ``-(Ax + b)'L(Ax + b)/2 + (Ax + b)'Lx'`` has the linear terms ``-A'Lb`` in x, the
-    last column of J11 plus its last row, and ``Lb`` in x', the last row of J12.
-    """
-    dim, pairs = J12.shape[1], live[:, 1:, None]
-    return pairs * (J11[:dim, dim] + J11[dim, :dim]), pairs * J12[dim]
 
 
 def _one_state(stats: Any) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from svae.models.base import LOG_2PI, Belief, where_given
 __all__ = [
     "begin",
     "dense",
+    "each_sequence",
     "flat",
     "gaussian_rows",
     "independent",
@@ -105,30 +106,44 @@ def log_normalizer_of(belief: Belief | None) -> Any:
     return onp.where(belief.given, logZ, 0.0)
 
 
-def moments(J: onp.ndarray, h: onp.ndarray) -> tuple[onp.ndarray, onp.ndarray]:
+def moments(J: Any, h: Any) -> tuple[Any, Any]:
     """Return covariances and means of independent Gaussians (..., D, D), (..., D)."""
-    _, second_moment, mean = independent(J, h)
+    _, second_moment, mean, _ = independent(J, h)
     return second_moment - outer(mean, mean), mean
 
 
-def independent(J: onp.ndarray, h: onp.ndarray) -> tuple[Any, Any, Any]:
-    """Log normalizers (...), second moments and means of independent Gaussians."""
+def independent(J: Any, h: Any, noise: Any = None) -> tuple[Any, Any, Any, Any]:
+    """Log normalizers (...), second moments and means of independent Gaussians.
+
+    And S samples of each, (S, ..., D) like the noise that makes them.
+    """
     shape, dim = h.shape[:-1], h.shape[-1]
     nothing = onp.zeros((dim, dim))
-    node = onp.reshape(J, (-1, 1, dim, dim)), onp.reshape(h, (-1, 1, dim))
+    node = np.reshape(J, (-1, 1, dim, dim)), np.reshape(h, (-1, 1, dim))
+    if noise is not None:
+        noise = onp.swapaxes(noise.reshape(len(noise), -1, 1, dim), 0, 1)
     try:
-        logZ, stats, _ = kernels.gaussian_chain(
-            (nothing, nothing[0]), (nothing,) * 3, node
+        chain: Any = kernels.gaussian_chain(
+            (nothing, nothing[0]), (nothing,) * 3, node, noise
         )
     except NotPositiveDefinite as error:
         sequence, *steps = onp.unravel_index(error.sequence, shape)
         raise NotPositiveDefinite(int(sequence), int(*steps[:1])) from None
+    logZ, stats, samples = chain
     second_moment, mean = stats[2]
+    if noise is not None:
+        samples = np.reshape(np.swapaxes(samples, 0, 1), (-1, *shape, dim))
     return (
-        logZ.reshape(shape),
-        second_moment.reshape(*shape, dim, dim),
-        mean.reshape(*shape, dim),
+        np.reshape(logZ, shape),
+        np.reshape(second_moment, (*shape, dim, dim)),
+        np.reshape(mean, (*shape, dim)),
+        samples,
     )
+
+
+def each_sequence(potential: Any, live: onp.ndarray) -> Any:
+    """Repeat a potential (...), shared by N sequences, to (N, ...)."""
+    return potential + onp.zeros((len(live),) + (1,) * potential.ndim)
 
 
 def dense(J: Any) -> Any:

@@ -1,0 +1,171 @@
+r"""Mixtures whose labels are independent or a Markov chain, with evidence for each x.
+
+.. math:: q(x, z) = \tfrac1Z\, q(z) \prod_t
+          \mathcal{N}(x_t; \mu_{z_t}, \Sigma_{z_t})\, e^{\langle r_t, t(x_t) \rangle}
+
+is a Gaussian for every state at every step and, the x integrated out, a Markov chain
+whose node potentials are their log normalizers: exact, without a mean field (Lin et al.
+2018, Section 3).  In information form evidence of zero is legal: it leaves q(z) as it
+is.
+"""
+
+from typing import Any, NamedTuple
+
+import autograd.numpy as np
+import numpy as onp
+
+from svae import kernels
+from svae.models.base import Belief, Exact, live_steps
+from svae.models.potentials import (
+    dense,
+    each_sequence,
+    flat,
+    gaussian_rows,
+    independent,
+    split,
+)
+from svae.models.switching import (
+    Switching,
+    first_states,
+    markov_potentials,
+    where_kept,
+)
+from svae.primitives import value_of
+
+__all__ = ["Mixture", "MixtureStatistics"]
+
+
+class MixtureStatistics(NamedTuple):
+    """What E[t(z, x)] of each sequence is made of."""
+
+    first: Any
+    """(N, K), probabilities of z_1."""
+    pairs: Any
+    """(N, 1, K, K), expected transitions."""
+    states: Any
+    """(N, T, K), probabilities of z_t; zero at steps without data."""
+    features: Any
+    """(N, T, K, D D + D), E[x x'] and E[x] given z_t = k."""
+    samples: Any
+    """(S, N, T, K, D), samples of x given z_t = k, or None."""
+    belief: Belief | None
+
+
+class Mixture(Switching):
+    """A model of which x_t is a Gaussian that z_t selects."""
+
+    latent_dim: int
+    num_states: int
+
+    @property
+    def graph(self) -> Any:
+        """Itself; see `StructuredModel`."""
+        return self
+
+    def exact(
+        self,
+        stats: Any,
+        node: Any,
+        noise: Any = None,
+        lengths: Any = None,
+        *,
+        observed: Any = None,
+        belief: Belief | None = None,
+        uniforms: Any = None,
+        without_data: Any = None,
+    ) -> Exact:
+        """Return the graph with evidence; see `svae.models.structured`."""
+        live = live_steps(lengths, node[1])
+        # what lies past the lengths is not read
+        J = np.where(live[..., None, None], dense(node[0]), 0.0)[:, :, None]
+        h = np.where(live[..., None], node[1], 0.0)[:, :, None]
+        init, pair = markov_potentials(stats)
+        rows, constant = gaussian_rows(stats["components"])
+        if observed is not None and without_data is not None:
+            of_prior = value_of(gaussian_rows(without_data["components"])[0])
+            rows = np.where(observed[..., None, None], rows, of_prior)
+        graph_J, graph_h = split(rows, self.latent_dim)
+        if noise is not None:
+            # of all components at a step the same
+            noise = onp.repeat(onp.moveaxis(noise, 1, 0)[:, :, :, None], len(init), 3)
+        logZ, second, mean, samples = independent(graph_J + J, graph_h + h, noise)
+        potentials = where_kept(observed, logZ + constant)
+        chain = (
+            first_states(each_sequence(init, live), belief),
+            each_sequence(pair[None], live),
+            potentials,
+        )
+        log_normalizer, (first, pairs, states) = kernels.markov_chain(*chain, lengths)
+
+        evidence = np.sum(J * second, axis=(-2, -1)) + np.sum(h * mean, axis=-1)
+        told = states if observed is None else states * observed[..., None]
+        weights = None
+        by_state = samples
+        if uniforms is not None:
+            paths = kernels.sample_markov_chain(*chain, uniforms, lengths)
+            samples = of_paths(value_of(samples), paths)
+        elif samples is not None:
+            samples, weights = stacked(samples, states)
+        return Exact(
+            log_normalizer,
+            np.sum(told * evidence, axis=(1, 2)),
+            np.sum(states[..., None] * mean, axis=2),
+            np.sum(states[..., None, None] * second, axis=2),
+            samples,
+            weights,
+            MixtureStatistics(
+                first,
+                pairs,
+                told,
+                np.concatenate([flat(second), mean], axis=-1),
+                by_state,
+                belief,
+            ),
+            states,
+            potentials,
+        )
+
+    def expected_log_density(self, stats: Any, q: Exact) -> Any:
+        """Return the expectation of E log p(x, z | theta), (N,), under an exact q."""
+        emissions = self.expected_emissions(stats, q.statistics)
+        return expected_log_chain(stats, q.statistics) + np.sum(
+            q.statistics.states * emissions, axis=(1, 2)
+        )
+
+    def expected_emissions(self, stats: Any, of: MixtureStatistics) -> Any:
+        """Return the expectation of E log p(x_t | z_t = k, theta), (N, T, K)."""
+        rows, constant = gaussian_rows(stats["components"])
+        return np.sum(of.features * rows, axis=-1) + constant
+
+
+def expected_log_chain(stats: Any, of: MixtureStatistics) -> Any:
+    """Return the expectation of E log p(z | theta), (N,).
+
+    Of a sequence with a belief: of what follows z_1.
+    """
+    init, pair = markov_potentials(stats)
+    first = np.dot(of.first, init)
+    if of.belief is not None:
+        first = np.where(of.belief.given, 0.0, first)
+    if "transitions" not in stats:
+        return first
+    return first + np.sum(of.pairs * pair, axis=(1, 2, 3))
+
+
+def stacked(samples: Any, states: Any) -> tuple[Any, Any]:
+    """Line up samples (S, N, T, K, D) as (N, S K, T, D), with their probabilities."""
+    number, _, steps, num_states, dim = samples.shape
+    sequences = samples.shape[1]
+    samples = np.reshape(
+        np.transpose(samples, (1, 0, 3, 2, 4)),
+        (sequences, number * num_states, steps, dim),
+    )
+    weights = np.transpose(states, (0, 2, 1)) / number
+    return samples, np.concatenate([weights] * number, axis=1)
+
+
+def of_paths(samples: onp.ndarray, paths: onp.ndarray) -> onp.ndarray:
+    """Select from samples (S, N, T, K, D) those of paths (N, S, T): (N, S, T, D)."""
+    states = onp.maximum(onp.moveaxis(paths, 1, 0), 0)[..., None, None]
+    chosen = onp.take_along_axis(samples, states, axis=3)[..., 0, :]
+    return onp.moveaxis(chosen, 0, 1)

@@ -29,6 +29,7 @@ from svae.models import (
     ConvergenceWarning,
     Gaussian,
     LinearEmission,
+    StudentMixture,
 )
 from svae.networks import MLP, Linear, Residual
 from svae.svi import SVI
@@ -50,6 +51,7 @@ __all__ = [
     "NotFitted",
     "NotPositiveDefinite",
     "Residual",
+    "StudentMixture",
     "__version__",
     "data",
     "families",

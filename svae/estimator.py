@@ -22,6 +22,7 @@ from svae.evaluate import (
     importance_scores,
     most_likely_states,
     posteriors,
+    reconstructions,
 )
 from svae.generative import Generative, Parameters, check_data, check_model
 from svae.models.base import check_positive_int
@@ -263,6 +264,29 @@ class SVAE:
     def transform(self, data: Any) -> Any:
         """Return posterior means of x: (T, D), (N, T, D) or a list of (T_n, D)."""
         return _field(self.infer(data, num_samples=1), "mean")
+
+    def reconstruct(self, data: Any, num_samples: int = 10, rng: Any = 0) -> Any:
+        """Encode and decode each sequence.
+
+        Parameters
+        ----------
+        data : as in `fit`
+        num_samples : int
+            Samples of x in the expectations; of structured inference networks for each
+            value of z, whose sum is exact.
+        rng : int or numpy.random.Generator
+
+        Returns
+        -------
+        Reconstruction
+            Expected ``mean`` (T, P) of the frames and the expected ``squared_error``
+            (T,), a sum over dimensions; for a list of sequences, a list of them.
+        """
+        check_positive_int(num_samples=num_samples)
+        parameters, rng = self._fitted(), np.random.default_rng(rng)
+        sequences, model = self._sequences(data), self._generative()
+        results = reconstructions(model, parameters, sequences, num_samples, rng)
+        return arrange(data, list(results))
 
     def predict(self, data: Any) -> Any:
         """Return the most likely path of discrete states: (T,) int64, (N, T) or a list.

@@ -8,6 +8,7 @@ from scipy.special import logsumexp
 
 from svae import data
 from svae.families import product
+from svae.generate import decode
 from svae.generative import Generative, Parameters, recognition
 from svae.models import Local
 from svae.models.base import LOG_2PI, live_steps
@@ -24,12 +25,14 @@ from svae.weights import mean_weights
 __all__ = [
     "THETAS",
     "Posterior",
+    "Reconstruction",
     "arrange",
     "by_sequence",
     "chunks",
     "importance_scores",
     "most_likely_states",
     "posteriors",
+    "reconstructions",
 ]
 
 CHUNK = 64
@@ -59,6 +62,16 @@ class Posterior(NamedTuple):
     r"""Log of the integral of ``exp(E log p(x|theta) + <r(y), t(x)>)``."""
     elbo: Any
     """``E log p(y | x) - KL``, the sequence's share of the bound, in nats."""
+
+
+class Reconstruction(NamedTuple):
+    """What the decoder makes of the posterior of one sequence of T frames."""
+
+    mean: Any
+    """(T, P), expectation of the decoder's mean."""
+    squared_error: Any
+    """(T,), expectation of the squared distance of the frame from the decoder's mean,
+    a sum over the dimensions that are observed."""
 
 
 class Inference(NamedTuple):
@@ -100,6 +113,29 @@ def posteriors(
                 model, inference.batch, per_step, (local.log_normalizer, elbo)
             )
         )
+
+
+def reconstructions(
+    model: Generative,
+    parameters: Parameters,
+    sequences: Sequence[Any],
+    num_samples: int,
+    rng: np.random.Generator,
+) -> Iterator[Reconstruction]:
+    """Yield the reconstruction of each sequence; arguments as in `posteriors`."""
+    for inference in inferences(model, parameters, sequences, num_samples, rng):
+        batch = inference.batch
+        counted = batch.counted()
+        mean, squared_error = np.zeros(batch.values.shape), 0.0
+        for samples, weights in blocks(inference):
+            location, _ = decode(model, parameters, samples)
+            squares = (batch.values[:, None] - location) ** 2
+            if counted is not None:
+                squares = np.where(counted[:, None], squares, 0.0)
+            mean += np.einsum("mst,mstp->mtp", weights, location)
+            squared_error += np.einsum("mst,mstp->mt", weights, squares)
+        for (steps, errors), _ in _cut(model, batch, (mean, squared_error), ()):
+            yield Reconstruction(steps, errors)
 
 
 def most_likely_states(
@@ -226,13 +262,24 @@ def log_likelihoods(
 ) -> np.ndarray:
     """Return log p(y_t | x_t), (M, S, T), at the samples of x."""
     weights = mean_weights(model.decoder_posterior, parameters.decoder)
-    batch, samples = inference.batch, inference.local.samples
-    num_samples = samples.shape[1]
-    # hidden layers of all samples at once would fill the memory
-    number = -(-num_samples * batch.values[..., 0].size // FRAMES)
-    blocks = np.array_split(samples, min(number, num_samples), axis=1)
-    terms = [frame_log_likelihood(model, weights, batch, block) for block in blocks]
+    terms = [
+        frame_log_likelihood(model, weights, inference.batch, samples)
+        for samples, _ in blocks(inference)
+    ]
     return np.concatenate(terms, axis=1)
+
+
+def blocks(inference: Inference) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield samples (M, S', T, D) with their weights (M, S', T), a part at a time.
+
+    Hidden layers of all samples at once would fill the memory.
+    """
+    samples, weights = inference.local.samples, inference.local.weights
+    if weights is None:
+        weights = np.full(samples.shape[:-1], 1 / samples.shape[1])
+    number = min(-(-samples[..., 0].size // FRAMES), samples.shape[1])
+    parts = (np.array_split(array, number, axis=1) for array in (samples, weights))
+    yield from zip(*parts, strict=True)
 
 
 def chunks(

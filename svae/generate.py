@@ -200,9 +200,7 @@ def impute(
         noise = rng.standard_normal((*shape, latent.latent_dim))
         # x of the frames that the encoder gets next is drawn with z
         uniforms = None if last else draw_uniforms(model, shape, rng)
-        local = infer(
-            model, stats, parameters.encoder, batch, noise, uniforms=uniforms
-        )
+        local = infer(model, stats, parameters.encoder, batch, noise, uniforms=uniforms)
         mean, variance = decode(model, parameters, local.samples)
         if last:
             frames[missing] = averaged(mean, local).reshape(frames.shape)[missing]

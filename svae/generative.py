@@ -62,8 +62,8 @@ def check_model(model: Generative) -> None:
         )
     if model.inference == "sin" and not hasattr(model.latent, "expected_log_density"):
         raise ValueError(
-            f"inference 'sin': {type(model.latent).__name__} has no graph that could be "
-            "summed over exactly; GMM, StudentMixture, HMM and LDS have"
+            f"inference 'sin': {type(model.latent).__name__} has no graph that could "
+            "be summed over exactly; GMM, StudentMixture, HMM and LDS have"
         )
     if model.likelihood not in LIKELIHOODS:
         raise ValueError(

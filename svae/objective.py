@@ -22,7 +22,7 @@ gradient in m, taken through inference:
 Eq. (4) has that of log p(y | x) - psi, and so has this file.)
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import autograd.numpy as np
 import numpy as onp
@@ -30,7 +30,7 @@ import numpy as onp
 from svae.families import product
 from svae.generative import Generative, Parameters, recognition
 from svae.models import Belief, Diagnostics, Local, structured
-from svae.models.base import live_steps
+from svae.models.base import StructuredModel, live_steps
 from svae.networks import log_likelihood, recognize
 from svae.trees import leaves, rebuild, tree_map
 from svae.vjp import trace
@@ -205,7 +205,7 @@ def infer(
     known = {"observed": batch.frames(), "belief": batch.belief}
     if graph is not None:
         return structured.infer(
-            model.latent,
+            cast(StructuredModel, model.latent),
             graph,
             stats,
             node,
@@ -238,7 +238,7 @@ def log_proposal(
     """Return log q(x) (M, S) at the samples of a structured inference network."""
     network, graph = recognition(model, encoder)
     return structured.log_density(
-        model.latent,
+        cast(StructuredModel, model.latent),
         graph,
         evidence(model, network, batch),
         local,

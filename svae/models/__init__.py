@@ -15,6 +15,7 @@ from svae.models.hmm import HMM
 from svae.models.lds import LDS
 from svae.models.meanfield import ConvergenceWarning
 from svae.models.slds import SLDS
+from svae.models.student import StudentMixture
 
 __all__ = [
     "GMM",
@@ -29,5 +30,6 @@ __all__ = [
     "LatentModel",
     "LinearEmission",
     "Local",
+    "StudentMixture",
     "belief_after",
 ]

@@ -145,8 +145,10 @@ class LatentModel(Protocol):
     """Whether the rows of the data are independent (each a sequence of length 1)."""
     coupled: ClassVar[bool]
     """Whether x_t depends on x_{t-1} given z."""
-    family: ClassVar[dict[str, Any]]
-    """Name of each factor of p(theta) -> module of `svae.families`."""
+
+    @property
+    def family(self) -> dict[str, Any]:
+        """Name of each factor of p(theta) -> module of `svae.families`."""
 
     def prior(self) -> dict[str, Any]:
         """Return the natural parameters of p(theta)."""

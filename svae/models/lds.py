@@ -173,11 +173,12 @@ class LDS:
         """Return log p(x | theta), (N,); see `LatentModel.log_density`."""
         switch = Dynamics(self.latent_dim, self.affine)
         rows = switch.rows(_one_state(stats))
-        linear, constant = switch.evidence(switch.of_points(latents), rows)
+        evidence = switch.evidence(switch.of_points(latents), rows)
+        densities = switch.potentials(evidence, rows)[..., 0]
         kept = live_steps(lengths, latents)
         if observed is not None:
             kept = kept & switch.points_kept(observed)
-        return np.sum(np.where(kept, (linear + constant)[..., 0], 0.0), axis=1)
+        return np.sum(np.where(kept, densities, 0.0), axis=1)
 
     def draw(
         self,

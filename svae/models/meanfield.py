@@ -62,6 +62,9 @@ class Alternation(NamedTuple):
     """(constants, *arguments) -> values of s to start from."""
     per_sequence: tuple[bool, ...]
     """Which of the arguments have the sequence axis first."""
+    normalized: bool = True
+    """Whether s are probabilities over the last axis, which a constant added to all
+    entries of u there does not change."""
 
 
 def ascend(
@@ -138,15 +141,15 @@ def conjugate_gradients(
     hessian: Callable[[np.ndarray], np.ndarray],
     coupling: Callable[[np.ndarray], np.ndarray],
     target: np.ndarray,
-    states: np.ndarray,
+    states: np.ndarray | None,
     tolerance: float = GRADIENT_TOLERANCE,
     max_iterations: int = 1000,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Solve (I - K H) v = g for each sequence, in the inner product a' H b.
 
-    H does not see constants over the last axis: adding one to the potentials of all
-    states changes no probability.  They are projected away, so that the small variance
-    of a nearly certain state keeps its digits.
+    Where s are probabilities H does not see constants over the last axis: adding one to
+    the potentials of all states changes no probability.  They are projected away, so
+    that the small variance of a nearly certain state keeps its digits.
 
     Parameters
     ----------
@@ -155,8 +158,8 @@ def conjugate_gradients(
         sequence.
     target : (N, ..., K) array
         g.
-    states : (N, ..., K) array
-        The probabilities s at which H is taken.
+    states : (N, ..., K) array or None
+        The probabilities s at which H is taken; None if s are none.
     tolerance : float
         Relative size of the residual, in the norm of H, at which to stop.
     max_iterations : int
@@ -188,6 +191,8 @@ def conjugate_gradients(
         return np.divide(a, b, out=np.zeros_like(a), where=where)
 
     def project(array: Any) -> Any:
+        if states is None:
+            return array
         return array - np.sum(states * array, axis=-1, keepdims=True)
 
     # H v is summed beside v: a product with H is a pass through the chain
@@ -270,7 +275,10 @@ def fixed_point(
                 lambda u: (blocks.statistics(u, constants, *arguments),), [natparams]
             )
             solution, product, iterations, residual = conjugate_gradients(
-                lambda a: hessian(a)[0], lambda a: coupling(a)[0], g[0], fixed
+                lambda a: hessian(a)[0],
+                lambda a: coupling(a)[0],
+                g[0],
+                fixed if blocks.normalized else None,
             )
             through_U, _ = trace(
                 lambda *a: (blocks.potentials(fixed, constants, *a),), arguments

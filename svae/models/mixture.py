@@ -134,8 +134,8 @@ class Mixture(Switching):
 
     def expected_emissions(self, stats: Any, of: MixtureStatistics) -> Any:
         """Return the expectation of E log p(x_t | z_t = k, theta), (N, T, K)."""
-        rows, constant = gaussian_rows(stats["components"])
-        return np.sum(of.features * rows, axis=-1) + constant
+        switch, rows = self.switch, self.switch.rows(stats)
+        return switch.potentials(switch.own_evidence(of.features, rows), rows)
 
 
 def expected_log_chain(stats: Any, of: MixtureStatistics) -> Any:

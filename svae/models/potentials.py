@@ -59,9 +59,9 @@ def pair_rows(stats: Any, dim: int) -> tuple[Any, Any]:
 
 def split(potentials: Any, dim: int) -> tuple[Any, Any]:
     """Cut (..., D D + D) into J (..., D, D) and h (..., D)."""
-    size, width = dim**2, potentials.shape[-1]
+    size = dim**2
     J = np.reshape(cut(potentials, -1, 0, size), (*potentials.shape[:-1], dim, dim))
-    return J, cut(potentials, -1, size, width)
+    return J, cut(potentials, -1, size, size + dim)
 
 
 def split_pair(potentials: Any, dim: int) -> tuple[Any, Any]:

@@ -5,6 +5,8 @@ the potentials of z are features of x times P'.
 
 .. math:: \eta_x = P' s_z + r, \qquad u_z = P\, \mathbb{E}[f(x)] + c .
 
+The switch has P and c; what it makes of P f are the potentials, c added.
+
 With `Emission` the state selects the node, x_t ~ N(mu_z, Sigma_z), and given z the x_t
 are independent (GMM, HMM); with `Dynamics` it selects the pair, x_t = A_z x_{t-1} +
 noise, and z_1 the initial factor (SLDS).  In both, z_t selects the law of x_t given
@@ -77,8 +79,10 @@ class Emission:
 
     dim: int
     num_rows: ClassVar[int] = 2
+    conjugate: ClassVar[bool] = True
+    """Whether the potentials of z are linear in its evidence."""
 
-    def rows(self, stats: Any) -> tuple[Any, Any]:
+    def rows(self, stats: Any) -> tuple[Any, ...]:
         """Return P and c of expected statistics, leading axes kept."""
         return gaussian_rows(stats["components"])
 
@@ -138,9 +142,17 @@ class Emission:
             samples=samples,
         )
 
-    def evidence(self, features: Any, rows: Sequence[Any]) -> tuple[Any, Any]:
-        """Return P f, (N, T, K), and c: together the potentials of z."""
-        return multiply(features, rows[0].T), rows[1]
+    def evidence(self, features: Any, rows: Sequence[Any]) -> Any:
+        """Return P f, (N, T, K)."""
+        return multiply(features, rows[0].T)
+
+    def own_evidence(self, features: Any, rows: Sequence[Any]) -> Any:
+        """Return P f, (..., K), of features (..., K, F) given each state."""
+        return np.sum(features * rows[0], axis=-1)
+
+    def potentials(self, evidence: Any, rows: Sequence[Any]) -> Any:
+        """Return the potentials of z (..., K) of evidence P f."""
+        return evidence + rows[1]
 
     def kept(self, given: Given, num_steps: int) -> Any:
         """Mask (N, T) of the steps that tell of z, or None if all do."""
@@ -155,11 +167,11 @@ class Emission:
         return observed
 
     def start(self, rows: Sequence[Any], node: Any) -> onp.ndarray:
-        """Return potentials of z with x integrated out, exact for known components."""
+        """Return evidence for z with x integrated out, exact for known components."""
         node_J, node_h = dense(node[0]), node[1]
         by_state = zip(*split(rows[0], self.dim), strict=True)
         logZ = [independent(node_J + J, node_h + h)[0] for J, h in by_state]
-        return onp.stack(logZ, axis=-1) + rows[1]
+        return onp.stack(logZ, axis=-1)
 
     def path(
         self, states: onp.ndarray, rows: Sequence[Any], noise: Any, belief: Any
@@ -180,6 +192,7 @@ class Dynamics:
     dim: int
     affine: bool = False
     num_rows: ClassVar[int] = 4
+    conjugate: ClassVar[bool] = True
 
     def rows(self, stats: Any) -> tuple[Any, Any, Any, Any]:
         """Return P and c of initial factors and of pairs, leading axes kept."""
@@ -217,12 +230,16 @@ class Dynamics:
         logZ = logZ - log_normalizer_of(given.belief)
         return Factor(logZ, both, mean, second_moment, samples, half)
 
-    def evidence(self, features: Any, rows: Sequence[Any]) -> tuple[Any, Any]:
-        """Return P f, (N, T, K), and c (T, K): together the potentials of z."""
+    def evidence(self, features: Any, rows: Sequence[Any]) -> Any:
+        """Return P f, (N, T, K)."""
         first, later = features
         linear = [multiply(first, rows[0].T)[:, None], multiply(later, rows[2].T)]
-        constant = [rows[1][None], onp.ones((later.shape[1], 1)) * rows[3]]
-        return np.concatenate(linear, axis=1), np.concatenate(constant, axis=0)
+        return np.concatenate(linear, axis=1)
+
+    def potentials(self, evidence: Any, rows: Sequence[Any]) -> Any:
+        """Return the potentials of z (N, T, K) of evidence P f."""
+        later = onp.ones((evidence.shape[1] - 1, 1)) * rows[3]
+        return evidence + np.concatenate([rows[1][None], later], axis=0)
 
     def kept(self, given: Given, num_steps: int) -> Any:
         """Mask (N, T) of the steps that tell of z, or None if all do.
@@ -255,15 +272,14 @@ class Dynamics:
         return onp.concatenate([observed[:, :1], both], axis=1)
 
     def start(self, rows: Sequence[Any], node: Any) -> onp.ndarray:
-        """Return potentials of z as if x were known, at means of the frames alone.
+        """Return evidence for z as if x were known, at means of the frames alone.
 
         A frame's x_t has the initial factor, averaged over states, and its evidence.
         The variances stay out: they would speak for the state of largest noise.
         """
         J, h = split(onp.mean(rows[0], axis=0), self.dim)
         _, mean = moments(J + dense(node[0]), h + node[1])
-        linear, constant = self.evidence(self.of_points(mean), rows)
-        return linear + constant
+        return self.evidence(self.of_points(mean), rows)
 
     def path(
         self, states: onp.ndarray, rows: Sequence[Any], noise: Any, belief: Any

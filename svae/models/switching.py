@@ -92,9 +92,10 @@ class Switching:
 
     def state_potentials(self, stats: Any, latents: Any, observed: Any = None) -> Any:
         """Return the node potentials (N, T, K) of z given x (N, T, D)."""
-        features = self.switch.of_points(latents)
-        linear, constant = self.switch.evidence(features, self.switch.rows(stats))
-        return where_kept(self.switch.points_kept(observed), linear + constant)
+        switch, rows = self.switch, self.switch.rows(stats)
+        evidence = switch.evidence(switch.of_points(latents), rows)
+        kept = switch.points_kept(observed)
+        return where_kept(kept, switch.potentials(evidence, rows))
 
     def most_likely_states(
         self, stats: Any, state_potentials: Any, lengths: Any = None
@@ -172,11 +173,12 @@ def local_factor(
 
 def state_potentials(
     switch: Any, features: Any, rows: Sequence[Any], given: Given
-) -> tuple[Any, Any]:
-    """Return the potentials of z (N, T, K): their part from P f, and the whole."""
-    linear, constant = switch.evidence(features, rows)
-    kept = switch.kept(given, linear.shape[1])
-    return where_kept(kept, linear), where_kept(kept, linear + constant)
+) -> Any:
+    """Return what x says of z: evidence P f (N, T, K), and potentials of it."""
+    evidence = switch.evidence(features, rows)
+    kept = switch.kept(given, evidence.shape[1])
+    potentials = switch.potentials(evidence, rows)
+    return where_kept(kept, evidence), where_kept(kept, potentials)
 
 
 @lru_cache
@@ -188,13 +190,20 @@ def solver(
     Its arguments are the potentials of the Markov chain, ``rows``, and those of nodes.
     """
 
-    def potentials(states: Any, given: Given, *arguments: Any) -> Any:
+    def evidence(states: Any, given: Given, *arguments: Any) -> Any:
         rows, node = arguments[2:-2], arguments[-2:]
         factor = switch.factor(states, rows, node, given)
-        return state_potentials(switch, factor.features, rows, given)[1]
+        return state_potentials(switch, factor.features, rows, given)[0]
 
-    def statistics(natparams: Any, given: Given, *arguments: Any) -> Any:
-        return chain(natparams, given, *arguments)[1][2]
+    def statistics(evidence: Any, given: Given, *arguments: Any) -> Any:
+        rows = arguments[2:-2]
+        kept = switch.kept(given, evidence.shape[1])
+        potentials = where_kept(kept, switch.potentials(evidence, rows))
+        states = chain(potentials, given, *arguments)[1][2]
+        if switch.conjugate:
+            return states
+        gain = switch.gain(evidence, rows)
+        return states * (gain if kept is None else np.where(kept[..., None], gain, 1.0))
 
     def surrogate(states: Any, given: Given, *arguments: Any) -> Any:
         rows, node = arguments[2:-2], arguments[-2:]
@@ -208,18 +217,22 @@ def solver(
         # what lies past the lengths is not read
         live = live_steps(given.lengths, h)[..., None]
         node = np.where(live[..., None], dense(J), 0.0), np.where(live, h, 0.0)
-        natparams = switch.start(rows, node)
-        silent = onp.zeros(natparams.shape)
-        kept = switch.kept(given, natparams.shape[1])
-        choices = {"data": where_kept(kept, natparams), "prior": silent}
-        return [statistics(choices[name], given, *arguments) for name in names]
+        of_data = switch.start(rows, node)
+        silent = onp.zeros(of_data.shape)
+        choices = {
+            "data": lambda: statistics(of_data, given, *arguments),
+            "prior": lambda: chain(silent, given, *arguments)[1][2],
+        }
+        return [choices[name]() for name in names]
 
     def chain(natparams: Any, given: Given, init: Any, pair: Any, *_: Any) -> Any:
         init = first_states(init, given.belief)
         return kernels.markov_chain(init, pair, natparams, given.lengths)
 
     per_sequence = (False,) * (2 + switch.num_rows) + (True, True)
-    blocks = Alternation(potentials, statistics, surrogate, starts, per_sequence)
+    blocks = Alternation(
+        evidence, statistics, surrogate, starts, per_sequence, switch.conjugate
+    )
     return fixed_point(blocks, tolerance, max_iterations)
 
 

@@ -1,0 +1,286 @@
+r"""Student-t mixture with a conjugate prior: clusters with heavy tails.
+
+.. math::
+    \pi \sim \mathrm{Dir}(\alpha), \quad (\mu_k, \Sigma_k) \sim \mathrm{NIW}, \quad
+    z_n \mid \pi \sim \pi, \quad x_n \mid z_n \sim
+    \mathrm{St}(\mu_{z_n}, \Sigma_{z_n}, \nu_{z_n}),
+
+Lin, Hubacher and Khan (2018), Section 5.  A Student-t is a scale mixture of Gaussians,
+
+.. math::
+    \mathrm{St}(x; \mu, \Sigma, \nu) = \int \mathcal{N}(x; \mu, \Sigma / u)\,
+    \mathrm{Gam}(u; \tfrac\nu2, \tfrac\nu2)\, du ,
+
+and given u everything is conjugate.  The optimal q(u) given z is known,
+
+.. math::
+    q(u) = \mathrm{Gam}(\tfrac{\nu + D}2, \tfrac{\nu + g}2), \qquad
+    \mathbb{E}\,u = \frac{\nu + D}{\nu + g}, \qquad
+    g = \mathbb{E}\,(x - \mu)' \Sigma^{-1} (x - \mu),
+
+so that u never appears: what is left of its terms of the bound is
+
+.. math::
+    \log\Gamma(\tfrac{\nu + D}2) - \log\Gamma(\tfrac\nu2) - \tfrac D2 \log \nu\pi
+    + \tfrac12 \mathbb{E} \log|\Sigma^{-1}| - \tfrac{\nu + D}2 \log(1 + g / \nu)
+
+(Archambeau and Verleysen 2007), with derivative ``E u`` in ``-g/2``.  Where the
+expectation in g is over q(theta) and q(x), this is the conjugate treatment; taken over
+q(theta) alone, for each sample of x, it has a u for each x and is a tighter bound,
+estimated by Monte Carlo.
+
+Degrees of freedom that are learned have a normal prior of ``log nu_k``, to which no
+term of the model is conjugate.  Its terms are expectations over q(log nu), functions of
+mean parameters m like all others; a natural gradient step is still along their gradient
+in m (Khan and Lin 2017).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import autograd.numpy as np
+import numpy as onp
+from autograd.scipy.special import gammaln
+from scipy.special import gammaincinv
+
+from svae.families import dirichlet, gaussian, niw
+from svae.models.base import Draw, Local, check_positive_int
+from svae.models.gmm import GMM
+from svae.models.mixture import Mixture, MixtureStatistics
+from svae.models.potentials import dense, flat, independent, split
+from svae.models.switches import Emission, Factor, Given, of_path
+from svae.models.switching import check_starts, log_normalized, markov_potentials
+
+__all__ = ["StudentEmission", "StudentMixture"]
+
+LOG_PI = onp.log(onp.pi)
+TAILS = ("augmented", "sampled")
+
+NODES, NODE_WEIGHTS = onp.polynomial.hermite_e.hermegauss(8)
+NODE_WEIGHTS = NODE_WEIGHTS / NODE_WEIGHTS.sum()
+
+
+@dataclass(frozen=True)
+class StudentEmission(Emission):
+    """The state selects the Student-t distribution of its step.
+
+    ``rows`` are P (K, D D + D + 1), which multiplies x x', x and 1 so that its
+    evidence is -g/2; E log|Lambda|/2 (K,); and log nu, its values (K, Q) at the nodes
+    of a quadrature over q(log nu).
+    """
+
+    fixed: float | None = None
+    """nu, or None where it is learned."""
+    num_rows: ClassVar[int] = 3
+    conjugate: ClassVar[bool] = False
+
+    def rows(self, stats: Any) -> tuple[Any, Any, Any]:
+        """Return P, E log|Lambda|/2 and log nu, leading axes kept."""
+        J, h, quadratic, half_log_det = stats["components"]
+        P = np.concatenate([flat(J), h, quadratic[..., None]], axis=-1)
+        return P, half_log_det, self._log_dof(stats)
+
+    def factor(
+        self,
+        states: Any,
+        rows: Sequence[Any],
+        node: Any,
+        given: Given,
+        noise: Any = None,
+    ) -> Factor:
+        """Return q(x) of probabilities of states, times E u."""
+        factor = super().factor(states, rows, node, given, noise)
+        told = states
+        if given.observed is not None:
+            told = np.where(given.observed[..., None], states, 0.0)
+        constant = np.sum(np.dot(told, rows[0][:, -1]), axis=1)
+        return factor._replace(
+            log_normalizer=factor.log_normalizer + constant,
+            features=with_one(factor.features),
+        )
+
+    def own_evidence(self, features: Any, rows: Sequence[Any]) -> Any:
+        """Return P f of features without their 1."""
+        P = rows[0]
+        return np.sum(features * P[:, :-1], axis=-1) + P[:, -1]
+
+    def potentials(self, evidence: Any, rows: Sequence[Any]) -> Any:
+        """Return E log St, (..., K), of evidence -g/2."""
+        _, half_log_det, log_dof = rows
+        dof, dim = np.exp(log_dof), self.dim
+        constant = gammaln(0.5 * (dof + dim)) - gammaln(0.5 * dof)
+        constant = constant - 0.5 * dim * (log_dof + LOG_PI)
+        tails = 0.5 * (dof + dim) * np.log1p(-2.0 * evidence[..., None] / dof)
+        return half_log_det + average(constant - tails)
+
+    def gain(self, evidence: Any, rows: Sequence[Any]) -> Any:
+        """Return E u, the derivative of the potentials in the evidence."""
+        dof = np.exp(rows[2])
+        return average((dof + self.dim) / (dof - 2.0 * evidence[..., None]))
+
+    def of_points(self, latents: Any) -> Any:
+        """Return the features of known x."""
+        return with_one(super().of_points(latents))
+
+    def start(self, rows: Sequence[Any], node: Any) -> onp.ndarray:
+        """Return evidence for z at what each component makes of the node."""
+        evidence = []
+        by_state = zip(*split(rows[0], self.dim), rows[0][:, -1], strict=True)
+        for J, h, quadratic in by_state:
+            _, second, mean, _ = independent(dense(node[0]) + J, node[1] + h)
+            evidence.append(onp.sum(second * J, axis=(-2, -1)) + mean @ h + quadratic)
+        return onp.stack(evidence, axis=-1)
+
+    def _log_dof(self, stats: Any) -> Any:
+        if self.fixed is not None:
+            shape = (*stats["components"][3].shape, 1)
+            return onp.full(shape, onp.log(self.fixed))
+        square, mean = stats["dof"][0][..., 0], stats["dof"][1]
+        # of a single theta nothing is left but the rounding
+        return mean + np.sqrt(np.maximum(square - mean * mean, 0.0)) * NODES
+
+
+@dataclass(frozen=True)
+class StudentMixture(Mixture):
+    r"""Latent Student-t mixture.
+
+    The default prior of weights and components is that of `GMM`; Sigma_k is the scale
+    matrix of a component, its covariance is nu / (nu - 2) times that.
+
+    Parameters
+    ----------
+    num_states : int
+        K, the number of components.
+    latent_dim : int
+        D.
+    dof : float
+        nu, degrees of freedom; where they are learned, their prior median.
+    learn_dof : bool
+        Whether each component has a nu_k of its own, with ``log nu_k ~ N(log dof, 1)``.
+    tails : {"augmented", "sampled"}
+        Whether the scale u_n of a point has one q(u_n) given z_n, or one for each
+        sample of x_n: a tighter bound, of which there is only an estimate.  The latter
+        is for structured inference networks (``inference="sin"``).
+    initial_spread : float
+        Standard deviation of the initial component means in q(theta).
+    tolerance, max_iterations, starts
+        Of mean-field inference, as in `GMM`.
+    """
+
+    num_states: int = 15
+    latent_dim: int = 2
+    dof: float = 5.0
+    learn_dof: bool = False
+    tails: str = "augmented"
+    initial_spread: float = 3.0
+    tolerance: float = 1e-6
+    max_iterations: int = 1000
+    starts: tuple[str, ...] = ("data",)
+
+    coupled: ClassVar[bool] = False
+    independent: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        """Refuse sizes, words and degrees of freedom that make no sense."""
+        check_positive_int(
+            num_states=self.num_states,
+            latent_dim=self.latent_dim,
+            max_iterations=self.max_iterations,
+        )
+        check_starts(self.starts)
+        if not 0 < self.dof < onp.inf:
+            raise ValueError(f"dof must be a positive number, got {self.dof!r}")
+        if self.tails not in TAILS:
+            raise ValueError(f"tails must be one of {TAILS}, got {self.tails!r}")
+
+    @property
+    def family(self) -> dict[str, Any]:
+        """Name of each factor of p(theta) -> module of `svae.families`."""
+        known = {"weights": dirichlet, "components": niw}
+        return known | {"dof": gaussian} if self.learn_dof else known
+
+    @property
+    def graph(self) -> GMM:
+        """The Gaussian mixture with as many components."""
+        return GMM(self.num_states, self.latent_dim)
+
+    @property
+    def switch(self) -> StudentEmission:
+        """A state selects the component."""
+        return StudentEmission(self.latent_dim, None if self.learn_dof else self.dof)
+
+    def prior(self) -> dict[str, Any]:
+        """Return the natural parameters of p(theta), factor by factor."""
+        return self.graph.prior() | self._prior_of_dof()
+
+    def initial_posterior(self, rng: onp.random.Generator) -> dict[str, Any]:
+        """Return q(theta) with random component means and near-uniform weights."""
+        graph = GMM(
+            self.num_states, self.latent_dim, initial_spread=self.initial_spread
+        )
+        return graph.initial_posterior(rng) | self._prior_of_dof()
+
+    def infer(self, *args: Any, **options: Any) -> Local:
+        """Find the mean-field fixed point; see `LatentModel.infer`."""
+        if self.tails == "sampled":
+            raise ValueError(
+                "tails 'sampled' needs a structured inference network: inference='sin'"
+            )
+        return super().infer(*args, **options)
+
+    def expected_emissions(self, stats: Any, of: MixtureStatistics) -> Any:
+        """Return the expectation of E log p(x_t | z_t = k, theta), (N, T, K)."""
+        if self.tails == "augmented":
+            return super().expected_emissions(stats, of)
+        if of.samples is None:
+            raise ValueError("tails 'sampled' needs noise, which makes samples of x")
+        switch, rows = self.switch, self.switch.rows(stats)
+        features = Emission.of_points(switch, of.samples)
+        return np.mean(
+            switch.potentials(switch.own_evidence(features, rows), rows), axis=0
+        )
+
+    def draw(
+        self,
+        stats: Any,
+        uniforms: onp.ndarray,
+        noise: onp.ndarray,
+        belief: Any = None,
+    ) -> Draw:
+        """Draw rows; see `LatentModel.draw`.
+
+        Where in its interval of the distribution function of z a uniform falls is
+        uniform again, and draws u.
+        """
+        drawn = super().draw(stats, uniforms, noise, belief)
+        probs = onp.exp(log_normalized(markov_potentials(stats)[0]))
+        upper = of_path(onp.cumsum(probs, axis=-1)[..., None], drawn.states)[..., 0]
+        width = of_path(probs[..., None], drawn.states)[..., 0]
+        rest = onp.clip(1.0 - (upper - uniforms) / width, 0.0, 1.0)
+        dof = onp.exp(average(of_path(self.switch.rows(stats)[2], drawn.states)))
+        scales = gammaincinv(0.5 * dof, rest) / (0.5 * dof)
+        deviation = (drawn.latents - drawn.mean) / onp.sqrt(scales)[..., None]
+        with onp.errstate(divide="ignore"):
+            inflation = onp.where(dof > 2, dof / onp.maximum(dof - 2, 0.0), onp.inf)
+        return drawn._replace(
+            latents=drawn.mean + deviation, cov=inflation[..., None, None] * drawn.cov
+        )
+
+    def _prior_of_dof(self) -> dict[str, Any]:
+        if not self.learn_dof:
+            return {}
+        mean = onp.full((self.num_states, 1), onp.log(self.dof))
+        return {"dof": gaussian.from_standard(mean, onp.ones((self.num_states, 1, 1)))}
+
+
+def with_one(features: Any) -> Any:
+    """Append a 1 to features (..., F)."""
+    return np.concatenate([features, onp.ones((*features.shape[:-1], 1))], axis=-1)
+
+
+def average(values: Any) -> Any:
+    """Average (..., Q) over the nodes of the quadrature, or the only value (..., 1)."""
+    if values.shape[-1] == 1:
+        return values[..., 0]
+    return np.dot(values, NODE_WEIGHTS)

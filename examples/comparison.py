@@ -22,6 +22,7 @@ from svae.families import niw
 
 Record = dict[str, Any]
 COLUMNS = ("sum_mse", "mean_mse", "bound", "log_p", "purity", "entropy", "nmi")
+IMPUTED = ("noise", "mean", "passes")
 
 
 class Labelled(NamedTuple):
@@ -33,9 +34,32 @@ class Labelled(NamedTuple):
     """(N,)"""
 
 
-def arguments(doc: str | None, num_steps: int, num_seeds: int) -> Any:
+class Watch:
+    """A callback that scores a model at the marks."""
+
+    def __init__(
+        self, scores: Callable[[], Record], marks: Sequence[int], about: Record
+    ) -> None:
+        self.scores, self.marks, self.about = scores, marks, about
+        self.seconds = 0.0
+        self.records: list[Record] = []
+
+    def __call__(self, step: int, record: dict[str, float]) -> None:
+        """Add the time of a step; at a mark keep the scores and print them."""
+        self.seconds += record["seconds"]
+        if step in self.marks:
+            found = {"steps": step} | self.scores() | {"seconds": self.seconds}
+            self.records.append(self.about | found)
+            print(line(self.records[-1]), flush=True)
+
+
+def arguments(
+    doc: str | None, num_steps: int, num_seeds: int, data: str | None = None
+) -> argparse.ArgumentParser:
     """Return a parser with the options of all the experiments."""
     parser = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
+    if data is not None:
+        parser.add_argument("data", type=Path, help=data)
     parser.add_argument("out", type=Path, help="folder for figures and metrics")
     parser.add_argument("--num-steps", type=int, default=num_steps)
     parser.add_argument("--num-seeds", type=int, default=num_seeds)
@@ -64,24 +88,10 @@ def train(
     about: Record,
     **options: Any,
 ) -> list[Record]:
-    """Fit a model for as many steps as the last mark; return its scores at the marks."""
-    records = []
-
-    def keep(step: int, _: Any) -> None:
-        if step in marks:
-            seconds = float(np.sum(model_seconds))
-            scores = autoencoder_scores(model, held_out)
-            records.append(about | {"steps": step} | scores | {"seconds": seconds})
-            print(line(records[-1]), flush=True)
-
-    model_seconds: list[float] = []
-
-    def count(step: int, record: dict[str, float]) -> None:
-        model_seconds.append(record["seconds"])
-        keep(step, record)
-
-    model.fit(points, max(marks), callback=count, **options)
-    return records
+    """Fit a model for as many steps as the last mark says; return its scores at all."""
+    watch = Watch(lambda: autoencoder_scores(model, held_out), marks, about)
+    model.fit(points, max(marks), callback=watch, **options)
+    return watch.records
 
 
 def train_mixture(
@@ -93,20 +103,10 @@ def train_mixture(
     seed: int,
 ) -> list[Record]:
     """Fit a mixture to the data themselves; return its scores at the marks."""
-    records = []
     model = svae.SVI(latent)
-    elapsed: list[float] = []
-
-    def keep(step: int, record: dict[str, float]) -> None:
-        elapsed.append(record["seconds"])
-        if step in marks:
-            scores = mixture_scores(model, held_out)
-            seconds = {"seconds": float(np.sum(elapsed))}
-            records.append(about | {"steps": step} | scores | seconds)
-            print(line(records[-1]), flush=True)
-
-    model.fit(points, max(marks), rng=seed, callback=keep, num_restarts=1)
-    return records
+    watch = Watch(lambda: mixture_scores(model, held_out), marks, about)
+    model.fit(points, max(marks), rng=seed, callback=watch, num_restarts=1)
+    return watch.records
 
 
 def autoencoder_scores(
@@ -132,7 +132,7 @@ def autoencoder_scores(
 
 
 def mixture_scores(model: svae.SVI, held_out: Labelled) -> Record:
-    """Score a mixture of the data: a point is reconstructed by its components' means."""
+    """Score a mixture of the data, which reconstructs a point by components' means."""
     points, labels = held_out
     means = niw.to_standard(model.natparams_["components"])[0]
     squares = np.sum((points[:, None] - means) ** 2, axis=-1)

@@ -34,12 +34,12 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     marks = [mark for mark in MARKS if mark <= options.num_steps]
     seeds = range(options.num_seeds)
-    tasks: list[tuple[Any, ...]] = [(fit_mixture, marks, seed) for seed in seeds]
+    tasks: list[tuple[Any, ...]] = [(fit_mixture, marks[:3], seed) for seed in seeds]
     tasks += [(fit, name, marks, seed) for seed in seeds for name in METHODS]
     records = comparison.run(tasks, options.num_processes)
 
     table = comparison.by_method(
-        records, ("method", "steps"), (*COLUMNS, "seconds", *IMPUTED)
+        records, ("method", "steps"), (*COLUMNS, "seconds", *comparison.IMPUTED)
     )
     for row in table:
         print(comparison.line(row))
@@ -47,9 +47,6 @@ def main() -> None:
     figure = comparison.curves(table, "steps")
     figure.axes[0].set(xlabel="step", title="pinwheel, 300 points not seen")
     figure.savefig(options.out / "errors.png")
-
-
-IMPUTED = ("noise", "mean", "passes")
 
 
 def split() -> tuple[Labelled, Labelled]:
@@ -85,9 +82,7 @@ def fit_mixture(marks: list[int], seed: int) -> list[Record]:
     seen, held_out = split()
     about = {"method": "GMM", "seed": seed}
     latent = svae.GMM(NUM_STATES, latent_dim=2)
-    return comparison.train_mixture(
-        latent, seen.points, held_out, marks, about, seed
-    )
+    return comparison.train_mixture(latent, seen.points, held_out, marks, about, seed)
 
 
 if __name__ == "__main__":

@@ -59,7 +59,8 @@ class Posterior(NamedTuple):
     states: Any
     """(T, K), probabilities of the discrete states, or None without any."""
     log_normalizer: Any
-    r"""Log of the integral of ``exp(E log p(x|theta) + <r(y), t(x)>)``."""
+    r"""Log of the integral of ``exp(E log p(x|theta) + <r(y), t(x)>)``; of a structured
+    inference network ``log Z(phi)``, with its own graph in the place of the prior."""
     elbo: Any
     """``E log p(y | x) - KL``, the sequence's share of the bound, in nats."""
 

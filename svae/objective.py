@@ -20,6 +20,12 @@ gradient in m, taken through inference:
 
 (Algorithm 1 as printed uses the gradient of log p(y | x) alone for the correction;
 Eq. (4) has that of log p(y | x) - psi, and so has this file.)
+
+All this holds for either inference.  A structured autoencoder finds q(x) from m; then
+the gradient is the conjugate part E_q[t(z, x)] and the correction.  A structured
+inference network has a q(x) without m; the gradient is E_q[t(z, x)] alone, or, of
+factors that are not conjugate, the gradient in mean parameters of their expectation:
+variational message passing (Lin et al. 2018, Section 4; Khan and Lin 2017).
 """
 
 from typing import Any, NamedTuple, cast

@@ -77,7 +77,8 @@ class Local(NamedTuple):
     """
 
     samples: Any
-    """(N, S, T, D), reparameterised samples of q(x), or None without noise."""
+    """(N, S, T, D), reparameterised samples of q(x), or None without noise.  Where they
+    are given z, of all its values: there are S K."""
     kl: Any
     r"""(N,), :math:`\mathrm{KL}(q(x) q(z) \| \exp \mathbb{E} \log p(x, z|\theta))`."""
     mean: Any
@@ -86,7 +87,8 @@ class Local(NamedTuple):
     """(N, T, D, D) or its diagonal (N, T, D): E[x x']."""
     log_normalizer: Any
     r"""(N,), log of the integral of ``exp(E log p(x|theta) + <r, t(x)>)``; where q is
-    a mean-field factor, its lower bound."""
+    a mean-field factor, its lower bound; of a structured inference network that of its
+    own graph with the evidence, log Z(phi)."""
     states: Any
     """(N, T, K), probabilities of the discrete states, or None."""
     state_potentials: Any
@@ -214,11 +216,14 @@ class LatentModel(Protocol):
 
 
 class StructuredModel(LatentModel, Protocol):
-    """A latent model with a structured inference network; see `structured`."""
+    """A latent model that can have a structured inference network.
+
+    See `svae.models.structured`.
+    """
 
     @property
     def graph(self) -> Any:
-        """The latent model of the inference network: a graph that `exact` can solve."""
+        """The latent model that inference has; its ``exact`` returns an `Exact`."""
 
     def expected_log_density(self, stats: Any, q: Exact) -> Any:
         """Return the expectation of E log p(x, z | theta), (N,), under an exact q.

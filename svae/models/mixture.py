@@ -76,53 +76,38 @@ class Mixture(Switching):
     ) -> Exact:
         """Return the graph with evidence; see `svae.models.structured`."""
         live = live_steps(lengths, node[1])
-        # what lies past the lengths is not read
-        J = np.where(live[..., None, None], dense(node[0]), 0.0)[:, :, None]
-        h = np.where(live[..., None], node[1], 0.0)[:, :, None]
-        init, pair = markov_potentials(stats)
         rows, constant = gaussian_rows(stats["components"])
         if observed is not None and without_data is not None:
             of_prior = value_of(gaussian_rows(without_data["components"])[0])
-            rows = np.where(observed[..., None, None], rows, of_prior)
-        graph_J, graph_h = split(rows, self.latent_dim)
-        if noise is not None:
-            # of all components at a step the same
-            noise = onp.repeat(onp.moveaxis(noise, 1, 0)[:, :, :, None], len(init), 3)
-        logZ, second, mean, samples = independent(graph_J + J, graph_h + h, noise)
-        potentials = where_kept(observed, logZ + constant)
+            # autograd's where does not sum what comes back for a broadcast argument
+            everywhere = rows + onp.zeros((*observed.shape, 1, 1))
+            rows = np.where(observed[..., None, None], everywhere, of_prior)
+        x = given_states(split(rows, self.latent_dim), node, live, noise)
+        init, pair = markov_potentials(stats)
         chain = (
             first_states(each_sequence(init, live), belief),
             each_sequence(pair[None], live),
-            potentials,
+            where_kept(observed, x.log_normalizer + constant),
         )
         log_normalizer, (first, pairs, states) = kernels.markov_chain(*chain, lengths)
-
-        evidence = np.sum(J * second, axis=(-2, -1)) + np.sum(h * mean, axis=-1)
-        told = states if observed is None else states * observed[..., None]
-        weights = None
-        by_state = samples
+        samples, weights = x.samples, None
         if uniforms is not None:
             paths = kernels.sample_markov_chain(*chain, uniforms, lengths)
-            samples = of_paths(value_of(samples), paths)
+            samples = of_paths(value_of(x.samples), paths)
         elif samples is not None:
             samples, weights = stacked(samples, states)
+        told = states if observed is None else states * observed[..., None]
+        features = np.concatenate([flat(x.second_moment), x.mean], axis=-1)
         return Exact(
             log_normalizer,
-            np.sum(told * evidence, axis=(1, 2)),
-            np.sum(states[..., None] * mean, axis=2),
-            np.sum(states[..., None, None] * second, axis=2),
+            np.sum(told * x.evidence, axis=(1, 2)),
+            np.sum(states[..., None] * x.mean, axis=2),
+            np.sum(states[..., None, None] * x.second_moment, axis=2),
             samples,
             weights,
-            MixtureStatistics(
-                first,
-                pairs,
-                told,
-                np.concatenate([flat(second), mean], axis=-1),
-                by_state,
-                belief,
-            ),
+            MixtureStatistics(first, pairs, told, features, x.samples, belief),
             states,
-            potentials,
+            chain[2],
         )
 
     def expected_log_density(self, stats: Any, q: Exact) -> Any:
@@ -136,6 +121,35 @@ class Mixture(Switching):
         """Return the expectation of E log p(x_t | z_t = k, theta), (N, T, K)."""
         switch, rows = self.switch, self.switch.rows(stats)
         return switch.potentials(switch.own_evidence(of.features, rows), rows)
+
+
+class GivenStates(NamedTuple):
+    """x_t given z_t = k, with its evidence."""
+
+    log_normalizer: Any
+    """(N, T, K)"""
+    evidence: Any
+    """(N, T, K), the expectation of <r_t, t(x_t)>."""
+    second_moment: Any
+    """(N, T, K, D, D)"""
+    mean: Any
+    """(N, T, K, D)"""
+    samples: Any
+    """(S, N, T, K, D), or None without noise."""
+
+
+def given_states(graph: Any, node: Any, live: onp.ndarray, noise: Any) -> GivenStates:
+    """Combine Gaussians (..., K, D, D), (..., K, D) with node potentials."""
+    # what lies past the lengths is not read
+    J = np.where(live[..., None, None], dense(node[0]), 0.0)[:, :, None]
+    h = np.where(live[..., None], node[1], 0.0)[:, :, None]
+    if noise is not None:
+        # that of a step for all of its states
+        num_states = graph[1].shape[-2]
+        noise = onp.repeat(onp.moveaxis(noise, 1, 0)[:, :, :, None], num_states, 3)
+    logZ, second, mean, samples = independent(graph[0] + J, graph[1] + h, noise)
+    evidence = np.sum(J * second, axis=(-2, -1)) + np.sum(h * mean, axis=-1)
+    return GivenStates(logZ, evidence, second, mean, samples)
 
 
 def expected_log_chain(stats: Any, of: MixtureStatistics) -> Any:

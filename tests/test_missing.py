@@ -27,8 +27,10 @@ from svae.objective import (
     Noise,
     bound,
     bound_and_gradients,
+    expected,
+    frame_log_likelihood,
     infer,
-    local_terms,
+    local_factor,
 )
 from svae.trees import leaves, to_vector
 
@@ -64,6 +66,15 @@ def small_problem(name, kind, likelihood="gaussian", sees_mask=False, hide=False
     return model, Parameters(natparams, encoder, decoder), latent.prior(), batch, noise
 
 
+def frames_and_factor(model, stats, parameters, batch, noise):
+    """Log p(y_t | x_t) (M, S, T) and the local factor with dense second moments."""
+    local = local_factor(
+        model, stats, parameters.encoder, batch, noise.latents, dense=True
+    )
+    weights = parameters.decoder
+    return frame_log_likelihood(model, weights, batch, local.samples), local
+
+
 def filled(batch, garbage):
     return batch._replace(values=np.where(batch.observed, batch.values, garbage))
 
@@ -90,15 +101,7 @@ def test_what_padding_holds_changes_no_bit_of_bound_and_gradients(
             assert_identical(leaves((other.bound, other.gradients)), want)
         stats = product.expected_stats(model.latent.family, parameters.natparams)
         first, *others = (
-            local_terms(
-                model,
-                stats,
-                parameters.encoder,
-                parameters.decoder,
-                filled(batch, garbage),
-                noise.latents,
-                dense=True,
-            )
+            frames_and_factor(model, stats, parameters, filled(batch, garbage), noise)
             for garbage in GARBAGE
         )
         for other in others:
@@ -259,7 +262,7 @@ def test_hmm_sums_over_the_states_of_a_frame_without_data(gaps):
         batch.values,
         batch.counted(),
     )
-    got = local.log_normalizer[0] + constants[0, 0]
+    got = local.log_normalizer[0] + constants[0, 0].sum()
     want = log_evidence(this.theta, this.parameters.decoder, frames)
     assert relative_error(got, want) < 1e-12
     every = list(given_paths(this.theta, this.parameters.decoder, frames))
@@ -300,9 +303,11 @@ def test_hmm_samples_of_a_frame_without_data_have_the_moments_of_the_mixture():
 
 def lds_bound(this, frames):
     noise = quadrature(1, len(frames), 2)
-    arguments = this.parameters.encoder, this.parameters.decoder, batch_of(frames)
-    terms, local = local_terms(this.model, this.stats, *arguments, noise, dense=True)
-    return terms.mean() - local.kl[0], local
+    noise = Noise(noise, np.zeros(0))
+    terms, local = frames_and_factor(
+        this.model, this.stats, this.parameters, batch_of(frames), noise
+    )
+    return expected(terms, local.weights)[0] - local.kl[0], local
 
 
 @pytest.mark.parametrize("gaps", [[], [2], [0], [4], [0, 1, 4], [0, 1, 2, 3, 4]])
@@ -355,7 +360,8 @@ def test_the_likelihood_counts_only_observed_entries(rng):
         else:
             law = scipy_stats.bernoulli(1 / (1 + np.exp(-location)))
             terms = law.logpmf(1.0 * (frames > 0))
-        want = np.sum(terms[..., seen], axis=-1)
+        want = np.sum(np.where(seen, terms, 0.0), axis=-1)
+        assert got.shape == (1, 5, 4)
         assert relative_error(got, want) < 1e-13
 
 

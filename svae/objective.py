@@ -249,7 +249,8 @@ def log_proposal(
         evidence(model, network, batch),
         local,
         batch.lengths,
-        batch.frames(),
+        # x of a frame without data is part of q where others are tied to it
+        None if model.latent.coupled else batch.frames(),
     )
 
 

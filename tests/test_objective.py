@@ -31,6 +31,7 @@ from svae.trees import leaves, to_vector, tree_map
 
 LATENT_WITH_THETA = ("gmm", "hmm", "lds", "affine-lds", "slds", "affine-slds")
 NAMES = ("gaussian", *LATENT_WITH_THETA)
+NETWORKS = ("sin-gmm", "sin-hmm", "sin-lds", "sin-affine-lds")
 
 
 def difference_gradient(model, parameters, prior, batch, noise, basis):
@@ -58,7 +59,7 @@ def fisher_matrix(model, natparams, basis):
     return np.array(columns)
 
 
-@pytest.mark.parametrize("name", LATENT_WITH_THETA)
+@pytest.mark.parametrize("name", (*LATENT_WITH_THETA, *NETWORKS))
 @pytest.mark.parametrize("seed", [0, 1])
 def test_natural_gradient_is_inverse_fisher_times_differences(name, seed):
     """In free coordinates; "none" is the differences themselves."""
@@ -72,7 +73,7 @@ def test_natural_gradient_is_inverse_fisher_times_differences(name, seed):
     assert relative_error(basis.T @ to_vector(plain), slopes) < 1e-6
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", (*NAMES, *NETWORKS))
 @pytest.mark.parametrize(
     "options",
     [{}, {"decoder_posterior": "gaussian"}, {"likelihood": "bernoulli"}],
@@ -96,7 +97,7 @@ def test_gradients_of_networks_are_differences_of_the_bound(name, options):
         assert relative_error(got @ direction, want) < 1e-6
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", (*NAMES, *NETWORKS))
 def test_both_functions_return_the_same_additive_bound(name):
     arguments = problem(name, decoder_posterior="gaussian")
     want = bound(*arguments)
@@ -509,7 +510,9 @@ def test_log_normalizer_is_evidence_minus_kl():
         assert relative_error(local.log_normalizer, evidence - local.kl) < 1e-12
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if n not in ("gaussian", "gmm")])
+@pytest.mark.parametrize(
+    "name", [n for n in (*NAMES, *NETWORKS) if "lds" in n or "hmm" in n]
+)
 def test_padding_does_not_change_the_bound(name):
     model, parameters, prior, batch, noise = problem(name)
     dirty = batch.values.copy()
@@ -520,7 +523,7 @@ def test_padding_does_not_change_the_bound(name):
     assert got == want
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", (*NAMES, *NETWORKS))
 @pytest.mark.parametrize("natural_gradient", ["full", "conjugate", "none"])
 def test_gradients_have_the_structure_of_the_parameters(name, natural_gradient):
     model, parameters, *rest = problem(name)

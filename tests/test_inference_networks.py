@@ -36,6 +36,7 @@ from svae.families.arrays import free_root
 from svae.fit import State, make_settings
 from svae.generative import Parameters, initial_encoder
 from svae.models import structured
+from svae.models.base import live_steps
 from svae.networks import recognize
 from svae.objective import (
     Batch,
@@ -203,6 +204,8 @@ def with_gap(batch):
     """Hide some entries and some frames of a batch."""
     observed = np.ones(batch.values.shape, dtype=bool)
     observed[0, 0], observed[1, :, 0], observed[3, -1:] = False, False, False
+    if batch.lengths is not None:  # as `data.batch` has it
+        observed &= live_steps(batch.lengths, observed)[..., None]
     return batch._replace(observed=observed)
 
 
@@ -242,6 +245,46 @@ def test_tied_to_the_prior_it_is_the_structured_autoencoder(name, gaps):
     got = to_vector(tied.gradients.encoder["graph"])
     assert np.max(np.abs(got)) > 0.1
     assert relative_error(got, to_vector(want)) < 1e-9
+
+
+@pytest.mark.parametrize("hide", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_what_padding_holds_changes_no_bit_of_bound_and_gradients(name, hide):
+    model, parameters, prior, batch, noise = problem(f"sin-{name}")
+    batch = with_gap(batch)
+    if hide:
+        hidden = np.zeros(batch.values.shape[:2], dtype=bool)
+        hidden[2] = True
+        batch = batch._replace(hidden=hidden)
+    known = batch.counted()
+    first, *others = (
+        bound_and_gradients(
+            model,
+            parameters,
+            prior,
+            batch._replace(values=np.where(known, batch.values, garbage)),
+            noise,
+        )
+        for garbage in (0.0, 1.0, -1e60)
+    )
+    assert not np.all(known)
+    assert all(np.all(np.isfinite(leaf)) for leaf in leaves(first.gradients))
+    for other in others:
+        assert_identical(leaves((other.bound, other.gradients)), leaves(first[:2]))
+
+
+def test_rows_without_data_are_as_deleted():
+    model, parameters, prior, batch, noise = problem("sin-gmm")
+    batch = with_gap(batch)
+    kept = batch.observed.any(axis=(1, 2))
+    assert 0 < np.sum(~kept)
+    fewer = Batch(batch.values[kept], None, batch.scale, batch.observed[kept])
+    want = bound_and_gradients(
+        model, parameters, prior, fewer, noise._replace(latents=noise.latents[kept])
+    )
+    got = bound_and_gradients(model, parameters, prior, batch, noise)
+    assert_close(got.bound, want.bound, 1e-12)
+    assert_close(leaves(got.gradients), leaves(want.gradients), 1e-12)
 
 
 def log_mean_exp(logs):

@@ -897,11 +897,8 @@ def test_reconstructions_sum_over_the_states(rng):
     """Expected mean and squared error: of a linear decoder known, but for the noise."""
     this = known_world("hmm")
     frames = with_gaps(rng, (4, 3), "entries")
-    (law,) = laws_of_batch(
-        this.model,
-        this.parameters,
-        Batch(np.nan_to_num(frames)[None], None, 1.0, ~np.isnan(frames)[None]),
-    )
+    batch = Batch(np.nan_to_num(frames)[None], None, 1.0, ~np.isnan(frames)[None])
+    (law,) = laws_of_batch(this.model, this.parameters, batch)
     got = this.fitted().reconstruct(frames, num_samples=20_000)
     matrix, offset = this.parameters.decoder["location"]
     assert np.max(np.abs(got.mean - (law.mean @ matrix + offset))) < 0.03
@@ -910,6 +907,23 @@ def test_reconstructions_sum_over_the_states(rng):
         squares = (frames[t] - mean @ matrix - offset) ** 2 + np.diag(cov)
         want = np.sum(squares[~np.isnan(frames[t])])
         assert abs(got.squared_error[t] - want) < 0.05 * want
+
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_an_imputation_is_the_expectation_over_states_and_x(name, rng):
+    this = known_world(name)
+    frames = with_gaps(rng, (4, 3), "entries")
+    batch = Batch(np.nan_to_num(frames)[None], None, 1.0, ~np.isnan(frames)[None])
+    if this.model.latent.independent:
+        rows, observed = (np.swapaxes(batch[i], 0, 1) for i in (0, 3))
+        batch = Batch(rows, None, 1.0, observed)
+    laws = laws_of_batch(this.model, this.parameters, batch)
+    mean = np.concatenate([law.mean for law in laws])
+    matrix, offset = this.parameters.decoder["location"]
+    want = np.where(np.isnan(frames), mean @ matrix + offset, frames)
+    got = this.fitted().impute(frames, num_samples=20_000)
+    assert_identical(got[~np.isnan(frames)], frames[~np.isnan(frames)])
+    assert np.max(np.abs(got - want)) < 0.03
 
 
 @pytest.mark.parametrize("name", ["gmm", "hmm", "lds"])

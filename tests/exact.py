@@ -107,6 +107,7 @@ def estimator(model, parameters, obs_dim=3):
         model.decoder,
         likelihood=model.likelihood,
         decoder_posterior=model.decoder_posterior,
+        inference=model.inference,
     )
     fitted.parameters_, fitted.obs_dim_, fitted.history_ = parameters, obs_dim, {}
     fitted.fill_, fitted.sees_mask_ = np.zeros(obs_dim) + model.fill, model.sees_mask

@@ -347,13 +347,14 @@ class DenseJoint(NamedTuple):
         return x @ self.J @ x + self.h @ x + self.constant
 
 
-def path_joint(stats, path, dim, node=None, belief=None):
+def path_joint(stats, path, dim, node=None, belief=None, observed=None):
     """<stats, t(z, x)> of a path z, written out as a function of x, plus <node, x>.
 
     The terms that z selects: components of every step, or the initial factor of the
     first and the dynamics of every other step. ``belief`` (J, h, log probabilities) of
     the first step, a Gaussian and a distribution, takes the place of initial factors.
-    Without states in the statistics the path only says how long it is.
+    Without states in the statistics the path only says how long it is.  Of components
+    only those of ``observed`` steps (T,) count.
     """
     T = len(path)
     J, h, constant = np.zeros((T, dim, T, dim)), np.zeros((T, dim)), 0.0
@@ -375,7 +376,7 @@ def path_joint(stats, path, dim, node=None, belief=None):
         constant = constant + part[2] + part[3] - 0.5 * dim * np.log(2 * np.pi)
 
     if "components" in stats:
-        for t in range(T):
+        for t in range(T) if observed is None else np.flatnonzero(observed):
             add_gaussian(t, select("components", t))
     else:
         if belief is None:

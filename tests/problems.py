@@ -39,9 +39,12 @@ def latent_model(name, tolerance=1e-13, **options):
 
 
 def problem(name, seed=0, obs_dim=3, **options):
-    """Return (model, parameters, prior, batch, noise) away from any special point."""
+    """Return (model, parameters, prior, batch, noise) away from any special point.
+
+    Of a structured inference network if the name begins with ``sin-``.
+    """
     rng = np.random.default_rng(seed)
-    latent = latent_model(name)
+    latent = latent_model(name.removeprefix("sin-"))
     model = generative(latent, **options)
     encoder = model.encoder.init(rng, obs_dim, 2)
     decoder = model.decoder.init(rng, 2, obs_dim)
@@ -56,7 +59,19 @@ def problem(name, seed=0, obs_dim=3, **options):
     batch = Batch(values, lengths, 2.5)
     size = to_vector(decoder["mean"]).size if "mean" in decoder else 0
     noise = Noise(rng.standard_normal((4, 2, steps, 2)), rng.standard_normal(size))
+    if name.startswith("sin-"):
+        model = model._replace(inference="sin")
+        encoder = {"network": encoder, "graph": typical_graph(latent, rng)}
     return model, Parameters(natparams, encoder, decoder), prior, batch, noise
+
+
+def typical_graph(latent, rng):
+    """Return free coordinates of a graph, none of whose factors is normalised."""
+    message = product.expected_stats(latent.family, typical_natparams(latent, rng))
+    coordinates = product.to_free(latent.family, message)
+    return tree_map(
+        lambda part: part + 0.2 * rng.standard_normal(part.shape), coordinates
+    )
 
 
 def typical_natparams(latent, rng):

@@ -32,7 +32,13 @@ from svae.models.base import (
     live_steps,
     where_given,
 )
-from svae.models.potentials import begin, each_sequence, log_normalizer_of, shift
+from svae.models.potentials import (
+    begin,
+    each_sequence,
+    log_normalizer_of,
+    of_live,
+    shift,
+)
 from svae.models.switches import Dynamics
 from svae.primitives import value_of
 
@@ -118,8 +124,8 @@ class LDS:
     ) -> Exact:
         """Return the chain with evidence; see `svae.models.structured`."""
         chain = ChainPotentials.of(stats)
-        node_J, node_h = node
-        live = live_steps(lengths, node_h)
+        live = live_steps(lengths, node[1])
+        node_J, node_h = node = of_live(node, live)
         if chain.linear is not None:
             at_pairs = live[:, 1:, None]
             node_h = shift(node_h, tuple(at_pairs * part for part in chain.linear))

@@ -22,6 +22,7 @@ from svae.models.potentials import (
     flat,
     gaussian_rows,
     independent,
+    of_live,
     split,
 )
 from svae.models.switching import (
@@ -140,9 +141,8 @@ class GivenStates(NamedTuple):
 
 def given_states(graph: Any, node: Any, live: onp.ndarray, noise: Any) -> GivenStates:
     """Combine Gaussians (..., K, D, D), (..., K, D) with node potentials."""
-    # what lies past the lengths is not read
-    J = np.where(live[..., None, None], dense(node[0]), 0.0)[:, :, None]
-    h = np.where(live[..., None], node[1], 0.0)[:, :, None]
+    J, h = of_live(node, live)
+    J, h = dense(J)[:, :, None], h[:, :, None]
     if noise is not None:
         # that of a step for all of its states
         num_states = graph[1].shape[-2]

@@ -27,6 +27,7 @@ __all__ = [
     "log_normalizer_of",
     "moments",
     "multiply",
+    "of_live",
     "pair_rows",
     "shift",
     "split",
@@ -144,6 +145,15 @@ def independent(J: Any, h: Any, noise: Any = None) -> tuple[Any, Any, Any, Any]:
 def each_sequence(potential: Any, live: onp.ndarray) -> Any:
     """Repeat a potential (...), shared by N sequences, to (N, ...)."""
     return potential + onp.zeros((len(live),) + (1,) * potential.ndim)
+
+
+def of_live(node: Any, live: onp.ndarray) -> tuple[Any, Any]:
+    """Set node potentials past the lengths to zero: what lies there is not read."""
+    if live.all():
+        return node
+    J, h = node
+    steps = onp.reshape(live, (*live.shape, *(1,) * (J.ndim - 2)))
+    return np.where(steps, J, 0.0), np.where(live[..., None], h, 0.0)
 
 
 def dense(J: Any) -> Any:

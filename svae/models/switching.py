@@ -25,7 +25,7 @@ from svae.models.base import (
     where_given,
 )
 from svae.models.meanfield import Alternation, fixed_point
-from svae.models.potentials import dense
+from svae.models.potentials import of_live
 from svae.models.switches import Factor, Given
 
 __all__ = ["Switching", "check_starts", "markov_potentials"]
@@ -64,6 +64,7 @@ class Switching:
         """Find the mean-field fixed point; see `LatentModel.infer`."""
         if lengths is None:
             lengths = onp.full(len(node[1]), node[1].shape[1])
+        node = of_live(node, live_steps(lengths, node[1]))
         given = Given(onp.asarray(lengths), observed, belief)
         solve = solver(self.switch, self.tolerance, self.max_iterations, self.starts)
         if report is None:
@@ -213,10 +214,7 @@ def solver(
         return factor.log_normalizer + logZ - inner(states, linear)
 
     def starts(given: Given, *arguments: Any) -> Any:
-        rows, (J, h) = arguments[2:-2], arguments[-2:]
-        # what lies past the lengths is not read
-        live = live_steps(given.lengths, h)[..., None]
-        node = np.where(live[..., None], dense(J), 0.0), np.where(live, h, 0.0)
+        rows, node = arguments[2:-2], arguments[-2:]
         of_data = switch.start(rows, node)
         silent = onp.zeros(of_data.shape)
         choices = {

@@ -11,6 +11,7 @@ and by structured inference networks (``SIN``), with the same networks and steps
 over dimensions and as means over them.
 """
 
+from pathlib import Path
 from typing import Any
 
 import comparison
@@ -35,7 +36,9 @@ def main() -> None:
     marks = [mark for mark in MARKS if mark <= options.num_steps]
     seeds = range(options.num_seeds)
     tasks: list[tuple[Any, ...]] = [(fit_mixture, marks[:3], seed) for seed in seeds]
-    tasks += [(fit, name, marks, seed) for seed in seeds for name in METHODS]
+    tasks += [
+        (fit, name, marks, seed, options.out) for seed in seeds for name in METHODS
+    ]
     records = comparison.run(tasks, options.num_processes)
 
     table = comparison.by_method(
@@ -55,8 +58,8 @@ def split() -> tuple[Labelled, Labelled]:
     return Labelled(points[:700], labels[:700]), Labelled(points[700:], labels[700:])
 
 
-def fit(method: str, marks: list[int], seed: int) -> list[Record]:
-    """Fit a warped mixture, and impute with it at the end."""
+def fit(method: str, marks: list[int], seed: int, out: Path) -> list[Record]:
+    """Fit a warped mixture, and impute with it at the end; draw that of seed 0."""
     seen, held_out = split()
     network = svae.Residual((50, 50))
     latent = svae.GMM(NUM_STATES, latent_dim=2)
@@ -74,6 +77,8 @@ def fit(method: str, marks: list[int], seed: int) -> list[Record]:
         rng=seed,
     )
     records[-1] |= comparison.imputation_errors(model, held_out.points)
+    if seed == 0:
+        svae.plot.mixture(model, held_out.points).savefig(out / f"{method}.png")
     return records
 
 

@@ -1,4 +1,4 @@
-"""Structured inference networks and their training: evidences, natural steps, an SVAE."""
+"""Structured inference networks in training: evidences, natural steps, an SVAE."""
 
 from typing import Any, NamedTuple
 

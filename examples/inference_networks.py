@@ -6,7 +6,8 @@ fits 700 points of the pinwheel and scores 300 others after 100, 900, 5000 and 1
 steps: a Gaussian mixture of the points (``GMM``), and warped mixtures by structured
 autoencoders with the natural gradient of Eq. (4) in Johnson et al. (2016) in full
 (``SVAE``) or without its correction, as published code has it (``SVAE, conjugate``),
-and by structured inference networks (``SIN``), with the same networks and steps.
+and by structured inference networks (``SIN``), with the same networks and steps.  All
+mixtures start from clusterings of what they model, points or encoded points.
 ``metrics.json`` has every run and a table over seeds; squared errors are there summed
 over dimensions and as means over them.
 """
@@ -74,6 +75,7 @@ def fit(method: str, marks: list[int], seed: int, out: Path) -> list[Record]:
         learning_rate=1e-2,
         natural_step=0.1,
         num_samples=4,
+        warmup=0,
         rng=seed,
     )
     records[-1] |= comparison.imputation_errors(model, held_out.points)

@@ -80,6 +80,7 @@ def fit(
         learning_rate=1e-2,
         natural_step=0.1,
         num_samples=4,
+        warmup=0,
         rng=seed,
     )
     if seed == 0:

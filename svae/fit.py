@@ -19,6 +19,7 @@ from svae.generative import Generative, Parameters, initial_encoder
 from svae.models import ConvergenceWarning
 from svae.models.base import check_positive_int, live_steps
 from svae.models.meanfield import GRADIENT_TOLERANCE
+from svae.networks import tie
 from svae.objective import (
     NATURAL_GRADIENTS,
     Batch,
@@ -136,7 +137,7 @@ def initial_state(model: Generative, obs_dim: int, rng: np.random.Generator) -> 
     natparams = model.latent.initial_posterior(rng)
     network = model.encoder.init(rng, model.num_inputs(obs_dim), latent_dim)
     encoder = initial_encoder(model, natparams, network)
-    weights = model.decoder.init(rng, latent_dim, obs_dim)
+    weights = tie(network, model.decoder.init(rng, latent_dim, obs_dim))
     decoder = initial_posterior(model.decoder_posterior, weights)
     size = to_vector((encoder, decoder)).size
     return State(Parameters(natparams, encoder, decoder), adam_init(size), 0, {})

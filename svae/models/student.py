@@ -50,7 +50,12 @@ from svae.models.gmm import GMM
 from svae.models.mixture import Mixture, MixtureStatistics
 from svae.models.potentials import dense, flat, independent, split
 from svae.models.switches import Emission, Factor, Given, of_path
-from svae.models.switching import check_starts, log_normalized, markov_potentials
+from svae.models.switching import (
+    check_starts,
+    first_states,
+    log_normalized,
+    markov_potentials,
+)
 
 __all__ = ["StudentEmission", "StudentMixture"]
 
@@ -201,6 +206,11 @@ class StudentMixture(Mixture):
         return known | {"dof": gaussian} if self.learn_dof else known
 
     @property
+    def ascends(self) -> bool:
+        """Whether natural steps of q(theta) given x never lower the bound."""
+        return not self.learn_dof
+
+    @property
     def graph(self) -> GMM:
         """The Gaussian mixture with as many components."""
         return GMM(self.num_states, self.latent_dim)
@@ -254,7 +264,8 @@ class StudentMixture(Mixture):
         uniform again, and draws u.
         """
         drawn = super().draw(stats, uniforms, noise, belief)
-        probs = onp.exp(log_normalized(markov_potentials(stats)[0]))
+        init = log_normalized(markov_potentials(stats)[0])
+        probs = onp.exp(first_states(init, belief))
         upper = of_path(onp.cumsum(probs, axis=-1)[..., None], drawn.states)[..., 0]
         width = of_path(probs[..., None], drawn.states)[..., 0]
         rest = onp.clip(1.0 - (upper - uniforms) / width, 0.0, 1.0)

@@ -272,10 +272,12 @@ class StudentMixture(Mixture):
         dof = onp.exp(average(of_path(self.switch.rows(stats)[2], drawn.states)))
         scales = gammaincinv(0.5 * dof, rest) / (0.5 * dof)
         deviation = (drawn.latents - drawn.mean) / onp.sqrt(scales)[..., None]
-        with onp.errstate(divide="ignore"):
-            inflation = onp.where(dof > 2, dof / onp.maximum(dof - 2, 0.0), onp.inf)
+        heavy = dof <= 2  # without a covariance
+        inflation = dof / onp.where(heavy, 1.0, dof - 2)
+        cov = inflation[..., None, None] * drawn.cov
         return drawn._replace(
-            latents=drawn.mean + deviation, cov=inflation[..., None, None] * drawn.cov
+            latents=drawn.mean + deviation,
+            cov=onp.where(heavy[..., None, None], onp.inf, cov),
         )
 
     def _prior_of_dof(self) -> dict[str, Any]:

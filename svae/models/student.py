@@ -251,6 +251,10 @@ class StudentMixture(Mixture):
             switch.potentials(switch.own_evidence(features, rows), rows), axis=0
         )
 
+    def dofs(self, stats: Any) -> Any:
+        """Return nu (..., K) of each component; of those that are learned, medians."""
+        return np.exp(average(self.switch.rows(stats)[2]))
+
     def draw(
         self,
         stats: Any,
@@ -269,7 +273,7 @@ class StudentMixture(Mixture):
         upper = of_path(onp.cumsum(probs, axis=-1)[..., None], drawn.states)[..., 0]
         width = of_path(probs[..., None], drawn.states)[..., 0]
         rest = onp.clip(1.0 - (upper - uniforms) / width, 0.0, 1.0)
-        dof = onp.exp(average(of_path(self.switch.rows(stats)[2], drawn.states)))
+        dof = of_path(self.dofs(stats)[..., None], drawn.states)[..., 0]
         scales = gammaincinv(0.5 * dof, rest) / (0.5 * dof)
         deviation = (drawn.latents - drawn.mean) / onp.sqrt(scales)[..., None]
         heavy = dof <= 2  # without a covariance

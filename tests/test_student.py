@@ -23,7 +23,7 @@ from scipy.stats import gamma, kstest, multivariate_t
 
 import svae
 from svae import GMM, SVAE, SVI, StudentMixture, data
-from svae.conjugate import Points
+from svae.conjugate import Points, extrapolate
 from svae.families import gaussian, niw, product
 from svae.generative import initial_encoder
 from svae.models import structured
@@ -726,6 +726,19 @@ def test_no_data_leave_the_prior(rng):
     assert record["backtracks"] == 0
 
 
+def test_what_few_points_say_is_not_extrapolated_out_of_the_domain(rng):
+    """A width above the prior's, for ten times the data, would be none."""
+    latent = StudentMixture(2, 2, learn_dof=True)
+    prior, q = latent.prior(), typical_natparams(latent, rng)
+    wide = gaussian.from_standard(np.full((2, 1), 1.0), np.full((2, 1, 1), 2.0))
+    for dof, scale in ((q["dof"], 10.0), (wide, 1.25)):
+        seen = q | {"dof": dof}
+        got = extrapolate(latent.family, prior, seen, 10.0)
+        want = to_vector(prior) + scale * (to_vector(seen) - to_vector(prior))
+        assert relative_error(to_vector(got), want) < 1e-12
+        assert product.in_domain(latent.family, got)
+
+
 def test_degrees_of_freedom_are_learned(rng):
     x, labels = student_points(rng, 6000, [3.0, 50.0], 14.0)
     model = SVI(StudentMixture(2, 2, learn_dof=True)).fit(x, num_steps=60, rng=0)
@@ -874,7 +887,7 @@ def test_importance_scores_grow_to_the_evidence(inference, rng):
         pieces = ((0, 0.01), (0.01, 1), (1, 10), (10, 50))
         parts = [quad(density, *piece, epsabs=1e-13)[0] for piece in pieces]
         evidence += np.log(sum(parts)) / 3
-    many = model.score(y, num_importance_samples=20_000)
+    many = model.score(y, num_importance_samples=4000)
     assert many == pytest.approx(evidence, abs=0.02)
     assert model.score(y, 500) < evidence
 

@@ -658,8 +658,10 @@ def test_a_row_without_data_has_the_prior_of_its_states(name, rng):
     J[1] = h[1] = 0.0
     observed = (np.arange(4) != 1)[:, None]
     local = latent.infer(stats, (J, h), observed=observed)
-    pi = np.exp(stats["weights"][0])
-    assert_close(local.states[1, 0], pi / pi.sum(), 1e-12)
+    total = logsumexp(stats["weights"][0])
+    assert_close(local.states[1, 0], np.exp(stats["weights"][0] - total), 1e-12)
+    assert local.log_normalizer[1] == pytest.approx(total, rel=1e-12)
+    assert local.kl[1] == pytest.approx(-total, rel=1e-12)
 
 
 # ------------------------------------------------------------------- sampling

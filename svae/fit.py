@@ -75,7 +75,9 @@ class Settings(NamedTuple):
     """Whether inference of a window starts from the states it ended with last time."""
 
 
-def make_settings(independent: bool, **options: Any) -> Settings:
+def make_settings(
+    independent: bool, inference: str = "svae", **options: Any
+) -> Settings:
     """Check settings and fill in the size of batches.
 
     Raises
@@ -99,6 +101,11 @@ def make_settings(independent: bool, **options: Any) -> Settings:
             raise ValueError(f"{name} must be an integer from 0 on, got {count!r}")
         if count and independent:
             raise ValueError(f"{name}: the rows of this latent model are independent")
+    if settings.warm_start and inference == "sin":
+        raise ValueError(
+            "warm_start: a structured inference network (inference='sin') has no "
+            "iterations that could start anywhere"
+        )
     if settings.natural_gradient not in NATURAL_GRADIENTS:
         raise ValueError(
             f"natural_gradient must be one of {NATURAL_GRADIENTS}, "

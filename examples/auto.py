@@ -36,13 +36,13 @@ MODELS: dict[str, tuple[Any, str]] = {
     "SVAE-GMM": (svae.GMM(NUM_STATES, LATENT_DIM), "svae"),
     "SIN-GMM": (svae.GMM(NUM_STATES, LATENT_DIM), "sin"),
 }
-MARKS = (500, 2000, 7000, 20000, 75000)
+MARKS = (100, 500, 2000, 7000, 20000, 75000)
 
 
 def main() -> None:
     """Run all methods for every seed; write figures and metrics."""
-    parser = comparison.arguments(__doc__, 20000, num_seeds=3, data="auto-mpg.csv")
-    parser.add_argument("--learning-rate", type=float, default=3e-3)
+    parser = comparison.arguments(__doc__, 7000, num_seeds=3, data="auto-mpg.csv")
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     marks = [mark for mark in MARKS if mark <= options.num_steps]

@@ -98,6 +98,7 @@ def fit(
         learning_rate=learning_rate,
         natural_step=0.1,
         num_samples=1,
+        warmup=0 if hasattr(latent, "num_states") else None,
         rng=seed,
     )
     records[-1] |= comparison.imputation_errors(model, cars[1].points)

@@ -6,11 +6,13 @@ fits 700 points of the pinwheel and scores 300 others after 100, 900, 5000 and 1
 steps: a Gaussian mixture of the points (``GMM``), and warped mixtures by structured
 autoencoders with the natural gradient of Eq. (4) in Johnson et al. (2016) in full
 (``SVAE``) or without its correction, as published code has it (``SVAE, conjugate``),
-and by structured inference networks (``SIN``), with the same networks and steps.
+and by structured inference networks (``SIN``), with the same networks and steps.  All
+mixtures start from clusterings of what they model, points or encoded points.
 ``metrics.json`` has every run and a table over seeds; squared errors are there summed
 over dimensions and as means over them.
 """
 
+from pathlib import Path
 from typing import Any
 
 import comparison
@@ -35,7 +37,9 @@ def main() -> None:
     marks = [mark for mark in MARKS if mark <= options.num_steps]
     seeds = range(options.num_seeds)
     tasks: list[tuple[Any, ...]] = [(fit_mixture, marks[:3], seed) for seed in seeds]
-    tasks += [(fit, name, marks, seed) for seed in seeds for name in METHODS]
+    tasks += [
+        (fit, name, marks, seed, options.out) for seed in seeds for name in METHODS
+    ]
     records = comparison.run(tasks, options.num_processes)
 
     table = comparison.by_method(
@@ -55,8 +59,8 @@ def split() -> tuple[Labelled, Labelled]:
     return Labelled(points[:700], labels[:700]), Labelled(points[700:], labels[700:])
 
 
-def fit(method: str, marks: list[int], seed: int) -> list[Record]:
-    """Fit a warped mixture, and impute with it at the end."""
+def fit(method: str, marks: list[int], seed: int, out: Path) -> list[Record]:
+    """Fit a warped mixture, and impute with it at the end; draw that of seed 0."""
     seen, held_out = split()
     network = svae.Residual((50, 50))
     latent = svae.GMM(NUM_STATES, latent_dim=2)
@@ -71,9 +75,12 @@ def fit(method: str, marks: list[int], seed: int) -> list[Record]:
         learning_rate=1e-2,
         natural_step=0.1,
         num_samples=4,
+        warmup=0,
         rng=seed,
     )
     records[-1] |= comparison.imputation_errors(model, held_out.points)
+    if seed == 0:
+        svae.plot.mixture(model, held_out.points).savefig(out / f"{method}.png")
     return records
 
 

@@ -8,6 +8,7 @@ inference networks with a Gaussian (``SIN-GMM``) and a Student-t mixture (``SIN-
 of latents.  ``metrics.json`` has every run and a table over seeds.
 """
 
+from pathlib import Path
 from typing import Any
 
 import comparison
@@ -34,7 +35,9 @@ def main() -> None:
     ]
     tasks: list[tuple[Any, ...]] = [(fit_mixture, *each) for each in settings]
     tasks += [
-        (fit, name, *each, options.num_steps) for each in settings for name in LATENTS
+        (fit, name, *each, options.num_steps, options.out)
+        for each in settings
+        for name in LATENTS
     ]
     records = comparison.run(tasks, options.num_processes)
 
@@ -60,12 +63,15 @@ def spoil(fraction: float, seed: int) -> tuple[np.ndarray, Labelled]:
     return spoiled, Labelled(points[700:], labels[700:])
 
 
-def fit(method: str, fraction: float, seed: int, num_steps: int) -> list[Record]:
-    """Fit a structured inference network."""
+def fit(
+    method: str, fraction: float, seed: int, num_steps: int, out: Path
+) -> list[Record]:
+    """Fit a structured inference network; draw that of seed 0."""
     seen, held_out = spoil(fraction, seed)
     network = svae.Residual((40, 40))
-    return comparison.train(
-        svae.SVAE(LATENTS[method], network, network, inference="sin"),
+    model = svae.SVAE(LATENTS[method], network, network, inference="sin")
+    records = comparison.train(
+        model,
         seen,
         held_out,
         [num_steps],
@@ -74,8 +80,13 @@ def fit(method: str, fraction: float, seed: int, num_steps: int) -> list[Record]
         learning_rate=1e-2,
         natural_step=0.1,
         num_samples=4,
+        warmup=0,
         rng=seed,
     )
+    if seed == 0:
+        name = f"{method}_{100 * fraction:.0f}.png"
+        svae.plot.mixture(model, held_out.points).savefig(out / name)
+    return records
 
 
 def fit_mixture(fraction: float, seed: int) -> list[Record]:

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +13,8 @@ import numpy as np
 import svae
 from svae import kernels, metrics, plot, profile, runs, selfcheck
 from svae.evaluate import THETAS
+from svae.generative import INFERENCES
+from svae.models.student import TAILS
 from svae.networks import LIKELIHOODS, MEANS
 from svae.objective import NATURAL_GRADIENTS
 from svae.runs import Run
@@ -22,6 +24,7 @@ from svae.weights import DECODER_POSTERIORS
 MODELS: dict[str, Any] = {
     "gaussian": svae.Gaussian,
     "gmm": svae.GMM,
+    "student": svae.StudentMixture,
     "hmm": svae.HMM,
     "lds": svae.LDS,
     "slds": svae.SLDS,
@@ -40,17 +43,25 @@ DEFAULTS: dict[str, Any] = {
     "likelihood": "gaussian",
     "decoder_posterior": "point",
     "natural_gradient": "full",
+    "inference": "svae",
     "rng": 0,
+}
+MIXTURE: dict[str, Any] = {
+    "latent_dim": 2,
+    "num_states": 15,
+    "batch_size": 50,
+    "network": "residual",
+    "hidden": (40, 40),
+}
+WARPED: dict[str, Any] = {
+    "num_steps": 3000,
+    "learning_rate": 1e-2,
+    "natural_step": 0.02,
 }
 MODEL_DEFAULTS: dict[str, dict[str, Any]] = {
     "gaussian": {"latent_dim": 2, "batch_size": 50},
-    "gmm": {
-        "latent_dim": 2,
-        "num_states": 15,
-        "batch_size": 50,
-        "network": "residual",
-        "hidden": (40, 40),
-    },
+    "gmm": MIXTURE,
+    "student": MIXTURE,
     "hmm": {"latent_dim": 2, "num_states": 10, "batch_size": 8, "window": 200},
     "lds": {"latent_dim": 10, "batch_size": 8, "window": 200},
     "slds": {"latent_dim": 10, "num_states": 10, "batch_size": 8, "window": 200},
@@ -62,11 +73,8 @@ RECIPES: dict[tuple[str, str], dict[str, Any]] = {
         "network": "residual",
         "hidden": (40, 40),
     },
-    ("gmm", "pinwheel"): {
-        "num_steps": 3000,
-        "learning_rate": 1e-2,
-        "natural_step": 0.02,
-    },
+    ("gmm", "pinwheel"): WARPED,
+    ("student", "pinwheel"): WARPED,
     ("lds", "dots"): {"num_steps": 1100, "window": 50, "decoder_mean": "sigmoid"},
     ("slds", "switching"): {
         "latent_dim": 2,
@@ -109,6 +117,9 @@ LATENT_WORDS = {
     "concentration": "transitions between discrete states",
     "affine": "linear dynamics",
     "noise_variance": "linear dynamics",
+    "dof": "degrees of freedom",
+    "learn_dof": "degrees of freedom",
+    "tails": "degrees of freedom",
 }
 
 
@@ -179,21 +190,29 @@ def choose_settings(options: argparse.Namespace) -> dict[str, Any]:
     given = {word: getattr(options, word) for word in sorted(words)}
     given = {word: value for word, value in given.items() if value is not None}
     refuse_idle_words(options, given)
-    return settings | given
+    settings |= given
+    if settings.get("tails") == "sampled" and settings["inference"] != "sin":
+        options.usage("argument --tails: sampled ones need --inference sin")
+    return settings
 
 
-def refuse_idle_words(options: argparse.Namespace, given: Iterable[str]) -> None:
+def refuse_idle_words(options: argparse.Namespace, given: dict[str, Any]) -> None:
     """Stop with a usage error at the first word that the model has no use for."""
     name, model = options.model, MODELS[options.model]
     known = {field.name for field in fields(model)}
+    structured = given.get("inference") == "sin"
     for word in given:
         reason = None
         if word in LATENT_WORDS and word not in known:
             reason = f"{name} has no {LATENT_WORDS[word]}"
         elif word in CHAIN_WORDS and model.independent:
             reason = f"the rows of {name} are independent"
+        elif word == "inference" and not hasattr(model, "expected_log_density"):
+            reason = f"{name} has no structured inference network"
         elif word in ITERATION_WORDS and "num_states" not in known:
             reason = f"inference of {name} has no iterations"
+        elif word in ITERATION_WORDS and structured:
+            reason = "structured inference networks have no iterations"
         elif word == "warmup" and not model.family:
             reason = f"{name} has no q(theta) to fit after it"
         if reason is not None:
@@ -221,6 +240,7 @@ def build_model(name: str, settings: dict[str, Any]) -> svae.SVAE:
         settings["likelihood"],
         settings["decoder_posterior"],
         settings["natural_gradient"],
+        settings["inference"],
     )
 
 
@@ -263,6 +283,7 @@ def describe(result: dict[str, Any], say: Callable[[str], None]) -> None:
     if "num_states" in result:
         used, all_of_them = result["states_used"], result["num_states"]
         say(f"states in use: {used} of {all_of_them} (in 1 % of the frames or more)")
+    if result["iterations"]:
         say(
             f"iterations: {result['iterations']:.1f} of inference, "
             f"{result['gradient_iterations']:.1f} of its gradient"
@@ -480,6 +501,14 @@ def add_fit_options(parser: argparse.ArgumentParser) -> None:
     add("--affine", action=argparse.BooleanOptionalAction, help=about)
     about = "of the dynamics, in the prior (lds, slds)"
     add("--noise-variance", type=float, metavar="X", help=about)
+    about = "degrees of freedom; if learned, their prior median (student)"
+    add("--dof", type=float, metavar="X", help=about)
+    about = "whether each component learns its own (student)"
+    add("--learn-dof", action=argparse.BooleanOptionalAction, help=about)
+    about = "one scale for each point, or for each sample of x, with sin (student)"
+    add("--tails", choices=TAILS, help=about)
+    about = "sin: a structured inference network (gmm, student, hmm, lds)"
+    add("--inference", choices=INFERENCES, help=about)
     add("--num-samples", type=int, metavar="N", help="samples of x in a step")
     add("--learning-rate", type=float, metavar="X", help="of Adam, for the networks")
     add("--natural-step", type=float, metavar="X", help="step size for q(theta)")
@@ -488,7 +517,7 @@ def add_fit_options(parser: argparse.ArgumentParser) -> None:
     add("--context", type=int, metavar="N", help=about)
     about = "frames of a window that the encoder does not see (hmm, lds, slds)"
     add("--hide", type=int, metavar="N", help=about)
-    about = "start inference from the states of last time (gmm, hmm, slds)"
+    about = "start inference from the states of last time (gmm, student, hmm, slds)"
     add("--warm-start", action="store_true", default=None, help=about)
     about = "steps as a plain autoencoder before q(theta) is fitted; auto or none"
     add("--warmup", type=warmup, metavar="N", help=about)

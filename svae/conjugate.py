@@ -7,7 +7,11 @@ bound is ``l(m) - KL(q(theta) || p(theta))``, and its natural gradient
 
 holds the expected statistics ``grad l(m) = E[(t(z, x), 1)]``: a step of size 1 is
 coordinate ascent, and never lowers the bound (Johnson et al. 2016, Eq. 2; Hoffman et
-al. 2013).
+al. 2013).  All that this needs is that l is convex in m: its tangent, which is linear
+in m and touches it, is a bound on the bound, and the step is where that is highest.  So
+it holds for Student-t mixtures of known degrees of freedom too, whose l is a maximum
+over q(z) and q(u) of functions that are linear in m.  Degrees of freedom that are
+learned have no such l; their steps are halved until they raise the bound.
 
 `initialize` finds a q(theta) to start a structured autoencoder from: coordinate ascent
 on encoded latents, from several clusterings of them, of which the best end is kept.
@@ -22,12 +26,12 @@ import numpy as onp
 from scipy.cluster.vq import kmeans2
 
 from svae.families import product
-from svae.models import LatentModel
 from svae.models.base import live_steps
+from svae.optim import natural_step
 from svae.trees import leaves, rebuild, tree_map
 from svae.vjp import trace
 
-__all__ = ["Points", "ascend", "direction", "initialize"]
+__all__ = ["Points", "ascend", "climb", "direction", "extrapolate", "initialize"]
 
 BLOCKS = (10, 25, 50)
 """Lengths of the stretches whose dynamics are clustered."""
@@ -35,6 +39,9 @@ BLOCKS = (10, 25, 50)
 
 MAX_FRAMES = 20000
 """Frames that are enough to start from."""
+
+ROUNDING = 1e-9
+"""Relative size of a fall of the bound that is rounding."""
 
 
 class Points(NamedTuple):
@@ -79,6 +86,56 @@ def direction(
     return float(value - product.kl(family, natparams, prior)), natural
 
 
+def climb(
+    local: Callable[[Any], Any],
+    family: Any,
+    natparams: Any,
+    prior: Any,
+    step_size: float = 1.0,
+    ascends: bool = True,
+) -> tuple[Any, float, int]:
+    """Take a step along the natural gradient that does not lower the bound.
+
+    Parameters
+    ----------
+    local, family, natparams, prior
+        As in `direction`.
+    step_size : float
+        At most 1.
+    ascends : bool
+        Whether that is certain; if not, the step is halved until it is so.
+
+    Returns
+    -------
+    natparams : dict
+    bound : float
+        Before the step.
+    num_backtracks : int
+        How often the step was halved.
+
+    Raises
+    ------
+    FloatingPointError
+        If the bound is not finite, or no step stays in the domain.
+    """
+    bound, natural = direction(local, family, natparams, prior)
+    if not onp.isfinite(bound):
+        raise FloatingPointError(f"the bound is {bound}")
+
+    def accepted(moved: Any) -> bool:
+        if not product.in_domain(family, moved):
+            return False
+        if ascends:
+            return True
+        with onp.errstate(all="ignore"):  # a step that is far too long may overflow
+            stats = product.expected_stats(family, moved)
+            reached = local(stats) - product.kl(family, moved, prior)
+        return bool(reached >= bound - ROUNDING * abs(bound))
+
+    moved, num_backtracks = natural_step(natparams, natural, step_size, accepted)
+    return moved, bound, num_backtracks
+
+
 def ascend(
     local: Callable[[Any], Any],
     family: Any,
@@ -86,15 +143,15 @@ def ascend(
     prior: Any,
     tolerance: float = 1e-6,
     max_iterations: int = 200,
+    ascends: bool = True,
 ) -> tuple[Any, float]:
-    """Take steps of size 1 until the bound rises by less than a relative tolerance.
+    """Climb in steps of size 1 until the bound rises by less than a relative tolerance.
 
     Returns natural parameters and the bound before the last step.
     """
     last = -onp.inf
     for _ in range(max_iterations):
-        bound, natural = direction(local, family, natparams, prior)
-        natparams = tree_map(onp.add, natparams, natural)
+        natparams, bound, _ = climb(local, family, natparams, prior, ascends=ascends)
         if bound - last <= tolerance * abs(bound):
             break
         last = bound
@@ -102,7 +159,7 @@ def ascend(
 
 
 def initialize(
-    latent: LatentModel,
+    latent: Any,
     prior: Any,
     points: Points,
     rng: onp.random.Generator,
@@ -135,10 +192,25 @@ def initialize(
     if not hasattr(latent, "num_states"):
         return ascend(local, latent.family, prior, prior, max_iterations=max_iterations)
     ends = [
-        ascend(local, latent.family, start, prior, max_iterations=max_iterations)
+        ascend(
+            local,
+            latent.family,
+            start,
+            prior,
+            max_iterations=max_iterations,
+            ascends=latent.ascends,
+        )
         for start in starts(latent, prior, points, rng, num_restarts)
     ]
     return max(ends, key=lambda end: end[1])
+
+
+def extrapolate(family: Any, prior: Any, natparams: Any, scale: float) -> Any:
+    """Return q(theta) as if the data it has seen were ``scale`` times as many."""
+    gained = tree_map(onp.subtract, natparams, prior)
+    return natural_step(
+        prior, gained, scale, lambda moved: product.in_domain(family, moved)
+    )[0]
 
 
 def starts(
@@ -156,8 +228,8 @@ def starts(
             def complete(stats: Any, states: onp.ndarray = states) -> Any:
                 return np.sum(latent.log_density(stats, *points, states=states))
 
-            _, natural = direction(complete, latent.family, prior, prior)
-            yield tree_map(onp.add, prior, natural)
+            sure = latent.ascends
+            yield climb(complete, latent.family, prior, prior, ascends=sure)[0]
 
 
 def clusterings(

@@ -42,7 +42,8 @@ class SVAE:
     Parameters
     ----------
     latent : latent model
-        `svae.Gaussian`, `svae.GMM`, `svae.HMM`, `svae.LDS` or `svae.SLDS`.
+        `svae.Gaussian`, `svae.GMM`, `svae.StudentMixture`, `svae.HMM`, `svae.LDS` or
+        `svae.SLDS`.
     encoder, decoder : networks
         Recognition network and observation network: `svae.MLP`, `svae.Residual` or
         `svae.Linear`; by default perceptrons with two layers of 200 tanh units.
@@ -133,9 +134,9 @@ class SVAE:
         Parameters
         ----------
         data : (T, P), (N, T, P) or list of (T_n, P) arrays
-            NaN where a value is missing: an entry, or a whole frame.  For `Gaussian`
-            and `GMM` all rows are independent.  Memory maps and HDF5 datasets are read
-            window by window, after one pass for the mean of the data.
+            NaN where a value is missing: an entry, or a whole frame.  For `Gaussian`,
+            `GMM` and `StudentMixture` all rows are independent.  Memory maps and HDF5
+            datasets are read window by window, after one pass for the mean of the data.
         num_steps : int
         batch_size : int, optional
             Rows (independent models, default 50) or windows (chains, default 8) in a
@@ -163,7 +164,7 @@ class SVAE:
             the likelihood scores: the model learns to predict.
         warm_start : bool
             Start mean-field inference of a window from the states it ended with when
-            the window was last seen.
+            the window was last seen; not with ``inference="sin"``.
         warmup : int, None or "auto"
             Steps for which the networks are trained as a variational autoencoder, after
             which q(theta) is fitted to clusterings of its latents (the best of several
@@ -191,6 +192,7 @@ class SVAE:
         check_positive_int(num_steps=num_steps)
         settings = fit_.make_settings(
             self.latent.independent,
+            self.inference,
             batch_size=batch_size,
             window=window,
             num_samples=num_samples,

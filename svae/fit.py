@@ -19,6 +19,7 @@ from svae.generative import Generative, Parameters, initial_encoder
 from svae.models import ConvergenceWarning
 from svae.models.base import check_positive_int, live_steps
 from svae.models.meanfield import GRADIENT_TOLERANCE
+from svae.networks import tie
 from svae.objective import (
     NATURAL_GRADIENTS,
     Batch,
@@ -74,7 +75,9 @@ class Settings(NamedTuple):
     """Whether inference of a window starts from the states it ended with last time."""
 
 
-def make_settings(independent: bool, **options: Any) -> Settings:
+def make_settings(
+    independent: bool, inference: str = "svae", **options: Any
+) -> Settings:
     """Check settings and fill in the size of batches.
 
     Raises
@@ -98,6 +101,11 @@ def make_settings(independent: bool, **options: Any) -> Settings:
             raise ValueError(f"{name} must be an integer from 0 on, got {count!r}")
         if count and independent:
             raise ValueError(f"{name}: the rows of this latent model are independent")
+    if settings.warm_start and inference == "sin":
+        raise ValueError(
+            "warm_start: a structured inference network (inference='sin') has no "
+            "iterations that could start anywhere"
+        )
     if settings.natural_gradient not in NATURAL_GRADIENTS:
         raise ValueError(
             f"natural_gradient must be one of {NATURAL_GRADIENTS}, "
@@ -136,7 +144,7 @@ def initial_state(model: Generative, obs_dim: int, rng: np.random.Generator) -> 
     natparams = model.latent.initial_posterior(rng)
     network = model.encoder.init(rng, model.num_inputs(obs_dim), latent_dim)
     encoder = initial_encoder(model, natparams, network)
-    weights = model.decoder.init(rng, latent_dim, obs_dim)
+    weights = tie(network, model.decoder.init(rng, latent_dim, obs_dim))
     decoder = initial_posterior(model.decoder_posterior, weights)
     size = to_vector((encoder, decoder)).size
     return State(Parameters(natparams, encoder, decoder), adam_init(size), 0, {})

@@ -24,7 +24,15 @@ from svae.layers import (
     softplus,
 )
 
-__all__ = ["MLP", "Linear", "Network", "Residual", "log_likelihood", "recognize"]
+__all__ = [
+    "MLP",
+    "Linear",
+    "Network",
+    "Residual",
+    "log_likelihood",
+    "recognize",
+    "tie",
+]
 
 Weights = Any
 
@@ -195,6 +203,21 @@ class Linear:
         """Map inputs (..., in_dim) to location and scale, (..., out_dim) each."""
         location = affine(inputs, *weights["location"])
         return location, np.exp(weights["log_scale"]) * np.ones(location.shape)
+
+
+def tie(encoder: Weights, decoder: Weights) -> Weights:
+    """Return initial weights of a decoder that undoes what the encoder starts with.
+
+    Of two `Residual` networks the decoder's isometry becomes the transpose of the
+    encoder's. Two independent ones would differ by a rotation, which training has to
+    learn, or by a reflection, to which no path of isometries leads.
+    """
+    if "skip" not in encoder or "skip" not in decoder:
+        return decoder
+    matrix, bias = decoder["skip"]
+    # the encoder may have more inputs: a mask
+    inverse = encoder["skip"][0][: matrix.shape[1]].T.copy()
+    return decoder | {"skip": (inverse, bias)}
 
 
 def recognize(

@@ -9,7 +9,7 @@ the expected statistics m of q(theta), is all that learning needs; see `svae.con
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import autograd.numpy as np
 import numpy as onp
@@ -38,6 +38,11 @@ class Known:
     def family(self) -> Any:
         """Name of each factor of p(theta) -> module of `svae.families`."""
         return self.latent.family
+
+    @property
+    def ascends(self) -> bool:
+        """Whether steps are certain not to lower the bound."""
+        return bool(self.latent.ascends)
 
     def prior(self, obs_dim: int) -> Any:
         """Return the natural parameters of p(theta).
@@ -104,6 +109,7 @@ class Emitted:
 
     latent: LDS
     emission: LinearEmission
+    ascends: ClassVar[bool] = True
 
     @property
     def family(self) -> Any:
@@ -186,8 +192,8 @@ def observed_model(latent: Any, emission: LinearEmission | None) -> Known | Emit
         return Emitted(latent, LinearEmission() if emission is None else emission)
     if not hasattr(latent, "num_states") or isinstance(latent, type):
         raise TypeError(
-            "latent must be svae.GMM(...), svae.HMM(...), svae.LDS(...) or "
-            f"svae.SLDS(...), got {latent!r}"
+            "latent must be svae.GMM(...), svae.StudentMixture(...), svae.HMM(...), "
+            f"svae.LDS(...) or svae.SLDS(...), got {latent!r}"
         )
     if emission is not None:
         name = type(latent).__name__

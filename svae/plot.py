@@ -15,7 +15,7 @@ import numpy as np
 
 from svae import data as data_
 from svae import drawing, metrics
-from svae.families import dirichlet, mniw, niw
+from svae.families import dirichlet, mniw, product
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -86,14 +86,17 @@ def mixture(model: Any, data: Any, num_samples: int = 4000, rng: Any = 0) -> "Fi
 
     Left, the data coloured by most likely component, over faint draws from each
     component in use, sent through the decoder.  Right, the components' ellipses of
-    one and two standard deviations with the posterior means of the data.  Of more than
-    two dimensions, the first two are shown.  A `svae.Gaussian` counts as a mixture of
-    one component (Johnson et al. 2016, Fig. 1c and 1d).
+    one and two standard deviations with the posterior means of the data; the ellipses
+    of a `svae.StudentMixture` are those of its scale matrices, which are smaller than
+    the covariances.  Of more than two dimensions, the first two are shown.  A
+    `svae.Gaussian` counts as a mixture of one component (Johnson et al. 2016, Fig. 1c
+    and 1d).
 
     Parameters
     ----------
     model : SVAE
-        Fitted, with a `svae.GMM`, `svae.HMM` or `svae.Gaussian` latent model.
+        Fitted, with a `svae.GMM`, `svae.StudentMixture`, `svae.HMM` or `svae.Gaussian`
+        latent model.
     data : (T, P), (N, T, P) or list of (T_n, P) arrays
         Points with a missing coordinate are not among the data shown.
     num_samples : int
@@ -122,7 +125,7 @@ def mixture(model: Any, data: Any, num_samples: int = 4000, rng: Any = 0) -> "Fi
     posteriors = model.infer(sequences, num_samples=1, rng=rng)
     latents = np.concatenate([posterior.mean for posterior in posteriors])
     labels = np.concatenate([_labels(posterior) for posterior in posteriors])
-    means, covs = _components(model)
+    means, covs, dofs = _components(model)
 
     figure = drawing.new_figure(10.0, 5.0)
     left, right = figure.subplots(1, 2)
@@ -132,9 +135,10 @@ def mixture(model: Any, data: Any, num_samples: int = 4000, rng: Any = 0) -> "Fi
             continue
         members = labels == k
         size = round(num_samples * counts[k] / len(labels))
-        location, variance = model.decode(
-            rng.multivariate_normal(means[k], covs[k], size)
-        )
+        drawn = rng.multivariate_normal(np.zeros(len(means[k])), covs[k], size)
+        if dofs is not None:
+            drawn /= np.sqrt(rng.chisquare(dofs[k], (size, 1)) / dofs[k])
+        location, variance = model.decode(means[k] + drawn)
         draws = location + np.sqrt(variance) * rng.standard_normal(location.shape)
         edges = {"edgecolors": "black", "linewidths": 0.3}
         drawing.cloud(left, draws, rank, size=3, alpha=0.25, zorder=1)
@@ -146,7 +150,8 @@ def mixture(model: Any, data: Any, num_samples: int = 4000, rng: Any = 0) -> "Fi
     drawing.view(left, rows)
     left.set(title="data, over draws from each component", xlabel="$y_1$")
     left.set_ylabel("$y_2$")
-    right.set(title="posterior means of $x$, and components", xlabel="$x_1$")
+    shown = "components" if dofs is None else "scale matrices"
+    right.set(title=f"posterior means of $x$, and {shown}", xlabel="$x_1$")
     right.set_ylabel("$x_2$")
     return figure
 
@@ -492,14 +497,19 @@ def _labels(posterior: Any) -> np.ndarray:
     return np.asarray(posterior.states.argmax(axis=-1))
 
 
-def _components(model: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Means (K, D) and covariances (K, D, D) as inference uses them, E_q(theta)[t]."""
-    dim = model.latent.latent_dim
-    if "components" not in model.latent.family:
-        return np.zeros((1, dim)), np.eye(dim)[None]
-    J, h, *_ = niw.expected_stats(model.parameters_.natparams["components"])
+def _components(model: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Means (K, D), scale matrices (K, D, D) and, if not Gaussian, dofs (K,).
+
+    Of E_q(theta)[t], as inference uses them unless it has a graph of its own.
+    """
+    latent, natparams = model.latent, model.parameters_.natparams
+    if "components" not in latent.family:
+        return np.zeros((1, latent.latent_dim)), np.eye(latent.latent_dim)[None], None
+    stats = product.expected_stats(latent.family, natparams)
+    J, h, *_ = stats["components"]
     covs = np.linalg.inv(-2 * J)
-    return np.einsum("kij,kj->ki", covs, h), covs
+    dofs = latent.dofs(stats) if hasattr(latent, "dofs") else None
+    return np.einsum("kij,kj->ki", covs, h), covs, dofs
 
 
 def _frames(

@@ -10,6 +10,10 @@ its natural gradient (Hoffman et al. 2013; Johnson et al. 2016, Section 3.1 and 
 is a convex combination of natural parameters, hence always in the domain.  On the whole
 data with rho = 1 it is coordinate ascent (variational Bayes), and never lowers the
 bound; on minibatches steps shrink as ``rho_t = (t + delay)^-forgetting``.
+
+The same holds for a `StudentMixture` of fixed degrees of freedom.  Those that are
+learned are not conjugate: a step may leave the domain or lower the bound of its batch,
+and is halved until it does not (see `svae.conjugate`).
 """
 
 import time
@@ -31,12 +35,11 @@ from svae.models import LinearEmission
 from svae.models.base import check_positive_int
 from svae.observed import Emitted, Known, check_missing, observed_model, read
 from svae.progress import progress_bar
-from svae.trees import tree_map
 
 __all__ = ["SVI"]
 
 KIND = "svae.SVI"
-HISTORY = ("objective", "local", "global_kl", "step_size", "seconds")
+HISTORY = ("objective", "local", "global_kl", "step_size", "backtracks", "seconds")
 """What is recorded for each step."""
 
 THETAS = ("posterior", "mean")
@@ -60,15 +63,15 @@ class Schedule(NamedTuple):
 class SVI:
     r"""Conjugate model of the data, fitted by stochastic variational inference.
 
-    For `GMM` and `HMM` the data are x, for `SLDS` too, which makes it an autoregressive
-    hidden Markov model; they must have ``latent_dim`` dimensions.  For `LDS` they are
-    linear in x: ``y_t = C x_t + d + v_t``, with a conjugate prior of C, d and the
-    covariance of v.  The priors are of fixed scale: standardise the data.
+    For `GMM`, `StudentMixture` and `HMM` the data are x, for `SLDS` too, which makes it
+    an autoregressive hidden Markov model; they must have ``latent_dim`` dimensions.
+    For `LDS` they are linear in x: ``y_t = C x_t + d + v_t``, with a conjugate prior of
+    C, d and the covariance of v.  The priors are of fixed scale: standardise the data.
 
     Parameters
     ----------
     latent : latent model
-        `svae.GMM`, `svae.HMM`, `svae.LDS` or `svae.SLDS`.
+        `svae.GMM`, `svae.StudentMixture`, `svae.HMM`, `svae.LDS` or `svae.SLDS`.
     emission : svae.LinearEmission, optional
         Prior of the emission of an `LDS`.
 
@@ -79,7 +82,9 @@ class SVI:
         ``emission``, over ``[C d]`` and the precision of the noise.
     history_ : dict of str to arrays
         For each step: the bound ``objective = local - global_kl`` at its start, in nats
-        for the whole data (estimated from a minibatch), ``step_size`` and ``seconds``.
+        for the whole data (estimated from a minibatch), ``step_size`` after
+        ``backtracks`` halvings, which only degrees of freedom that are learned need,
+        and ``seconds``.
     obs_dim_ : int
         P.
 
@@ -119,12 +124,12 @@ class SVI:
         Parameters
         ----------
         data : (T, P), (N, T, P) or list of (T_n, P) arrays
-            For `GMM` all rows are independent.  A frame may be missing (NaN in every
-            dimension), except in the data of an `SLDS`; a single entry may not.
+            For a mixture all rows are independent.  A frame may be missing (NaN in
+            every dimension), except in the data of an `SLDS`; a single entry may not.
         num_steps : int
         batch_size : int, optional
-            Rows (GMM) or windows (chains) in a step; default: all data, which are then
-            read into memory.
+            Rows (mixtures) or windows (chains) in a step; default: all data, which are
+            then read into memory.
         window : int, optional
             Length of the windows that sequences are cut into; default: not cut.  Each
             window counts as a sequence of its own, which starts from the initial
@@ -174,7 +179,7 @@ class SVI:
         start = model.start(prior, read(sequences, few), rng, num_restarts)
         scale = len(windows) / len(few)
         self.obs_dim_ = sequences[0].shape[1]
-        self.natparams_ = tree_map(lambda p, q: p + scale * (q - p), prior, start)
+        self.natparams_ = conjugate.extrapolate(model.family, prior, start, scale)
         num_frames = sum(len(sequence) for sequence in sequences)
         records: list[dict[str, float]] = []
         source = minibatches(sequences, windows, batch_size, rng)
@@ -358,22 +363,23 @@ def take_step(
         Windows in the data over windows in the batch, N/M.
     step_size : float
     """
-    bound, natural = conjugate.direction(
+    moved, bound, num_backtracks = conjugate.climb(
         lambda stats: scale * np.sum(model.local(stats, points)),
         model.family,
         natparams,
         prior,
+        step_size,
+        model.ascends,
     )
-    if not onp.isfinite(bound):
-        raise FloatingPointError(f"the bound is {bound}")
     global_kl = float(product.kl(model.family, natparams, prior))
     record = {
         "objective": bound,
         "local": bound + global_kl,
         "global_kl": global_kl,
-        "step_size": step_size,
+        "step_size": step_size / 2**num_backtracks,
+        "backtracks": num_backtracks,
     }
-    return tree_map(lambda e, d: e + step_size * d, natparams, natural), record
+    return moved, record
 
 
 def minibatches(

@@ -24,7 +24,7 @@ from svae.generative import (
 from svae.models import Gaussian
 from svae.objective import Batch, infer
 from svae.optim import adam_init
-from svae.trees import to_vector, tree_map
+from svae.trees import to_vector
 
 __all__ = ["encode", "warm_up"]
 
@@ -74,7 +74,7 @@ def warm_up(
     points = encode(model, networks.encoder, sequences, few)
     start, _ = conjugate.initialize(model.latent, prior, points, rng)
     scale = len(windows) / len(few)
-    natparams = tree_map(lambda p, q: p + scale * (q - p), prior, start)
+    natparams = conjugate.extrapolate(model.latent.family, prior, start, scale)
     encoder = initial_encoder(model, natparams, networks.encoder)
     if encoder is networks.encoder:
         adam = last[0].adam

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from svae import GMM, HMM, LDS, SLDS, Gaussian, Linear, Residual
+from svae import GMM, HMM, LDS, SLDS, Gaussian, Linear, Residual, StudentMixture
 from svae.families import product
 from svae.generative import Generative, Parameters
 from svae.objective import Batch, Noise
@@ -27,13 +27,18 @@ LATENT = {
         {"num_states": 3, "latent_dim": 2, "affine": True, "initial_spread": 0.5},
     ),
 }
+SMALL_STUDENT = LATENT["gmm"][1] | {"dof": 4.0}
+STUDENT = {  # x given z is not Gaussian
+    "student": (StudentMixture, SMALL_STUDENT),
+    "learned-student": (StudentMixture, SMALL_STUDENT | {"learn_dof": True}),
+}
 MEAN_FIELD = ("gmm", "hmm", "slds", "affine-slds")
 
 
 def latent_model(name, tolerance=1e-13, **options):
     """Return a small latent model; those that iterate do so down to rounding."""
-    kind, defaults = LATENT[name]
-    if name in MEAN_FIELD:
+    kind, defaults = (LATENT | STUDENT)[name]
+    if name in (*MEAN_FIELD, *STUDENT):
         options["tolerance"] = tolerance
     return kind(**(defaults | options))
 
@@ -90,7 +95,11 @@ def typical_natparams(latent, rng):
         xT, yT = np.swapaxes(x, -1, -2), np.swapaxes(y, -1, -2)
         return xT @ x, xT @ y, yT @ y, np.full(np.shape(eta[3]), 8.0)
 
+    def curved(eta):
+        return -rng.uniform(1, 4, eta[0].shape), rng.uniform(1, 8, eta[1].shape)
+
     draws = {
+        "dof": curved,
         "weights": lambda eta: (3 * rng.random(eta[0].shape),),
         "transitions": lambda eta: (3 * rng.random(eta[0].shape),),
         "components": gaussians,
@@ -118,6 +127,7 @@ def typical_theta(latent, rng, precision=1.0, spread=1.0):
     if getattr(latent, "affine", False):
         A = np.concatenate([A, spread * rng.standard_normal((*lead, D, 1))], axis=-1)
     theta = {
+        "dof": lambda: np.log(rng.uniform(3.0, 9.0, (K, 1))),
         "weights": lambda: rng.dirichlet(np.full(K, 2.0)),
         "transitions": lambda: rng.dirichlet(np.full(K, 2.0), K),
         "components": lambda: (means, noise[0]),

@@ -146,6 +146,55 @@ def test_words_reach_the_models(slds_run, frames, tmp_path):
     assert names == {"bound", "ethogram", "forecast", "mixture", "transitions"}
 
 
+@pytest.mark.parametrize("inference", ["svae", "sin"])
+def test_a_student_mixture_from_fit_to_sample(inference, tmp_path, capsys):
+    out = tmp_path / "run"
+    words = ["--inference", inference, "--dof", "3", "--learn-dof"]
+    if inference == "sin":
+        words += ["--tails", "sampled"]
+    arguments = ["fit", "student", "pinwheel", "--out", str(out), "--num-states", "3"]
+    assert main([*arguments, *LOUD, *words]) == 0
+    said = capsys.readouterr().out
+    assert "states in use: " in said
+    assert ("iterations: " in said) == (inference == "svae")
+    model = svae.load(out / "model.npz")
+    tails = "sampled" if inference == "sin" else "augmented"
+    assert model.latent == svae.StudentMixture(3, 2, 3.0, True, tails)
+    assert model.inference == inference
+    settings = json.loads((out / "run.json").read_text())["settings"]
+    assert settings["inference"] == inference
+    assert settings["natural_step"] == 0.02  # the recipe
+
+    points = svae.data.pinwheel(rng=1)[0]
+    assert main(["score", str(out)]) == 0
+    printed = float(capsys.readouterr().out.split()[0])
+    assert printed == pytest.approx(model.score(points), abs=1e-6)
+    assert main(["score", str(out), "--num-importance-samples", "3"]) == 0
+    assert main(["sample", str(out), "--num-steps", "4", "--rng", "1"]) == 0
+    np.testing.assert_array_equal(np.load(out / "sample.npy"), model.sample(4, rng=1))
+    figures = {path.stem for path in (out / "figures").iterdir()}
+    assert figures == {"bound", "mixture"}
+    (out / "figures" / "mixture.png").unlink()
+    assert main(["plot", str(out)]) == 0
+    assert (out / "figures" / "mixture.png").is_file()
+    assert "no forecast" in error_of(capsys, ["forecast", str(out), "--horizon", "3"])
+
+
+@pytest.mark.parametrize("model", ["gmm", "hmm", "lds"])
+def test_every_graph_has_a_structured_inference_network(model, frames, tmp_path):
+    np.save(tmp_path / "frames.npy", frames)
+    source, out = str(tmp_path / "frames.npy"), tmp_path / "run"
+    small = {"gmm": SMALL_GMM, "hmm": SMALL_SWITCHING, "lds": SMALL_LDS}[model]
+    words = ["--out", str(out), "--inference", "sin"]
+    assert main(["fit", model, source, *words, *small]) == 0
+    assert svae.load(out / "model.npz").inference == "sin"
+    assert main(["score", str(out)]) == 0
+    assert main(["sample", str(out), "--num-steps", "3"]) == 0
+    assert main(["plot", str(out)]) == 0
+    if model != "gmm":
+        assert main(["forecast", str(out), "--horizon", "3"]) == 0
+
+
 @pytest.mark.parametrize(
     "given, expected",
     [
@@ -441,7 +490,7 @@ def test_independent_rows_have_no_forecast(tmp_path, capsys):
 
 def test_an_unknown_model_is_refused_with_what_is_known(capsys):
     complaint = usage_error_of(capsys, ["fit", "hmmm", "dots"])
-    for name in ("gaussian", "gmm", "hmm", "lds", "slds"):
+    for name in ("gaussian", "gmm", "student", "hmm", "lds", "slds"):
         assert name in complaint
 
 
@@ -453,6 +502,9 @@ def test_an_unknown_model_is_refused_with_what_is_known(capsys):
         ["fit", "lds", "dots", "--warmup", "soon"],
         ["fit", "lds", "dots", "--warmup", "-1"],
         ["fit", "lds", "dots", "--natural-gradient", "half"],
+        ["fit", "lds", "dots", "--inference", "exact"],
+        ["fit", "student", "pinwheel", "--tails", "heavy"],
+        ["fit", "student", "pinwheel", "--dof", "many"],
         ["score", "somewhere", "--theta", "sample"],
         ["forecast", "somewhere", "--horizon", "3", "--theta", "mode"],
         ["fit", "lds", "dots", "--hidden", "4,x"],
@@ -478,6 +530,20 @@ def test_wrong_usage_is_refused(arguments, capsys):
         ("gmm", "--hide 9", "the rows of gmm are independent"),
         ("lds", "--warm-start", "inference of lds has no iterations"),
         ("gaussian", "--warmup 9", "gaussian has no q(theta)"),
+        ("gmm", "--dof 3", "gmm has no degrees of freedom"),
+        ("lds", "--learn-dof", "lds has no degrees of freedom"),
+        ("gmm", "--tails sampled", "gmm has no degrees of freedom"),
+        ("student", "--window 9", "the rows of student are independent"),
+        ("student", "--sticky 3", "student has no transitions"),
+        ("student", "--tails sampled", "sampled ones need --inference sin"),
+        ("gaussian", "--inference sin", "gaussian has no structured inference network"),
+        ("slds", "--inference sin", "slds has no structured inference network"),
+        ("slds", "--inference svae", "slds has no structured inference network"),
+        (
+            "gmm",
+            "--warm-start --inference sin",
+            "structured inference networks have no iterations",
+        ),
     ],
 )
 def test_options_that_a_model_has_no_use_for(model, options, reason, capsys):

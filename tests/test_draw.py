@@ -6,6 +6,7 @@ from gradients import relative_error
 from oracles import path_joint, paths_of
 from problems import (
     LATENT,
+    STUDENT,
     latent_model,
     local_problem,
     typical_natparams,
@@ -17,7 +18,7 @@ from svae.families import product
 from svae.models import Belief, belief_after
 
 WITH_THETA = [name for name in LATENT if name != "gaussian"]
-SWITCHING = ["gmm", "hmm", "slds", "affine-slds"]
+SWITCHING = ["gmm", "hmm", "slds", "affine-slds", *STUDENT]
 COUPLED = ["lds", "affine-lds", "slds", "affine-slds"]
 PATHS, STEPS, DIM = 20_000, 3, 2
 BELIEF = (
@@ -122,7 +123,7 @@ def test_draws_of_chains_are_the_samples_of_the_noise(name, believed, rng):
         assert relative_error(drawn.latents[rows].reshape(want.shape), want) < 1e-10
 
 
-@pytest.mark.parametrize("name", WITH_THETA)
+@pytest.mark.parametrize("name", [*WITH_THETA, *STUDENT])
 @with_belief
 def test_every_path_may_have_its_own_theta(name, believed, rng):
     latent = latent_model(name)

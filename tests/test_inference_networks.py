@@ -1,4 +1,4 @@
-"""Training structured inference networks: evidences, natural steps, and an SVAE."""
+"""Structured inference networks in training: evidences, natural steps, an SVAE."""
 
 import itertools
 from typing import Any, NamedTuple

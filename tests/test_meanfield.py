@@ -9,6 +9,7 @@ from autograd.core import make_vjp
 from gradients import differences, relative_error
 from problems import (
     MEAN_FIELD,
+    STUDENT,
     latent_model,
     local_problem,
     problem,
@@ -26,7 +27,7 @@ from svae.objective import bound_and_gradients, infer
 from svae.trees import from_vector, leaves, rebuild, to_vector
 from svae.vjp import trace
 
-every_model = pytest.mark.parametrize("name", MEAN_FIELD)
+every_model = pytest.mark.parametrize("name", (*MEAN_FIELD, *STUDENT))
 
 
 @every_model
@@ -83,7 +84,8 @@ def test_a_warm_start_at_the_fixed_point_stays_there(name, rng):
     cold = latent.infer(stats, node, None, lengths)
     assert cold.diagnostics.iterations.max() > 3
     warm = latent.infer(stats, node, None, lengths, starts=[cold.states])
-    assert warm.diagnostics.iterations.max() <= 2
+    if name not in STUDENT:  # where a start says nothing of the scales
+        assert warm.diagnostics.iterations.max() <= 2
     np.testing.assert_allclose(warm.states, cold.states, rtol=0, atol=1e-7)
     np.testing.assert_allclose(warm.log_normalizer, cold.log_normalizer, rtol=1e-12)
 
@@ -196,8 +198,9 @@ def test_truncated_gradient_would_be_wrong(name):
 
     def update(h):
         features = switch.factor(fixed, rows, (J, h), given).features
-        potentials = state_potentials(switch, features, rows, given)[1]
-        return kernels.markov_chain(init, pair, potentials, lengths)[1][2]
+        evidence, potentials = state_potentials(switch, features, rows, given)
+        states = kernels.markov_chain(init, pair, potentials, lengths)[1][2]
+        return states if switch.conjugate else states * switch.gain(evidence, rows)
 
     np.testing.assert_allclose(update(h), fixed, rtol=0, atol=1e-13)
     full = make_vjp(lambda h: solved(h)[0], h)[0](cotangent)

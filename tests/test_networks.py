@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from svae.networks import MLP, Linear, Residual, log_likelihood, recognize
+from svae.fit import initial_state
+from svae.generative import Generative
+from svae.models import GMM
+from svae.networks import MLP, Linear, Residual, log_likelihood, recognize, tie
 
 NETWORKS = [MLP((5, 4)), MLP((5,), "relu", "sigmoid", 0.1), Residual((5, 4)), Linear()]
 
@@ -22,6 +25,33 @@ def test_location_and_scale(network, sizes, rng):
     J, h = recognize(network, weights, inputs)
     np.testing.assert_array_equal(J, -scale / 2)
     np.testing.assert_array_equal(h, location)
+
+
+@pytest.mark.parametrize("sees_mask", [False, True])
+def test_a_residual_decoder_starts_as_the_inverse_of_its_encoder(sees_mask, rng):
+    network = Residual((5,), weight_scale=0.0)
+    latent = GMM(num_states=2, latent_dim=3)
+    model = Generative(
+        latent, network, network, "gaussian", "point", sees_mask=sees_mask
+    )
+    parameters = initial_state(model, 3, rng).parameters
+    data = rng.standard_normal((10, 3))
+    inputs = np.concatenate([data, np.zeros((10, 3))], axis=1) if sees_mask else data
+    latents, _ = network.apply(parameters.encoder, inputs)
+    # of a wider matrix, whose rows are not orthogonal, it is the transpose still
+    product = parameters.encoder["skip"][0][:3] @ parameters.decoder["skip"][0]
+    np.testing.assert_allclose(
+        network.apply(parameters.decoder, latents)[0], data @ product
+    )
+    if not sees_mask:
+        np.testing.assert_allclose(product, np.eye(3), atol=1e-12)
+
+
+def test_other_networks_are_not_tied(rng):
+    encoder = MLP((4,)).init(rng, 3, 2)
+    decoder = Residual((4,)).init(rng, 2, 3)
+    assert tie(encoder, decoder) is decoder
+    assert tie(decoder, encoder) is encoder
 
 
 def test_residual_starts_as_a_partial_isometry(rng):

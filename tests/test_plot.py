@@ -84,13 +84,51 @@ def test_mixture_shows_data_and_components_in_use(gmm, points, tmp_path):
 
 
 def test_ellipses_have_the_radii_of_the_components(gmm, points):
-    means, covs = plot._components(gmm)
+    means, covs, dofs = plot._components(gmm)
+    assert dofs is None
     figure = plot.mixture(gmm, points, num_samples=200)
     k = int(figure.axes[1].texts[0].get_text())
     for radius, line in zip((1, 2), figure.axes[1].lines, strict=False):
         offsets = line.get_xydata() - means[k]
         squared = np.einsum("ni,ij,nj->n", offsets, np.linalg.inv(covs[k]), offsets)
         np.testing.assert_allclose(squared, radius**2, rtol=1e-10)
+
+
+@pytest.mark.parametrize("inference", ["svae", "sin"])
+def test_ellipses_of_student_components_are_those_of_scale_matrices(inference, points):
+    latent = svae.StudentMixture(3, 2, dof=1.0)
+    network = svae.MLP((5,))
+    model = svae.SVAE(latent, network, network, inference=inference)
+    model.fit(points, num_steps=5, rng=0)
+    _, covs, dofs = plot._components(model)
+    _, precision = svae.families.niw.mean(model.parameters_.natparams["components"])
+    np.testing.assert_allclose(covs, np.linalg.inv(precision), rtol=1e-10)
+    np.testing.assert_array_equal(dofs, np.ones(3))
+    figure = plot.mixture(model, points, num_samples=2000)
+    left, right = figure.axes
+    assert right.get_title() == "posterior means of $x$, and scale matrices"
+    k = int(right.texts[0].get_text())
+    radii = []
+    for line in right.lines[:2]:
+        offsets = line.get_xydata() - right.texts[0].get_position()
+        radii.append(np.einsum("ni,ij,nj->n", offsets, precision[k], offsets))
+    np.testing.assert_allclose(radii[0], 1.0, rtol=1e-10)
+    np.testing.assert_allclose(radii[1], 4.0, rtol=1e-10)
+
+
+def test_draws_of_student_components_have_their_tails(points):
+    """Through a linear decoder: of a Cauchy law, some draws are far out."""
+
+    def farthest(dof):
+        latent = svae.StudentMixture(1, 2, dof=dof)
+        model = svae.SVAE(latent, svae.Linear(), svae.Linear()).fit(points, 5, rng=0)
+        figure = plot.mixture(model, points, num_samples=2000)
+        draws = figure.axes[0].collections[0].get_offsets().data
+        centred = np.abs(draws - np.median(draws, axis=0))
+        return centred.max() / np.median(centred)
+
+    assert farthest(1.0) > 50
+    assert farthest(1e8) < 10
 
 
 def test_mixture_of_a_density_network_is_one_standard_normal(points):

@@ -555,6 +555,7 @@ def test_steps_of_fit_are_the_steps(rng):
         "local",
         "global_kl",
         "step_size",
+        "backtracks",
         "seconds",
     }
     assert all(len(column) == 5 for column in model.history_.values())

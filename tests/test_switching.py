@@ -7,6 +7,7 @@ from oracles import path_joint, paths_of
 from problems import (
     LATENT,
     MEAN_FIELD,
+    STUDENT,
     latent_model,
     local_problem,
     problem,
@@ -207,7 +208,7 @@ def test_half_log_det_is_that_of_the_averaged_potentials(name, rng):
         assert relative_error(local.half_log_det[n], want) < 1e-10
 
 
-@every_model
+@pytest.mark.parametrize("name", [*MEAN_FIELD, *STUDENT])
 def test_the_most_likely_states_are_those_of_every_path(name, rng):
     latent = latent_model(name)
     stats, node, lengths = local_problem(latent, rng, LENGTHS)

@@ -50,7 +50,12 @@ from svae.models.gmm import GMM
 from svae.models.mixture import Mixture, MixtureStatistics
 from svae.models.potentials import dense, flat, independent, split
 from svae.models.switches import Emission, Factor, Given, of_path
-from svae.models.switching import check_starts, log_normalized, markov_potentials
+from svae.models.switching import (
+    check_starts,
+    first_states,
+    log_normalized,
+    markov_potentials,
+)
 
 __all__ = ["StudentEmission", "StudentMixture"]
 
@@ -201,6 +206,11 @@ class StudentMixture(Mixture):
         return known | {"dof": gaussian} if self.learn_dof else known
 
     @property
+    def ascends(self) -> bool:
+        """Whether natural steps of q(theta) given x never lower the bound."""
+        return not self.learn_dof
+
+    @property
     def graph(self) -> GMM:
         """The Gaussian mixture with as many components."""
         return GMM(self.num_states, self.latent_dim)
@@ -241,6 +251,10 @@ class StudentMixture(Mixture):
             switch.potentials(switch.own_evidence(features, rows), rows), axis=0
         )
 
+    def dofs(self, stats: Any) -> Any:
+        """Return nu (..., K) of each component; of those that are learned, medians."""
+        return np.exp(average(self.switch.rows(stats)[2]))
+
     def draw(
         self,
         stats: Any,
@@ -254,17 +268,20 @@ class StudentMixture(Mixture):
         uniform again, and draws u.
         """
         drawn = super().draw(stats, uniforms, noise, belief)
-        probs = onp.exp(log_normalized(markov_potentials(stats)[0]))
+        init = log_normalized(markov_potentials(stats)[0])
+        probs = onp.exp(first_states(init, belief))
         upper = of_path(onp.cumsum(probs, axis=-1)[..., None], drawn.states)[..., 0]
         width = of_path(probs[..., None], drawn.states)[..., 0]
         rest = onp.clip(1.0 - (upper - uniforms) / width, 0.0, 1.0)
-        dof = onp.exp(average(of_path(self.switch.rows(stats)[2], drawn.states)))
+        dof = of_path(self.dofs(stats)[..., None], drawn.states)[..., 0]
         scales = gammaincinv(0.5 * dof, rest) / (0.5 * dof)
         deviation = (drawn.latents - drawn.mean) / onp.sqrt(scales)[..., None]
-        with onp.errstate(divide="ignore"):
-            inflation = onp.where(dof > 2, dof / onp.maximum(dof - 2, 0.0), onp.inf)
+        heavy = dof <= 2  # without a covariance
+        inflation = dof / onp.where(heavy, 1.0, dof - 2)
+        cov = inflation[..., None, None] * drawn.cov
         return drawn._replace(
-            latents=drawn.mean + deviation, cov=inflation[..., None, None] * drawn.cov
+            latents=drawn.mean + deviation,
+            cov=onp.where(heavy[..., None, None], onp.inf, cov),
         )
 
     def _prior_of_dof(self) -> dict[str, Any]:

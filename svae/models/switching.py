@@ -49,6 +49,14 @@ class Switching:
         """What the state selects: an `Emission` or `Dynamics`."""
         raise NotImplementedError
 
+    @property
+    def ascends(self) -> bool:
+        """Whether natural steps of q(theta) given x never lower the bound.
+
+        The log density of x is then convex in m; see `svae.conjugate`.
+        """
+        return True
+
     def infer(
         self,
         stats: Any,

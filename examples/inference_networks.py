@@ -80,7 +80,8 @@ def fit(method: str, marks: list[int], seed: int, out: Path) -> list[Record]:
     )
     records[-1] |= comparison.imputation_errors(model, held_out.points)
     if seed == 0:
-        svae.plot.mixture(model, held_out.points).savefig(out / f"{method}.png")
+        name = method.lower().replace(", ", "_")
+        svae.plot.mixture(model, held_out.points).savefig(out / f"{name}.png")
     return records
 
 

@@ -355,7 +355,8 @@ def laws_of_batch(model, parameters, batch):
     graph = product.from_free(model.latent.family, parameters.encoder["graph"])
     network = parameters.encoder["network"]
     node = recognize(model.encoder, network, batch.values, batch.seen(), model.fill)
-    return enumerated(model.latent, graph, message, node, batch.lengths, batch.frames())
+    known = batch.lengths, batch.frames(), batch.belief
+    return enumerated(model.latent, graph, message, node, *known)
 
 
 def is_told(law):
@@ -686,8 +687,8 @@ def test_scores_grow_to_the_evidence(name):
     this = wide_world(name)
     frames = np.random.default_rng(6).standard_normal((4, 3))
     want = this.evidence(frames)
-    few = np.mean(scores(this, [frames] * 200, 1))
-    assert few < want - 0.1
+    few = np.mean(scores(this, [frames] * 100, 1))
+    assert few < want - 0.3
     for theta in ("mean", "sample"):
         (many,) = scores(this, [frames], 4000, theta)
         assert abs(many - want) < 0.05
@@ -806,11 +807,11 @@ def test_a_sequence_alone_has_the_posterior_it_has_among_others(name, gaps, rng)
     [
         {"context": 3},
         {"hide": 2},
-        {"context": 2, "hide": 9, "warm_start": True},
+        {"context": 2, "hide": 9},
         {"warmup": 3},
         {"warmup": 0},
     ],
-    ids=["context", "hide", "all", "warm-up", "clusters"],
+    ids=["context", "hide", "both", "warm-up", "clusters"],
 )
 @pytest.mark.parametrize("gaps", [False, True])
 @pytest.mark.parametrize("name", ["hmm", "lds", "affine-lds"])
@@ -840,6 +841,10 @@ def test_context_is_what_q_says_of_the_frame_before(name, rng):
     assert relative_error(np.linalg.inv(-2 * batch.belief.J[1]), cov) < 1e-10
     if name == "hmm":
         assert np.max(np.abs(np.exp(batch.belief.states[1]) - law.states[3])) < 1e-12
+    message = product.expected_stats(model.latent.family, parameters.natparams)
+    local = infer(model, message, parameters.encoder, batch)
+    laws = laws_of_batch(model, parameters, batch)
+    assert relative_error(local.kl, [law.kl(message) for law in laws]) < 1e-10
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -962,3 +967,6 @@ def test_wrong_words_are_refused(rng):
     for latent in (svae.SLDS(2, 2), svae.Gaussian(2)):
         with pytest.raises(ValueError, match=f"'sin': {type(latent).__name__} has no"):
             svae.SVAE(latent, SMALL, SMALL, inference="sin").fit(frames, num_steps=1)
+    for name in ("hmm", "lds"):
+        with pytest.raises(ValueError, match="warm_start"):
+            network(name).fit(frames, num_steps=1, warm_start=True)

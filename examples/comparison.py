@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 import svae
 from svae import metrics
@@ -239,7 +240,10 @@ def curves(
     ax.set_yscale("log")
     ticks = sorted({row[x] for row in rows})
     ax.set_xticks(ticks, [label(tick) for tick in ticks])
-    ax.minorticks_off()
+    ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    ax.yaxis.set_major_formatter("{x:g}")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_minor_locator(NullLocator())
     ax.set(ylabel="held-out squared error, summed over dimensions")
     ax.legend()
     return figure

@@ -11,16 +11,49 @@ of latents.  ``metrics.json`` has every run and a table over seeds.
 from pathlib import Path
 from typing import Any
 
+import autograd.numpy as anp
 import comparison
 import numpy as np
 from comparison import COLUMNS, Labelled, Record
 
 import svae
+from svae.primitives import value_of
+from svae.trees import tree_map
 
 NUM_STATES, DOF = 10, 5.0
+NUM_POINTS, BATCH_SIZE = 700, 100
 FRACTIONS = (0.1, 0.3, 0.5, 0.7)
+
+
+class Mispaired(svae.GMM):
+    """A Gaussian mixture whose q(theta) learns as in the code of Lin et al. (2018).
+
+    There the statistics of a component are its probability times x of the *whole*
+    mixture, where they should be of x given that component, and those of a minibatch
+    are not scaled to the size of the data.
+    """
+
+    @property
+    def graph(self) -> svae.GMM:
+        """That of inference is right."""
+        return svae.GMM(self.num_states, self.latent_dim)
+
+    def expected_log_density(self, stats: Any, q: Any) -> Any:
+        """Return the right value, with the gradient in m of the wrong statistics."""
+        of = q.statistics
+        marginal = anp.sum(of.states[..., None] * of.features, axis=2, keepdims=True)
+        wrong = q._replace(
+            statistics=of._replace(features=marginal + 0.0 * of.features)
+        )
+        fixed = tree_map(value_of, stats)
+        expectation = super().expected_log_density
+        pull = expectation(stats, wrong) - expectation(fixed, wrong)
+        return expectation(fixed, q) + pull * BATCH_SIZE / NUM_POINTS
+
+
 LATENTS: dict[str, Any] = {
     "SIN-GMM": svae.GMM(NUM_STATES, 2),
+    "SIN-GMM, published statistics": Mispaired(NUM_STATES, 2),
     "SIN-TMM": svae.StudentMixture(NUM_STATES, 2, dof=DOF),
 }
 
@@ -56,11 +89,13 @@ def spoil(fraction: float, seed: int) -> tuple[np.ndarray, Labelled]:
     """Return 700 points, some of them replaced by outliers, and 300 clean ones."""
     points, labels = svae.data.pinwheel(num_per_class=200, rng=1)
     rng = np.random.default_rng(seed)
-    outliers = rng.random(700) < fraction
+    outliers = rng.random(NUM_POINTS) < fraction
     spoiled = np.where(
-        outliers[:, None], 10.0 * rng.standard_normal((700, 2)), points[:700]
+        outliers[:, None],
+        10.0 * rng.standard_normal((NUM_POINTS, 2)),
+        points[:NUM_POINTS],
     )
-    return spoiled, Labelled(points[700:], labels[700:])
+    return spoiled, Labelled(points[NUM_POINTS:], labels[NUM_POINTS:])
 
 
 def fit(
@@ -76,7 +111,7 @@ def fit(
         held_out,
         [num_steps],
         {"method": method, "outliers": fraction, "seed": seed},
-        batch_size=100,
+        batch_size=BATCH_SIZE,
         learning_rate=1e-2,
         natural_step=0.1,
         num_samples=4,
@@ -84,7 +119,7 @@ def fit(
         rng=seed,
     )
     if seed == 0:
-        name = f"{method}_{100 * fraction:.0f}.png"
+        name = f"{method}_{100 * fraction:.0f}.png".replace(", ", "_").replace(" ", "_")
         svae.plot.mixture(model, held_out.points).savefig(out / name)
     return records
 

@@ -5,7 +5,8 @@
 replaces 10 to 70 per cent of 700 points of the pinwheel by draws from N(0, 10^2 I) and
 scores 300 clean points: a Gaussian mixture of the points (``GMM``), structured
 inference networks with a Gaussian (``SIN-GMM``) and a Student-t mixture (``SIN-TMM``)
-of latents.  ``metrics.json`` has every run and a table over seeds.
+of latents, and a Gaussian one whose q(theta) learns from the statistics of published
+code.  ``metrics.json`` has every run and a table over seeds.
 """
 
 from pathlib import Path

@@ -168,7 +168,10 @@ def draw_noise(
 def draw_uniforms(
     model: Generative, shape: tuple[int, ...], rng: onp.random.Generator
 ) -> onp.ndarray | None:
-    """Draw what makes `infer` draw z with x, (M, S, T); None where q(x) has no z."""
+    """Draw what makes a structured inference network draw z with x, (M, S, T).
+
+    None for a structured autoencoder, whose q(x) has no z.
+    """
     return rng.random(shape) if model.inference == "sin" else None
 
 

@@ -14,10 +14,8 @@ from typing import Any, ClassVar
 import numpy as onp
 
 from svae.families import dirichlet, niw
-from svae.models.base import check_positive_int
 from svae.models.mixture import Mixture
 from svae.models.switches import Emission
-from svae.models.switching import check_starts
 
 __all__ = ["GMM", "spread_components", "unit_components"]
 
@@ -57,15 +55,6 @@ class GMM(Mixture):
     coupled: ClassVar[bool] = False
     independent: ClassVar[bool] = True
     family: ClassVar[dict[str, Any]] = {"weights": dirichlet, "components": niw}
-
-    def __post_init__(self) -> None:
-        """Refuse sizes that are not positive integers."""
-        check_positive_int(
-            num_states=self.num_states,
-            latent_dim=self.latent_dim,
-            max_iterations=self.max_iterations,
-        )
-        check_starts(self.starts)
 
     def prior(self) -> dict[str, Any]:
         """Return the natural parameters of p(theta), ``weights`` and ``components``."""

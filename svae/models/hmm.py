@@ -16,11 +16,9 @@ from typing import Any, ClassVar
 import numpy as onp
 
 from svae.families import dirichlet, niw
-from svae.models.base import check_positive_int
 from svae.models.gmm import spread_components, unit_components
 from svae.models.mixture import Mixture
 from svae.models.switches import Emission
-from svae.models.switching import check_starts
 
 __all__ = ["HMM", "markov_prior"]
 
@@ -73,13 +71,8 @@ class HMM(Mixture):
     }
 
     def __post_init__(self) -> None:
-        """Refuse sizes that are not positive integers."""
-        check_positive_int(
-            num_states=self.num_states,
-            latent_dim=self.latent_dim,
-            max_iterations=self.max_iterations,
-        )
-        check_starts(self.starts)
+        """Refuse sizes and priors that make no sense."""
+        super().__post_init__()
         check_markov_prior(self.concentration, self.sticky)
 
     def prior(self) -> dict[str, Any]:

@@ -55,9 +55,6 @@ class MixtureStatistics(NamedTuple):
 class Mixture(Switching):
     """A model of which x_t is a Gaussian that z_t selects."""
 
-    latent_dim: int
-    num_states: int
-
     @property
     def graph(self) -> Any:
         """Itself; see `StructuredModel`."""

@@ -18,11 +18,10 @@ from typing import Any, ClassVar
 import numpy as onp
 
 from svae.families import dirichlet, mniw, niw
-from svae.models.base import check_positive_int
 from svae.models.hmm import check_markov_prior, markov_prior
 from svae.models.lds import check_noise_variance, dynamics_prior
 from svae.models.switches import Dynamics
-from svae.models.switching import Switching, check_starts
+from svae.models.switching import Switching
 
 __all__ = ["SLDS"]
 
@@ -82,13 +81,8 @@ class SLDS(Switching):
     }
 
     def __post_init__(self) -> None:
-        """Refuse sizes that are not positive integers."""
-        check_positive_int(
-            num_states=self.num_states,
-            latent_dim=self.latent_dim,
-            max_iterations=self.max_iterations,
-        )
-        check_starts(self.starts)
+        """Refuse sizes and priors that make no sense."""
+        super().__post_init__()
         check_markov_prior(self.concentration, self.sticky)
         check_noise_variance(self.noise_variance)
 

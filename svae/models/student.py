@@ -45,13 +45,12 @@ from autograd.scipy.special import gammaln
 from scipy.special import gammaincinv
 
 from svae.families import dirichlet, gaussian, niw
-from svae.models.base import Draw, Local, check_positive_int
+from svae.models.base import Draw, Local
 from svae.models.gmm import GMM
 from svae.models.mixture import Mixture, MixtureStatistics
 from svae.models.potentials import dense, flat, independent, split
 from svae.models.switches import Emission, Factor, Given, of_path
 from svae.models.switching import (
-    check_starts,
     first_states,
     log_normalized,
     markov_potentials,
@@ -188,12 +187,7 @@ class StudentMixture(Mixture):
 
     def __post_init__(self) -> None:
         """Refuse sizes, words and degrees of freedom that make no sense."""
-        check_positive_int(
-            num_states=self.num_states,
-            latent_dim=self.latent_dim,
-            max_iterations=self.max_iterations,
-        )
-        check_starts(self.starts)
+        super().__post_init__()
         if not 0 < self.dof < onp.inf:
             raise ValueError(f"dof must be a positive number, got {self.dof!r}")
         if self.tails not in TAILS:
@@ -213,7 +207,7 @@ class StudentMixture(Mixture):
     @property
     def graph(self) -> GMM:
         """The Gaussian mixture with as many components."""
-        return GMM(self.num_states, self.latent_dim)
+        return GMM(self.num_states, self.latent_dim, initial_spread=self.initial_spread)
 
     @property
     def switch(self) -> StudentEmission:
@@ -226,10 +220,7 @@ class StudentMixture(Mixture):
 
     def initial_posterior(self, rng: onp.random.Generator) -> dict[str, Any]:
         """Return q(theta) with random component means and near-uniform weights."""
-        graph = GMM(
-            self.num_states, self.latent_dim, initial_spread=self.initial_spread
-        )
-        return graph.initial_posterior(rng) | self._prior_of_dof()
+        return self.graph.initial_posterior(rng) | self._prior_of_dof()
 
     def infer(self, *args: Any, **options: Any) -> Local:
         """Find the mean-field fixed point; see `LatentModel.infer`."""

@@ -20,6 +20,7 @@ from svae.models.base import (
     Diagnostics,
     Draw,
     Local,
+    check_positive_int,
     inner,
     live_steps,
     where_given,
@@ -28,7 +29,7 @@ from svae.models.meanfield import Alternation, fixed_point
 from svae.models.potentials import of_live
 from svae.models.switches import Factor, Given
 
-__all__ = ["Switching", "check_starts", "markov_potentials"]
+__all__ = ["Switching", "markov_potentials"]
 
 STARTS = ("data", "prior")
 
@@ -36,13 +37,24 @@ STARTS = ("data", "prior")
 class Switching:
     """Mean-field inference, densities and draws of a model with switched potentials.
 
-    A model adds its prior, ``switch``, and the fields ``tolerance``,
-    ``max_iterations`` and ``starts`` of the alternation.
+    A model, a dataclass, adds its prior, ``switch``, its sizes and the fields
+    ``tolerance``, ``max_iterations`` and ``starts`` of the alternation.
     """
 
+    num_states: int
+    latent_dim: int
     tolerance: float
     max_iterations: int
     starts: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that are not positive integers, and unknown starts."""
+        check_positive_int(
+            num_states=self.num_states,
+            latent_dim=self.latent_dim,
+            max_iterations=self.max_iterations,
+        )
+        check_starts(self.starts)
 
     @property
     def switch(self) -> Any:

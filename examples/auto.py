@@ -57,10 +57,7 @@ def main() -> None:
     records = comparison.run(tasks, options.num_processes)
 
     columns = (*COLUMNS, "seconds", *comparison.IMPUTED)
-    table = comparison.by_method(records, ("method", "steps"), columns)
-    for row in table:
-        print(comparison.line(row))
-    comparison.write(options.out, {"table": table, "runs": records})
+    table = comparison.report(records, "steps", columns, options.out)
     figure = comparison.curves(table, "steps")
     figure.axes[0].set(xlabel="step", title="Auto MPG, 118 cars not seen")
     figure.savefig(options.out / "errors.png")

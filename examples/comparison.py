@@ -210,9 +210,19 @@ def line(row: Record) -> str:
     return "  ".join(f"{name} {text(value)}" for name, value in row.items())
 
 
-def write(out: Path, content: Any) -> None:
-    """Write ``metrics.json``."""
-    (out / "metrics.json").write_text(json.dumps(content, indent=2) + "\n")
+def report(
+    records: Sequence[Record], key: str, columns: Sequence[str], out: Path
+) -> list[Record]:
+    """Print the table over seeds, of each method at each value of the key; return it.
+
+    Writes it and all records to ``metrics.json``.
+    """
+    table = by_method(records, ("method", key), columns)
+    for row in table:
+        print(line(row))
+    text = json.dumps({"table": table, "runs": records}, indent=2)
+    (out / "metrics.json").write_text(text + "\n")
+    return table
 
 
 def curves(

@@ -42,12 +42,8 @@ def main() -> None:
     ]
     records = comparison.run(tasks, options.num_processes)
 
-    table = comparison.by_method(
-        records, ("method", "steps"), (*COLUMNS, "seconds", *comparison.IMPUTED)
-    )
-    for row in table:
-        print(comparison.line(row))
-    comparison.write(options.out, {"table": table, "runs": records})
+    columns = (*COLUMNS, "seconds", *comparison.IMPUTED)
+    table = comparison.report(records, "steps", columns, options.out)
     figure = comparison.curves(table, "steps")
     figure.axes[0].set(xlabel="step", title="pinwheel, 300 points not seen")
     figure.savefig(options.out / "errors.png")

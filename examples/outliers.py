@@ -75,10 +75,7 @@ def main() -> None:
     ]
     records = comparison.run(tasks, options.num_processes)
 
-    table = comparison.by_method(records, ("method", "outliers"), COLUMNS)
-    for row in table:
-        print(comparison.line(row))
-    comparison.write(options.out, {"table": table, "runs": records})
+    table = comparison.report(records, "outliers", COLUMNS, options.out)
     figure = comparison.curves(table, "outliers", "{:.0%}".format, log=False)
     figure.axes[0].set(
         xlabel="outliers in the data", title="pinwheel, 300 clean points"

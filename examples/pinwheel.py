@@ -57,30 +57,14 @@ def main() -> None:
     states = mixture.predict(data)
     metrics["warped_mixture"] |= {
         "states_used": len(np.unique(states)),
-        "rand_index": adjusted_rand_index(states, classes),
-        "held_out_rand_index": adjusted_rand_index(
-            mixture.predict(held_out), held_out_classes
+        "rand_index": svae.metrics.adjusted_rand_index(classes, states),
+        "held_out_rand_index": svae.metrics.adjusted_rand_index(
+            held_out_classes, mixture.predict(held_out)
         ),
     }
     text = json.dumps(metrics, indent=2)
     (options.out / "metrics.json").write_text(text + "\n")
     print(text)
-
-
-def adjusted_rand_index(a: np.ndarray, b: np.ndarray) -> float:
-    """Agreement of two labellings: 1 if they are the same, 0 expected by chance.
-
-    Hubert and Arabie (1985), Equation 5.
-    """
-    table = np.zeros((a.max() + 1, b.max() + 1))
-    np.add.at(table, (a, b), 1)
-
-    def pairs(counts):
-        return float(np.sum(counts * (counts - 1)) / 2)
-
-    of_a, of_b = pairs(table.sum(axis=1)), pairs(table.sum(axis=0))
-    chance = of_a * of_b / pairs(table.sum())
-    return (pairs(table) - chance) / ((of_a + of_b) / 2 - chance)
 
 
 if __name__ == "__main__":

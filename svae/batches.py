@@ -16,26 +16,27 @@ window have no say in it.  Every pair of frames counts once, and only true begin
 inform the initial factor.
 """
 
-import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from svae import data
-from svae.families import product
-from svae.generative import Generative, Parameters
-from svae.models import Belief, ConvergenceWarning, belief_after
+from svae.generative import Generative
+from svae.models import Belief, belief_after
 from svae.models.base import live_steps
-from svae.objective import Batch, infer
+from svae.objective import Batch, Noise, draw_noise, infer
 
 __all__ = [
+    "Draw",
     "assemble",
     "context_belief",
+    "draw",
     "hidden_stretches",
     "padded",
     "shuffled",
     "spread",
+    "take",
     "window_length",
 ]
 
@@ -58,48 +59,128 @@ def spread(windows: np.ndarray, max_frames: int) -> np.ndarray:
     return windows[np.linspace(0, len(windows) - 1, number).astype(int)]
 
 
+def take(
+    queue: np.ndarray, count: int, batch_size: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Take the next windows of an epoch, of a new one if none is left.
+
+    Parameters
+    ----------
+    queue : (R,) array
+        Windows that this epoch has not seen.
+    count : int
+        Number of all windows; each is used once in an epoch, in random order.
+    batch_size : int
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    chosen : (M,) array
+    queue : (R - M,) array
+    """
+    if not len(queue):
+        queue = rng.permutation(count)
+    return queue[:batch_size], queue[batch_size:]
+
+
 def shuffled(
     count: int, batch_size: int, rng: np.random.Generator
 ) -> Iterator[np.ndarray]:
-    """Yield indices of windows for ever, each epoch in a new random order.
-
-    Every window is used once in each epoch.
-    """
+    """Yield indices of windows for ever, as `take` does."""
+    queue = np.zeros(0, dtype=np.int64)
     while True:
-        order = rng.permutation(count)
-        for start in range(0, count, batch_size):
-            yield order[start : start + batch_size]
+        chosen, queue = take(queue, count, batch_size, rng)
+        yield chosen
+
+
+class Draw(NamedTuple):
+    """What a step is about: M windows, and all that is random in it.
+
+    With it the step is a deterministic function, also where its windows are read by
+    several processes.
+    """
+
+    cut: np.ndarray
+    """(M, 3) int64: sequence, start and stop of each window."""
+    scale: float
+    """N / M: how many such batches make the data."""
+    noise: Noise
+    context: int = 0
+    """Frames before a window that tell how it begins; 0 restarts the prior there."""
+    hidden: np.ndarray | None = None
+    """(M, T) bool, frames that the encoder does not see."""
+    starts: list[np.ndarray] | None = None
+    """Probabilities of the states from which inference starts, (T_m, K) each."""
+
+    def carried(self) -> np.ndarray:
+        """Mask (M,) of the windows that begin with a belief about the frame before."""
+        return (self.cut[:, 1] > 0) & (self.context > 0)
+
+    def with_past(self) -> np.ndarray:
+        """Return the windows (M, 3), with the frame before those that are carried."""
+        carried = self.carried()
+        return self.cut - np.stack([0 * carried, carried, 0 * carried], axis=1)
+
+    def part(self, rows: np.ndarray) -> "Draw":
+        """Return the draw of some of the windows."""
+        cut = self.with_past()[rows]
+        num_steps = (cut[:, 2] - cut[:, 1]).max()
+        latents, of_decoder = self.noise
+        return Draw(
+            self.cut[rows],
+            self.scale,
+            Noise(latents[rows, :, :num_steps], of_decoder),
+            self.context,
+            None if self.hidden is None else self.hidden[rows, :num_steps],
+            None if self.starts is None else [self.starts[row] for row in rows],
+        )
+
+
+def draw(
+    model: Generative,
+    decoder: Any,
+    cut: np.ndarray,
+    scale: float,
+    rng: np.random.Generator,
+    num_samples: int = 1,
+    context: int = 0,
+    hide: int = 0,
+    starts: list[np.ndarray] | None = None,
+) -> Draw:
+    """Draw what is random in a step on windows ``cut`` (M, 3).
+
+    ``hide`` is the length of a random stretch of each window that the encoder does not
+    see; for the other arguments see `Draw`.
+    """
+    nothing = Noise(np.zeros(0), np.zeros(0))
+    windows = Draw(cut, scale, nothing, context, None, starts)
+    _, start, stop = windows.with_past().T
+    lengths = stop - start
+    shape, hidden = (len(cut), int(lengths.max())), None
+    if hide:
+        skip = windows.carried().astype(np.int64)
+        hidden = hidden_stretches(shape, lengths, hide, rng, skip)
+    noise = draw_noise(model, decoder, shape, num_samples, rng)
+    return windows._replace(noise=noise, hidden=hidden)
 
 
 def assemble(
     model: Generative,
-    parameters: Parameters,
-    sequences: Sequence[Any],
-    cut: np.ndarray,
-    scale: float,
-    rng: np.random.Generator,
-    context: int = 0,
-    hide: int = 0,
-    remembered: Sequence[np.ndarray] | None = None,
+    message: Any,
+    encoder: Any,
+    sequences: Any,
+    draw: Draw,
 ) -> tuple[Batch, int]:
     """Read windows, with what their contexts say of their first steps.
 
     Parameters
     ----------
     model : Generative
-    parameters : Parameters
+    message, encoder : trees
+        m and phi, from which come beliefs.
     sequences : list of (T_n, P) arrays or recordings
-    cut : (M, 3) int64 array
-        Sequence, start and stop of each window.
-    scale : float
-        How many such batches make the data.
-    rng : numpy.random.Generator
-    context : int
-        Frames before a window that tell how it begins; 0 restarts the prior there.
-    hide : int
-        Length of a random stretch of each window that the encoder does not see.
-    remembered : list of M (T, K) arrays, optional
-        Probabilities of the states from which inference starts.
+        Or anything that has these stretches of them.
+    draw : Draw
 
     Returns
     -------
@@ -108,34 +189,31 @@ def assemble(
     unconverged : int
         Contexts of which inference did not converge.
     """
-    carried = (cut[:, 1] > 0) & (context > 0)
+    carried = draw.carried()
     belief, unconverged = None, 0
     if np.any(carried):
         belief, unconverged = context_belief(
-            model, parameters, sequences, cut, carried, context
+            model, message, encoder, sequences, draw.cut, carried, draw.context
         )
-        # the frame before the window, of which the belief knows all there is to know
-        cut = cut - np.stack([0 * carried, carried, 0 * carried], axis=1)
-    values, observed, lengths = data.batch(sequences, cut)
+    # the frame before the window, of which the belief knows all there is to know
+    values, observed, lengths = data.batch(sequences, draw.with_past())
     if belief is not None:
         live = live_steps(lengths, values)[..., None]
         observed = np.where(live, True if observed is None else observed, False)
         observed = np.broadcast_to(observed, values.shape).copy()
         observed[carried, 0] = False
-    hidden = None
-    if hide:
-        skip = carried.astype(np.int64)
-        hidden = hidden_stretches(values.shape[:2], lengths, hide, rng, skip)
     starts = None
-    if remembered is not None:
-        starts = [padded(remembered, values.shape[1])]
-    return Batch(values, lengths, scale, observed, hidden, belief, starts), unconverged
+    if draw.starts is not None:
+        starts = [padded(draw.starts, values.shape[1])]
+    batch = Batch(values, lengths, draw.scale, observed, draw.hidden, belief, starts)
+    return batch, unconverged
 
 
 def context_belief(
     model: Generative,
-    parameters: Parameters,
-    sequences: Sequence[Any],
+    message: Any,
+    encoder: Any,
+    sequences: Any,
     cut: np.ndarray,
     carried: np.ndarray,
     context: int,
@@ -147,12 +225,8 @@ def context_belief(
     index, start = cut[carried, 0], cut[carried, 1]
     before = np.stack([index, np.maximum(start - context, 0), start], axis=1)
     values, observed, lengths = data.batch(sequences, before)
-    stats = product.expected_stats(model.latent.family, parameters.natparams)
     batch = Batch(values, lengths, 1.0, observed)
-    with warnings.catch_warnings():
-        # counted instead
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        local = infer(model, stats, parameters.encoder, batch, dense=True)
+    local = infer(model, message, encoder, batch, dense=True)
     tolerance = getattr(model.latent, "tolerance", np.inf)
     belief = belief_after(local, lengths)
     number, dim = len(cut), model.latent.latent_dim

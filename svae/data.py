@@ -255,7 +255,8 @@ def batch(
     windows = np.asarray(windows, dtype=np.int64)
     lengths = windows[:, 2] - windows[:, 1]
     num_steps = lengths.max()
-    values = np.full((len(windows), num_steps, sequences[0].shape[1]), np.nan)
+    obs_dim = sequences[windows[0, 0]].shape[1]
+    values = np.full((len(windows), num_steps, obs_dim), np.nan)
     for row, (index, start, stop) in zip(values, windows.tolist(), strict=True):
         row[: stop - start] = sequences[index][start:stop]
     missing = np.isnan(values)

@@ -5,7 +5,9 @@ and every other method needs them.  All the work is done elsewhere.
 """
 
 import csv
+import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,15 @@ import numpy as np
 from svae import data as data_
 from svae import fit as fit_
 from svae import generate, models, networks, store, svi
+from svae.batches import window_length
+from svae.checkpoint import Keeper, fingerprint
 from svae.errors import NotFitted
 from svae.evaluate import (
     THETAS,
     Posterior,
     arrange,
     importance_scores,
+    mean_bound,
     most_likely_states,
     posteriors,
     reconstructions,
@@ -27,8 +32,22 @@ from svae.evaluate import (
 from svae.generative import Generative, Parameters, check_data, check_model
 from svae.models.base import check_positive_int
 from svae.networks import MLP
-from svae.progress import progress_bar
-from svae.warmup import warm_up
+from svae.progress import progress_bars
+from svae.training import (
+    TRAINING,
+    WARM_UP,
+    Course,
+    Job,
+    begin,
+    ended,
+    generator_at,
+    go_on,
+    on_workers,
+    result,
+    stage,
+    train,
+)
+from svae.workers import evaluate
 
 __all__ = ["SVAE", "NotFitted", "load"]
 
@@ -75,6 +94,12 @@ class SVAE:
         mean ``iterations`` of inference and ``gradient_iterations`` of the linear solve
         in its gradient, ``unconverged`` (sequences that one of the two did not finish),
         ``backtracks`` (halvings of the natural step) and ``seconds``.
+        With ``held_out`` data also their score, NaN at steps without one.
+    best_step_ : int
+        The step whose parameters these are: the last, or that of the best score.
+    ended_ : {"steps", "patience", "interrupted", "failed"}
+        Why training ended: all steps were taken, no better score was found, Ctrl-C, or
+        an error.
     obs_dim_ : int
         P.
     fill_ : (P,) array
@@ -128,8 +153,20 @@ class SVAE:
         warm_start: bool = False,
         warmup: int | None | str = "auto",
         callback: Callable[[int, dict[str, float]], None] | None = None,
+        *,
+        resume: bool = False,
+        checkpoint_interval: float = 30.0,
+        n_init: int = 1,
+        held_out: Any = None,
+        score_every: int = 100,
+        patience: int | None = None,
+        executor: Any = None,
+        num_shards: int | None = None,
     ) -> "SVAE":
         """Fit the model by stochastic natural-gradient variational inference.
+
+        Ctrl-C ends training early, with what is fitted so far (of a fit that is still
+        in its warm-up, with q(theta) fitted to the latents as they are).
 
         Parameters
         ----------
@@ -147,8 +184,9 @@ class SVAE:
         progress : bool
             Show a progress bar with the bound and its parts, per frame.
         checkpoint : path, optional
-            Folder that receives ``model.npz`` and ``history.csv`` at the end, also when
-            training stops early.
+            Folder that receives ``checkpoint.npz``, from which training can go on,
+            ``model.npz`` and ``history.csv``: while it runs, at the end, and also when
+            it stops early.
         num_samples : int
             Samples of x for each sequence in a step.
         learning_rate : float
@@ -173,6 +211,31 @@ class SVAE:
             quarter of ``num_steps``, 500 at most.
         callback : callable, optional
             Called as ``callback(step, record)`` with each new record of `history_`.
+        resume : bool
+            Go on from the checkpoint in the folder, to what the fit would have been
+            without a stop, bit for bit; start if there is none yet.  The data and all
+            arguments must be the same (``rng`` is not read), but ``num_steps`` may be
+            another, and how things are run: executor, bars, times.
+        checkpoint_interval : float
+            Seconds between checkpoints; 0 for one after every step.
+        n_init : int
+            How many times training starts anew, warm-up included.  The best is kept: by
+            its held-out score, or its bound (a mean over the last tenth of the steps).
+        held_out : as ``data``, optional
+            Data to score the model on (`score`, with 10 samples and a fixed seed).  The
+            parameters with the best score are kept.
+        score_every : int
+            Steps between scores; the last step is scored too.
+        patience : int, optional
+            Number of scores without a better one after which training stops.
+        executor : concurrent.futures.Executor or callable, optional
+            Where the windows of a step are evaluated: the executor, or a function that
+            makes one, also in the place of one that broke.  Its workers are processes
+            that can import this package, on this or other machines; each keeps the
+            shards of the data that it is given.  Results are those without an executor,
+            to rounding.  A step that loses a worker is done again.
+        num_shards : int, optional
+            Of the data; default: the number of workers.
 
         Returns
         -------
@@ -181,15 +244,21 @@ class SVAE:
         Raises
         ------
         ValueError
-            For malformed data or arguments; names what is wrong and where.
+            For malformed data or arguments; names what is wrong and where.  For a
+            checkpoint that is damaged or of another fit, which is left as it is; for a
+            folder with an unfinished fit, unless it is resumed.
         FloatingPointError
             If the bound or a gradient stops being finite.  The last good parameters
             are kept.
+
+        Warns
+        -----
+        UserWarning
+            When Ctrl-C ended training, or when other versions of the package or of what
+            it needs began it.
         """
-        model = self._generative()
         sequences = data_.as_sequences(data)
-        check_data(model, sequences)
-        check_positive_int(num_steps=num_steps)
+        check_data(self._generative(), sequences)
         settings = fit_.make_settings(
             self.latent.independent,
             self.inference,
@@ -203,48 +272,113 @@ class SVAE:
             hide=hide,
             warm_start=warm_start,
         )
-        rng = np.random.default_rng(rng)
+        check_positive_int(num_steps=num_steps, n_init=n_init, score_every=score_every)
+        if patience is not None:
+            check_positive_int(patience=patience)
+            if held_out is None:
+                raise ValueError("patience: there are no held-out data to score")
+        if resume and checkpoint is None:
+            raise ValueError("resume: there is no folder to go on from (checkpoint=)")
         summary = data_.summarize(sequences)
-        self.obs_dim_ = sequences[0].shape[1]
-        self.fill_, self.sees_mask_ = summary.mean, summary.partly_observed
-        model = self._generative()
-        prior = self.latent.prior()
-        state = fit_.initial_state(model, self.obs_dim_, rng)
-        num_frames = sum(len(sequence) for sequence in sequences)
-        warmup = _warmup_steps(self.latent, warmup, num_steps)
-        if warmup is not None:
-            with progress_bar(warmup, num_frames, progress, "warm-up") as show:
-                state = warm_up(
-                    model,
-                    state,
-                    prior,
-                    sequences,
-                    warmup,
-                    settings,
-                    rng,
-                    lambda _, record: show(record),
+        model = self._generative()._replace(
+            fill=summary.mean, sees_mask=summary.partly_observed
+        )
+        job = Job(
+            model,
+            self.latent.prior(),
+            sequences,
+            data_.windows(sequences, window_length(model, sequences, window)),
+            partial(evaluate, sequences=sequences),
+            settings,
+            num_steps,
+            _warmup_steps(self.latent, warmup, num_steps),
+            n_init,
+            score_every=score_every,
+            patience=patience,
+        )
+        told = {
+            "model": self._arguments(),
+            "fit": settings._asdict() | {"warmup": warmup, "n_init": n_init},
+            "data": fingerprint(sequences, summary.mean),
+        }
+        if held_out is not None:
+            kept = data_.as_sequences(held_out)
+            check_data(model, kept)
+            if kept[0].shape[1] != sequences[0].shape[1]:
+                raise ValueError(
+                    f"held_out has {kept[0].shape[1]} dimensions, data "
+                    f"{sequences[0].shape[1]}"
                 )
-        self.parameters_, records = state.parameters, []
-
-        with progress_bar(num_steps, num_frames, progress) as show:
-
-            def keep(state: fit_.State, record: dict[str, float]) -> None:
-                self.parameters_ = state.parameters
-                records.append(record)
-                show(record)
-                if callback is not None:
-                    callback(state.step, record)
-
-            try:
-                fit_.run(model, state, prior, sequences, num_steps, settings, rng, keep)
-            finally:
-                self.history_ = {
-                    name: np.array([record[name] for record in records])
-                    for name in fit_.HISTORY
-                }
-                if checkpoint is not None:
-                    self._write_run(Path(checkpoint))
+            job = job._replace(score=partial(mean_bound, model, sequences=kept))
+            told["held_out"] = fingerprint(kept, data_.summarize(kept).mean)
+            told["fit"] |= {"score_every": score_every, "patience": patience}
+        keeper = course = None
+        if checkpoint is not None:
+            keeper = Keeper(Path(checkpoint), told, checkpoint_interval)
+            if resume:
+                course = keeper.load()
+            else:
+                keeper.refuse_unfinished()
+        rng = np.random.default_rng(rng) if course is None else generator_at(course.rng)
+        course = begin(job, rng) if course is None else go_on(job, course)
+        with on_workers(job, executor, num_shards) as job:
+            self._train(job, course, rng, keeper, progress, callback)
         return self
+
+    def _train(
+        self,
+        job: Job,
+        course: Course,
+        rng: np.random.Generator,
+        keeper: Keeper | None,
+        progress: bool,
+        callback: Callable[[int, dict[str, float]], None] | None,
+    ) -> None:
+        """Train from a course to the end, or until stopped; keep what was reached."""
+        self.obs_dim_ = job.sequences[0].shape[1]
+        self.fill_, self.sees_mask_ = job.model.fill, job.model.sees_mask
+        num_frames = sum(len(sequence) for sequence in job.sequences)
+        self.ended_ = "failed"
+        with progress_bars(num_frames, progress) as show:
+            try:
+                for reached in train(job, course, rng):
+                    course = reached
+                    record, step = course.record, course.state.step
+                    if record is not None:
+                        show(*stage(job, course), step, record)
+                    if course.phase == TRAINING and record is not None:
+                        self.parameters_ = course.state.parameters
+                        if callback is not None:
+                            callback(step, record)
+                    if keeper is not None and keeper.is_due():
+                        self._keep(job, course, keeper)
+                self.ended_ = ended(job, course)
+            except KeyboardInterrupt:
+                self.ended_ = "interrupted"
+                warnings.warn(
+                    f"interrupted in step {course.state.step + 1} of the "
+                    f"{course.phase}: the model is what was fitted so far",
+                    stacklevel=3,
+                )
+            finally:
+                self._keep(job, course, keeper)
+
+    def _keep(self, job: Job, course: Course, keeper: Keeper | None) -> None:
+        """Take the best fit so far for the model's own, and write both."""
+        if keeper is not None:
+            keeper.save(course)
+        no_theta = course.phase == WARM_UP and course.champion is None
+        if no_theta and self.ended_ != "interrupted":
+            return
+        fitted = result(job, course)
+        self.parameters_, self.best_step_ = fitted.parameters, fitted.step
+        names = [*fit_.HISTORY, *(["held_out"] if job.score is not None else [])]
+        self.history_ = {
+            name: np.array([record[name] for record in fitted.records])
+            for name in names
+        }
+        if keeper is not None:
+            self._write_run(keeper.folder)
 
     def infer(self, data: Any, num_samples: int = 10, rng: Any = 0) -> Any:
         """Return the posterior over latents of each sequence.
@@ -344,9 +478,9 @@ class SVAE:
                 np.random.default_rng(rng),
             )
             return sum(scores) / sum(len(sequence) for sequence in sequences)
-        posteriors = list(self._posteriors(data, num_samples, rng))
-        num_frames = sum(len(posterior.mean) for posterior in posteriors)
-        return float(sum(posterior.elbo for posterior in posteriors) / num_frames)
+        check_positive_int(num_samples=num_samples)
+        parameters, sequences = self._fitted(), self._sequences(data)
+        return mean_bound(self._generative(), parameters, sequences, num_samples, rng)
 
     def sample(self, num_steps: int, rng: Any = None) -> np.ndarray:
         """Draw ``num_steps`` frames (num_steps, P) from the model, theta ~ q(theta)."""
@@ -450,7 +584,17 @@ class SVAE:
             "history": self.history_,
             "fill": self.fill_,
         }
-        arguments = {
+        meta = {
+            "kind": KIND,
+            "obs_dim": self.obs_dim_,
+            "sees_mask": self.sees_mask_,
+            "arguments": self._arguments(),
+        }
+        store.save(path, tree, meta)
+
+    def _arguments(self) -> dict[str, Any]:
+        """Return what json holds of the constructor's arguments."""
+        return {
             "latent": store.describe(self.latent),
             "encoder": store.describe(self.encoder),
             "decoder": store.describe(self.decoder),
@@ -459,16 +603,8 @@ class SVAE:
             "natural_gradient": self.natural_gradient,
             "inference": self.inference,
         }
-        meta = {
-            "kind": KIND,
-            "obs_dim": self.obs_dim_,
-            "sees_mask": self.sees_mask_,
-            "arguments": arguments,
-        }
-        store.save(path, tree, meta)
 
     def _write_run(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         self.save(folder / "model.npz")
         columns = zip(*self.history_.values(), strict=True)
         with store.replacing(folder / "history.csv", "w", newline="") as file:

@@ -30,6 +30,7 @@ __all__ = [
     "by_sequence",
     "chunks",
     "importance_scores",
+    "mean_bound",
     "most_likely_states",
     "posteriors",
     "reconstructions",
@@ -114,6 +115,22 @@ def posteriors(
                 model, inference.batch, per_step, (local.log_normalizer, elbo)
             )
         )
+
+
+def mean_bound(
+    model: Generative,
+    parameters: Parameters,
+    sequences: Sequence[Any],
+    num_samples: int = 10,
+    rng: Any = 0,
+) -> float:
+    """Return the local part of the bound, in nats for each frame; see `posteriors`."""
+    rng = np.random.default_rng(rng)
+    total = num_frames = 0.0
+    for posterior in posteriors(model, parameters, sequences, num_samples, rng):
+        total += posterior.elbo
+        num_frames += len(posterior.mean)
+    return float(total / num_frames)
 
 
 def reconstructions(

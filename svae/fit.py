@@ -1,45 +1,35 @@
-r"""The training loop of the SVAE (Johnson et al. 2016, Algorithm 1).
+r"""A step of training (Johnson et al. 2016, Algorithm 1).
 
 One step draws a batch, estimates the bound and all its gradients, takes an Adam step
-for the networks and a step along the natural gradient for q(theta).  A step is a pure
-function from state to state; the loop adds only the batches, the history and the clock.
+for the networks and a step along the natural gradient for q(theta).  It is a pure
+function from state to state; all that is random is drawn before.
 """
 
 import time
-import warnings
-from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from svae import data
-from svae.batches import assemble, shuffled, window_length
+from svae.batches import Draw, draw, take
 from svae.families import product
 from svae.generative import Generative, Parameters, initial_encoder
-from svae.models import ConvergenceWarning
-from svae.models.base import check_positive_int, live_steps
+from svae.models.base import check_positive_int
 from svae.models.meanfield import GRADIENT_TOLERANCE
 from svae.networks import tie
-from svae.objective import (
-    NATURAL_GRADIENTS,
-    Batch,
-    Bound,
-    Gradients,
-    Step,
-    bound_and_gradients,
-    draw_noise,
-)
+from svae.objective import NATURAL_GRADIENTS, Bound, Gradients, Step, complete
 from svae.optim import AdamState, adam_init, adam_step, natural_step
 from svae.trees import from_vector, to_vector
 from svae.weights import initial_posterior
+from svae.workers import Evaluate, Task
 
 __all__ = [
     "HISTORY",
     "Settings",
     "State",
+    "advance",
+    "first_state",
     "initial_state",
     "make_settings",
-    "run",
     "step",
 ]
 
@@ -122,6 +112,8 @@ class State(NamedTuple):
     step: int
     memory: dict[int, np.ndarray]
     """Window -> probabilities of its states when it was last seen, for warm starts."""
+    queue: np.ndarray
+    """Windows that the present epoch has not seen."""
 
 
 class StepInfo(NamedTuple):
@@ -133,7 +125,7 @@ class StepInfo(NamedTuple):
     gradient_iterations: float
     """Mean over sequences of the iterations of the solve in its gradient."""
     unconverged: int
-    """Sequences of which one of the two did not converge."""
+    """Sequences of which one of the two, or their context, did not converge."""
     backtracks: int
     """Halvings of the natural step."""
 
@@ -146,17 +138,22 @@ def initial_state(model: Generative, obs_dim: int, rng: np.random.Generator) -> 
     encoder = initial_encoder(model, natparams, network)
     weights = tie(network, model.decoder.init(rng, latent_dim, obs_dim))
     decoder = initial_posterior(model.decoder_posterior, weights)
-    size = to_vector((encoder, decoder)).size
-    return State(Parameters(natparams, encoder, decoder), adam_init(size), 0, {})
+    return first_state(Parameters(natparams, encoder, decoder))
+
+
+def first_state(parameters: Parameters) -> State:
+    """Return the state before the first step from these parameters."""
+    size = to_vector((parameters.encoder, parameters.decoder)).size
+    return State(parameters, adam_init(size), 0, {}, np.zeros(0, dtype=np.int64))
 
 
 def step(
     model: Generative,
     state: State,
     prior: Any,
-    batch: Batch,
+    drawn: Draw,
+    evaluate: Evaluate,
     settings: Settings,
-    rng: np.random.Generator,
 ) -> tuple[State, StepInfo, Any]:
     """Take one step of training.
 
@@ -170,19 +167,11 @@ def step(
     NotPositiveDefinite
         If the recognition network's potentials leave a chain without a Gaussian.
     """
-    noise = draw_noise(
-        model,
-        state.parameters.decoder,
-        batch.values.shape[:2],
-        settings.num_samples,
-        rng,
-    )
-    with warnings.catch_warnings():
-        # counted instead, from the diagnostics
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        estimate = bound_and_gradients(
-            model, state.parameters, prior, batch, noise, settings.natural_gradient
-        )
+    parameters, kind = state.parameters, settings.natural_gradient
+    message = product.expected_stats(model.latent.family, parameters.natparams)
+    networks = parameters.encoder, parameters.decoder
+    local, contexts = evaluate(Task(model, message, *networks, drawn, kind))
+    estimate = complete(model, parameters, prior, drawn.scale, local, kind)
     if not np.isfinite(estimate.bound.objective):
         raise FloatingPointError(
             f"step {state.step}: the bound is {estimate.bound.objective}"
@@ -192,7 +181,7 @@ def step(
         estimate.bound,
         float(np.mean(estimate.inference.iterations)),
         float(np.mean(estimate.gradient_solve.iterations)),
-        count_unconverged(model, estimate),
+        count_unconverged(model, estimate) + contexts,
         backtracks,
     )
     return moved, info, estimate.states
@@ -226,57 +215,49 @@ def _move(
         settings.natural_step,
         lambda moved: product.in_domain(model.latent.family, moved),
     )
-    encoder, decoder = from_vector(networks, vector)
-    parameters = Parameters(natparams, encoder, decoder)
-    return State(parameters, adam, state.step + 1, state.memory), backtracks
+    parameters = Parameters(natparams, *from_vector(networks, vector))
+    moved = state._replace(parameters=parameters, adam=adam, step=state.step + 1)
+    return moved, backtracks
 
 
-def run(
+def advance(
     model: Generative,
     state: State,
     prior: Any,
-    sequences: Sequence[Any],
-    num_steps: int,
+    windows: np.ndarray,
+    evaluate: Evaluate,
     settings: Settings,
     rng: np.random.Generator,
-    callback: Callable[[State, dict[str, float]], None],
-) -> None:
-    """Take ``num_steps`` steps, handing each new state and its record to ``callback``.
-
-    The state reaches the caller through ``callback`` after every step, so that nothing
-    is lost when a later step fails or is interrupted.
-    """
-    length = window_length(model, sequences, settings.window)
-    windows = data.windows(sequences, length)
-    source = shuffled(len(windows), settings.batch_size, rng)
-    for _ in range(num_steps):
-        started = time.perf_counter()
-        chosen = next(source)
-        remembered = None
-        if settings.warm_start and state.memory.keys() >= set(chosen.tolist()):
-            remembered = [state.memory[w] for w in chosen.tolist()]
-        batch, contexts_unconverged = assemble(
-            model,
-            state.parameters,
-            sequences,
-            windows[chosen],
-            len(windows) / len(chosen),
-            rng,
-            settings.context,
-            settings.hide,
-            remembered,
-        )
-        state, info, states = step(model, state, prior, batch, settings, rng)
-        if settings.warm_start and states is not None:
-            counts = live_steps(batch.lengths, states).sum(axis=1)
-            ends = zip(chosen.tolist(), states, counts, strict=True)
-            seen = {w: probs[:count] for w, probs, count in ends}
-            state = state._replace(memory=state.memory | seen)
-        record = info.bound._asdict() | {
-            "iterations": info.iterations,
-            "gradient_iterations": info.gradient_iterations,
-            "unconverged": info.unconverged + contexts_unconverged,
-            "backtracks": info.backtracks,
-            "seconds": time.perf_counter() - started,
-        }
-        callback(state, record)
+) -> tuple[State, dict[str, float]]:
+    """Draw a batch of the windows (M, 3), take a step, and record it."""
+    started = time.perf_counter()
+    chosen, queue = take(state.queue, len(windows), settings.batch_size, rng)
+    starts = None
+    if settings.warm_start and state.memory.keys() >= set(chosen.tolist()):
+        starts = [state.memory[w] for w in chosen.tolist()]
+    drawn = draw(
+        model,
+        state.parameters.decoder,
+        windows[chosen],
+        len(windows) / len(chosen),
+        rng,
+        settings.num_samples,
+        settings.context,
+        settings.hide,
+        starts,
+    )
+    state, info, states = step(model, state, prior, drawn, evaluate, settings)
+    state = state._replace(queue=queue)
+    if settings.warm_start and states is not None:
+        _, first, stop = drawn.with_past().T
+        ends = zip(chosen.tolist(), states, stop - first, strict=True)
+        seen = {w: probs[:count] for w, probs, count in ends}
+        state = state._replace(memory=state.memory | seen)
+    record = info.bound._asdict() | {
+        "iterations": info.iterations,
+        "gradient_iterations": info.gradient_iterations,
+        "unconverged": info.unconverged,
+        "backtracks": info.backtracks,
+        "seconds": time.perf_counter() - started,
+    }
+    return state, record

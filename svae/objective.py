@@ -46,11 +46,14 @@ __all__ = [
     "NATURAL_GRADIENTS",
     "Batch",
     "Bound",
+    "Contribution",
     "Gradients",
     "Noise",
     "Step",
     "bound",
     "bound_and_gradients",
+    "complete",
+    "contribution",
     "draw_noise",
     "draw_uniforms",
     "expected",
@@ -134,6 +137,23 @@ class Gradients(NamedTuple):
     """Natural gradient in eta, Eq. (4), or what was asked for in its place."""
     encoder: Any
     decoder: Any
+
+
+class Contribution(NamedTuple):
+    """What sequences add to the bound and to its gradients.
+
+    Gradients have the batch's ``scale`` in them, the other numbers are plain sums.
+    """
+
+    reconstruction: float
+    local_kl: float
+    message: Any
+    """Gradient in m, like m."""
+    encoder: Any
+    decoder: Any
+    inference: Diagnostics
+    gradient_solve: Diagnostics
+    states: Any
 
 
 class Step(NamedTuple):
@@ -344,25 +364,7 @@ def bound(
     )
     decoder_kl = kl_from_prior(kind, decoder)
     terms = np.sum(log_likelihoods), np.sum(local.kl), decoder_kl
-    return _assemble(model, parameters, prior, batch, *terms)
-
-
-def _assemble(
-    model: Any,
-    parameters: Any,
-    prior: Any,
-    batch: Batch,
-    reconstruction: Any,
-    local_kl: Any,
-    decoder_kl: Any,
-) -> Bound:
-    of_decoder = float(decoder_kl)
-    of_theta = float(product.kl(model.latent.family, parameters.natparams, prior))
-    reconstruction = float(batch.scale * reconstruction)
-    local_kl = float(batch.scale * local_kl)
-    global_kl = of_theta + of_decoder
-    objective = reconstruction - local_kl - global_kl
-    return Bound(objective, reconstruction, local_kl, global_kl, of_decoder)
+    return _assemble(model, parameters, prior, batch.scale, *terms)
 
 
 def bound_and_gradients(
@@ -389,22 +391,46 @@ def bound_and_gradients(
     Step
     """
     message = product.expected_stats(model.latent.family, parameters.natparams)
+    local = contribution(
+        model,
+        message,
+        parameters.encoder,
+        parameters.decoder,
+        batch,
+        noise,
+        natural_gradient,
+    )
+    return complete(model, parameters, prior, batch.scale, local, natural_gradient)
+
+
+def contribution(
+    model: Generative,
+    message: Any,
+    encoder: Any,
+    decoder: Any,
+    batch: Batch,
+    noise: Noise,
+    natural_gradient: str = "full",
+) -> Contribution:
+    """Return what the sequences of a batch, or of a part of one, say.
+
+    All that is local, given m = ``message``; contributions of the parts of a batch add
+    up to that of the whole.
+    """
     report = onp.zeros((len(batch.values), 2))
-    inputs = (message, parameters.encoder, parameters.decoder, report)
-    kind = model.decoder_posterior
+    inputs = (message, encoder, decoder, report)
 
     def of_leaves(*boxes: Any) -> tuple[Any, ...]:
         stats, encoder, decoder, report = rebuild(inputs, boxes)
-        weights = sample_weights(kind, decoder, noise.decoder)
+        weights = sample_weights(model.decoder_posterior, decoder, noise.decoder)
         terms, local = local_terms(
             model, stats, encoder, weights, batch, noise.latents, report=report
         )
         reconstruction = np.sum(terms)
         local_kl = np.sum(local.kl)
-        decoder_kl = kl_from_prior(kind, decoder)
-        objective = batch.scale * (reconstruction - local_kl) - decoder_kl
+        objective = batch.scale * (reconstruction - local_kl)
         surrogate = batch.scale * np.sum(conjugate_part(model, local))
-        values = reconstruction, local_kl, decoder_kl, *local.diagnostics, local.states
+        values = reconstruction, local_kl, *local.diagnostics, local.states
         return objective, surrogate, *values
 
     pull_back, values = trace(of_leaves, leaves(inputs))
@@ -412,21 +438,80 @@ def bound_and_gradients(
     if natural_gradient == "conjugate":
         # statistics are the gradient of log Z: those of the surrogate's optimum
         of_message = rebuild(inputs, pull_back(1.0, position=1))[0]
+    reconstruction, local_kl, iterations, residual, states = values[2:]
+    return Contribution(
+        float(reconstruction),
+        float(local_kl),
+        of_message,
+        of_encoder,
+        of_decoder,
+        Diagnostics(iterations, residual),
+        Diagnostics(*solve.T),
+        states,
+    )
+
+
+def complete(
+    model: Generative,
+    parameters: Parameters,
+    prior: Any,
+    scale: float,
+    local: Contribution,
+    natural_gradient: str = "full",
+) -> Step:
+    """Add what is global, the priors of theta and gamma, to what a batch says.
+
+    ``scale`` is N / M of the batch.
+    """
+    kind = model.decoder_posterior
     natural = tree_map(
-        lambda eta0, eta, local: eta0 - eta + local,
+        lambda eta0, eta, of_message: eta0 - eta + of_message,
         prior,
         parameters.natparams,
-        of_message,
+        local.message,
     )
     if natural_gradient == "none":
         natural = plain_gradient(model.latent.family, parameters.natparams, natural)
+    decoder_kl, of_prior = kl_and_gradient(kind, parameters.decoder)
+    of_decoder = local.decoder
+    if of_prior is not None:
+        of_decoder = tree_map(onp.subtract, of_decoder, of_prior)
+    terms = local.reconstruction, local.local_kl, decoder_kl
     return Step(
-        _assemble(model, parameters, prior, batch, *values[2:5]),
-        Gradients(natural, of_encoder, of_decoder),
-        Diagnostics(*values[5:7]),
-        Diagnostics(*solve.T),
-        values[7],
+        _assemble(model, parameters, prior, scale, *terms),
+        Gradients(natural, local.encoder, of_decoder),
+        local.inference,
+        local.gradient_solve,
+        local.states,
     )
+
+
+def _assemble(
+    model: Generative,
+    parameters: Parameters,
+    prior: Any,
+    scale: float,
+    reconstruction: Any,
+    local_kl: Any,
+    decoder_kl: Any,
+) -> Bound:
+    of_decoder = float(decoder_kl)
+    of_theta = float(product.kl(model.latent.family, parameters.natparams, prior))
+    reconstruction = float(scale * reconstruction)
+    local_kl = float(scale * local_kl)
+    global_kl = of_theta + of_decoder
+    objective = reconstruction - local_kl - global_kl
+    return Bound(objective, reconstruction, local_kl, global_kl, of_decoder)
+
+
+def kl_and_gradient(kind: str, decoder: Any) -> tuple[float, Any]:
+    """Return the KL divergence of q(gamma) and its gradient, None of a point."""
+    if kind == "point":
+        return 0.0, None
+    pull_back, (divergence,) = trace(
+        lambda *boxes: (kl_from_prior(kind, rebuild(decoder, boxes)),), leaves(decoder)
+    )
+    return float(divergence), rebuild(decoder, pull_back(1.0))
 
 
 def conjugate_part(model: Generative, local: Local) -> Any:

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
-__all__ = ["progress_bar", "steps_of"]
+__all__ = ["progress_bars", "steps_of"]
 
 Item = TypeVar("Item")
 
@@ -18,34 +18,51 @@ SHOWN = {
 """Words of the bar, and what of a step's record they show."""
 
 
+Show = Callable[[str | None, int, int, dict[str, float]], None]
+
+
 @contextmanager
-def progress_bar(
-    num_steps: int, num_frames: int, show: bool, name: str | None = None
-) -> Iterator[Callable[[dict[str, float]], None]]:
-    """Yield a function that shows a step's record, in nats for each frame.
+def progress_bars(num_frames: int, show: bool) -> Iterator[Show]:
+    """Yield a function that shows a step: one bar after another, for each stage.
+
+    Called as ``update(stage, num_steps, step, record)``, step counting from 1; numbers
+    are shown in nats for each frame.
 
     Raises
     ------
     ImportError
-        If the bar is wanted and tqdm is not installed.
+        If bars are wanted and tqdm is not installed.
     """
     if not show:
-        yield lambda record: None
+        yield lambda *step: None
         return
     from tqdm import tqdm
 
-    with tqdm(total=num_steps, unit="step", desc=name) as bar:
+    bars: list[Any] = []
+    stages: list[str | None] = []
 
-        def update(record: dict[str, float]) -> None:
-            parts = {
-                word: f"{record[name] / num_frames:.3f}"
-                for word, name in SHOWN.items()
-                if name in record
-            }
-            bar.set_postfix(parts, refresh=False)
-            bar.update()
+    def update(
+        stage: str | None, num_steps: int, step: int, record: dict[str, float]
+    ) -> None:
+        if stages[-1:] != [stage]:
+            for bar in bars:
+                bar.close()
+            stages.append(stage)
+            bar = tqdm(total=num_steps, initial=step - 1, unit="step", desc=stage)
+            bars.append(bar)
+        parts = {
+            word: f"{record[name] / num_frames:.3f}"
+            for word, name in SHOWN.items()
+            if name in record
+        }
+        bars[-1].set_postfix(parts, refresh=False)
+        bars[-1].update()
 
+    try:
         yield update
+    finally:
+        for bar in bars:
+            bar.close()
 
 
 def steps_of(items: Sequence[Item], show: bool, unit: str) -> Iterable[Item]:

@@ -4,9 +4,7 @@ The adjoints of the compiled chains are compared with central differences along 
 random direction in all potentials at once.  A wrong build shows; it is no proof.
 """
 
-import platform
 from collections.abc import Callable
-from importlib.metadata import version
 from typing import Any
 
 import autograd.numpy as np
@@ -15,19 +13,12 @@ from autograd import grad
 
 from svae import kernels
 from svae.trees import from_vector, leaves, to_vector
+from svae.versions import versions
 
 __all__ = ["TOLERANCE", "gradient_errors", "versions"]
 
 TOLERANCE = 1e-7
 """Relative error of a directional derivative that passes as right."""
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of the package, of what it needs, and of Python."""
-    names = ("svae", "numpy", "scipy", "autograd")
-    return {name: version(name) for name in names} | {
-        "python": platform.python_version()
-    }
 
 
 def gradient_errors(rng: Any = 0) -> dict[str, float]:

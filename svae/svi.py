@@ -34,7 +34,7 @@ from svae.families import product
 from svae.models import LinearEmission
 from svae.models.base import check_positive_int
 from svae.observed import Emitted, Known, check_missing, observed_model, read
-from svae.progress import progress_bar
+from svae.progress import progress_bars
 
 __all__ = ["SVI"]
 
@@ -184,7 +184,7 @@ class SVI:
         records: list[dict[str, float]] = []
         source = minibatches(sequences, windows, batch_size, rng)
         try:
-            with progress_bar(num_steps, num_frames, progress) as show:
+            with progress_bars(num_frames, progress) as show:
                 for step in range(1, num_steps + 1):
                     started = time.perf_counter()
                     self.natparams_, record = take_step(
@@ -192,7 +192,7 @@ class SVI:
                     )
                     record["seconds"] = time.perf_counter() - started
                     records.append(record)
-                    show(record)
+                    show(None, num_steps, step, record)
                     if callback is not None:
                         callback(step, record)
                     if tolerance is not None and has_converged(records, tolerance):

@@ -7,14 +7,14 @@ there are no states to collapse; then q(theta) is fitted to the latents, from se
 clusterings of them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from svae import conjugate, data
-from svae.batches import spread, window_length
-from svae.fit import Settings, State, run
+from svae.batches import spread
+from svae.fit import Settings, State, first_state
 from svae.generative import (
     Generative,
     Parameters,
@@ -23,64 +23,63 @@ from svae.generative import (
 )
 from svae.models import Gaussian
 from svae.objective import Batch, infer
-from svae.optim import adam_init
-from svae.trees import to_vector
 
-__all__ = ["encode", "warm_up"]
+__all__ = ["autoencoder", "encode", "initial_networks", "settings_of_frames", "settle"]
 
 
-def warm_up(
+def initial_networks(model: Generative, state: State) -> State:
+    """Return the state from which the networks of a model learn on their own."""
+    network, _ = recognition(model, state.parameters.encoder)
+    return first_state(Parameters({}, network, state.parameters.decoder))
+
+
+def settings_of_frames(settings: Settings, window: int) -> Settings:
+    """Return settings for batches of as many frames, but from everywhere.
+
+    Steps are independent, they have no past to begin with, and cannot be predicted.
+    """
+    size = settings.batch_size * window
+    return settings._replace(batch_size=size, context=0, hide=0, warm_start=False)
+
+
+def settle(
     model: Generative,
     state: State,
     prior: Any,
     sequences: Sequence[Any],
-    num_steps: int,
-    settings: Settings,
+    windows: np.ndarray,
     rng: np.random.Generator,
-    callback: Callable[[State, dict[str, float]], None],
 ) -> State:
-    """Train the networks as a variational autoencoder, fit q(theta) to its latents.
+    """Fit q(theta) to the latents of an autoencoder, and return a state to train from.
 
     Parameters
     ----------
-    model, state, prior, sequences, settings, rng, callback
-        As in `svae.fit.run`.
-    num_steps : int
-        Of the autoencoder; 0 takes the networks as they are.
+    model : Generative
+    state : State
+        Of the autoencoder.
+    prior : dict
+    sequences : list of (T_n, P) arrays or recordings
+    windows : (M, 3) int64 array
+        Of training.
+    rng : numpy.random.Generator
+        For clusterings of the latents, of which the best is taken.
 
     Returns
     -------
     State
-        To start training from.
+        With the moments of Adam where the networks are all there is to learn.
     """
-    network, _ = recognition(model, state.parameters.encoder)
-    networks = Parameters({}, network, state.parameters.decoder)
-    last = [State(networks, adam_init(to_vector(networks).size), 0, {})]
-
-    def keep(moved: State, record: dict[str, float]) -> None:
-        last[0] = moved
-        callback(moved, record)
-
-    length = window_length(model, sequences, settings.window)
-    # as many frames in a step, but from everywhere: steps are independent, they have
-    # no past to begin with, and cannot be predicted
-    frames = settings._replace(
-        batch_size=settings.batch_size * length, context=0, hide=0, warm_start=False
-    )
-    run(autoencoder(model), last[0], {}, sequences, num_steps, frames, rng, keep)
-    networks = last[0].parameters
-    windows = data.windows(sequences, length)
+    networks = state.parameters
     few = spread(windows, conjugate.MAX_FRAMES)
     points = encode(model, networks.encoder, sequences, few)
     start, _ = conjugate.initialize(model.latent, prior, points, rng)
     scale = len(windows) / len(few)
     natparams = conjugate.extrapolate(model.latent.family, prior, start, scale)
     encoder = initial_encoder(model, natparams, networks.encoder)
-    if encoder is networks.encoder:
-        adam = last[0].adam
-    else:  # the graph is new
-        adam = adam_init(to_vector((encoder, networks.decoder)).size)
-    return State(Parameters(natparams, encoder, networks.decoder), adam, 0, {})
+    first = first_state(Parameters(natparams, encoder, networks.decoder))
+    # where there is a graph beside the network it is new
+    known = encoder is networks.encoder
+    return first._replace(adam=state.adam) if known else first
 
 
 def autoencoder(model: Generative) -> Generative:

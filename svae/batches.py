@@ -242,7 +242,7 @@ def context_belief(
 
 def hidden_stretches(
     shape: tuple[int, int],
-    lengths: Any,
+    lengths: np.ndarray,
     size: int,
     rng: np.random.Generator,
     skip: Any = 0,
@@ -252,12 +252,11 @@ def hidden_stretches(
     Of a window that is not longer than ``size``, all frames but the first are hidden.
     A window begins after ``skip`` (M,) steps.
     """
-    number, steps = shape
-    lengths = (np.full(number, steps) if lengths is None else lengths) - skip
+    lengths = lengths - skip
     sizes = np.minimum(size, lengths - 1)
     first = rng.integers(0, lengths - sizes + 1)
     first = (skip + np.where(sizes < size, 1, first))[:, None]
-    times = np.arange(steps)
+    times = np.arange(shape[1])
     return (times >= first) & (times < first + sizes[:, None])
 
 

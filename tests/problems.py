@@ -1,11 +1,15 @@
 """Small models with fixed seeds, and coordinates of their natural parameters."""
 
+import warnings
+
 import numpy as np
 
-from svae import GMM, HMM, LDS, SLDS, Gaussian, Linear, Residual, StudentMixture
+from svae import GMM, HMM, LDS, SLDS, Gaussian, Linear, Residual, StudentMixture, fit
+from svae.batches import assemble, draw
 from svae.families import product
 from svae.generative import Generative, Parameters
-from svae.objective import Batch, Noise
+from svae.models import ConvergenceWarning
+from svae.objective import Batch, Noise, contribution
 from svae.trees import from_vector, leaves, to_vector, tree_map
 
 
@@ -187,6 +191,38 @@ def central_difference(function, direction, step=1e-3):
     """Fourth-order central difference of function(s * direction) at s = 0."""
     f = {k: function(k * step * direction) for k in (-2, -1, 1, 2)}
     return (f[-2] - 8 * f[-1] + 8 * f[1] - f[2]) / (12 * step)
+
+
+def read_windows(model, parameters, sequences, cut, rng, scale=1.0, **options):
+    """Read windows as a step does; return the batch and contexts without convergence.
+
+    ``options`` are those of `svae.batches.draw`.
+    """
+    drawn = draw(model, parameters.decoder, cut, scale, rng, **options)
+    message = product.expected_stats(model.latent.family, parameters.natparams)
+    return assemble(model, message, parameters.encoder, sequences, drawn)
+
+
+def take_step(model, state, prior, batch, settings, rng):
+    """Take a step of training on a batch, with noise drawn for it."""
+    steps = [(index, 0, batch.values.shape[1]) for index in range(len(batch.values))]
+    drawn = draw(
+        model,
+        state.parameters.decoder,
+        np.array(steps),
+        batch.scale,
+        rng,
+        settings.num_samples,
+    )
+
+    def evaluate(task):
+        networks = task.encoder, task.decoder
+        given = task.message, *networks, batch, drawn.noise, task.natural_gradient
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            return contribution(model, *given), 0
+
+    return fit.step(model, state, prior, drawn, evaluate, settings)
 
 
 def exact_networks(obs_dim=3, latent_dim=2, seed=0):

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from problems import generative, latent_model, problem
+from problems import generative, latent_model, problem, read_windows, take_step
 
 from svae import GMM, HMM, LDS, SLDS
-from svae.batches import assemble, shuffled, window_length
+from svae.batches import shuffled, window_length
 from svae.data import as_sequences, windows
-from svae.fit import Settings, count_unconverged, initial_state, step
+from svae.fit import Settings, count_unconverged, initial_state
 from svae.models import Diagnostics
 from svae.objective import Batch, Noise, Step, bound
 from svae.trees import to_vector
@@ -24,7 +24,8 @@ def assembled(latent, sequences, settings, rng):
     cut = windows(sequences, window_length(model, sequences, settings.window))
     for chosen in shuffled(len(cut), settings.batch_size, rng):
         scale = len(cut) / len(chosen)
-        yield assemble(model, state.parameters, sequences, cut[chosen], scale, rng)[0]
+        parameters, of_batch = state.parameters, cut[chosen]
+        yield read_windows(model, parameters, sequences, of_batch, rng, scale)[0]
 
 
 def test_an_epoch_of_windows_covers_every_frame_once(rng):
@@ -99,7 +100,9 @@ def test_a_step_is_a_pure_function(latent):
     values = np.random.default_rng(1).standard_normal((4, steps, 3))
     batch = Batch(values, None, 1.0)
     first, second = (
-        step(model, state, latent.prior(), batch, SETTINGS, np.random.default_rng(2))
+        take_step(
+            model, state, latent.prior(), batch, SETTINGS, np.random.default_rng(2)
+        )
         for _ in range(2)
     )
     np.testing.assert_array_equal(to_vector(tuple(state.parameters)), before)
@@ -121,7 +124,7 @@ def test_what_does_not_converge_is_counted(name):
     def info(latent):
         capped = model._replace(latent=latent)
         rng = np.random.default_rng(2)
-        return step(capped, state, prior, batch, settings, rng)[1]
+        return take_step(capped, state, prior, batch, settings, rng)[1]
 
     free = info(latent_model(name, tolerance=1e-10))
     assert free.unconverged == 0
@@ -136,7 +139,7 @@ def test_exact_inference_counts_nothing():
     model, parameters, prior, batch, _ = problem("lds")
     state = initial_state(model, 3, np.random.default_rng(0))
     state = state._replace(parameters=parameters)
-    info = step(model, state, prior, batch, SETTINGS, np.random.default_rng(2))[1]
+    info = take_step(model, state, prior, batch, SETTINGS, np.random.default_rng(2))[1]
     assert (info.unconverged, info.iterations, info.gradient_iterations) == (0, 0, 0)
 
 
@@ -160,4 +163,6 @@ def test_a_bound_that_is_not_finite_stops_with_its_step():
         np.errstate(all="ignore"),
         pytest.raises((FloatingPointError, ValueError), match="step 0|finite"),
     ):
-        step(model, state, LDS(2).prior(), batch, SETTINGS, np.random.default_rng(2))
+        take_step(
+            model, state, LDS(2).prior(), batch, SETTINGS, np.random.default_rng(2)
+        )

@@ -20,20 +20,21 @@ from problems import (
     central_difference,
     generative,
     problem,
+    read_windows,
     shifted,
     symmetric_basis,
+    take_step,
 )
 from scipy import stats as scipy_stats
 from scipy.special import digamma
 
 import svae
-from svae import GMM, HMM, LDS, Linear, fit, generate
+from svae import GMM, HMM, LDS, Linear, generate
 from svae import data as data_
-from svae.batches import assemble
 from svae.evaluate import importance_scores, inferences
 from svae.families import dirichlet, niw, product
 from svae.families.arrays import free_root
-from svae.fit import State, make_settings
+from svae.fit import first_state, make_settings
 from svae.generative import Parameters, initial_encoder
 from svae.models import structured
 from svae.models.base import live_steps
@@ -47,7 +48,6 @@ from svae.objective import (
     local_terms,
     log_proposal,
 )
-from svae.optim import adam_init
 from svae.trees import leaves, rebuild, to_vector, tree_map
 from svae.vjp import trace
 
@@ -405,7 +405,6 @@ def test_a_natural_step_is_a_convex_combination(name, rho):
     far = tree_map(lambda part: 1e3 * part, parameters.natparams)
     for natparams in (parameters.natparams, far, prior):
         this = parameters._replace(natparams=natparams)
-        size = to_vector((this.encoder, this.decoder)).size
         settings = make_settings(
             model.latent.independent,
             batch_size=4,
@@ -414,9 +413,9 @@ def test_a_natural_step_is_a_convex_combination(name, rho):
             learning_rate=1e-3,
             natural_step=rho,
         )
-        state = State(this, adam_init(size), 0, {})
+        state = first_state(this)
         rng = np.random.default_rng(0)
-        moved, info, _ = fit.step(model, state, prior, batch, settings, rng)
+        moved, info, _ = take_step(model, state, prior, batch, settings, rng)
         assert info.backtracks == 0
         assert info.iterations == info.gradient_iterations == info.unconverged == 0
         counts = counted(model, this, batch)
@@ -830,8 +829,7 @@ def test_context_is_what_q_says_of_the_frame_before(name, rng):
     model, parameters, *_ = problem(f"sin-{name}")
     frames = rng.standard_normal((9, 3))
     cut = np.array([[0, 0, 4], [0, 4, 9]])
-    arguments = model, parameters, [frames], cut, 1.0, rng
-    batch, unconverged = assemble(*arguments, context=4)
+    batch, unconverged = read_windows(model, parameters, [frames], cut, rng, context=4)
     assert unconverged == 0
     first = batch._replace(
         values=frames[None, :4], lengths=None, observed=None, belief=None

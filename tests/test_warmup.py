@@ -1,16 +1,20 @@
 """What happens before training: clusterings, coordinate ascent, the warm-up."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from gradients import relative_error
 from problems import generative
 
 import svae
-from svae import HMM, LDS, SLDS, conjugate, metrics, synthetic
+from svae import HMM, LDS, SLDS, conjugate, data, metrics, synthetic
 from svae.families import mniw, niw, product
-from svae.fit import initial_state, make_settings
+from svae.fit import make_settings
+from svae.training import ENDED, TRAINING, WARM_UP, Job, begin, train
 from svae.trees import leaves
-from svae.warmup import encode, warm_up
+from svae.warmup import encode
+from svae.workers import evaluate
 
 NETWORK = svae.Residual((8,))
 
@@ -127,7 +131,6 @@ def test_more_clusters_than_different_points(rng):
 def test_a_warm_up_trains_networks_only_and_fits_their_latents(count, switching):
     model = generative(SLDS(2, 2), NETWORK)
     rng = np.random.default_rng(0)
-    state = initial_state(model, 2, rng)
     settings = make_settings(
         False,
         batch_size=2,
@@ -139,23 +142,29 @@ def test_a_warm_up_trains_networks_only_and_fits_their_latents(count, switching)
         hide=5,
         warm_start=True,
     )
-    frames = switching.frames
-    records, prior = [], model.latent.prior()
-    started = warm_up(
+    frames, prior = switching.frames, model.latent.prior()
+    cut = data.windows([frames], 100)
+    job = Job(
         model,
-        state,
         prior,
         [frames],
-        count,
+        cut,
+        partial(evaluate, sequences=[frames]),
         settings,
-        rng,
-        lambda state, record: records.append((state, record)),
+        0,
+        count,
     )
-    assert len(records) == count
-    assert all(state.parameters.natparams == {} for state, _ in records)
+    course = begin(job, rng)
+    assert course.state.parameters.natparams == {}
+    courses = list(train(job, course, rng))
+    warming, (started, _) = courses[:-2], courses[-2:]
+    assert [each.phase for each in courses] == [WARM_UP] * count + [TRAINING, ENDED]
+    assert all(each.state.parameters.natparams == {} for each in warming)
+    assert [each.state.step for each in warming] == list(range(1, count + 1))
+    started = started.state
     assert started.step == 0
     assert started.memory == {}
-    networks = records[-1][0].parameters if count else state.parameters
+    networks = (warming[-1] if count else course).state.parameters
     assert started.parameters.encoder is networks.encoder
     # every frame is a datum: the transitions are counted once
     (transitions,) = started.parameters.natparams["transitions"]
@@ -168,13 +177,13 @@ def test_a_warm_up_trains_networks_only_and_fits_their_latents(count, switching)
 
 def test_a_step_of_the_warm_up_sees_as_many_frames_as_a_step(switching, monkeypatch):
     sizes = []
-    original = svae.fit.assemble
+    original = svae.fit.step
 
-    def noting(model, parameters, sequences, cut, *rest):
-        sizes.append(int(np.sum(cut[:, 2] - cut[:, 1])))
-        return original(model, parameters, sequences, cut, *rest)
+    def noting(model, state, prior, drawn, *rest):
+        sizes.append(int(np.sum(drawn.cut[:, 2] - drawn.cut[:, 1])))
+        return original(model, state, prior, drawn, *rest)
 
-    monkeypatch.setattr(svae.fit, "assemble", noting)
+    monkeypatch.setattr(svae.fit, "step", noting)
     model = svae.SVAE(SLDS(2, 2), NETWORK, NETWORK)
     model.fit(switching.frames, 2, batch_size=3, window=50, rng=0, warmup=2)
     assert sizes == [150] * 4

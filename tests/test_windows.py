@@ -1,5 +1,7 @@
 """Windows that know what came before them, hidden stretches, and warm starts."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from exact import (
@@ -10,18 +12,24 @@ from exact import (
     world,
 )
 from gradients import assert_identical, relative_error
-from problems import central_difference, generative, shifted, symmetric_basis
+from problems import (
+    central_difference,
+    generative,
+    read_windows,
+    shifted,
+    symmetric_basis,
+)
 
 import svae
 from svae import data as data_
 from svae import fit as fit_
-from svae.batches import assemble, context_belief, hidden_stretches
+from svae.batches import context_belief, hidden_stretches, window_length
 from svae.families import product
 from svae.fit import make_settings
 from svae.models import belief_after
 from svae.objective import Batch, Noise, bound, bound_and_gradients, infer
-from svae.optim import adam_init
 from svae.trees import leaves, to_vector, tree_map
+from svae.workers import evaluate
 
 SMALL = svae.MLP((6,))
 
@@ -38,7 +46,7 @@ def settings(independent=False, **options):
 
 
 def state_of(parameters, memory=None):
-    return fit_.State(parameters, adam_init(1), 0, memory or {})
+    return fit_.first_state(parameters)._replace(memory=memory or {})
 
 
 def typical(name, **options):
@@ -70,15 +78,14 @@ def every_window(model, state, sequences, rng, **options):
     """Assemble all windows as one batch; return it with their cuts."""
     chosen = settings(**options)
     windows = data_.windows(sequences, chosen.window)
-    batch, unconverged = assemble(
+    batch, unconverged = read_windows(
         model,
         state.parameters,
         sequences,
         windows,
-        1.0,
         rng,
-        chosen.context,
-        chosen.hide,
+        context=chosen.context,
+        hide=chosen.hide,
     )
     assert unconverged == 0
     return batch, windows
@@ -166,8 +173,9 @@ def test_a_belief_is_what_the_context_alone_says_of_its_last_frame(name, rng):
     sequences = recordings(rng, gaps=True)
     cut = data_.windows(sequences, 4)
     carried = cut[:, 1] > 0
+    message = product.expected_stats(model.latent.family, state.parameters.natparams)
     belief, unconverged = context_belief(
-        model, state.parameters, sequences, cut, carried, 3
+        model, message, state.parameters.encoder, sequences, cut, carried, 3
     )
     assert unconverged == 0
     assert_identical(belief.given, carried)
@@ -347,21 +355,20 @@ def test_only_windows_and_their_contexts_are_read(rng):
     model, state = typical("lds")
     sequences = data_.as_sequences(frames)
     cut = data_.windows(sequences, 10)[[0, 7, 50]]
-    assemble(model, state.parameters, sequences, cut, 1.0, rng, context=4)
+    read_windows(model, state.parameters, sequences, cut, rng, context=4)
     assert sorted(frames.reads) == [(0, 10), (66, 70), (69, 80), (496, 500), (499, 510)]
 
 
 @pytest.mark.parametrize("size", [1, 3, 5, 20])
 @pytest.mark.parametrize("ragged", [False, True])
 def test_hidden_stretches_lie_inside_their_windows(size, ragged, rng):
-    lengths = np.array([8, 5, 6, 1, 2, 3]) if ragged else None
+    lengths = np.array([8, 5, 6, 1, 2, 3]) if ragged else np.full(6, 8)
     every = np.zeros((6, 8))
     for _ in range(300):
         hidden = hidden_stretches((6, 8), lengths, size, rng)
         assert hidden.shape == (6, 8)
         assert hidden.dtype == bool
-        inside = np.full(6, 8) if lengths is None else lengths
-        for row, length in zip(hidden, inside, strict=True):
+        for row, length in zip(hidden, lengths, strict=True):
             count = min(size, length - 1)
             assert np.sum(row) == count
             assert not np.any(row[length:])
@@ -370,7 +377,7 @@ def test_hidden_stretches_lie_inside_their_windows(size, ragged, rng):
             if length <= size:  # all but the first
                 assert_identical(steps, np.arange(1, length))
         every += hidden
-    longer = (8 if lengths is None else lengths[0]) > size
+    longer = lengths[0] > size
     assert np.all(every[0, :8] > 0) == longer
 
 
@@ -428,17 +435,13 @@ def test_hidden_frames_are_scored_and_not_seen(name, rng):
 def run(name, sequences, num_steps, **options):
     """Return the last state and all records of a run."""
     model, state = typical(name)
-    rng, kept = np.random.default_rng(0), []
-    fit_.run(
-        model,
-        state,
-        model.latent.prior(),
-        sequences,
-        num_steps,
-        settings(model.latent.independent, **options),
-        rng,
-        lambda state, record: kept.append((state, record)),
-    )
+    chosen = settings(model.latent.independent, **options)
+    cut = data_.windows(sequences, window_length(model, sequences, chosen.window))
+    read = partial(evaluate, sequences=sequences)
+    rng, kept, prior = np.random.default_rng(0), [], model.latent.prior()
+    for _ in range(num_steps):
+        state, record = fit_.advance(model, state, prior, cut, read, chosen, rng)
+        kept.append((state, record))
     return kept
 
 

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from svae.sources import Source, adopt
 from svae.synthetic import dots, pinwheel
 
 __all__ = [
@@ -89,7 +90,9 @@ class Recording:
     """A sequence (T, P) that stays where it is, and is read a stretch at a time.
 
     ``recording[start:stop]`` is a float64 array, checked as data in memory is;
-    ``numpy.asarray(recording)`` reads the whole.
+    ``numpy.asarray(recording)`` reads the whole.  Memory maps and HDF5 datasets are
+    pickled by where they are in their files, which another process opens for itself;
+    anything else (also a copy-on-write map) by its values.
 
     Parameters
     ----------
@@ -112,7 +115,7 @@ class Recording:
     dtype = np.dtype(np.float64)
 
     def __init__(self, source: Any, index: int, item: int | None = None) -> None:
-        self.source, self.index, self.item = source, index, item
+        self.source, self.index, self.item = adopt(source), index, item
         self.shape = _shape(source)[0 if item is None else 1 :]
         _check_kind(getattr(source, "dtype", None), index)
         _check_shape(self.shape, index)
@@ -140,6 +143,12 @@ class Recording:
                 f"shape {np.shape(stretch)}, expected {expected}"
             )
         return _checked(stretch, self.index, start)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle a reference, or the values of a source that has none."""
+        if isinstance(self.source, Source):
+            return Recording, (self.source, self.index, self.item)
+        return Recording, (np.asarray(self), self.index)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """Read all steps."""
@@ -186,7 +195,8 @@ def as_sequences(data: Any) -> list[Any]:
     if len(shape) == 2:
         sequences = [_as_sequence(data, 0)]
     elif len(shape) == 3 and _is_lazy(data):
-        sequences = [Recording(data, n, item=n) for n in range(shape[0])]
+        source = adopt(data)
+        sequences = [Recording(source, n, item=n) for n in range(shape[0])]
     else:
         sequences = [_as_sequence(data[n], n) for n in range(len(data))]
     if not sequences:

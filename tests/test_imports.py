@@ -18,6 +18,7 @@ ROOMS = (
         "vjp",
         "synthetic",
         "drawing",
+        "sources",
     },
     {"arguments"},
     {"reference", "networks", "optim", "data", "metrics", "store"},

@@ -1,0 +1,22 @@
+"""Arrays that stay in their files, and reach other processes without their data.
+
+A `Source` has what a recording reads, ``shape``, ``dtype`` and ``[]``, and is pickled
+as a reference: the worker that gets it opens the file when it first reads.
+"""
+
+from typing import Any
+
+from svae.sources.hdf5 import Stored
+from svae.sources.mapped import Mapped
+from svae.sources.reference import Source
+
+__all__ = ["Mapped", "Source", "Stored", "adopt"]
+
+
+def adopt(array: Any) -> Any:
+    """Return a memory map or HDF5 dataset as a `Source`, all else as it is."""
+    for kind in (Mapped, Stored):
+        source = kind.of(array)
+        if source is not None:
+            return source
+    return array

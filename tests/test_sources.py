@@ -172,10 +172,10 @@ def test_a_worker_that_cannot_open_the_file_names_it(tmp_path):
     assert "a.npy: the file has 5 bytes, too few for float64 of shape" in done.stderr
     (tmp_path / "a.npy").write_bytes(b"")
     done, _ = elsewhere(recordings, tmp_path)
-    assert "a.npy: this process cannot open it: cannot mmap an empty" in done.stderr
+    assert "a.npy: cannot be opened: cannot mmap an empty" in done.stderr
     (tmp_path / "a.npy").unlink()
     done, _ = elsewhere(recordings, tmp_path)
-    assert "a.npy: this process cannot open it: No such file or dir" in done.stderr
+    assert "a.npy: cannot be opened: No such file or dir" in done.stderr
 
 
 def test_a_worker_that_finds_another_dataset_says_so(tmp_path):
@@ -193,5 +193,5 @@ def test_a_worker_that_finds_another_dataset_says_so(tmp_path):
         with pytest.raises(ValueError, match=f"a.h5: .*{message}"):
             pickle.loads(pickled)[0][:2]
     (tmp_path / "a.h5").write_bytes(b"no HDF5 file")
-    with pytest.raises(OSError, match=r"a\.h5: this process cannot open it: .*sign"):
+    with pytest.raises(OSError, match=r"a\.h5: cannot be opened: .*sign"):
         pickle.loads(pickled)[0][:2]

@@ -6,11 +6,21 @@ as a reference: the worker that gets it opens the file when it first reads.
 
 from typing import Any
 
-from svae.sources.hdf5 import Stored
+from svae.sources.hdf5 import Stored, datasets, listing
 from svae.sources.mapped import Mapped
+from svae.sources.moseq import Extraction, is_extraction
 from svae.sources.reference import Source
 
-__all__ = ["Mapped", "Source", "Stored", "adopt"]
+__all__ = [
+    "Extraction",
+    "Mapped",
+    "Source",
+    "Stored",
+    "adopt",
+    "datasets",
+    "is_extraction",
+    "listing",
+]
 
 
 def adopt(array: Any) -> Any:

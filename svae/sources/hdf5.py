@@ -7,7 +7,7 @@ import numpy as np
 
 from svae.sources.reference import FileSource, opened
 
-__all__ = ["Stored", "open_file"]
+__all__ = ["Stored", "datasets", "listing"]
 
 IN_MEMORY = ("core", "fileobj")  # drivers of h5py without a file of their own
 
@@ -61,8 +61,26 @@ class Stored(FileSource):
         return np.asarray(self.handle[1][key])
 
 
-def open_file(path: str) -> Any:
-    """Return this process's ``h5py.File`` of a path, open for reading."""
+def datasets(path: str) -> dict[str, Stored]:
+    """Return all datasets of a file by their names."""
+    names: list[str] = []
+
+    def note(name: str, item: Any) -> None:
+        if hasattr(item, "shape"):
+            names.append(name)
+
+    file = _open_file(path)
+    file.visititems(note)
+    return {name: Stored(path, name) for name in names}
+
+
+def listing(path: str) -> str:
+    """List the datasets of a file and their shapes, for messages."""
+    found = datasets(path).items()
+    return ", ".join(f"{name} {stored.shape}" for name, stored in found) or "none"
+
+
+def _open_file(path: str) -> Any:
     try:
         import h5py
     except ImportError as error:
@@ -74,7 +92,7 @@ def open_file(path: str) -> Any:
 
 
 def _lookup(path: str, name: str) -> tuple[Any, Any]:
-    file = open_file(path)
+    file = _open_file(path)
     if name not in file or not hasattr(file[name], "shape"):
-        raise ValueError(f"{path}: no dataset {name!r}")
+        raise ValueError(f"{path}: no dataset {name!r}; there are {listing(path)}")
     return file, file[name]

@@ -76,5 +76,5 @@ def opened(path: str, open_file: Callable[[str], Any]) -> Any:
             handle = _handles[key] = open_file(path)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise OSError(f"{path}: this process cannot open it: {reason}") from error
+        raise OSError(f"{path}: cannot be opened: {reason}") from error
     return handle

@@ -149,10 +149,10 @@ def fit(options: argparse.Namespace) -> int:
     model = build_model(options.model, settings)
     say = (lambda text: None) if options.quiet else print
     sequences = runs.read(options.data)
-    describe_missing(runs.missing(sequences), say)
-    scaling = None
-    if wants_scaling(options, settings):
-        scaling = runs.scaling_of(sequences)
+    missing, found = runs.survey(sequences)
+    describe_missing(missing, say)
+    scaling = found if wants_scaling(options, settings) else None
+    if scaling is not None:
         sequences = scaling.apply(sequences)
         say("columns standardised to mean 0 and variance 1 (--no-standardize: as is)")
     record = {
@@ -163,7 +163,7 @@ def fit(options: argparse.Namespace) -> int:
         and {k: v.tolist() for k, v in scaling._asdict().items()},
         "versions": selfcheck.versions(),
     }
-    name = f"{options.model}-{Path(options.data).stem}"
+    name = f"{options.model}-{runs.name_of(options.data)}"
     folder = Path(options.out or Path("runs", name))
     folder.mkdir(parents=True, exist_ok=True)
     runs.write_json(folder / "run.json", record)
@@ -173,11 +173,14 @@ def fit(options: argparse.Namespace) -> int:
         words["warmup"] = None
     show = not options.quiet and find_spec("tqdm") is not None
     model.fit(sequences, **words, progress=show, checkpoint=folder)
-    record["result"] = summarise(model, sequences)
+    shown = runs.excerpt(sequences)
+    record["result"] = summarise(model, sequences, shown)
     runs.write_json(folder / "run.json", record)
     describe(record["result"], say)
+    if shown is not sequences:
+        say(f"states in use, and figures: of the first {sum(map(len, shown))} frames")
     if can_draw(say):
-        save_figures(folder, plot.figures(model, sequences))
+        save_figures(folder, plot.figures(model, shown))
     say(f"written to {folder}")
     return 0
 
@@ -255,8 +258,13 @@ def describe_missing(missing: runs.Missing, say: Callable[[str], None]) -> None:
         )
 
 
-def summarise(model: svae.SVAE, sequences: list[np.ndarray]) -> dict[str, Any]:
-    """Return what the fit came to, the bound as a mean over its last tenth."""
+def summarise(
+    model: svae.SVAE, sequences: list[Any], shown: list[Any]
+) -> dict[str, Any]:
+    """Return what the fit came to, the bound as a mean over its last tenth.
+
+    States in use are those of the sequences that are ``shown``.
+    """
     history, num_frames = model.history_, sum(map(len, sequences))
     last = max(1, len(history["objective"]) // 10)
     result = {part: history[part][-last:].mean() / num_frames for part in plot.PARTS}
@@ -267,7 +275,7 @@ def summarise(model: svae.SVAE, sequences: list[np.ndarray]) -> dict[str, Any]:
     for name in ("unconverged", "backtracks"):
         result[name] = int(history[name].sum())
     if hasattr(model.latent, "num_states"):
-        result["states_used"] = metrics.states_in_use(model.predict(sequences))
+        result["states_used"] = metrics.states_in_use(model.predict(shown))
         result["num_states"] = model.latent.num_states
     return result
 
@@ -371,7 +379,7 @@ def sample(options: argparse.Namespace) -> int:
 def draw(options: argparse.Namespace) -> int:
     """Draw the figures of a run again, perhaps for other data."""
     run = Run.load(options.run)
-    sequences = run.read(options.data)
+    sequences = runs.excerpt(run.read(options.data))
     if can_draw(print):
         save_figures(run.folder, plot.figures(run.model, sequences))
         print(f"written to {run.folder / 'figures'}")
@@ -480,7 +488,7 @@ def add_run(parser: argparse.ArgumentParser, data: bool = True) -> None:
     parser.add_argument("run", metavar="RUN", help="folder written by svae fit")
     if data:
         known = ", ".join(runs.BUILT_IN)
-        about = f"{known}, or a .npy, .npz or .csv file; default: what was fitted"
+        about = f"{known}, or {runs.FILES}; default: what was fitted"
         parser.add_argument("data", metavar="DATA", nargs="?", help=about)
 
 
@@ -489,7 +497,7 @@ def add_fit_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     known = ", ".join(runs.BUILT_IN)
     add("model", metavar="MODEL", choices=MODELS, help=", ".join(MODELS))
-    add("data", metavar="DATA", help=f"{known}, or a .npy, .npz or .csv file")
+    add("data", metavar="DATA", help=f"{known}, or {runs.FILES}")
     add("--out", metavar="DIR", help="folder of the run; default: runs/MODEL-DATA")
     for word in ("latent-dim", "num-states", "num-steps", "batch-size", "window"):
         add(f"--{word}", type=int, metavar="N")

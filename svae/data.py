@@ -9,16 +9,22 @@ checked here, once: arrays at the door, recordings whenever a stretch is read.
 `pinwheel` and `dots` are those of `svae.synthetic`.
 """
 
-import csv
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
-from io import StringIO
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from svae.sources import (
+    Extraction,
+    Source,
+    Stored,
+    adopt,
+    datasets,
+    is_extraction,
+    listing,
+)
+from svae.sources.readers import READERS, read_arrays
 from svae.synthetic import dots, pinwheel
 
 __all__ = [
@@ -27,6 +33,7 @@ __all__ = [
     "batch",
     "dots",
     "load",
+    "moseq",
     "pinwheel",
     "stretches",
     "summarize",
@@ -35,47 +42,52 @@ __all__ = [
 
 NUMERIC = "biuf"  # kinds of dtype: bool, integers, floats
 STRETCH = 2**20  # numbers that `stretches` reads at a time
-# what reading a damaged file raises
-DAMAGE = (ValueError, EOFError, csv.Error, zipfile.BadZipFile, zlib.error)
+HDF5 = (".h5", ".hdf5")
 
 
-def load(path: str | Path, key: str | None = None) -> np.ndarray | list[np.ndarray]:
-    """Read numeric data from a ``.npy``, ``.npz`` or ``.csv`` file.
+def load(path: str | Path, key: str | None = None, mmap: bool = False) -> Any:
+    """Read numeric data from a ``.npy``, ``.npz``, ``.csv`` or HDF5 file.
 
     Parameters
     ----------
     path : path
     key : str, optional
-        Which array of an ``.npz`` file.  Without it all are read: the only one as
-        itself, several as a list of sequences in the order of the file.
+        Which array of an ``.npz`` file, or which dataset of an ``.h5`` or ``.hdf5``
+        file.  Without it all arrays of an ``.npz`` file are read, and a HDF5 file needs
+        to have a single numeric dataset (T, P) or (N, T, P), or to be an extraction by
+        MoSeq, which is read as `moseq` does by default.
+    mmap : bool
+        Whether to map a ``.npy`` file instead of reading it, for one that is larger
+        than the memory.
 
     Returns
     -------
-    array, or list of arrays
-        Of a ``.csv`` file, float64 (rows, columns); a first line without any number
-        is its header, an empty cell is NaN.
+    array, Recording, or list of these
+        What is in a HDF5 file as recordings, of which nothing is read yet, one for each
+        sequence.  Of an ``.npz`` file, the only array as itself, several as a list of
+        sequences in the order of the file.  Of a ``.csv`` file, float64 (rows,
+        columns); a first line without any number is its header, an empty cell is NaN.
 
     Raises
     ------
     ValueError
-        If the suffix is unknown, or the file is empty, damaged or not numeric.
+        If the suffix is unknown, or the file is empty, damaged or not numeric, or it is
+        not clear which of its arrays is meant; the message lists them.
     """
     path = Path(path)
-    readers = {".npy": _read_npy, ".npz": _read_npz, ".csv": _read_csv}
     suffix = path.suffix.lower()
-    if suffix not in readers:
+    if suffix not in (*READERS, *HDF5):
+        expected = ", ".join((*READERS, *HDF5))
         raise ValueError(
-            f"{path}: unknown suffix {path.suffix!r}, expected .npy, .npz or .csv"
+            f"{path}: unknown suffix {path.suffix!r}, expected one of {expected}"
         )
-    if key is not None and suffix != ".npz":
-        raise ValueError(f"{path}: key={key!r} applies to .npz files only")
+    if key is not None and suffix not in (".npz", *HDF5):
+        raise ValueError(f"{path}: key={key!r} applies to .npz and HDF5 files only")
     if path.stat().st_size == 0:
         raise ValueError(f"{path}: the file is empty")
-    try:
-        with open(path, "rb") as file:
-            arrays = readers[suffix](file, key)
-    except DAMAGE as error:
-        raise ValueError(f"{path}: {error}") from error
+    if suffix in HDF5:
+        return _recordings(str(path), key)
+    arrays = read_arrays(path, key, mmap)
     for array in arrays:
         if not isinstance(array, np.ndarray) or array.dtype.kind not in NUMERIC:
             kind = getattr(array, "dtype", type(array).__name__)
@@ -85,11 +97,89 @@ def load(path: str | Path, key: str | None = None) -> np.ndarray | list[np.ndarr
     return arrays[0] if len(arrays) == 1 else arrays
 
 
+def moseq(
+    path: str | Path,
+    mask_threshold: float = -16.0,
+    mask_height: float = 5.0,
+    block: int = 1,
+) -> "Recording":
+    """Open a depth video that MoSeq has extracted (``results_00.h5``).
+
+    Parameters
+    ----------
+    path : path
+        A HDF5 file with the datasets ``frames`` (T, H, W), heights above the floor in
+        mm; ``frames_mask`` (T, H, W); and ``timestamps`` (T,), in any unit.
+    mask_threshold, mask_height : float
+        A pixel is missing if its mask is below ``mask_threshold`` and its height above
+        ``mask_height``: something is there, and it is not the animal (a cable, say).
+        With the tracking model of MoSeq, the mask is the log likelihood that the pixel
+        shows the animal, and the defaults are those of its PCA for missing data.
+        Otherwise the mask is a bool, of which MoSeq makes no use, and neither do the
+        defaults; a threshold of 0.5 hides all that is high and not in the mask.
+    block : int
+        Side of the squares of pixels of which the mean is taken, over those that are
+        not missing: 80 x 80 pixels become 40 x 40 with a block of 2.
+
+    Returns
+    -------
+    Recording
+        (T', P) with P = (H / block) (W / block), rows of pixels one after the other; of
+        which nothing is read yet but the timestamps.  Where these have a gap, at the
+        median interval of frames, frames are missing, so T' may exceed T.
+
+    Raises
+    ------
+    ValueError
+        If a dataset is missing, shapes disagree, ``block`` does not divide them, or
+        timestamps do not increase; the message names the file and the step.
+    OSError
+        If the file cannot be opened.
+    """
+    return Recording(Extraction(str(path), mask_threshold, mask_height, block), 0)
+
+
+def _recordings(path: str, key: str | None) -> Any:
+    """Return what is meant in a HDF5 file as a recording, or as a list of them."""
+    try:
+        if key is None and is_extraction(path):
+            return moseq(path)
+        source = Stored(path, key or _only_dataset(path))
+    except OSError as error:
+        raise ValueError(str(error)) from error
+    if not _can_be_data(source):
+        raise ValueError(
+            f"{path}: {source.name} is {source.dtype} of shape {source.shape}, "
+            "expected numbers (T, P) or (N, T, P)"
+        )
+    if len(source.shape) == 2:
+        return Recording(source, 0)
+    return [Recording(source, n, item=n) for n in range(source.shape[0])]
+
+
+def _only_dataset(path: str) -> str:
+    names = [name for name, each in datasets(path).items() if _can_be_data(each)]
+    if len(names) == 1:
+        return names[0]
+    problem = "several datasets" if names else "no dataset"
+    raise ValueError(
+        f"{path}: {problem} could be data, (T, P) or (N, T, P) numbers; there are "
+        f"{listing(path)}" + ("; name one with key" if names else "")
+    )
+
+
+def _can_be_data(source: Stored) -> bool:
+    shape, kind = source.shape, source.dtype.kind
+    return len(shape) in (2, 3) and 0 not in shape and kind in NUMERIC
+
+
 class Recording:
     """A sequence (T, P) that stays where it is, and is read a stretch at a time.
 
     ``recording[start:stop]`` is a float64 array, checked as data in memory is;
-    ``numpy.asarray(recording)`` reads the whole.
+    ``numpy.asarray(recording)`` reads the whole.  Memory maps and HDF5 datasets are
+    pickled by where they are in their files, which another process opens for itself;
+    anything else (also a copy-on-write map) by its values.
 
     Parameters
     ----------
@@ -112,7 +202,7 @@ class Recording:
     dtype = np.dtype(np.float64)
 
     def __init__(self, source: Any, index: int, item: int | None = None) -> None:
-        self.source, self.index, self.item = source, index, item
+        self.source, self.index, self.item = adopt(source), index, item
         self.shape = _shape(source)[0 if item is None else 1 :]
         _check_kind(getattr(source, "dtype", None), index)
         _check_shape(self.shape, index)
@@ -140,6 +230,12 @@ class Recording:
                 f"shape {np.shape(stretch)}, expected {expected}"
             )
         return _checked(stretch, self.index, start)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle a reference, or the values of a source that has none."""
+        if isinstance(self.source, Source):
+            return Recording, (self.source, self.index, self.item)
+        return Recording, (np.asarray(self), self.index)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """Read all steps."""
@@ -186,7 +282,8 @@ def as_sequences(data: Any) -> list[Any]:
     if len(shape) == 2:
         sequences = [_as_sequence(data, 0)]
     elif len(shape) == 3 and _is_lazy(data):
-        sequences = [Recording(data, n, item=n) for n in range(shape[0])]
+        source = adopt(data)
+        sequences = [Recording(source, n, item=n) for n in range(shape[0])]
     else:
         sequences = [_as_sequence(data[n], n) for n in range(len(data))]
     if not sequences:
@@ -311,55 +408,16 @@ def summarize(sequences: Sequence[Any]) -> Summary:
     count, partly = np.zeros(len(total)), False
     for _, _, values in stretches(sequences):
         observed = ~np.isnan(values)
+        if observed.all():
+            total += values.sum(axis=0)
+            count += len(values)
+            continue
         total += np.where(observed, values, 0.0).sum(axis=0)
         count += observed.sum(axis=0)
         partly = partly or bool(np.any(observed.any(axis=1) & ~observed.all(axis=1)))
     if not count.any():
         raise ValueError("data has no observed value: every entry is NaN")
     return Summary(total / np.maximum(count, 1), partly)
-
-
-def _read_npy(file: BinaryIO, key: str | None) -> list[Any]:
-    return [np.load(file, allow_pickle=False)]
-
-
-def _read_npz(file: BinaryIO, key: str | None) -> list[Any]:
-    archive = np.load(file, allow_pickle=False)
-    if isinstance(archive, np.ndarray):
-        raise ValueError("a single array, not an archive of them: call it .npy")
-    with archive:
-        names = archive.files if key is None else [key]
-        if not names:
-            raise ValueError("there is no array in the file")
-        if key is not None and key not in archive.files:
-            raise ValueError(f"no array {key!r}, there are {sorted(archive.files)}")
-        return [archive[name] for name in names]
-
-
-def _read_csv(file: BinaryIO, key: str | None) -> list[Any]:
-    # Spreadsheets write a byte order mark, which utf-8-sig drops.
-    reader = csv.reader(StringIO(file.read().decode("utf-8-sig"), newline=""))
-    lines = [(reader.line_num, row) for row in reader if any(map(str.strip, row))]
-    if lines and not any(_is_number(cell) for cell in lines[0][1]):
-        lines = lines[1:]
-    if not lines:
-        raise ValueError("there are no numbers in the file")
-    columns = len(lines[0][1])
-    for line, row in lines:
-        if len(row) != columns:
-            raise ValueError(f"line {line} has {len(row)} columns, expected {columns}")
-        for cell in row:
-            if cell.strip() and not _is_number(cell):
-                raise ValueError(f"line {line}: {cell!r} is not a number")
-    return [np.array([[float(cell.strip() or "nan") for cell in r] for _, r in lines])]
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
 
 
 def _shape(data: Any) -> tuple[Any, ...]:

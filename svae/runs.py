@@ -13,18 +13,30 @@ import numpy as np
 
 from svae import data, synthetic
 from svae.estimator import SVAE, load
+from svae.sources import Source
 from svae.store import replacing
 
 __all__ = [
     "BUILT_IN",
+    "FILES",
     "Missing",
     "Run",
     "Scaling",
-    "missing",
+    "excerpt",
+    "name_of",
     "read",
-    "scaling_of",
+    "split",
+    "survey",
     "write_json",
 ]
+
+FILES = (
+    "a .npy, .npz, .csv or .h5 file (FILE:NAME for one of its arrays), "
+    "such as MoSeq's results_00.h5"
+)
+
+MEMORY = 2**27  # numbers that are read at once; of more, windows are read as needed
+EXCERPT = 2**24  # numbers of these that are shown in figures
 
 BUILT_IN: dict[str, Callable[[], np.ndarray]] = {
     "pinwheel": lambda: data.pinwheel(rng=1)[0],
@@ -39,8 +51,8 @@ class Scaling(NamedTuple):
     mean: np.ndarray
     scale: np.ndarray
 
-    def apply(self, sequences: list[np.ndarray]) -> list[np.ndarray]:
-        """Standardise sequences; what is missing stays NaN.
+    def apply(self, sequences: list[Any]) -> list[Any]:
+        """Standardise sequences, recordings as they are read; NaN stays NaN.
 
         Raises
         ------
@@ -54,21 +66,40 @@ class Scaling(NamedTuple):
                 f"{len(self.mean)}"
             )
         return [
-            (np.asarray(sequence) - self.mean) / self.scale for sequence in sequences
+            data.Recording(Scaled(each, self), index)
+            if isinstance(each, data.Recording)
+            else (each - self.mean) / self.scale
+            for index, each in enumerate(sequences)
         ]
 
-    def log_density(self, sequences: list[np.ndarray]) -> float:
+    def log_density(self, sequences: list[Any]) -> float:
         """Return log of the density of sequences over that of what `apply` makes.
 
         A mean over frames, in nats: each value that is observed counts its scale.
         """
-        observed = sum(np.sum(~np.isnan(each), axis=0) for each in sequences)
+        observed = sum(
+            np.sum(~np.isnan(rows), axis=0) for _, _, rows in data.stretches(sequences)
+        )
         num_frames = sum(len(each) for each in sequences)
         return float(-np.sum(observed * np.log(self.scale)) / num_frames)
 
     def undo(self, frames: np.ndarray) -> np.ndarray:
         """Bring frames (..., P) back to the units of the data."""
         return np.asarray(self.mean + self.scale * frames)
+
+
+class Scaled(Source):
+    """A recording that is standardised as it is read."""
+
+    dtype = np.dtype(np.float64)
+
+    def __init__(self, recording: data.Recording, scaling: Scaling) -> None:
+        self.recording, self.scaling = recording, scaling
+        self.shape = recording.shape
+
+    def __getitem__(self, steps: slice) -> np.ndarray:
+        """Read consecutive steps."""
+        return (self.recording[steps] - self.scaling.mean) / self.scaling.scale
 
 
 class Run(NamedTuple):
@@ -101,38 +132,57 @@ class Run(NamedTuple):
         scaling = Scaling(*(np.array(standardize[key]) for key in Scaling._fields))
         return cls(folder, model, record, scaling)
 
-    def read(self, source: str | None) -> list[np.ndarray]:
+    def read(self, source: str | None) -> list[Any]:
         """Read data in the units of the model; by default what it was fitted to."""
         return self.scaling.apply(read(source or self.record["data"]))
 
 
-def read(source: str) -> list[np.ndarray]:
-    """Read a built-in data set or a file."""
+def read(source: str) -> list[Any]:
+    """Read a built-in data set, a file, or one of its arrays as ``FILE:NAME``.
+
+    What does not fit into memory easily comes as recordings.
+    """
     if source in BUILT_IN:
         return data.as_sequences(BUILT_IN[source]())
-    if not Path(source).is_file():
+    path, key = split(source)
+    if not path.is_file():
         known = ", ".join(BUILT_IN)
         raise ValueError(f"{source}: neither a file nor built-in data ({known})")
-    return data.as_sequences(data.load(source))
+    sequences = data.as_sequences(data.load(path, key, mmap=True))
+    if _size(sequences) > MEMORY:
+        return sequences
+    return data.as_sequences([np.asarray(each) for each in sequences])
 
 
-def scaling_of(sequences: list[np.ndarray]) -> Scaling:
-    """Return what brings each column to mean 0 and variance 1 where it is observed.
+def split(source: str) -> tuple[Path, str | None]:
+    """Split ``FILE:NAME`` into the file and the name of the array in it, if any."""
+    file, colon, key = source.rpartition(":")
+    if colon and not Path(source).is_file() and Path(file).is_file():
+        return Path(file), key
+    return Path(source), None
 
-    One that is constant, or missing everywhere, comes to 0 throughout.
-    """
-    count, total = np.zeros((2, sequences[0].shape[1]))
-    low, high = np.full((2, len(count)), np.nan)
-    for _, _, rows in data.stretches(sequences):
-        count += np.sum(~np.isnan(rows), axis=0)
-        total += np.nansum(rows, axis=0)
-        low = np.fmin(low, np.fmin.reduce(rows, axis=0))
-        high = np.fmax(high, np.fmax.reduce(rows, axis=0))
-    count = np.maximum(count, 1.0)
-    mean, squares = total / count, np.zeros_like(total)
-    for _, _, rows in data.stretches(sequences):
-        squares += np.nansum((rows - mean) ** 2, axis=0)
-    return Scaling(mean, np.where(high > low, np.sqrt(squares / count), 1.0))
+
+def name_of(source: str) -> str:
+    """Return a name for data that can be part of a file's name."""
+    path, key = split(source)
+    return "-".join([path.stem, *filter(None, (key or "").split("/"))])
+
+
+def excerpt(sequences: list[Any]) -> list[Any]:
+    """Return sequences, or the first frames of those that are not in memory."""
+    if _size(sequences) <= MEMORY:
+        return sequences
+    left, first = max(1, EXCERPT // sequences[0].shape[1]), []
+    for each in sequences:
+        first.append(each[:left])
+        left -= len(first[-1])
+        if left == 0:
+            break
+    return first
+
+
+def _size(sequences: list[Any]) -> int:
+    return sum(len(each) for each in sequences) * int(sequences[0].shape[1])
 
 
 class Missing(NamedTuple):
@@ -145,15 +195,41 @@ class Missing(NamedTuple):
     num_frames: int
 
 
-def missing(sequences: list[np.ndarray]) -> Missing:
-    """Count what is NaN."""
-    values = frames = num_frames = 0
+def survey(sequences: list[Any]) -> tuple[Missing, Scaling]:
+    """Go through all data once: count what is missing, and find its scaling.
+
+    That brings each column to mean 0 and variance 1 where it is observed; one that is
+    constant, or missing everywhere, comes to 0 throughout.
+    """
+    count, mean, squares = np.zeros((3, sequences[0].shape[1]))
+    low, high = np.full((2, len(count)), np.nan)
+    values = frames = 0
     for _, _, rows in data.stretches(sequences):
         absent = np.isnan(rows)
         values += int(absent.sum())
         frames += int(absent.all(axis=1).sum())
-        num_frames += len(rows)
-    return Missing(values, num_frames * sequences[0].shape[1], frames, num_frames)
+        low = np.fmin(low, np.fmin.reduce(rows, axis=0))
+        high = np.fmax(high, np.fmax.reduce(rows, axis=0))
+        present, own, deviations = _moments(rows, absent)
+        # squares about two means become squares about the common one (Chan, Golub and
+        # LeVeque 1983); sums of the squares themselves would cancel
+        weight = present / np.maximum(count + present, 1)
+        squares += deviations + count * weight * (own - mean) ** 2
+        mean += weight * (own - mean)
+        count += present
+    num_frames = sum(len(each) for each in sequences)
+    missing = Missing(values, num_frames * len(count), frames, num_frames)
+    deviation = np.sqrt(squares / np.maximum(count, 1))
+    return missing, Scaling(mean, np.where(high > low, deviation, 1.0))
+
+
+def _moments(rows: np.ndarray, absent: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return number, mean and sum of squares about it of the values in each column."""
+    present = len(rows) - absent.sum(axis=0)
+    filled = np.where(absent, 0.0, rows) if absent.any() else rows
+    mean = filled.sum(axis=0) / np.maximum(present, 1)
+    centered = np.where(absent, 0.0, rows - mean) if absent.any() else rows - mean
+    return present, mean, np.einsum("tp,tp->p", centered, centered)
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import svae
-from svae import selfcheck
+from svae import runs, selfcheck
 from svae.__main__ import build_parser, main
 
 svae_fit = svae.SVAE.fit
@@ -23,7 +23,8 @@ SMALL_SWITCHING = [
     *(*SMALL, "--num-states", "3", "--latent-dim", "2"),
     *("--window", "20", "--batch-size", "2", "--warmup", "2"),
 ]
-SMALL_LDS = [*SMALL, "--latent-dim", "2", "--window", "20", "--batch-size", "2"]
+LDS = ["--latent-dim", "2", "--window", "20", "--batch-size", "2"]
+SMALL_LDS, LOUD_LDS = [*SMALL, *LDS], [*LOUD, *LDS]
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +56,34 @@ def usage_error_of(capsys, arguments):
         main(arguments)
     assert stopped.value.code == 2
     return capsys.readouterr().err
+
+
+def test_data_in_a_file_too_large_for_memory_is_fitted_and_scored_alike(
+    tmp_path, frames, monkeypatch, capsys
+):
+    """Windows that are read as needed, from a memory map or HDF5, change nothing."""
+    h5py = pytest.importorskip("h5py")
+    np.save(tmp_path / "a.npy", frames)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["group/frames"], file["other"] = frames, frames[:5]
+    sources = [f"{tmp_path}/a.npy", f"{tmp_path}/a.h5:group/frames"]
+    monkeypatch.chdir(tmp_path)
+    histories, scores = [], []
+    for limit in (runs.MEMORY, 100):
+        monkeypatch.setattr(runs, "MEMORY", limit)
+        monkeypatch.setattr(runs, "EXCERPT", 90)
+        for source in sources:
+            assert main(["fit", "lds", source, *LOUD_LDS]) == 0
+            assert ("of the first 30 frames" in capsys.readouterr().out) == (
+                limit < 120
+            )
+            out = f"runs/lds-{runs.name_of(source)}"
+            histories.append(svae.load(f"{out}/model.npz").history_["objective"])
+            assert main(["score", out]) == 0
+            scores.append(capsys.readouterr().out)
+    for history in histories:
+        np.testing.assert_allclose(history, histories[0], rtol=1e-12)
+    assert len(set(scores)) == 1
 
 
 def test_fit_writes_a_run(tmp_path, capsys):

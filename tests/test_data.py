@@ -1,5 +1,8 @@
 """Reading, checking and cutting sequences."""
 
+import pickle
+import sys
+
 import numpy as np
 import pytest
 
@@ -105,12 +108,12 @@ def test_load_refuses_text_that_is_not_utf8(tmp_path):
 
 def test_load_refuses_unknown_suffix_missing_file_and_stray_key(tmp_path):
     (tmp_path / "a.mat").write_bytes(b"x")
-    with pytest.raises(ValueError, match=r"suffix '\.mat', expected \.npy"):
+    with pytest.raises(ValueError, match=r"suffix '\.mat', expected one of \.npy"):
         data.load(tmp_path / "a.mat")
     with pytest.raises(FileNotFoundError):
         data.load(tmp_path / "b.npy")
     np.save(tmp_path / "a.npy", np.ones(3))
-    with pytest.raises(ValueError, match="applies to .npz files only"):
+    with pytest.raises(ValueError, match="applies to .npz and HDF5"):
         data.load(tmp_path / "a.npy", key="x")
 
 
@@ -143,6 +146,245 @@ def test_load_refuses_damaged_files(tmp_path):
     for name in ("short.npz", "flipped.npz", "noise.npy", "empty.npz", "array.npz"):
         with pytest.raises(ValueError, match=name):
             data.load(tmp_path / name)
+
+
+# HDF5
+
+
+def write_hdf5(path, **datasets):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(path, "w") as file:
+        for name, values in datasets.items():
+            file[name.replace("__", "/")] = values
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".HDF5"])
+def test_load_hdf5_reads_nothing_yet(suffix, tmp_path):
+    values = np.arange(30.0).reshape(2, 5, 3)
+    path = write_hdf5(tmp_path / f"a{suffix}", x=values[0], g__y=values.astype("i2"))
+    recording = data.load(path, "x")
+    assert isinstance(recording, data.Recording)
+    np.testing.assert_array_equal(recording[1:4], values[0, 1:4])
+    recordings = data.load(str(path), key="g/y")
+    assert [type(each) for each in recordings] == [data.Recording] * 2
+    np.testing.assert_array_equal(recordings, values)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(recordings)), values)
+
+
+def test_load_hdf5_finds_the_only_dataset_that_can_be_data(tmp_path):
+    values = np.arange(15).reshape(5, 3)
+    others = {"times": np.arange(5.0), "names": np.array([b"a"]), "four": [[[[1]]]]}
+    path = write_hdf5(
+        tmp_path / "a.h5", deep__down__frames=values, **others, void=np.zeros((0, 3))
+    )
+    np.testing.assert_array_equal(data.load(path), values)
+
+
+def test_load_hdf5_says_what_there_is(tmp_path):
+    path = write_hdf5(tmp_path / "a.h5", g__x=np.ones((5, 3)), y=np.ones((2, 5, 3)))
+    there = r"g/x \(5, 3\), y \(2, 5, 3\)"
+    with pytest.raises(ValueError, match=rf"a\.h5: several .* {there}; name one"):
+        data.load(path)
+    for key in ("z", "g"):
+        with pytest.raises(ValueError, match=f"a.h5: no dataset '{key}'.*{there}"):
+            data.load(path, key)
+    path = write_hdf5(tmp_path / "b.h5", times=np.arange(5.0), words=[[b"a"]])
+    with pytest.raises(ValueError, match=r"b\.h5: no dataset could .*times \(5,\)"):
+        data.load(path)
+    with pytest.raises(ValueError, match=r"times is float64 of shape \(5,\), expected"):
+        data.load(path, "times")
+    with pytest.raises(
+        ValueError, match=r"words is object of shape \(1, 1\), expected"
+    ):
+        data.load(path, "words")
+    path = write_hdf5(tmp_path / "c.h5")
+    with pytest.raises(ValueError, match=r"c\.h5: no dataset .* there are none"):
+        data.load(path)
+    (tmp_path / "d.h5").write_bytes(b"noise")
+    with pytest.raises(ValueError, match=r"d\.h5: cannot be opened: .*signature"):
+        data.load(tmp_path / "d.h5")
+
+
+def test_load_hdf5_without_h5py_says_what_to_install(tmp_path, monkeypatch):
+    (tmp_path / "a.h5").write_bytes(b"x")
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(ValueError, match=r"a\.h5: reading HDF5 needs h5py"):
+        data.load(tmp_path / "a.h5")
+
+
+def test_load_maps_a_npy_file_if_told_so(tmp_path):
+    values = np.arange(6.0).reshape(3, 2)
+    np.save(tmp_path / "a.npy", values)
+    mapped = data.load(tmp_path / "a.npy", mmap=True)
+    assert isinstance(mapped, np.memmap)
+    np.testing.assert_array_equal(mapped, values)
+    (tmp_path / "b.npy").write_bytes(b"not an array at all")
+    with pytest.raises(ValueError, match=r"b\.npy: "):
+        data.load(tmp_path / "b.npy", mmap=True)
+
+
+# What the command line reads
+
+
+def test_the_command_line_names_an_array_after_a_colon(tmp_path, monkeypatch):
+    values = np.arange(30.0).reshape(2, 5, 3)
+    path = write_hdf5(tmp_path / "a.h5", g__x=values, y=values[0])
+    np.testing.assert_array_equal(runs.read(f"{path}:g/x"), values)
+    np.savez(tmp_path / "b.npz", x=values[1], y=values[0])
+    (sequence,) = runs.read(f"{tmp_path}/b.npz:x")
+    np.testing.assert_array_equal(sequence, values[1])
+    names = [runs.name_of(source) for source in (f"{path}:/g/x", "pinwheel", "d/e.npy")]
+    assert names == ["a-g-x", "pinwheel", "e"]
+    (tmp_path / "a.h5").rename(tmp_path / "with:colon.h5")
+    np.testing.assert_array_equal(runs.read(f"{tmp_path}/with:colon.h5:g/x"), values)
+    np.save(tmp_path / "is:file.npy", values)
+    np.testing.assert_array_equal(runs.read(f"{tmp_path}/is:file.npy"), values)
+    for wrong in ("c.h5:x", "c.h5", ":", "a.h5:g/x:"):
+        with pytest.raises(ValueError, match=f"{wrong}: neither a file nor built-in"):
+            runs.read(wrong)
+
+
+def test_the_command_line_leaves_large_data_in_its_file(tmp_path, monkeypatch):
+    values = np.random.default_rng(0).standard_normal((2, 50, 3))
+    np.save(tmp_path / "a.npy", values)
+    source = str(tmp_path / "a.npy")
+    assert all(type(each) is np.ndarray for each in runs.read(source))
+    assert runs.excerpt(sequences := runs.read(source)) is sequences
+    monkeypatch.setattr(runs, "MEMORY", 299)
+    monkeypatch.setattr(runs, "EXCERPT", 180)
+    sequences = runs.read(source)
+    assert all(isinstance(each, data.Recording) for each in sequences)
+    np.testing.assert_array_equal(sequences, values)
+    scaled = runs.survey(sequences)[1].apply(sequences)
+    again = pickle.loads(pickle.dumps(scaled))
+    assert len(pickle.dumps(scaled)) < 2000
+    for each in (scaled, again):
+        assert all(isinstance(one, data.Recording) for one in each)
+        np.testing.assert_allclose(np.mean(each, axis=(0, 1)), 0, atol=1e-14)
+        np.testing.assert_allclose(np.std(each, axis=(0, 1)), 1, rtol=1e-14)
+    shown = runs.excerpt(sequences)
+    assert [len(each) for each in shown] == [50, 10]
+    np.testing.assert_array_equal(np.concatenate(shown), values.reshape(100, 3)[:60])
+
+
+# MoSeq
+
+
+def write_moseq(path, **changes):
+    """Write an extraction of five frames of 4 x 6 pixels; one was dropped."""
+    rng = np.random.default_rng(0)
+    parts = {
+        "frames": rng.integers(0, 80, (5, 4, 6)).astype(np.uint8),
+        "frames_mask": rng.uniform(-30, 0, (5, 4, 6)).astype(np.float32),
+        "timestamps": np.array([7.0, 40.4, 73.0, 140.2, 173.5]),
+    } | changes
+    parts = {name: part for name, part in parts.items() if part is not None}
+    write_hdf5(path, scalars__angle=np.zeros(5), **parts)
+    return parts
+
+
+def test_moseq_restores_dropped_frames_and_hides_what_is_doubtful(tmp_path):
+    parts = write_moseq(tmp_path / "results_00.h5")
+    heights = parts["frames"].astype(float)
+    heights[(parts["frames_mask"] < -16) & (parts["frames"] > 5)] = np.nan
+    expected = np.insert(heights.reshape(5, 24), 3, np.nan, axis=0)
+    assert 0.2 < np.isnan(heights).mean() < 0.8
+    recording = data.load(tmp_path / "results_00.h5")
+    assert isinstance(recording, data.Recording)
+    assert recording.shape == (6, 24)
+    again = pickle.loads(pickle.dumps(recording))
+    for start in range(7):
+        for stop in range(7):
+            for each in (recording, again):
+                np.testing.assert_array_equal(each[start:stop], expected[start:stop])
+    np.testing.assert_array_equal(
+        runs.read(str(tmp_path / "results_00.h5"))[0], expected
+    )
+
+
+def test_moseq_takes_thresholds_and_averages_blocks(tmp_path):
+    parts = write_moseq(tmp_path / "a.h5")
+    recording = data.moseq(
+        tmp_path / "a.h5", mask_threshold=-5, mask_height=30, block=2
+    )
+    heights = parts["frames"].astype(float)
+    heights[(parts["frames_mask"] < -5) & (parts["frames"] > 30)] = np.nan
+    expected = np.full((6, 2, 3), np.nan)
+    for step, frame in zip((0, 1, 2, 4, 5), heights, strict=True):
+        for row, column in np.ndindex(2, 3):
+            square = frame[2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
+            if not np.all(np.isnan(square)):
+                expected[step, row, column] = np.nanmean(square)
+    np.testing.assert_allclose(recording[:], expected.reshape(6, 6), rtol=1e-15)
+
+
+def test_moseq_without_a_tracking_model_has_masks_that_hide_nothing(tmp_path):
+    mask = np.random.default_rng(1).random((5, 4, 6)) < 0.5
+    parts = write_moseq(tmp_path / "a.h5", frames_mask=mask)
+    frames = parts["frames"].reshape(5, 24)
+    np.testing.assert_array_equal(data.load(tmp_path / "a.h5")[:3], frames[:3])
+    hidden = np.isnan(data.moseq(tmp_path / "a.h5", mask_threshold=0.5)[:3])
+    np.testing.assert_array_equal(hidden, ((frames > 5) & ~mask.reshape(5, 24))[:3])
+
+
+@pytest.mark.parametrize(
+    ("timestamps", "steps"),
+    [
+        ([0, 33, 66, 100, 133], [0, 1, 2, 3, 4]),
+        ([5, 50, 72, 105, 1105], [0, 1, 2, 3, 29]),  # late, but not dropped
+        (1e6 * np.array([1.0, 2.0, 4.1, 5.0, 6.0]), [0, 1, 3, 4, 5]),  # other units
+        (np.array([1, 2, 3, 4, 9], np.uint8), [0, 1, 2, 3, 8]),
+    ],
+)
+def test_frames_are_dropped_at_gaps_of_the_timestamps(timestamps, steps, tmp_path):
+    write_moseq(tmp_path / "a.h5", timestamps=timestamps)
+    seen = ~np.isnan(data.moseq(tmp_path / "a.h5", -np.inf)[:]).all(axis=1)
+    np.testing.assert_array_equal(np.flatnonzero(seen), steps)
+
+
+def test_an_extraction_of_one_frame(tmp_path):
+    parts = write_moseq(tmp_path / "a.h5")
+    parts = {name: part[:1] for name, part in parts.items()}
+    write_moseq(tmp_path / "a.h5", **parts)
+    assert data.load(tmp_path / "a.h5").shape == (1, 24)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"timestamps": None},
+            r"no dataset 'timestamps'; there are frames \(5, 4, 6\)",
+        ),
+        (
+            {"timestamps": np.arange(4.0)},
+            r"timestamps has shape \(4,\), expected \(5,\)",
+        ),
+        (
+            {"frames_mask": np.ones((5, 4, 5))},
+            r"frames_mask has shape \(5, 4, 5\), expected \(5, 4, 6\)",
+        ),
+        ({"timestamps": [0.0, 1, 2, 2, 3]}, "at step 3: 2.0 follows 2.0"),
+        ({"timestamps": np.uint8([0, 1, 9, 2, 3])}, "at step 3: 2 follows 9"),
+        ({"timestamps": [0.0, np.nan, 2, 3, 4]}, "at step 1: nan follows 0.0"),
+    ],
+)
+def test_moseq_refuses(changes, message, tmp_path):
+    write_moseq(tmp_path / "a.h5", **changes)
+    with pytest.raises(ValueError, match=rf"a\.h5: .*{message}"):
+        data.load(tmp_path / "a.h5")
+
+
+def test_moseq_refuses_blocks_and_other_files(tmp_path):
+    write_moseq(tmp_path / "a.h5")
+    for block in (3, 0, 8):
+        with pytest.raises(ValueError, match=f"block={block} .* 4 x 6 pixels"):
+            data.moseq(tmp_path / "a.h5", block=block)
+    path = write_hdf5(tmp_path / "b.h5", frames=np.ones((5, 3)), timestamps=np.ones(5))
+    np.testing.assert_array_equal(data.load(path), np.ones((5, 3)))  # somebody else's
+    with pytest.raises(ValueError, match=r"b\.h5: no dataset 'frames_mask'"):
+        data.moseq(path)
 
 
 # Checking
@@ -485,16 +727,24 @@ def test_scaling_is_that_of_what_is_observed(stretch, monkeypatch):
     rows[:, 3], rows[:, 4] = np.where(np.isnan(rows[:, 3]), np.nan, 7.3), np.nan
     watched = Watched(rows[50:])
     sequences = data.as_sequences([rows[:30], rows[30:50], watched])
-    scaling = runs.scaling_of(sequences)
+    missing, scaling = runs.survey(sequences)
+    absent = np.isnan(rows)
+    assert missing == (absent.sum(), 500, absent.all(axis=1).sum(), 100)
+    assert sum(key.stop - key.start for key in watched.reads) == 50  # once
     longest = max(key.stop - key.start for key in watched.reads)
     assert longest == min(50, stretch // 5)
     np.testing.assert_allclose(scaling.mean[:4], np.nanmean(rows[:, :4], 0), rtol=1e-14)
     np.testing.assert_allclose(scaling.scale[:3], np.nanstd(rows[:, :3], 0), rtol=1e-9)
     np.testing.assert_array_equal(scaling.scale[3:], 1.0)
     assert scaling.mean[4] == 0.0
+    watched.reads.clear()
     applied = scaling.apply(sequences)
+    assert not watched.reads
     np.testing.assert_array_equal(
         np.concatenate(applied), (rows - scaling.mean) / scaling.scale
     )
-    assert all(isinstance(each, np.ndarray) for each in applied)
+    assert [type(each) for each in applied] == [np.ndarray] * 2 + [data.Recording]
+    np.testing.assert_array_equal(applied[2][3:7], np.asarray(applied[2])[3:7])
+    kept = [each[:] for each in sequences]  # as they were
+    np.testing.assert_array_equal(np.concatenate(kept), rows)
     np.testing.assert_allclose(scaling.undo(np.concatenate(applied)), rows, rtol=1e-12)

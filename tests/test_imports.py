@@ -19,6 +19,7 @@ ROOMS = (
         "synthetic",
         "drawing",
         "versions",
+        "sources",
     },
     {"arguments"},
     {"reference", "networks", "optim", "data", "metrics", "store"},

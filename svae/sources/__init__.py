@@ -1,0 +1,32 @@
+"""Arrays that stay in their files, and reach other processes without their data.
+
+A `Source` has what a recording reads, ``shape``, ``dtype`` and ``[]``, and is pickled
+as a reference: the worker that gets it opens the file when it first reads.
+"""
+
+from typing import Any
+
+from svae.sources.hdf5 import Stored, datasets, listing
+from svae.sources.mapped import Mapped
+from svae.sources.moseq import Extraction, is_extraction
+from svae.sources.reference import Source
+
+__all__ = [
+    "Extraction",
+    "Mapped",
+    "Source",
+    "Stored",
+    "adopt",
+    "datasets",
+    "is_extraction",
+    "listing",
+]
+
+
+def adopt(array: Any) -> Any:
+    """Return a memory map or HDF5 dataset as a `Source`, all else as it is."""
+    for kind in (Mapped, Stored):
+        source = kind.of(array)
+        if source is not None:
+            return source
+    return array

@@ -1,6 +1,7 @@
 """The command line: ``svae fit MODEL DATA``, and what can be done with a fit."""
 
 import argparse
+import csv
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields
@@ -11,11 +12,11 @@ from typing import Any
 import numpy as np
 
 import svae
-from svae import kernels, metrics, plot, profile, runs, selfcheck
+from svae import config, kernels, metrics, plot, profile, runs, segments, selfcheck
 from svae.evaluate import THETAS
 from svae.generative import INFERENCES
 from svae.models.student import TAILS
-from svae.networks import LIKELIHOODS, MEANS
+from svae.networks import ACTIVATIONS, LIKELIHOODS, MEANS
 from svae.objective import NATURAL_GRADIENTS
 from svae.runs import Run
 from svae.store import replacing
@@ -102,13 +103,13 @@ QUICK: dict[str, Any] = {
 MEMORY: dict[str, Any] = {"sizes": (10,), "num_sequences": 1, "num_timesteps": 10**6}
 STEP_WORDS = ("learning_rate", "natural_step", "num_samples")
 CHAIN_WORDS = ("window", "context", "hide")
-ITERATION_WORDS = ("warm_start",)
+ITERATION_WORDS = ("warm_start", "tolerance", "max_iterations")
 FIT_WORDS = (
-    *("num_steps", "batch_size", "warmup", "rng"),
+    *("num_steps", "batch_size", "warmup", "warm_start", "rng"),
     *STEP_WORDS,
     *CHAIN_WORDS,
-    *ITERATION_WORDS,
 )
+NETWORK_WORDS = ("activation", "weight_scale")
 # Fields of latent models, with what a model lacks that has no such field.
 LATENT_WORDS = {
     "latent_dim": "latents",
@@ -120,7 +121,11 @@ LATENT_WORDS = {
     "dof": "degrees of freedom",
     "learn_dof": "degrees of freedom",
     "tails": "degrees of freedom",
+    "initial_spread": "discrete states",
+    "tolerance": "iterations",
+    "max_iterations": "iterations",
 }
+EXIT_STATUS = "exit status: 0; 1 after an error, 2 for wrong usage, 130 if interrupted"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -131,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     SystemExit
         With status 2 for wrong usage, with 0 after ``--help``.
     """
-    options = build_parser().parse_args(arguments)
+    options = parse(arguments)
     try:
         return int(options.command(options))
     except KeyboardInterrupt:
@@ -141,6 +146,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message = " ".join(str(error).split())
         print(f"svae: error: {message}", file=sys.stderr)
         return 1
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Return what the command line says.
+
+    An optional DATA may stand behind options: older versions of argparse take it for
+    absent at the first of them, and have it left over.
+    """
+    parser = build_parser()
+    options, left = parser.parse_known_args(arguments)
+    if left and not left[0].startswith("-") and getattr(options, "data", "") is None:
+        options.data = left.pop(0)
+    if left:
+        options.usage(f"unrecognized arguments: {' '.join(left)}")
+    return options
 
 
 def fit(options: argparse.Namespace) -> int:
@@ -186,17 +206,38 @@ def fit(options: argparse.Namespace) -> int:
 
 
 def choose_settings(options: argparse.Namespace) -> dict[str, Any]:
-    """Merge the tables of defaults with what the command line says."""
+    """Merge the tables of defaults with what a file and the command line say."""
+    written = read_config(options)
     recipe = RECIPES.get((options.model, options.data), {})
     settings = DEFAULTS | MODEL_DEFAULTS[options.model] | recipe
-    words = {*settings, *FIT_WORDS, *LATENT_WORDS, "standardize"}
-    given = {word: getattr(options, word) for word in sorted(words)}
-    given = {word: value for word, value in given.items() if value is not None}
+    # what holds anyway is never idle: the settings of a run can be read again
+    written = {k: value for k, value in written.items() if settings.get(k) != value}
+    words = sorted(options.words.keys() - {"model", "data"})
+    typed = {word: getattr(options, word) for word in words}
+    given = written | {k: value for k, value in typed.items() if value is not None}
     refuse_idle_words(options, given)
     settings |= given
     if settings.get("tails") == "sampled" and settings["inference"] != "sin":
-        options.usage("argument --tails: sampled ones need --inference sin")
+        refuse(options, "tails", "sampled ones need --inference sin")
     return settings
+
+
+def read_config(options: argparse.Namespace) -> dict[str, Any]:
+    """Read what ``--config`` names; take model and data from it if they lack."""
+    written: dict[str, Any] = {}
+    if options.config is not None:
+        try:
+            written = config.read(options.config, options.words)
+        except ValueError as error:
+            options.usage(f"argument --config: {error}")
+    for word in ("model", "data"):
+        value = written.pop(word, None)
+        if getattr(options, word) is None:
+            setattr(options, word, value)
+    lacking = [word.upper() for word in ("model", "data") if not getattr(options, word)]
+    if lacking:
+        options.usage(f"the following arguments are required: {', '.join(lacking)}")
+    return written
 
 
 def refuse_idle_words(options: argparse.Namespace, given: dict[str, Any]) -> None:
@@ -219,14 +260,22 @@ def refuse_idle_words(options: argparse.Namespace, given: dict[str, Any]) -> Non
         elif word == "warmup" and not model.family:
             reason = f"{name} has no q(theta) to fit after it"
         if reason is not None:
-            options.usage(f"argument --{word.replace('_', '-')}: {reason}")
+            refuse(options, word, reason)
+
+
+def refuse(options: argparse.Namespace, word: str, reason: str) -> None:
+    """Stop with a usage error that says where a word was set."""
+    option = f"--{word.replace('_', '-')}"
+    if getattr(options, word) is None:
+        option = f"--config: {options.config}: {word}"
+    options.usage(f"argument {option}: {reason}")
 
 
 def wants_scaling(options: argparse.Namespace, settings: dict[str, Any]) -> bool:
     """Whether to standardise columns: as told, else those of files."""
     if settings["likelihood"] == "bernoulli":
-        if options.standardize:
-            options.usage("argument --standardize: bernoulli data must stay in [0, 1]")
+        if settings.get("standardize"):
+            refuse(options, "standardize", "bernoulli data must stay in [0, 1]")
         return False
     return bool(settings.get("standardize", options.data not in runs.BUILT_IN))
 
@@ -236,10 +285,11 @@ def build_model(name: str, settings: dict[str, Any]) -> svae.SVAE:
     words = LATENT_WORDS.keys() & settings.keys()
     latent = MODELS[name](**{word: settings[word] for word in words})
     network, hidden = NETWORKS[settings["network"]], settings["hidden"]
+    shape = {word: settings[word] for word in NETWORK_WORDS if word in settings}
     return svae.SVAE(
         latent,
-        network(hidden),
-        network(hidden, mean=settings["decoder_mean"]),
+        network(hidden, **shape),
+        network(hidden, mean=settings["decoder_mean"], **shape),
         settings["likelihood"],
         settings["decoder_posterior"],
         settings["natural_gradient"],
@@ -336,6 +386,32 @@ def score(options: argparse.Namespace) -> int:
     return 0
 
 
+def segment(options: argparse.Namespace) -> int:
+    """Write the state of each frame; say how much each state is used."""
+    run = Run.load(options.run)
+    if not hasattr(run.model.latent, "num_states"):
+        options.usage(f"argument RUN: {run.record['model']} has no discrete states")
+    sequences = run.read(options.data)
+    paths = run.model.predict(sequences)
+    posteriors = run.model.infer(sequences, num_samples=1)
+    path = Path(options.out or run.folder / "segments.csv")
+    with replacing(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["sequence", "frame", *segments.Segmentation._fields])
+        for number, each in enumerate(zip(paths, posteriors, strict=True)):
+            columns = segments.segmentation(each[0], each[1].states)
+            rows = zip(*(column.tolist() for column in columns), strict=True)
+            writer.writerows([number, frame, *row] for frame, row in enumerate(rows))
+    for usage in segments.usage(paths):
+        print(
+            f"state {usage.state}: {100 * usage.share:.1f} % of the frames, "
+            f"bouts: {usage.num_bouts}, "
+            f"median duration: {usage.median_duration:g} frames"
+        )
+    print(f"written to {path}")
+    return 0
+
+
 def forecast(options: argparse.Namespace) -> int:
     """Write predictions of the frames after each sequence, and draw the first."""
     run, horizon, theta = Run.load(options.run), options.horizon, options.theta
@@ -381,7 +457,10 @@ def draw(options: argparse.Namespace) -> int:
     run = Run.load(options.run)
     sequences = runs.excerpt(run.read(options.data))
     if can_draw(print):
-        save_figures(run.folder, plot.figures(run.model, sequences))
+        figures = plot.figures(
+            run.model, sequences, options.shape, undo=run.scaling.undo
+        )
+        save_figures(run.folder, figures)
         print(f"written to {run.folder / 'figures'}")
     return 0
 
@@ -438,20 +517,45 @@ def time_kernels(options: argparse.Namespace) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
+    raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
-        prog="svae", description="Structured variational autoencoders."
+        prog="svae",
+        description="Structured variational autoencoders.",
+        epilog=f"example: svae fit gmm pinwheel\n\n{EXIT_STATUS}",
+        formatter_class=raw,
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"svae {svae.__version__}"
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def add(name: str, command: Callable[..., int], about: str, example: str) -> Any:
-        epilog = f"example: svae {name} {example}".rstrip()
-        sub = commands.add_parser(name, help=about, description=about, epilog=epilog)
+    def add(name: str, command: Callable[..., int], about: str, *examples: str) -> Any:
+        title = "example" if len(examples) == 1 else "examples"
+        lines = [f"  svae {name} {example}".rstrip() for example in examples]
+        epilog = "\n".join([f"{title}:", *lines, "", EXIT_STATUS])
+        sub = commands.add_parser(
+            name, help=about, description=about, epilog=epilog, formatter_class=raw
+        )
         sub.set_defaults(command=command, usage=sub.error)
         return sub
 
-    sub = add("fit", fit, "fit a model to data", "gmm pinwheel")
+    sub = add(
+        "fit",
+        fit,
+        "fit a model to data",
+        "gmm pinwheel",
+        "slds recording.npy --num-states 10 --affine --out runs/a",
+        "--config settings.toml --num-steps 5000",
+        "--config runs/a/run.json --rng 1 --out runs/b",
+    )
     add_fit_options(sub)
     add("info", info, "print versions; check the gradients of both chains", "")
+
+    about = "write the state of each frame, how probable it is and how long it lasts"
+    sub = add("segment", segment, about, "runs/slds-switching")
+    add_run(sub)
+    about = "default: segments.csv in the folder of the run"
+    sub.add_argument("--out", metavar="FILE", help=about)
 
     sub = add("score", score, "print the bound of data", "runs/lds-dots dots")
     add_run(sub)
@@ -461,6 +565,7 @@ def build_parser() -> argparse.ArgumentParser:
     about = "of that bound: q(theta)'s mean, or a draw for each sample; default: mean"
     sub.add_argument("--theta", choices=THETAS, help=about)
     sub.add_argument("--rng", type=seed, default=0, metavar="SEED")
+
     sub = add(
         "forecast",
         forecast,
@@ -472,12 +577,25 @@ def build_parser() -> argparse.ArgumentParser:
     about = "paths follow q(theta)'s mean, or each a draw of its own; default: mean"
     sub.add_argument("--theta", choices=THETAS, default="mean", help=about)
     sub.add_argument("--rng", type=int, default=0, metavar="SEED")
+
     sub = add("sample", sample, "draw frames", "runs/lds-dots --num-steps 200")
     add_run(sub, data=False)
     sub.add_argument("--num-steps", type=int, required=True, metavar="N")
     sub.add_argument("--rng", type=int, default=0, metavar="SEED")
-    sub = add("plot", draw, "draw the figures of a run again", "runs/gmm-pinwheel")
+
+    sub = add(
+        "plot",
+        draw,
+        "draw the figures of a run again, perhaps for other data",
+        "runs/gmm-pinwheel",
+        "runs/a video.npy --shape 30 30",
+    )
     add_run(sub)
+    about = "rows and columns of a frame: draws images of frames, in units of the data"
+    sub.add_argument(
+        "--shape", type=positive, nargs=2, metavar=("ROWS", "COLUMNS"), help=about
+    )
+
     sub = add("profile", time_kernels, "time the compiled chains", "--kernel hmm")
     add_profile_options(sub)
     return parser
@@ -494,11 +612,16 @@ def add_run(parser: argparse.ArgumentParser, data: bool = True) -> None:
 
 def add_fit_options(parser: argparse.ArgumentParser) -> None:
     """Add the words of the constructors and of `svae.SVAE.fit`."""
-    add = parser.add_argument
+    words: dict[str, argparse.Action] = {}
+
+    def add(option: str, **rest: Any) -> None:
+        action = parser.add_argument(option, **rest)
+        words[action.dest] = action
+
     known = ", ".join(runs.BUILT_IN)
-    add("model", metavar="MODEL", choices=MODELS, help=", ".join(MODELS))
-    add("data", metavar="DATA", help=f"{known}, or {runs.FILES}")
-    add("--out", metavar="DIR", help="folder of the run; default: runs/MODEL-DATA")
+    models = ", ".join(MODELS)
+    add("model", metavar="MODEL", nargs="?", choices=MODELS, help=models)
+    add("data", metavar="DATA", nargs="?", help=f"{known}, or {runs.FILES}")
     for word in ("latent-dim", "num-states", "num-steps", "batch-size", "window"):
         add(f"--{word}", type=int, metavar="N")
     about = "prior of transitions from a state to itself, in steps (hmm, slds)"
@@ -515,6 +638,12 @@ def add_fit_options(parser: argparse.ArgumentParser) -> None:
     add("--learn-dof", action=argparse.BooleanOptionalAction, help=about)
     about = "one scale for each point, or for each sample of x, with sin (student)"
     add("--tails", choices=TAILS, help=about)
+    about = "of component means, of the entries of A (slds), at the start"
+    add("--initial-spread", type=float, metavar="X", help=about)
+    about = "of mean-field inference: where it stops (gmm, student, hmm, slds)"
+    add("--tolerance", type=float, metavar="X", help=about)
+    about = "of mean-field inference at most (gmm, student, hmm, slds)"
+    add("--max-iterations", type=int, metavar="N", help=about)
     about = "sin: a structured inference network (gmm, student, hmm, lds)"
     add("--inference", choices=INFERENCES, help=about)
     add("--num-samples", type=int, metavar="N", help="samples of x in a step")
@@ -531,6 +660,9 @@ def add_fit_options(parser: argparse.ArgumentParser) -> None:
     add("--warmup", type=warmup, metavar="N", help=about)
     add("--hidden", type=widths, metavar="N,N", help="widths of the hidden layers")
     add("--network", choices=NETWORKS)
+    add("--activation", choices=ACTIVATIONS)
+    about = "standard deviation of the first weights of both networks"
+    add("--weight-scale", type=float, metavar="X", help=about)
     add("--decoder-mean", choices=MEANS)
     add("--likelihood", choices=LIKELIHOODS)
     add("--decoder-posterior", choices=DECODER_POSTERIORS)
@@ -540,7 +672,13 @@ def add_fit_options(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         help="bring columns to mean 0 and variance 1; default: for files",
     )
-    add("--quiet", action="store_true", help="print nothing but errors")
+    parser.set_defaults(words=words)
+    about = "a .toml or .json file of settings, like num_states = 10; options go first"
+    parser.add_argument("--config", metavar="FILE", help=about)
+    about = "folder of the run; default: runs/MODEL-DATA"
+    parser.add_argument("--out", metavar="DIR", help=about)
+    about = "print nothing but errors"
+    parser.add_argument("--quiet", action="store_true", help=about)
 
 
 def add_profile_options(parser: argparse.ArgumentParser) -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from svae.segments import bouts
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -27,6 +29,7 @@ __all__ = [
     "image",
     "legend",
     "lines",
+    "mosaic",
     "new_figure",
     "observed_limits",
     "probabilities",
@@ -116,6 +119,35 @@ def image(
     )
 
 
+def mosaic(
+    ax: "Axes", images: np.ndarray, extent: tuple[float, float, float, float]
+) -> Any:
+    """Lay images (R, C, height, width) out in R rows of C tiles; NaN is grey.
+
+    ``extent`` has the coordinates left, right, bottom and top; the first row of tiles
+    is at the top.  Pixels are square.  Returns the image for a color bar.
+    """
+    from matplotlib import colormaps
+
+    rows, columns, height, width = images.shape
+    left, right, bottom, top = extent
+    limits = observed_limits(images)
+    shown = ax.imshow(
+        images.transpose(0, 2, 1, 3).reshape(rows * height, columns * width),
+        aspect="auto",
+        interpolation="nearest",
+        cmap=colormaps["cividis"].with_extremes(bad=MISSING),
+        extent=extent,
+        vmin=limits[0],
+        vmax=limits[1],
+    )
+    line: dict[str, Any] = {"color": "white", "linewidth": 0.8}
+    ax.vlines(np.linspace(left, right, columns + 1)[1:-1], bottom, top, **line)
+    ax.hlines(np.linspace(bottom, top, rows + 1)[1:-1], left, right, **line)
+    ax.set_box_aspect(rows * height / (columns * width))
+    return shown
+
+
 def lines(ax: "Axes", times: np.ndarray, frames: np.ndarray) -> None:
     """Show each channel of frames (T, P) as a line, frames without data in grey."""
     for p, channel in enumerate(frames.T):
@@ -125,9 +157,10 @@ def lines(ax: "Axes", times: np.ndarray, frames: np.ndarray) -> None:
         ax.plot(times, channel, line, color=color_of(p), linewidth=1.0)
         if alone.any():
             ax.plot(times[alone], channel[alone], ".", color=color_of(p), markersize=3)
-    for first, last in _runs(np.isnan(frames).all(axis=1)):
-        span = times[first] - 0.5, times[last] + 0.5
-        ax.axvspan(*span, color=MISSING, linewidth=0, zorder=0)
+    for absent, onset, duration in zip(*bouts(np.isnan(frames).all(1)), strict=True):
+        if absent:
+            left = times[onset] - 0.5
+            ax.axvspan(left, left + duration, color=MISSING, linewidth=0, zorder=0)
 
 
 def bands(
@@ -168,13 +201,12 @@ def state_band(
         interpolation="nearest",
         extent=extent,
     )
-    for first, last in _runs_of_states(path):
-        state = int(path[first])
+    for state, onset, duration in zip(*bouts(path), strict=True):
         wide = 0.012 * len(str(state)) * len(path)
-        if state >= 0 and last - first + 1 >= wide:
+        if state >= 0 and duration >= wide:
             light = colors[state] @ (0.30, 0.59, 0.11) > 0.55
             ax.text(
-                start + (first + last) / 2,
+                start + onset + (duration - 1) / 2,
                 0.5,
                 str(state),
                 ha="center",
@@ -256,18 +288,6 @@ def view(ax: "Axes", data: np.ndarray) -> None:
     margin = np.where(high > low, 0.15 * (high - low), 1.0)
     ax.set_xlim(low[0] - margin[0], high[0] + margin[0])
     ax.set_ylim(low[1] - margin[1], high[1] + margin[1])
-
-
-def _runs(mask: np.ndarray) -> list[tuple[int, int]]:
-    """First and last index of each stretch that is True."""
-    return [(a, b) for a, b in _runs_of_states(mask) if mask[a]]
-
-
-def _runs_of_states(path: np.ndarray) -> list[tuple[int, int]]:
-    """First and last index of each stretch of equal values."""
-    ends = np.append(np.flatnonzero(path[1:] != path[:-1]), len(path) - 1)
-    firsts = np.append(0, ends[:-1] + 1)
-    return list(zip(firsts.tolist(), ends.tolist(), strict=True))
 
 
 def _beside(there: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-r"""Figures of a fit: its history, what its states are and when, forecasts, dynamics.
+r"""Figures of a fit: its history, states, forecasts, dynamics, and what it decodes.
 
 Every function returns a new `matplotlib.figure.Figure` and touches no global state:
 no pyplot, no current figure, no choice of backend.  Keep one with
@@ -9,13 +9,15 @@ figures of a model, the first ones for those that q(theta) has seen most.
 """
 
 import itertools
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from svae import data as data_
-from svae import drawing, metrics
+from svae import drawing, metrics, segments
 from svae.families import dirichlet, mniw, product
+from svae.models.base import draw_latents
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,7 +29,9 @@ __all__ = [
     "ethogram",
     "figures",
     "forecast",
+    "manifold",
     "mixture",
+    "state_frames",
     "transitions",
 ]
 
@@ -440,30 +444,203 @@ def dynamics(model: Any, sequences: Any = None) -> "Figure":
     return figure
 
 
-def figures(model: Any, sequences: list[np.ndarray]) -> "dict[str, Figure]":
+def manifold(
+    model: Any,
+    shape: tuple[int, int],
+    data: Any = None,
+    axes: tuple[int, int] = (0, 1),
+    grid: int = 12,
+    center: Any = None,
+    undo: Callable[[np.ndarray], np.ndarray] | None = None,
+    rng: Any = 0,
+) -> "Figure":
+    """Show the images that the decoder makes of a plane in latent space.
+
+    Left, the means of the frames at the points of a grid, each a tile around its point.
+    Right, where the data are in that plane: their posterior means, coloured by most
+    likely state.  The plane has 95 % of them along each of its axes; without data,
+    95 % of draws from the model (theta from q(theta), then x).
+
+    Parameters
+    ----------
+    model : SVAE
+        Fitted, with two latent dimensions or more.
+    shape : (rows, columns)
+        Of the image that a frame is, row by row.
+    data : (T, P), (N, T, P) or list of (T_n, P) arrays, optional
+    axes : (int, int)
+        Coordinates of x, from 0, that vary along the plane: to the right and upwards.
+    grid : int
+        Points along each axis, two or more.
+    center : (D,) array, optional
+        What the other coordinates are.  Default: the mean of the posterior means or
+        draws.
+    undo : callable, optional
+        Brings frames (..., P) to the units they are shown in.
+    rng : int or numpy.random.Generator
+        Of draws from the model.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Axes for the images and, if there are data, for the posterior means, then the
+        color bar.
+
+    Raises
+    ------
+    ValueError
+        If a frame has not ``rows * columns`` values, ``axes`` are no two coordinates of
+        x, or ``center`` or ``grid`` has a wrong size.
+    """
+    dim = model.latent.latent_dim
+    _check_shape(shape, model.obs_dim_)
+    if len({*axes}) != 2 or not {*axes} <= {*range(dim)}:
+        raise ValueError(f"axes must be two of 0..{dim - 1}, got {axes}")
+    if grid < 2:
+        raise ValueError(f"grid must be 2 or more, got {grid}")
+    if data is None:
+        latents, labels = _drawn(model, rng), None
+    else:
+        posteriors = model.infer(data_.as_sequences(data), num_samples=1)
+        latents = np.concatenate([posterior.mean for posterior in posteriors])
+        labels = np.concatenate([_labels(posterior) for posterior in posteriors])
+    center = latents.mean(axis=0) if center is None else np.asarray(center)
+    if center.shape != (dim,):
+        raise ValueError(f"center has shape {center.shape}, expected ({dim},)")
+
+    low, high = np.quantile(latents[:, axes], [0.025, 0.975], axis=0)
+    across, up = np.linspace(low, high, grid).T
+    points = np.tile(center, (grid, grid, 1))
+    points[..., axes[0]], points[..., axes[1]] = across, up[::-1, None]
+    frames = model.decode(points)[0]
+    images = (undo(frames) if undo else frames).reshape(grid, grid, *shape)
+    half = (high - low) / (2 * (grid - 1))
+    (left, bottom), (right, top) = low - half, high + half
+
+    figure = drawing.new_figure(6.5 if labels is None else 12.0, 6.0)
+    panels = figure.subplots(1, 1 if labels is None else 2, squeeze=False)[0]
+    image = drawing.mosaic(panels[0], images, (left, right, bottom, top))
+    figure.colorbar(image, ax=[panels[0]], pad=0.02, shrink=0.8, label="value")
+    panels[0].set_title("means of frames, decoded from a plane")
+    if labels is not None:
+        ranks = {k: r for k, r in _ranks(model).items() if k in labels}
+        for k, rank in ranks.items():
+            drawing.cloud(panels[1], latents[labels == k][:, axes], rank, 6, alpha=0.5)
+        if hasattr(model.latent, "num_states"):
+            drawing.legend(figure, ranks, "state")
+        panels[1].set(title="posterior means of $x$")
+        panels[1].set_box_aspect(panels[0].get_box_aspect())
+    for ax in panels:
+        ax.set(xlim=(left, right), ylim=(bottom, top))
+        ax.set(xlabel=f"$x_{{{axes[0] + 1}}}$", ylabel=f"$x_{{{axes[1] + 1}}}$")
+    return figure
+
+
+def state_frames(
+    model: Any,
+    data: Any,
+    shape: tuple[int, int] | None = None,
+    num_frames: int = 8,
+    undo: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> "Figure":
+    """Show what frames of each discrete state are like, the most frequent one first.
+
+    Of images, each state in use has a row: the mean of its frames, then examples, which
+    are spread evenly over its longest bout or, where rows are independent, from the
+    frame nearest to the mean to the farthest.
+
+    Of other frames, each state has a panel.  Where rows are independent, it shows the
+    mean over examples, as curves over the channels.  Of a chain, it shows the average
+    course of a bout: frames after the onset as long as the bout lasts, and some before
+    it; with bands of one standard deviation if there are few channels.
+
+    Parameters
+    ----------
+    model : SVAE
+        Fitted, with a latent model that has discrete states.
+    data : (T, P), (N, T, P) or list of (T_n, P) arrays
+        States in use are those of at least 1 % of these frames.
+    shape : (rows, columns), optional
+        Of the image that a frame is, row by row.
+    num_frames : int
+        Examples of each state.
+    undo : callable, optional
+        Brings frames (..., P) to the units they are shown in.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Of images, one axes, else one for each state; then the color bar of images.
+
+    Raises
+    ------
+    TypeError
+        If the model has no discrete states.
+    ValueError
+        If a frame has not ``rows * columns`` values, or there are to be no examples.
+    """
+    _need_states(model, "state_frames")
+    if num_frames < 1:
+        raise ValueError(f"num_frames must be 1 or more, got {num_frames}")
+    sequences = [np.asarray(each) for each in data_.as_sequences(data)]
+    if shape is not None:
+        _check_shape(shape, sequences[0].shape[1])
+    paths, ranks = model.predict(sequences), _ranks(model)
+    used = [each for each in segments.usage(paths) if each.share >= IN_USE]
+    if undo is not None:
+        sequences = [undo(sequence) for sequence in sequences]
+    if shape is None and not model.latent.independent:
+        return _courses(sequences, paths, used, ranks)
+    examples = _members if model.latent.independent else _longest_bout
+    means, chosen = [], []
+    for usage in used:
+        pairs = zip(sequences, paths, strict=True)
+        frames = np.concatenate([y[path == usage.state] for y, path in pairs])
+        means.append(_mean_and_deviation(frames)[0])
+        chosen.append(examples(sequences, paths, usage.state, num_frames))
+    if shape is None:
+        return _curves(means, chosen, used, ranks)
+    return _rows_of_images(means, chosen, used, ranks, shape)
+
+
+def figures(
+    model: Any,
+    sequences: list[np.ndarray],
+    shape: tuple[int, int] | None = None,
+    undo: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> "dict[str, Figure]":
     """Return the figures that suit a fitted model, by name.
 
     Parameters
     ----------
     model : SVAE
     sequences : list of (T_n, P) arrays
-        Of a mixture the first 5000 rows are shown; of a chain the first 200 frames, the
-        second half of them forecast from the first; of discrete states the first 600.
+        Of a mixture, and for frames of states, the first 5000 rows are shown; of a
+        chain the first 200 frames, the second half of them forecast from the first; of
+        discrete states the first 600.
+    shape : (rows, columns), optional
+        Of the image that a frame is: with it, there are images.
+    undo : callable, optional
+        Brings frames (..., P) to the units in which images and courses are shown.
 
     Returns
     -------
     dict of str to matplotlib.figure.Figure
     """
     family, num_frames = model.latent.family, sum(map(len, sequences))
-    drawn = {"bound": bound(model.history_, num_frames)}
+    drawn, head = {"bound": bound(model.history_, num_frames)}, _head(sequences, 5000)
     planar = model.latent.latent_dim > 1 and sequences[0].shape[1] > 1
     if planar and "dynamics" not in family:
-        drawn["mixture"] = mixture(model, _head(sequences, 5000))
+        drawn["mixture"] = mixture(model, head)
     if "dynamics" in family:
         drawn["dynamics"] = dynamics(model)
     if "transitions" in family:
         drawn["transitions"] = transitions(model)
         drawn["ethogram"] = ethogram(model, sequences[0][:600])
+    if "transitions" in family or (shape is not None and "weights" in family):
+        drawn["states"] = state_frames(model, head, shape, undo=undo)
+    if shape is not None and planar:
+        drawn["manifold"] = manifold(model, shape, head, undo=undo)
     first = sequences[0][:200]
     prefix = len(first) // 2
     if prefix > 0 and not model.latent.independent:
@@ -491,6 +668,11 @@ def _need_states(model: Any, figure: str) -> None:
         raise TypeError(f"{figure}: {_name(model)} has no discrete states")
 
 
+def _check_shape(shape: tuple[int, int], obs_dim: int) -> None:
+    if len(shape) != 2 or shape[0] * shape[1] != obs_dim:
+        raise ValueError(f"shape is {tuple(shape)}, frames have {obs_dim} values")
+
+
 def _labels(posterior: Any) -> np.ndarray:
     if posterior.states is None:
         return np.zeros(len(posterior.mean), dtype=np.int64)
@@ -510,6 +692,17 @@ def _components(model: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     covs = np.linalg.inv(-2 * J)
     dofs = latent.dofs(stats) if hasattr(latent, "dofs") else None
     return np.einsum("kij,kj->ki", covs, h), covs, dofs
+
+
+def _drawn(model: Any, rng: Any, times: int = 50, num_steps: int = 40) -> np.ndarray:
+    """Draw x (times * num_steps, D) from the model, theta each time from q(theta)."""
+    latent, rng = model.latent, np.random.default_rng(rng)
+    thetas = (
+        product.sample(latent.family, model.parameters_.natparams, rng)
+        for _ in range(times)
+    )
+    drawn = [draw_latents(latent, theta, num_steps, rng).latents for theta in thetas]
+    return np.concatenate(drawn).reshape(times * num_steps, -1)
 
 
 def _frames(
@@ -552,6 +745,42 @@ def _used(model: Any, sequences: Any) -> list[int]:
     return np.flatnonzero(counts >= IN_USE * counts.sum()).tolist()
 
 
+def _mean_and_deviation(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation over the first axis, NaN where nothing is there."""
+    there = ~np.isnan(frames)
+    count = np.where(there.any(axis=0), there.sum(axis=0), np.nan)
+    mean = np.where(there, frames, 0.0).sum(axis=0) / count
+    squares = np.where(there, (frames - mean) ** 2, 0.0).sum(axis=0)
+    return mean, np.sqrt(squares / count)
+
+
+def _longest_bout(
+    sequences: list[np.ndarray], paths: list[np.ndarray], state: int, num_frames: int
+) -> np.ndarray:
+    """Frames (<= num_frames, P) spread evenly over the longest bout of a state."""
+    found = [
+        (duration, -n, -onset)
+        for n, path in enumerate(paths)
+        for other, onset, duration in zip(*segments.bouts(path), strict=True)
+        if other == state
+    ]
+    duration, n, onset = max(found)
+    steps = np.linspace(0, duration - 1, min(num_frames, duration)).round()
+    return sequences[-n][steps.astype(int) - onset]
+
+
+def _members(
+    sequences: list[np.ndarray], paths: list[np.ndarray], state: int, num_frames: int
+) -> np.ndarray:
+    """Frames (<= num_frames, P) of a state, from the nearest to its mean on."""
+    frames = np.concatenate(sequences)[np.concatenate(paths) == state]
+    frames = frames[~np.isnan(frames).all(axis=1)]
+    errors = (frames - _mean_and_deviation(frames)[0]) ** 2
+    order = np.argsort(_mean_and_deviation(errors.T)[0], kind="stable")
+    places = np.linspace(0, len(frames) - 1, min(num_frames, len(frames))).round()
+    return frames[order[places.astype(int)]]
+
+
 def _probable(probs: np.ndarray, path: np.ndarray, ranks: dict[int, int]) -> list[int]:
     """States that are probable at a frame or on the path, in the order of ranks."""
     probable = np.flatnonzero(probs.max(axis=0) >= PROBABLE).tolist()
@@ -589,3 +818,117 @@ def _write_periods(ax: "Axes", periods: list[tuple[complex, float]]) -> None:
             horizontalalignment="right",
             verticalalignment="center",
         )
+
+
+def _rows_of_images(
+    means: list[np.ndarray],
+    chosen: list[np.ndarray],
+    used: list[segments.Usage],
+    ranks: dict[int, int],
+    shape: tuple[int, int],
+) -> "Figure":
+    """Show a row of tiles for each state: its mean, then examples."""
+    columns = 1 + max(map(len, chosen))
+    tiles = np.full((len(used), columns, len(means[0])), np.nan)
+    for row, mean, frames in zip(tiles, means, chosen, strict=True):
+        row[0], row[1 : 1 + len(frames)] = mean, frames
+    images = tiles.reshape(*tiles.shape[:2], *shape)
+    height = len(used) * shape[0] / (columns * shape[1])
+    figure = drawing.new_figure(10.0, min(1.0 + 8.5 * height, 16.0))
+    ax = figure.subplots()
+    image = drawing.mosaic(ax, images, (0.0, columns, len(used), 0.0))
+    figure.colorbar(image, ax=[ax], pad=0.02, label="value")
+    ax.axvline(1.0, color="white", linewidth=5)
+    labels = [f"{each.state} ({100 * each.share:.0f} %)" for each in used]
+    ax.set_yticks(np.arange(len(used)) + 0.5, labels)
+    for tick, each in zip(ax.get_yticklabels(), used, strict=True):
+        tick.set(color=drawing.color_of(ranks[each.state]), fontweight="bold")
+    ax.set_xticks([0.5, 0.5 * (1 + columns)], ["mean", "examples"])
+    ax.tick_params(length=0)
+    ax.set(title="frames of each state", ylabel="state (share of the frames)")
+    return figure
+
+
+def _curves(
+    means: list[np.ndarray],
+    chosen: list[np.ndarray],
+    used: list[segments.Usage],
+    ranks: dict[int, int],
+) -> "Figure":
+    """Show a panel for each state: its mean over examples, as curves of channels."""
+    figure, panels = _panels(used)
+    for ax, each, mean, frames in zip(panels, used, means, chosen, strict=True):
+        ax.plot(frames.T, color="0.6", linewidth=0.6)
+        ax.plot(mean, color=drawing.color_of(ranks[each.state]), linewidth=2.0)
+    figure.supxlabel("channel")
+    figure.supylabel("value")
+    return figure
+
+
+def _courses(
+    sequences: list[np.ndarray],
+    paths: list[np.ndarray],
+    used: list[segments.Usage],
+    ranks: dict[int, int],
+) -> "Figure":
+    """Show a panel for each state: the average course of its bouts."""
+    figure, panels = _panels(used)
+    images = []
+    for ax, each in zip(panels, used, strict=True):
+        after = max(2, round(each.median_duration))
+        before = max(1, after // 4)
+        aligned = _aligned(sequences, paths, each.state, before, after)
+        mean, deviation = _mean_and_deviation(aligned)
+        if mean.shape[1] <= drawing.FEW:
+            drawing.bands(ax, np.arange(-before, after), mean, deviation)
+        else:
+            images.append(drawing.image(ax, mean, -before, (0.0, 1.0)))
+        ax.axvline(-0.5, color="#D55E00", linewidth=1.5)
+        ax.set_xlim(-before - 0.5, after - 0.5)
+    if images:
+        shown = [image.get_array().compressed() for image in images]
+        limits = drawing.observed_limits(np.concatenate(shown))
+        for image in images:
+            image.set_clim(*limits)
+        figure.colorbar(images[0], ax=panels, label="value", pad=0.02)
+    figure.supxlabel("frames from the onset")
+    figure.supylabel("channel" if images else "mean $\\pm$ standard deviation")
+    return figure
+
+
+def _panels(used: list[segments.Usage]) -> "tuple[Figure, list[Axes]]":
+    """Return a figure with a panel for each state, under its name and share."""
+    columns = min(len(used), 4)
+    rows = -(-len(used) // columns)
+    figure = drawing.new_figure(1.0 + 2.6 * max(columns, 2), 0.8 + 2.2 * rows)
+    panels = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel().tolist()
+    for ax in panels[len(used) :]:
+        ax.remove()
+    for ax, each in zip(panels, used, strict=False):
+        ax.set_title(
+            f"state {each.state} ({100 * each.share:.0f} %)", fontsize="medium"
+        )
+    return figure, panels[: len(used)]
+
+
+def _aligned(
+    sequences: list[np.ndarray],
+    paths: list[np.ndarray],
+    state: int,
+    before: int,
+    after: int,
+) -> np.ndarray:
+    """Frames (B, before + after, P) around the onsets of a state's bouts.
+
+    NaN before a sequence begins, and after a bout ends.
+    """
+    courses = []
+    for sequence, path in zip(sequences, paths, strict=True):
+        for other, onset, duration in zip(*segments.bouts(path), strict=True):
+            if other == state:
+                first, last = max(0, onset - before), onset + min(after, duration)
+                course = np.full((before + after, sequence.shape[1]), np.nan)
+                start = first - onset + before
+                course[start : start + last - first] = sequence[first:last]
+                courses.append(course)
+    return np.stack(courses)

@@ -3,9 +3,13 @@
 import argparse
 import csv
 import sys
+import warnings
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import fields
+from functools import partial
 from importlib.util import find_spec
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,7 @@ import numpy as np
 
 import svae
 from svae import config, kernels, metrics, plot, profile, runs, segments, selfcheck
+from svae.checkpoint import unfinished
 from svae.evaluate import THETAS
 from svae.generative import INFERENCES
 from svae.models.student import TAILS
@@ -106,6 +111,7 @@ CHAIN_WORDS = ("window", "context", "hide")
 ITERATION_WORDS = ("warm_start", "tolerance", "max_iterations")
 FIT_WORDS = (
     *("num_steps", "batch_size", "warmup", "warm_start", "rng"),
+    *("n_init", "score_every", "patience"),
     *STEP_WORDS,
     *CHAIN_WORDS,
 )
@@ -164,35 +170,44 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def fit(options: argparse.Namespace) -> int:
-    """Fit a model, fill the run's folder and say how it went."""
-    settings = choose_settings(options)
-    model = build_model(options.model, settings)
+    """Fit a model or go on with one, fill the run's folder and say how it went."""
     say = (lambda text: None) if options.quiet else print
-    sequences = runs.read(options.data)
+    folder, record = begun(options) if options.resume else started(options)
+    settings, going_on = record["settings"], options.resume is not None
+    model = build_model(record["model"], settings)
+    sequences = runs.read(record["data"])
     missing, found = runs.survey(sequences)
     describe_missing(missing, say)
-    scaling = found if wants_scaling(options, settings) else None
+    if not going_on and wants_scaling(options, settings):
+        record["standardize"] = found.to_json()
+    scaling = runs.Scaling.from_json(record["standardize"])
     if scaling is not None:
         sequences = scaling.apply(sequences)
         say("columns standardised to mean 0 and variance 1 (--no-standardize: as is)")
-    record = {
-        "model": options.model,
-        "data": options.data,
-        "settings": settings,
-        "standardize": scaling
-        and {k: v.tolist() for k, v in scaling._asdict().items()},
-        "versions": selfcheck.versions(),
-    }
-    name = f"{options.model}-{runs.name_of(options.data)}"
-    folder = Path(options.out or Path("runs", name))
     folder.mkdir(parents=True, exist_ok=True)
     runs.write_json(folder / "run.json", record)
 
     words = {word: settings[word] for word in FIT_WORDS if word in settings}
     if words.get("warmup") == "none":
         words["warmup"] = None
-    show = not options.quiet and find_spec("tqdm") is not None
-    model.fit(sequences, **words, progress=show, checkpoint=folder)
+    if "held_out" in settings:
+        held_out = runs.read(settings["held_out"])
+        words["held_out"] = held_out if scaling is None else scaling.apply(held_out)
+    words["progress"] = not options.quiet and find_spec("tqdm") is not None
+    words["checkpoint"], words["resume"] = folder, going_on
+    if options.workers is not None:
+        # none of this process's threads and locks is copied into the workers
+        context = get_context("spawn")
+        words["executor"] = partial(ProcessPoolExecutor, options.workers, context)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "interrupted")
+        model.fit(sequences, **words)
+    if model.ended_ == "interrupted":
+        print(
+            f"svae: interrupted; go on with: svae fit --resume {folder}",
+            file=sys.stderr,
+        )
+        return 130
     shown = runs.excerpt(sequences)
     record["result"] = summarise(model, sequences, shown)
     runs.write_json(folder / "run.json", record)
@@ -203,6 +218,50 @@ def fit(options: argparse.Namespace) -> int:
         save_figures(folder, plot.figures(model, shown))
     say(f"written to {folder}")
     return 0
+
+
+def started(options: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
+    """Return the folder of a new run, and the record of how it is made.
+
+    Raises
+    ------
+    ValueError
+        If the folder has a run that has not ended: its work would be lost.
+    """
+    settings = choose_settings(options)
+    name = f"{options.model}-{runs.name_of(options.data)}"
+    folder = Path(options.out or Path("runs", name))
+    if unfinished(folder):
+        raise ValueError(
+            f"{folder}: has a fit that has not ended; go on with `svae fit --resume "
+            f"{folder}`, or choose another folder with --out"
+        )
+    return folder, {
+        "model": options.model,
+        "data": options.data,
+        "settings": settings,
+        "standardize": None,
+        "versions": selfcheck.versions(),
+    }
+
+
+def begun(options: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
+    """Return the folder of the run to go on with, and its record.
+
+    Only the number of steps may be another; data too, if they have moved.
+    """
+    folder = Path(options.resume)
+    fixed = options.words.keys() - {"data", "num_steps"}
+    for word in sorted(fixed | {"config", "out"}):
+        if getattr(options, word) is not None:
+            refuse(options, word, "that was settled when the fit began")
+    if options.model is not None and options.data is None:
+        options.model, options.data = None, options.model
+    record = runs.read_record(folder)
+    record["data"] = options.data or record["data"]
+    if options.num_steps is not None:
+        record["settings"]["num_steps"] = options.num_steps
+    return folder, record
 
 
 def choose_settings(options: argparse.Namespace) -> dict[str, Any]:
@@ -217,6 +276,9 @@ def choose_settings(options: argparse.Namespace) -> dict[str, Any]:
     given = written | {k: value for k, value in typed.items() if value is not None}
     refuse_idle_words(options, given)
     settings |= given
+    for word in ("score_every", "patience"):
+        if word in settings and "held_out" not in settings:
+            refuse(options, word, "only with --held-out")
     if settings.get("tails") == "sampled" and settings["inference"] != "sin":
         refuse(options, "tails", "sampled ones need --inference sin")
     return settings
@@ -666,6 +728,13 @@ def add_fit_options(parser: argparse.ArgumentParser) -> None:
     add("--decoder-mean", choices=MEANS)
     add("--likelihood", choices=LIKELIHOODS)
     add("--decoder-posterior", choices=DECODER_POSTERIORS)
+    add("--n-init", type=positive, metavar="N", help="starts, of which the best stays")
+    about = "data to score the model on; the best parameters are kept"
+    add("--held-out", metavar="DATA", help=about)
+    about = "steps between scores of held-out data; default: 100"
+    add("--score-every", type=positive, metavar="N", help=about)
+    about = "scores without a better one after which training stops"
+    add("--patience", type=positive, metavar="N", help=about)
     add("--rng", type=int, metavar="SEED")
     add(
         "--standardize",
@@ -677,6 +746,10 @@ def add_fit_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="FILE", help=about)
     about = "folder of the run; default: runs/MODEL-DATA"
     parser.add_argument("--out", metavar="DIR", help=about)
+    about = "go on with the run in a folder (perhaps to another --num-steps)"
+    parser.add_argument("--resume", metavar="DIR", help=about)
+    about = "processes that share the windows of each step; default: this one"
+    parser.add_argument("--workers", type=positive, metavar="N", help=about)
     about = "print nothing but errors"
     parser.add_argument("--quiet", action="store_true", help=about)
 

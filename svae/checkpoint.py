@@ -22,7 +22,7 @@ from svae.optim import AdamState
 from svae.training import ENDED, Course, Fitted, Record, Scored
 from svae.versions import versions
 
-__all__ = ["FILE", "Keeper", "fingerprint"]
+__all__ = ["FILE", "Keeper", "fingerprint", "unfinished"]
 
 FILE, KIND = "checkpoint.npz", "svae.checkpoint"
 
@@ -100,11 +100,11 @@ class Keeper:
         return _from_tree(tree)
 
     def refuse_unfinished(self) -> None:
-        """Raise ValueError if the folder has a fit that has not ended, or a bad file.
+        """Raise ValueError if there is a fit that has not ended, which would be lost.
 
-        Its work would be lost.
+        Or if there is a file that is damaged or no checkpoint.
         """
-        if (self.folder / FILE).is_file() and _read(self.folder)[1]["phase"] != ENDED:
+        if unfinished(self.folder):
             raise ValueError(
                 f"checkpoint: {self.folder} has a fit that has not ended: resume it, "
                 "or choose another folder"
@@ -125,6 +125,17 @@ class Keeper:
         }
         store.save(self.folder / FILE, _to_tree(course), meta)
         self._written = time.monotonic()
+
+
+def unfinished(folder: Path) -> bool:
+    """Whether a folder has the checkpoint of a fit that has not ended.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged or no checkpoint.
+    """
+    return (folder / FILE).is_file() and _read(folder)[1]["phase"] != ENDED
 
 
 def _read(folder: Path) -> tuple[Any, dict[str, Any]]:

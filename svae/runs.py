@@ -25,6 +25,7 @@ __all__ = [
     "excerpt",
     "name_of",
     "read",
+    "read_record",
     "split",
     "survey",
     "write_json",
@@ -87,6 +88,17 @@ class Scaling(NamedTuple):
         """Bring frames (..., P) back to the units of the data."""
         return np.asarray(self.mean + self.scale * frames)
 
+    def to_json(self) -> dict[str, list[float]]:
+        """Return what json holds of it."""
+        return {name: part.tolist() for name, part in self._asdict().items()}
+
+    @classmethod
+    def from_json(cls, content: dict[str, list[float]] | None) -> "Scaling | None":
+        """Return what `to_json` described, None for nothing."""
+        if content is None:
+            return None
+        return cls(*(np.array(content[name]) for name in cls._fields))
+
 
 class Scaled(Source):
     """A recording that is standardised as it is read."""
@@ -121,20 +133,40 @@ class Run(NamedTuple):
             If it is not the folder of a run, or a file in it is damaged.
         """
         folder = Path(folder)
-        if not all((folder / name).is_file() for name in ("model.npz", "run.json")):
-            raise ValueError(f"{folder}: not the folder of a `svae fit`")
+        record = read_record(folder)
+        if not (folder / "model.npz").is_file():
+            raise ValueError(f"{folder}: its fit has no model yet")
         model = load(folder / "model.npz")
         if not isinstance(model, SVAE):
             raise ValueError(f"{folder}: its model is no SVAE")
-        record = json.loads((folder / "run.json").read_text())
-        nothing = {"mean": np.zeros(model.obs_dim_), "scale": np.ones(model.obs_dim_)}
-        standardize = record["standardize"] or nothing
-        scaling = Scaling(*(np.array(standardize[key]) for key in Scaling._fields))
+        scaling = Scaling.from_json(record["standardize"])
+        if scaling is None:
+            scaling = Scaling(np.zeros(model.obs_dim_), np.ones(model.obs_dim_))
         return cls(folder, model, record, scaling)
 
     def read(self, source: str | None) -> list[Any]:
         """Read data in the units of the model; by default what it was fitted to."""
         return self.scaling.apply(read(source or self.record["data"]))
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """Read what ``run.json`` says of a run.
+
+    Raises
+    ------
+    ValueError
+        If it is not the folder of a run, or the file is damaged.
+    """
+    path = folder / "run.json"
+    if not path.is_file():
+        raise ValueError(f"{folder}: not the folder of a `svae fit`")
+    try:
+        record = json.loads(path.read_text())
+        if not {"model", "data", "settings", "standardize"} <= record.keys():
+            raise ValueError("it lacks a part")
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{path}: damaged, or not of a run ({error})") from error
+    return dict(record)
 
 
 def read(source: str) -> list[Any]:

@@ -248,16 +248,16 @@ def started(options: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
 def begun(options: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     """Return the folder of the run to go on with, and its record.
 
-    Only the number of steps may be another; data too, if they have moved.
+    Only the number of steps may be another; and the place of the data, if they moved.
     """
     folder = Path(options.resume)
-    fixed = options.words.keys() - {"data", "num_steps"}
+    fixed = options.words.keys() - {"model", "data", "num_steps"}
     for word in sorted(fixed | {"config", "out"}):
         if getattr(options, word) is not None:
             refuse(options, word, "that was settled when the fit began")
-    if options.model is not None and options.data is None:
-        options.model, options.data = None, options.model
     record = runs.read_record(folder)
+    if options.model not in (None, record["model"]):
+        options.usage(f"argument MODEL: {folder} is the run of a {record['model']}")
     record["data"] = options.data or record["data"]
     if options.num_steps is not None:
         record["settings"]["num_steps"] = options.num_steps

@@ -81,7 +81,7 @@ class Keeper:
             return None
         tree, meta = _read(self.folder)
         was, now = _flat(meta["job"]), _flat(self._job)
-        for name in sorted(was.keys() | now.keys()):
+        for name in [*was, *now]:
             if was.get(name) != now.get(name):
                 raise ValueError(
                     f"resume: {self.folder} has a fit with {name} = {was.get(name)}, "

@@ -162,9 +162,7 @@ class Sharded:
             except (BrokenExecutor, CancelledError) as error:
                 lost = error
                 self._replace_executor(error)
-        raise RuntimeError(
-            f"workers were lost in {ATTEMPTS} attempts at a step: {lost}"
-        )
+        raise RuntimeError(f"a step lost workers {ATTEMPTS} times in a row: {lost}")
 
     def close(self) -> None:
         """Shut down the executor if it was made here."""

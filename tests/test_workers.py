@@ -117,10 +117,9 @@ def test_data_travel_once():
     executor = Here(2)
     make("lds").fit(wide, executor=executor, **OPTIONS)
     assert sum(executor.shards) <= 4  # two shards for either worker
-    of_shards = [size for size, shard in zip(executor.sent, executor.shards) if shard]
-    others = [size for size, shard in zip(executor.sent, executor.shards) if not shard]
-    assert min(of_shards) > 400 * 300 * 8 / 4
-    assert max(others) < 400 * 300 * 8 / 4
+    sent, shards = np.array(executor.sent), np.array(executor.shards)
+    assert sent[shards].min() > 400 * 300 * 8 / 4
+    assert sent[~shards].max() < 400 * 300 * 8 / 4
 
 
 @pytest.mark.parametrize("context", [0, 4])

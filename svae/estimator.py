@@ -32,6 +32,7 @@ from svae.evaluate import (
 from svae.generative import Generative, Parameters, check_data, check_model
 from svae.models.base import check_positive_int
 from svae.networks import MLP
+from svae.params import Params
 from svae.progress import progress_bars
 from svae.training import (
     TRAINING,
@@ -55,7 +56,7 @@ DEFAULT_NETWORK = MLP()
 KIND = "svae.SVAE"
 
 
-class SVAE:
+class SVAE(Params):
     r"""Structured variational autoencoder (Johnson et al. 2016; Lin et al. 2018).
 
     Parameters

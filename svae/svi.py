@@ -34,6 +34,7 @@ from svae.families import product
 from svae.models import LinearEmission
 from svae.models.base import check_positive_int
 from svae.observed import Emitted, Known, check_missing, observed_model, read
+from svae.params import Params
 from svae.progress import progress_bars
 
 __all__ = ["SVI"]
@@ -60,7 +61,7 @@ class Schedule(NamedTuple):
         return float((step + self.delay) ** -self.forgetting)
 
 
-class SVI:
+class SVI(Params):
     r"""Conjugate model of the data, fitted by stochastic variational inference.
 
     For `GMM`, `StudentMixture` and `HMM` the data are x, for `SLDS` too, which makes it

@@ -19,6 +19,7 @@ ROOMS = (
         "synthetic",
         "drawing",
         "versions",
+        "params",
         "sources",
         "segments",
         "config",

@@ -1,0 +1,133 @@
+"""Training on several processes: how much faster it is, and that nothing is lost.
+
+    OMP_NUM_THREADS=1 SVAE_NUM_THREADS=1 python examples/workers.py runs/workers
+
+trains an LDS of frames like a depth video's (10 latent dimensions, windows of 250 frames
+of 900 pixels, networks of 2 x 200 units) in one process and on workers: a pool of
+processes and, where dask is installed, a local cluster; in every second run one worker
+is killed halfway.  ``workers.csv`` has the median time of a step, and how far the bound
+at the end is from that of the single process.  One thread in each process, or they
+fight for cores.
+"""
+
+import argparse
+import csv
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, nullcontext
+from importlib.util import find_spec
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import svae
+
+WINDOW, PIXELS = 250, 900
+WARM = 3
+"""Steps that are not timed: in them the workers get their data."""
+
+Context = Any  # a context manager that yields an executor and a way to find its workers
+
+
+def main() -> None:
+    """Train in every way; write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path, help="folder for the table")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--num-steps", type=int, default=25)
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[8, 32])
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+
+    ways: dict[str, Callable[[], Context]] = {
+        "one process": lambda: nullcontext((None, list)),
+        "pool": lambda: pool(options.workers),
+    }
+    if find_spec("distributed") is not None:
+        ways["dask"] = lambda: dask(options.workers)
+    rows = []
+    for batch_size in options.batch_sizes:
+        alone = None
+        for name, way in ways.items():
+            for lose in (False, True) if name != "one process" else (False,):
+                row = run(way, options.num_steps, batch_size, lose)
+                alone = alone or row
+                row = {
+                    "batch_size": batch_size,
+                    "way": name + (", one killed" if lose else ""),
+                    "ms_per_step": 1e3 * row["seconds"],
+                    "speed_up": alone["seconds"] / row["seconds"],
+                    "total_seconds": row["total"],
+                    "relative_difference": abs(row["bound"] / alone["bound"] - 1.0),
+                }
+                rows.append(row)
+                print("  ".join(f"{key} {tell(value)}" for key, value in row.items()))
+    with open(options.out / "workers.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def run(
+    way: Callable[[], Context], num_steps: int, batch_size: int, lose: bool
+) -> dict[str, float]:
+    """Train, perhaps with the loss of a worker halfway; return time and bound."""
+    rng = np.random.default_rng(0)
+    frames = rng.standard_normal((64 * WINDOW, PIXELS))
+    model = svae.SVAE(svae.LDS(latent_dim=10))
+    with way() as (executor, pids):
+
+        def kill(step: int, record: dict[str, float]) -> None:
+            if lose and step == num_steps // 2:
+                os.kill(pids()[0], signal.SIGKILL)
+
+        start = time.perf_counter()
+        model.fit(
+            frames,
+            num_steps,
+            batch_size,
+            WINDOW,
+            rng=0,
+            executor=executor,
+            callback=kill,
+        )
+        total = time.perf_counter() - start
+    return {
+        "seconds": float(np.median(model.history_["seconds"][WARM:])),
+        "total": total,
+        "bound": float(model.history_["objective"][-1]),
+    }
+
+
+@contextmanager
+def pool(number: int) -> Iterator[Any]:
+    """Yield a pool of processes, and a function that lists their numbers."""
+    with ProcessPoolExecutor(number, get_context("spawn")) as executor:
+        yield executor, lambda: list(executor._processes)
+
+
+@contextmanager
+def dask(number: int) -> Iterator[Any]:
+    """Yield the executor of a local dask cluster, likewise."""
+    from distributed import Client, LocalCluster
+
+    quiet = {"dashboard_address": None, "silence_logs": 50}
+    with (
+        LocalCluster(number, threads_per_worker=1, **quiet) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client.get_executor(), lambda: list(client.run(os.getpid).values())
+
+
+def tell(value: Any) -> str:
+    """Return a number in four digits, or a text."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    main()

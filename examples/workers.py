@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 SVAE_NUM_THREADS=1 python examples/workers.py runs/workers
 
-trains an LDS of frames like those of a depth video (10 latent dimensions, windows of 250
+trains an LDS with the sizes of a depth video (10 latent dimensions, windows of 250
 frames of 900 pixels, networks of 2 x 200 units) in one process and on workers: a pool
 of processes and, where dask is installed, a local cluster; in every second run a worker
 is killed halfway.  ``workers.csv`` has the median time of a step, and how far the bound

@@ -31,6 +31,7 @@ from svae.generative import Generative
 from svae.models import ConvergenceWarning, Diagnostics
 from svae.models.base import check_positive_int
 from svae.objective import Contribution, contribution
+from svae.sources import Source
 from svae.trees import tree_map
 
 __all__ = ["Evaluate", "Sharded", "Task", "evaluate"]
@@ -288,8 +289,8 @@ def _shard(sequences: Sequence[Any], windows: np.ndarray, context: int) -> Shard
         # a window with a context has the frame before it in front
         first = max(0, int(starts.min()) - context)
         sequence = sequences[index]
-        if isinstance(sequence, Recording):
-            shard[index] = Stretch(0, sequence)
+        if isinstance(sequence, Recording) and isinstance(sequence.source, Source):
+            shard[index] = Stretch(0, sequence)  # a reference is sent
         else:
             shard[index] = Stretch(first, sequence[first : stops.max()])
     return shard

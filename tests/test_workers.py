@@ -152,6 +152,22 @@ def test_of_recordings_only_references_travel(tmp_path):
     assert_same_fit(shared, make("lds").fit(wide, **OPTIONS))
 
 
+def test_of_other_recordings_a_stretch_is_read_and_sent():
+    class Elsewhere:
+        def __init__(self, frames):
+            self.frames, self.shape = frames, frames.shape
+
+        def __getitem__(self, key):
+            return self.frames[key]
+
+        def __reduce__(self):
+            raise TypeError("this is a handle of something open")
+
+    executor = Here(2)
+    shared = make("lds").fit(Elsewhere(FRAMES), executor=executor, **OPTIONS)
+    assert_same_fit(shared, make("lds").fit(FRAMES, **OPTIONS))
+
+
 def pool(number=2):
     return ProcessPoolExecutor(number, get_context("spawn"))
 

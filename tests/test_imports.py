@@ -11,7 +11,6 @@ PACKAGE = Path(__file__).parents[1] / "svae"
 ROOMS = (
     {
         "errors",
-        "layers",
         "trees",
         "progress",
         "primitives",
@@ -20,9 +19,11 @@ ROOMS = (
         "drawing",
     },
     {"arguments"},
-    {"reference", "networks", "optim", "data", "metrics", "store"},
+    {"reference", "data", "metrics", "store"},
     {"_core", "_lapack"},
     {"kernels"},
+    {"layers", "optim"},
+    {"networks"},
     {"families"},
     {"models"},
     {"weights", "conjugate"},

@@ -168,6 +168,9 @@ void bind_layers(py::module_& module) {
     module.def(
         name, [which = which](const Matrix& x) { return activate(x, which); },
         exact("x"));
+  module.def(
+      "empty", [](const Shape& shape) { return new_array(shape, true); },
+      py::arg("shape"), "New array, of memory that others had if there is some.");
   module.def("tanh_layer", tanh_layer, exact("rows"), exact("bias"));
   module.def("tanh_layer_vjp", tanh_layer_vjp, exact("outputs"), exact("outputs_bar"));
   module.def("gaussian_head", gaussian_head, exact("location"), exact("scale"),

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from svae import _core, _lapack
 from svae._core import (
     adam,
+    empty,
     gaussian_head,
     get_num_threads,
     isa,
@@ -48,6 +49,7 @@ from svae.primitives import chain_primitive, value_of
 
 __all__ = [
     "adam",
+    "empty",
     "gaussian_chain",
     "gaussian_head",
     "get_num_threads",

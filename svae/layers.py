@@ -37,10 +37,15 @@ def _rows(x: Any) -> Any:
     return np.reshape(x, (-1, x.shape[-1]))
 
 
+def _product(a: Any, b: Any) -> Any:
+    """Multiply matrices, into memory that the last step of training had."""
+    return onp.matmul(a, b, out=kernels.empty((a.shape[0], b.shape[1])))
+
+
 @primitive
 def affine(inputs: Any, matrix: Any, bias: Any) -> Any:
     """Map (..., M) by a matrix (M, N) and a bias (N,) to (..., N)."""
-    outputs = inputs.reshape(-1, inputs.shape[-1]) @ matrix
+    outputs = _product(inputs.reshape(-1, inputs.shape[-1]), matrix)
     outputs += bias
     return outputs.reshape(*inputs.shape[:-1], matrix.shape[1])
 
@@ -130,7 +135,7 @@ def _derivative_by_definition(
 @primitive
 def tanh_layer(inputs: Any, matrix: Any, bias: Any) -> Any:
     """Map (..., M) by a matrix (M, N) and a bias (N,) to tanh of that, (..., N)."""
-    outputs = _rows(inputs) @ matrix
+    outputs = _product(_rows(inputs), matrix)
     kernels.tanh_layer(outputs, bias)
     return outputs.reshape(*inputs.shape[:-1], matrix.shape[1])
 
@@ -145,8 +150,8 @@ def _tanh_layer_vjp(argnums: Any, ans: Any, args: Any, kwargs: Any) -> Any:
             _rows(ans), onp.ascontiguousarray(_rows(g))
         )
         cotangents: dict[int, Callable[[], Any]] = {
-            0: lambda: (slopes @ matrix.T).reshape(inputs.shape),
-            1: lambda: _rows(inputs).T @ slopes,
+            0: lambda: _product(slopes, matrix.T).reshape(inputs.shape),
+            1: lambda: _product(_rows(inputs).T, slopes),
             2: lambda: bias_bar,
         }
         return [cotangents[argnum]() for argnum in argnums]
@@ -208,7 +213,8 @@ def _gaussian_head(slopes: list[Any], constants: Any, features: Any, *rest: Any)
     location_matrix, location_bias, scale_matrix, scale_bias, offset, floor = rest
     data, observed, mean = constants
     rows = _rows(features)
-    location, scale = rows @ location_matrix, rows @ scale_matrix
+    location = _product(rows, location_matrix)
+    scale = _product(rows, scale_matrix)
     log_density, variance_slope = kernels.gaussian_head(
         location,
         scale,
@@ -248,13 +254,13 @@ def _gaussian_head_vjp(argnums: Any, ans: Any, args: Any, kwargs: Any) -> Any:
         weights = g.reshape(-1, 1)
         # the cotangents of rows scale the features, which are smaller than the slopes;
         # with a feature of one, the product has the bias in its last row
-        weighted = onp.empty((len(weights), features.shape[-1] + 1))
+        weighted = kernels.empty((len(weights), features.shape[-1] + 1))
         onp.multiply(_rows(features), weights, out=weighted[:, :-1])
         weighted[:, -1:] = weights
 
         def of_features() -> Any:
-            bar = of_location @ location_matrix.T
-            bar += of_scale @ scale_matrix.T
+            bar = _product(of_location, location_matrix.T)
+            bar += _product(of_scale, scale_matrix.T)
             bar *= weights
             return bar.reshape(features.shape)
 
@@ -262,10 +268,10 @@ def _gaussian_head_vjp(argnums: Any, ans: Any, args: Any, kwargs: Any) -> Any:
         if 2 in argnums:
             cotangents[2] = of_features()
         if 3 in argnums or 4 in argnums:
-            both = weighted.T @ of_location
+            both = _product(weighted.T, of_location)
             cotangents[3], cotangents[4] = both[:-1], both[-1]
         if 5 in argnums or 6 in argnums:
-            both = weighted.T @ of_scale
+            both = _product(weighted.T, of_scale)
             cotangents[5], cotangents[6] = both[:-1], both[-1]
         if 7 in argnums:
             cotangents[7] = (of_location * weights).reshape(offset.shape)

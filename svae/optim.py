@@ -75,7 +75,7 @@ def adam_step(
     step = state.step + 1
     unbias = np.sqrt(1 - decay[1] ** step)
     rate = learning_rate * unbias / (1 - decay[0] ** step)
-    new = np.empty((3, state.mean.size))
+    new = kernels.empty((3, state.mean.size))
     start = 0
     for value, slope in zip(leaves(parameters), leaves(gradient), strict=True):
         part = slice(start, start := start + np.size(value))

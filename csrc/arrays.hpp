@@ -7,7 +7,6 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 #include <initializer_list>
 #include <string>
@@ -66,9 +65,18 @@ inline Rows<const double> input(const char* name, const Array& array, const Shap
 inline Array new_array(const Shape& shape, bool is_filled = false) {
   std::size_t bytes = sizeof(double);
   for (const Index size : shape) bytes *= std::size_t(size);
-  void* data = allocate(bytes);
+  void* data = take_recycled(bytes);
   if (!is_filled) std::memset(data, 0, bytes);
-  return Array(shape, static_cast<double*>(data), py::capsule(data, std::free));
+  struct Memory {
+    void* data;
+    std::size_t bytes;
+  };
+  const py::capsule owner(new Memory{data, bytes}, [](void* pointer) {
+    const Memory* memory = static_cast<Memory*>(pointer);
+    give_back(memory->data, memory->bytes);
+    delete memory;
+  });
+  return Array(shape, static_cast<double*>(data), owner);
 }
 
 // Whether all sequences have all steps, and there are pairs.
@@ -111,5 +119,6 @@ const Kernels& kernels();  // those chosen when the module was loaded
 
 void bind_gaussian_chain(py::module_& module);
 void bind_markov_chain(py::module_& module);
+void bind_layers(py::module_& module);
 
 }  // namespace svae

@@ -9,6 +9,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdlib>
+#include <deque>
 #include <exception>
 #include <mutex>
 #include <new>
@@ -28,6 +29,53 @@ constexpr std::size_t kAlignment = 64;  // of a cache line, and of the widest la
 constexpr std::size_t kHugePage = std::size_t(2) << 20;
 constexpr Index kKeptBytes = Index(256) << 20;
 constexpr double kWorkOfThread = 3e5;  // operations: some ten times what waking one costs
+
+// Memory of arrays that are gone, for others of the same size.
+class Recycling {
+ public:
+  void* take(std::size_t bytes) {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      for (auto block = kept_.rbegin(); block != kept_.rend(); ++block) {
+        if (block->bytes != bytes) continue;
+        void* memory = block->memory;
+        kept_bytes_ -= bytes;
+        kept_.erase(std::next(block).base());
+        return memory;
+      }
+    }
+    return allocate(bytes);
+  }
+
+  void give_back(void* memory, std::size_t bytes) {
+    if (bytes < kSmallestKept || bytes > kMostKept) return std::free(memory);
+    std::lock_guard<std::mutex> lock(mutex_);
+    kept_.push_back({memory, bytes});
+    kept_bytes_ += bytes;
+    while (kept_bytes_ > kMostKept) {
+      std::free(kept_.front().memory);
+      kept_bytes_ -= kept_.front().bytes;
+      kept_.pop_front();
+    }
+  }
+
+ private:
+  static constexpr std::size_t kSmallestKept = std::size_t(1) << 16;
+  static constexpr std::size_t kMostKept = std::size_t(128) << 20;
+  struct Kept {
+    void* memory;
+    std::size_t bytes;
+  };
+  std::mutex mutex_;
+  std::deque<Kept> kept_;  // the oldest first
+  std::size_t kept_bytes_ = 0;
+};
+
+// Never destroyed: arrays may outlive everything else.
+Recycling& recycling() {
+  static Recycling* const all = new Recycling;
+  return *all;
+}
 
 thread_local Workspace workspace_of_this_thread;
 
@@ -132,6 +180,9 @@ void* allocate(std::size_t bytes) {
 #endif
   return memory;
 }
+
+void* take_recycled(std::size_t bytes) { return recycling().take(bytes); }
+void give_back(void* memory, std::size_t bytes) { recycling().give_back(memory, bytes); }
 
 void set_num_threads(int count) { num_threads = count; }
 int get_num_threads() { return num_threads; }

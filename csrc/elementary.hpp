@@ -32,25 +32,27 @@ SVAE_ALWAYS_INLINE To bits_as(From from) {
 constexpr double kLogTwoHigh = 0x1.62e42feep-1;
 constexpr double kLogTwoLow = 0x1.a39ef35793c76p-33;
 
-// exp(x) = 2^n exp(r), |r| <= log(2)/2, for x <= 0: the weights of the chains are
-// relative to their largest. Here exp(r) = 1 + r + r^2 p(r), with p through the Chebyshev
-// points of the interval (relative error 1.6e-17). Within one unit in the last place;
-// below the smallest normal number, and for x = -inf, it is zero.
+// exp(r) = 1 + r + r^2 p(r), |r| <= log(2)/2, with p through the Chebyshev points of the
+// interval (relative error 1.6e-17).
+constexpr double kExpSeries[] = {0x1.af38d53857513p-26, 0x1.2891a8c1d838dp-22,
+                                 0x1.71de0d9c145d0p-19, 0x1.a019b8ef67c6cp-16,
+                                 0x1.a01a01a7c8d47p-13, 0x1.6c16c17893833p-10,
+                                 0x1.11111111109adp-7,  0x1.5555555553d4fp-5,
+                                 0x1.5555555555556p-3,  0x1.0000000000001p-1};
+
+// exp(x) = 2^n exp(r) for x <= 0: the weights of the chains are relative to their
+// largest. Within one unit in the last place; below the smallest normal number, and for x
+// = -inf, it is zero.
 template <class V>
 SVAE_ALWAYS_INLINE V exp_of_nonpositive(V x) {
   using Bits = typename LaneBits<V>::unsigned_type;
-  constexpr double kSeries[] = {0x1.af38d53857513p-26, 0x1.2891a8c1d838dp-22,
-                                0x1.71de0d9c145d0p-19, 0x1.a019b8ef67c6cp-16,
-                                0x1.a01a01a7c8d47p-13, 0x1.6c16c17893833p-10,
-                                0x1.11111111109adp-7,  0x1.5555555553d4fp-5,
-                                0x1.5555555555556p-3,  0x1.0000000000001p-1};
   const V shift = broadcast<V>(0x1.8p52);  // n + shift holds n in its low bits
   const V n_shifted = x * broadcast<V>(0x1.71547652b82fep0) + shift;  // 1 / log 2
   const V n = n_shifted - shift;
   const V r = (x - n * broadcast<V>(kLogTwoHigh)) - n * broadcast<V>(kLogTwoLow);
-  V series = broadcast<V>(kSeries[0]);
+  V series = broadcast<V>(kExpSeries[0]);
 #pragma GCC unroll 9
-  for (int k = 1; k < 10; ++k) series = series * r + broadcast<V>(kSeries[k]);
+  for (int k = 1; k < 10; ++k) series = series * r + broadcast<V>(kExpSeries[k]);
   const V fraction = broadcast<V>(1.0) + (r + r * r * series);
   // 2^n by adding n to the exponent; what overflows there is replaced
   const V value = bits_as<V>(bits_as<Bits>(fraction) + (bits_as<Bits>(n_shifted) << 52));

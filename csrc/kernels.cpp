@@ -4,6 +4,7 @@
 #include "blocked.hpp"
 #include "fma_peak.hpp"
 #include "gaussian_chain_vjp.hpp"
+#include "layers.hpp"
 #include "markov_chain_vjp.hpp"
 #include "markov_paths.hpp"
 
@@ -72,6 +73,11 @@ const Kernels kernels = {SVAE_NAME(SVAE_ISA_NAMESPACE),
                          markov_chain_vjp<Lanes>,
                          viterbi<Lanes>,
                          sample_markov_chain<Lanes>,
+                         activate<Lanes>,
+                         tanh_layer<Lanes>,
+                         tanh_layer_vjp<Lanes>,
+                         gaussian_head<Lanes>,
+                         adam<Lanes>,
                          multiply_add<Lanes>};
 
 }  // namespace SVAE_ISA_NAMESPACE

@@ -88,8 +88,43 @@ struct MarkovSampling {
   Index* failed_step;           // (N,), -1: none
 };
 
-// Each kernel computes one pack: the sequences first, first + 1, ..., as many as there
-// are lanes. Outputs past the length of a sequence are left as they are.
+// Functions of one number that networks use.
+enum class Activation { kExp, kLog, kTanh, kLogistic, kSoftplus };
+
+// Arrays of rows, contiguous: (R, num_columns) where nothing else is said.
+struct TanhLayer {
+  Index num_columns;
+  double* rows;        // inputs times matrix; tanh of that plus bias
+  const double* bias;  // (N,)
+};
+
+struct TanhLayerAdjoint {
+  Index num_columns;
+  const double *outputs, *outputs_bar;
+  double* inputs_bar;
+};
+
+struct GaussianHead {
+  Index num_columns, num_samples, num_timesteps;
+  bool logistic_mean;
+  double *location, *scale;                  // products; their slopes
+  double* variance_slope;                    // with a floor, else null
+  const double *location_bias, *scale_bias;  // (P,)
+  const double* offset;                      // added to the location, or null
+  const double* floor;                       // (P,), or null
+  const double* data;                        // row (n S + s) T + t has the datum n T + t
+  const bool* observed;                      // as the data, or null
+  double* log_density;                       // (R,)
+};
+
+struct AdamStep {
+  double mean_decay, square_decay, rate, epsilon;
+  const double *vector, *gradient, *mean, *square;
+  double *new_vector, *new_mean, *new_square;
+};
+
+// Each kernel of a chain computes one pack: the sequences first, first + 1, ..., as many
+// as there are lanes. Outputs past the length of a sequence are left as they are.
 struct Kernels {
   const char* isa;
   Index (*gaussian_lanes)(Index latent_dim);
@@ -105,6 +140,13 @@ struct Kernels {
   void (*viterbi)(const MarkovProblem&, const MarkovDecoding&, Index first, Workspace&);
   void (*sample_markov_chain)(const MarkovProblem&, const MarkovSampling&, Index first,
                               Workspace&);
+  void (*activate)(Activation, const double* inputs, double* outputs, Index count);
+  // Of the rows or entries first, ..., last - 1:
+  void (*tanh_layer)(const TanhLayer&, Index first, Index last);
+  void (*tanh_layer_vjp)(const TanhLayerAdjoint&, Index first, Index last,
+                         double* bias_bar);
+  void (*gaussian_head)(const GaussianHead&, Index first, Index last);
+  bool (*adam)(const AdamStep&, Index first, Index last);
   Index (*multiply_add)(double a, double b, Index rounds, double* sum);  // fma_peak.hpp
 };
 

@@ -16,6 +16,12 @@ using Index = std::ptrdiff_t;
 // page is dear. Throws std::bad_alloc.
 void* allocate(std::size_t bytes);
 
+// The same, perhaps of what was given back: a step of training wants the arrays that the
+// one before had, and fresh pages cost more than a pass over them. Some of what is given
+// back is kept, for requests of the same size.
+void* take_recycled(std::size_t bytes);
+void give_back(void* memory, std::size_t bytes);
+
 // Hands out memory that stays valid, and uninitialised, until the next reset(). It keeps
 // what it has for the next pack, since touching fresh pages costs more than the algebra.
 class Workspace {

@@ -544,6 +544,8 @@ def time_kernels(options: argparse.Namespace) -> int:
     """Time the compiled chains; print the tables, write the files, draw the roofs."""
     say = (lambda text: None) if options.quiet else print
     show = not options.quiet and find_spec("tqdm") is not None
+    if options.steps:
+        return time_steps(options, say, show)
     settings = PROFILE | (QUICK if options.quick else {})
     settings |= MEMORY if options.memory else {}
     settings |= {k: v for k in settings if (v := getattr(options, k)) is not None}
@@ -574,6 +576,26 @@ def time_kernels(options: argparse.Namespace) -> int:
         with replacing(folder / "roofline.png") as file:
             profile.plot(report).savefig(file, format="png")
     say(f"written to {folder}")
+    return 0
+
+
+def time_steps(
+    options: argparse.Namespace, say: Callable[[str], None], show: bool
+) -> int:
+    """Time training steps; print the table, write the files."""
+    quick: dict[str, Any] = {}
+    if options.quick:
+        quick = {"chosen": ("pinwheel", "dots"), "budget": 0.1}
+    repeats = options.repeats or (QUICK if options.quick else PROFILE)["repeats"]
+    report = profile.run_steps(
+        threads=options.threads,
+        repeats=repeats,
+        rng=options.rng,
+        progress=show,
+        **quick,
+    )
+    say(profile.steps_table(report))
+    say(f"written to {profile.save_steps(report, options.out)}")
     return 0
 
 
@@ -767,6 +789,8 @@ def add_profile_options(parser: argparse.ArgumentParser) -> None:
     add("--quick", action="store_true", help="small sizes, a few seconds")
     about = "print the peak memory of a call instead; default: one sequence of 1000000"
     add("--memory", action="store_true", help=about)
+    about = "time whole training steps instead, beside their matrix products"
+    add("--steps", action="store_true", help=about)
     add("--out", default="runs/profile", metavar="DIR")
     add("--rng", type=seed, default=0, metavar="SEED")
     add("--quiet", action="store_true", help="print nothing but errors")

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from numpy import float64, int64
+from numpy import bool_, float64, int64
 from numpy.typing import NDArray
 
 _Array = NDArray[float64]
@@ -49,3 +49,44 @@ def sample_markov_chain(
     uniforms: _Array,  # (N, S, T)
     lengths: NDArray[int64],
 ) -> NDArray[int64]: ...
+
+# Passes over the layers of networks; all arrays are contiguous.
+def empty(shape: Sequence[int]) -> _Array: ...
+def exp(x: _Array) -> _Array: ...
+def log(x: _Array) -> _Array: ...
+def tanh(x: _Array) -> _Array: ...
+def logistic(x: _Array) -> _Array: ...
+def softplus(x: _Array) -> _Array: ...
+def tanh_layer(
+    rows: _Array,  # (R, N), written to
+    bias: _Array,  # (N,)
+) -> None: ...
+def tanh_layer_vjp(
+    outputs: _Array,  # (R, N)
+    outputs_bar: _Array,
+) -> tuple[_Array, _Array]: ...  # of rows (R, N) and of bias (N,)
+def gaussian_head(
+    location: _Array,  # (N S T, P), written to: the slopes in it
+    scale: _Array,  # the same
+    location_bias: _Array,  # (P,)
+    scale_bias: _Array,
+    data: _Array,  # (N, T, P)
+    observed: NDArray[bool_] | None,
+    num_samples: int,
+    logistic_mean: bool,
+    offset: _Array | None,  # (N S T, P)
+    floor: _Array | None,  # (P,)
+) -> tuple[_Array, _Array | None]: ...  # (N S T,), slopes in the variance (N S T, P)
+def adam(
+    vector: _Array,  # (P,), as the others
+    gradient: _Array,
+    mean: _Array,
+    square: _Array,
+    rate: float,
+    epsilon: float,
+    mean_decay: float,
+    square_decay: float,
+    new_vector: _Array,  # these are written to
+    new_mean: _Array,
+    new_square: _Array,
+) -> bool: ...  # whether the gradient is finite

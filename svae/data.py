@@ -353,14 +353,17 @@ def batch(
     lengths = windows[:, 2] - windows[:, 1]
     num_steps = lengths.max()
     obs_dim = sequences[windows[0, 0]].shape[1]
-    values = np.full((len(windows), num_steps, obs_dim), np.nan)
+    values = np.empty((len(windows), num_steps, obs_dim))
     for row, (index, start, stop) in zip(values, windows.tolist(), strict=True):
         row[: stop - start] = sequences[index][start:stop]
+        row[stop - start :] = np.nan
     missing = np.isnan(values)
-    values[missing] = 0.0
+    any_missing = missing.any()
+    if any_missing:
+        values[missing] = 0.0
     return (
         values,
-        ~missing if missing.any() else None,
+        ~missing if any_missing else None,
         lengths if np.any(lengths < num_steps) else None,
     )
 

@@ -18,7 +18,7 @@ from svae.models.meanfield import GRADIENT_TOLERANCE
 from svae.networks import tie
 from svae.objective import NATURAL_GRADIENTS, Bound, Gradients, Step, complete
 from svae.optim import AdamState, adam_init, adam_step, natural_step
-from svae.trees import from_vector, to_vector
+from svae.trees import to_vector
 from svae.weights import initial_posterior
 from svae.workers import Evaluate, Task
 
@@ -200,22 +200,24 @@ def _move(
     model: Generative, state: State, gradients: Gradients, settings: Settings
 ) -> tuple[State, int]:
     parameters = state.parameters
-    networks = (parameters.encoder, parameters.decoder)
-    gradient = to_vector((gradients.encoder, gradients.decoder))
-    if not np.all(np.isfinite(gradient)):
+    try:
+        (encoder, decoder), adam = adam_step(
+            (parameters.encoder, parameters.decoder),
+            (gradients.encoder, gradients.decoder),
+            state.adam,
+            settings.learning_rate,
+        )
+    except FloatingPointError as error:
         raise FloatingPointError(
             f"step {state.step}: the gradient of the networks is not finite"
-        )
-    vector, adam = adam_step(
-        to_vector(networks), gradient, state.adam, settings.learning_rate
-    )
+        ) from error
     natparams, backtracks = natural_step(
         parameters.natparams,
         gradients.natparams,
         settings.natural_step,
         lambda moved: product.in_domain(model.latent.family, moved),
     )
-    parameters = Parameters(natparams, *from_vector(networks, vector))
+    parameters = Parameters(natparams, encoder, decoder)
     moved = state._replace(parameters=parameters, adam=adam, step=state.step + 1)
     return moved, backtracks
 

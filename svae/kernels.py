@@ -6,7 +6,8 @@ function.
 
 The kernels see potentials per sequence, with a time axis of length 1 for those that all
 pairs share; what sequences share is broadcast, and its statistics are summed, out here,
-where autograd knows the adjoint of either. Only this module imports `svae._core`.
+where autograd knows the adjoint of either. Only this module imports `svae._core`, whose
+passes over the layers of networks `svae.layers` takes from here.
 """
 
 from __future__ import annotations
@@ -18,7 +19,19 @@ import numpy as onp
 from numpy.typing import NDArray
 
 from svae import _core, _lapack
-from svae._core import get_num_threads, isa, multiply_add, set_num_threads
+from svae._core import (
+    adam,
+    empty,
+    gaussian_head,
+    get_num_threads,
+    isa,
+    logistic,
+    multiply_add,
+    set_num_threads,
+    softplus,
+    tanh_layer,
+    tanh_layer_vjp,
+)
 from svae.arguments import (
     as_array,
     as_arrays,
@@ -35,13 +48,20 @@ from svae.arguments import (
 from svae.primitives import chain_primitive, value_of
 
 __all__ = [
+    "adam",
+    "empty",
     "gaussian_chain",
+    "gaussian_head",
     "get_num_threads",
     "isa",
+    "logistic",
     "markov_chain",
     "multiply_add",
     "sample_markov_chain",
     "set_num_threads",
+    "softplus",
+    "tanh_layer",
+    "tanh_layer_vjp",
     "viterbi",
 ]
 

@@ -2,21 +2,31 @@ r"""The functions that networks are made of, each a single primitive with its VJ
 
 Written out in elementary operations they would be several nodes of autograd's graph
 each, and for the small networks of latent models its bookkeeping costs more than the
-arithmetic.  The VJPs are made of differentiable operations in turn.
+arithmetic.  The matrix products are those of BLAS; what stands between them is one
+compiled pass over the rows, for `tanh_layer` and for `gaussian_head`, which
+`svae.reference` defines.  Further derivatives of these two are those of the reference;
+the other VJPs are made of differentiable operations in turn.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import autograd.numpy as np
 import numpy as onp
-from autograd.extend import defvjp, primitive
+from autograd.extend import defvjp, defvjp_argnums, primitive
+from autograd.tracer import isbox
+
+from svae import kernels, reference
+from svae.vjp import trace
 
 __all__ = [
     "affine",
     "bounded_exp",
+    "gaussian_head",
     "gaussian_log_density",
     "sigmoid",
     "softplus",
+    "tanh_layer",
 ]
 
 LOG_2PI = onp.log(2.0 * onp.pi)
@@ -27,10 +37,15 @@ def _rows(x: Any) -> Any:
     return np.reshape(x, (-1, x.shape[-1]))
 
 
+def _product(a: Any, b: Any) -> Any:
+    """Multiply matrices, into memory that the last step of training had."""
+    return onp.matmul(a, b, out=kernels.empty((a.shape[0], b.shape[1])))
+
+
 @primitive
 def affine(inputs: Any, matrix: Any, bias: Any) -> Any:
     """Map (..., M) by a matrix (M, N) and a bias (N,) to (..., N)."""
-    outputs = inputs.reshape(-1, inputs.shape[-1]) @ matrix
+    outputs = _product(inputs.reshape(-1, inputs.shape[-1]), matrix)
     outputs += bias
     return outputs.reshape(*inputs.shape[:-1], matrix.shape[1])
 
@@ -48,7 +63,7 @@ defvjp(
 @primitive
 def sigmoid(x: Any) -> Any:
     """Logistic function, without overflow for any x."""
-    return 0.5 * (onp.tanh(0.5 * x) + 1.0)
+    return kernels.logistic(onp.asarray(x, float, order="C"))
 
 
 defvjp(sigmoid, lambda ans, x: lambda g: g * ans * (1.0 - ans))
@@ -57,7 +72,7 @@ defvjp(sigmoid, lambda ans, x: lambda g: g * ans * (1.0 - ans))
 @primitive
 def softplus(x: Any) -> Any:
     """log(1 + exp(x)), without overflow for any x."""
-    return onp.logaddexp(x, 0.0)
+    return kernels.softplus(onp.asarray(x, float, order="C"))
 
 
 defvjp(softplus, lambda ans, x: lambda g: g * sigmoid(x))
@@ -103,3 +118,168 @@ defvjp(
     ),
     argnums=(1, 2),
 )
+
+
+def _derivative_by_definition(
+    definition: Callable[..., Any], argnums: Sequence[int], args: Sequence[Any], g: Any
+) -> list[Any]:
+    """Cotangents in some of the arguments, which can be differentiated again."""
+
+    def of_chosen(*chosen: Any) -> tuple[Any]:
+        swapped = dict(zip(argnums, chosen, strict=True))
+        return (definition(*(swapped.get(k, x) for k, x in enumerate(args))),)
+
+    return trace(of_chosen, [args[k] for k in argnums])[0](g)
+
+
+@primitive
+def tanh_layer(inputs: Any, matrix: Any, bias: Any) -> Any:
+    """Map (..., M) by a matrix (M, N) and a bias (N,) to tanh of that, (..., N)."""
+    outputs = _product(_rows(inputs), matrix)
+    kernels.tanh_layer(outputs, bias)
+    return outputs.reshape(*inputs.shape[:-1], matrix.shape[1])
+
+
+def _tanh_layer_vjp(argnums: Any, ans: Any, args: Any, kwargs: Any) -> Any:
+    inputs, matrix, _ = args
+
+    def vjp(g: Any) -> Any:
+        if any(map(isbox, (g, *args))):
+            return _derivative_by_definition(reference.tanh_layer, argnums, args, g)
+        slopes, bias_bar = kernels.tanh_layer_vjp(
+            _rows(ans), onp.ascontiguousarray(_rows(g))
+        )
+        cotangents: dict[int, Callable[[], Any]] = {
+            0: lambda: _product(slopes, matrix.T).reshape(inputs.shape),
+            1: lambda: _product(_rows(inputs).T, slopes),
+            2: lambda: bias_bar,
+        }
+        return [cotangents[argnum]() for argnum in argnums]
+
+    return vjp
+
+
+defvjp_argnums(tanh_layer, _tanh_layer_vjp)
+
+
+def gaussian_head(
+    features: Any,
+    location: tuple[Any, Any],
+    scale: tuple[Any, Any],
+    data: Any,
+    observed: Any = None,
+    mean: str = "linear",
+    offset: Any = None,
+    floor: Any = None,
+) -> Any:
+    r"""Log density of data under the Gaussian that the two heads of a network describe.
+
+    The mean is ``location(features) + offset``, or the logistic function of that, and
+    the variance ``exp(10 tanh(s / 10))`` of ``s = scale(features)``, or
+    ``softplus(s) + floor``.
+
+    Parameters
+    ----------
+    features : (N, S, T, M) array
+    location, scale : (matrix (M, P), bias (P,))
+    data : (N, T, P) array
+        Constant, finite.
+    observed : (N, T, P) bool array, optional
+        Of a mask only what is True counts.
+    mean : {"linear", "sigmoid"}
+    offset : (N, S, T, P) array, optional
+    floor : (P,) array, optional
+        Positive; what it is given for is the softplus.
+
+    Returns
+    -------
+    (N, S, T) array, summed over dimensions.
+    """
+    data = onp.ascontiguousarray(data)
+    if observed is not None:
+        observed = onp.ascontiguousarray(observed)
+    constants = data, observed, mean
+    return _gaussian_head([], constants, features, *location, *scale, offset, floor)
+
+
+@primitive
+def _gaussian_head(slopes: list[Any], constants: Any, features: Any, *rest: Any) -> Any:
+    """Leave slopes of each frame's density in `slopes`, for the VJP.
+
+    The cotangent of a frame is one number.  So what takes time to compute, slopes in
+    all that the heads say of it, can be found in the pass that needs the same
+    exponentials, and takes the place of what they say.
+    """
+    location_matrix, location_bias, scale_matrix, scale_bias, offset, floor = rest
+    data, observed, mean = constants
+    rows = _rows(features)
+    location = _product(rows, location_matrix)
+    scale = _product(rows, scale_matrix)
+    log_density, variance_slope = kernels.gaussian_head(
+        location,
+        scale,
+        location_bias,
+        scale_bias,
+        data,
+        observed,
+        features.shape[1],
+        mean == "sigmoid",
+        None if offset is None else onp.ascontiguousarray(_rows(offset)),
+        floor,
+    )
+    slopes[:] = location, scale, variance_slope
+    return log_density.reshape(features.shape[:-1])
+
+
+def _gaussian_head_vjp(argnums: Any, ans: Any, args: Any, kwargs: Any) -> Any:
+    slopes, constants, *arrays = args
+    features, location_matrix, _, scale_matrix, *_, offset, _ = arrays
+
+    def definition(
+        slopes: Any,
+        constants: Any,
+        features: Any,
+        *rest: Any,
+    ) -> Any:
+        data, observed, mean = constants
+        *heads, offset, floor = rest
+        return reference.gaussian_head(
+            features, heads[:2], heads[2:], data, observed, mean, offset, floor
+        )
+
+    def vjp(g: Any) -> Any:
+        if any(map(isbox, (g, *arrays))):
+            return _derivative_by_definition(definition, argnums, args, g)
+        of_location, of_scale, of_variance = slopes
+        weights = g.reshape(-1, 1)
+        # the cotangents of rows scale the features, which are smaller than the slopes;
+        # with a feature of one, the product has the bias in its last row
+        weighted = kernels.empty((len(weights), features.shape[-1] + 1))
+        onp.multiply(_rows(features), weights, out=weighted[:, :-1])
+        weighted[:, -1:] = weights
+
+        def of_features() -> Any:
+            bar = _product(of_location, location_matrix.T)
+            bar += _product(of_scale, scale_matrix.T)
+            bar *= weights
+            return bar.reshape(features.shape)
+
+        cotangents: dict[int, Any] = {}
+        if 2 in argnums:
+            cotangents[2] = of_features()
+        if 3 in argnums or 4 in argnums:
+            both = _product(weighted.T, of_location)
+            cotangents[3], cotangents[4] = both[:-1], both[-1]
+        if 5 in argnums or 6 in argnums:
+            both = _product(weighted.T, of_scale)
+            cotangents[5], cotangents[6] = both[:-1], both[-1]
+        if 7 in argnums:
+            cotangents[7] = (of_location * weights).reshape(offset.shape)
+        if 8 in argnums:
+            cotangents[8] = weights[:, 0] @ of_variance
+        return [cotangents[argnum] for argnum in argnums]
+
+    return vjp
+
+
+defvjp_argnums(_gaussian_head, _gaussian_head_vjp)

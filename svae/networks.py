@@ -19,9 +19,11 @@ import numpy as onp
 from svae.layers import (
     affine,
     bounded_exp,
+    gaussian_head,
     gaussian_log_density,
     sigmoid,
     softplus,
+    tanh_layer,
 )
 
 __all__ = [
@@ -36,15 +38,23 @@ __all__ = [
 
 Weights = Any
 
-ACTIVATIONS = {"tanh": np.tanh, "relu": lambda x: np.maximum(x, 0.0)}
+
+def relu_layer(inputs: Any, matrix: Any, bias: Any) -> Any:
+    """Map (..., M) to the positive part of an affine map, (..., N)."""
+    return np.maximum(affine(inputs, matrix, bias), 0.0)
+
+
+ACTIVATIONS = {"tanh": tanh_layer, "relu": relu_layer}
 LIKELIHOODS = ("gaussian", "bernoulli")
-
-
 MEANS = {"linear": lambda x: x, "sigmoid": sigmoid}
 
 
 class Network(Protocol):
-    """What every network provides."""
+    """What every network provides.
+
+    One may also have ``log_density(weights, inputs (N, S, T, in_dim), data (N, T, P),
+    observed)``, if there is a faster way to the Gaussian's than through `apply`.
+    """
 
     def init(self, rng: onp.random.Generator, in_dim: int, out_dim: int) -> Weights:
         """Draw initial weights."""
@@ -55,7 +65,7 @@ class Network(Protocol):
 
 def _hidden_layers(weights: Any, inputs: Any, activation: str) -> Any:
     for layer in weights:
-        inputs = ACTIVATIONS[activation](affine(inputs, *layer))
+        inputs = ACTIVATIONS[activation](inputs, *layer)
     return inputs
 
 
@@ -137,6 +147,12 @@ class MLP:
         location = MEANS[self.mean](affine(features, *weights["location"]))
         return location, bounded_exp(affine(features, *weights["scale"]))
 
+    def log_density(self, weights: Any, inputs: Any, data: Any, observed: Any) -> Any:
+        """Log N(data; *apply(weights, inputs)), the heads and the density in one."""
+        features = _hidden_layers(weights["hidden"], inputs, self.activation)
+        heads = weights["location"], weights["scale"]
+        return gaussian_head(features, *heads, data, observed, self.mean)
+
 
 @dataclass(frozen=True)
 class Residual:
@@ -182,6 +198,13 @@ class Residual:
         location = MEANS[self.mean](affine(features, *weights["location"]) + skip)
         scale = softplus(affine(features, *weights["scale"]))
         return location, scale + softplus(weights["floor"])
+
+    def log_density(self, weights: Any, inputs: Any, data: Any, observed: Any) -> Any:
+        """Log N(data; *apply(weights, inputs)), the heads and the density in one."""
+        features = _hidden_layers(weights["hidden"], inputs, self.activation)
+        heads = weights["location"], weights["scale"]
+        skip, floor = affine(inputs, *weights["skip"]), softplus(weights["floor"])
+        return gaussian_head(features, *heads, data, observed, self.mean, skip, floor)
 
 
 @dataclass(frozen=True)
@@ -288,6 +311,8 @@ def log_likelihood(
     -------
     (N, S, T) array, summed over dimensions.
     """
+    if kind == "gaussian" and hasattr(network, "log_density"):
+        return network.log_density(weights, latents, data, observed)
     location, scale = network.apply(weights, latents)
     data = data[:, None]
     observed = None if observed is None else observed[:, None]

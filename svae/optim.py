@@ -1,7 +1,7 @@
 r"""Optimisers as pure functions: state in, state out.
 
 Two kinds of parameter, two kinds of step.  Networks take Adam steps (Kingma and Ba,
-2015) on one flat vector.  The factor q(theta) takes steps along the natural gradient,
+2015).  The factor q(theta) takes steps along the natural gradient,
 
 .. math:: \eta \leftarrow \eta + \rho\,\tilde\nabla_\eta \mathcal{L},
 
@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from svae.trees import tree_map
+from svae import kernels
+from svae.trees import from_vector, leaves, tree_map
 
 __all__ = ["AdamState", "adam_init", "adam_step", "natural_step"]
 
@@ -37,18 +38,18 @@ def adam_init(size: int) -> AdamState:
 
 
 def adam_step(
-    vector: np.ndarray,
-    gradient: np.ndarray,
+    parameters: Any,
+    gradient: Any,
     state: AdamState,
     learning_rate: float,
     decay: tuple[float, float] = (0.9, 0.999),
     epsilon: float = 1e-8,
-) -> tuple[np.ndarray, AdamState]:
+) -> tuple[Any, AdamState]:
     """Take one ascent step of Adam.
 
     Parameters
     ----------
-    vector, gradient : (P,) arrays
+    parameters, gradient : trees of arrays, one structure, of P entries altogether
         Parameters and the gradient of the objective to be *maximised*.
     state : AdamState
     learning_rate : float
@@ -59,20 +60,39 @@ def adam_step(
 
     Returns
     -------
-    vector : (P,) array
+    parameters : tree of views of one vector (P,)
     state : AdamState
+
+    Raises
+    ------
+    FloatingPointError
+        If the gradient is not finite.
 
     References
     ----------
     Kingma and Ba (2015), Algorithm 1.
     """
     step = state.step + 1
-    mean = decay[0] * state.mean + (1 - decay[0]) * gradient
-    square = decay[1] * state.square + (1 - decay[1]) * gradient**2
-    rate = learning_rate * np.sqrt(1 - decay[1] ** step) / (1 - decay[0] ** step)
-    bias = epsilon * np.sqrt(1 - decay[1] ** step)
-    moved = vector + rate * mean / (np.sqrt(square) + bias)
-    return moved, AdamState(step, mean, square)
+    unbias = np.sqrt(1 - decay[1] ** step)
+    rate = learning_rate * unbias / (1 - decay[0] ** step)
+    new = kernels.empty((3, state.mean.size))
+    start = 0
+    for value, slope in zip(leaves(parameters), leaves(gradient), strict=True):
+        part = slice(start, start := start + np.size(value))
+        is_finite = kernels.adam(
+            np.asarray(value, float, order="C"),
+            np.asarray(slope, float, order="C"),
+            state.mean[part],
+            state.square[part],
+            rate,
+            epsilon * unbias,
+            *decay,
+            *new[:, part],
+        )
+        if not is_finite:
+            raise FloatingPointError("the gradient is not finite")
+    vector, mean, square = new
+    return from_vector(parameters, vector), AdamState(step, mean, square)
 
 
 def natural_step(

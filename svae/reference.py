@@ -18,6 +18,8 @@ shared: expected statistics are the gradient of the sum of the log normalizers. 
 sequence shorter than T is followed by steps that nothing couples to it; what the
 arguments hold there is selected away before any arithmetic, and zero (-1 in a path) is
 returned.
+
+Of networks, the layers of `svae.layers` that have compiled passes, and a step of Adam.
 """
 
 from __future__ import annotations
@@ -30,7 +32,15 @@ from autograd.tracer import getval, isbox
 
 from svae.errors import Impossible, NotPositiveDefinite
 
-__all__ = ["gaussian_chain", "markov_chain", "sample_markov_chain", "viterbi"]
+__all__ = [
+    "adam",
+    "gaussian_chain",
+    "gaussian_head",
+    "markov_chain",
+    "sample_markov_chain",
+    "tanh_layer",
+    "viterbi",
+]
 
 Array = Any  # a NumPy array, or autograd's box around one
 Triple = tuple[Array, Array, Array]
@@ -369,3 +379,58 @@ def _apply(A: Array, x: Array) -> Array:
 
 def _solve(A: Array, b: Array) -> Array:
     return np.linalg.solve(A, b[..., None])[..., 0]
+
+
+def tanh_layer(inputs: Array, matrix: Array, bias: Array) -> Array:
+    """Hidden layer of a perceptron; see `svae.layers.tanh_layer`."""
+    return np.tanh(np.dot(inputs, matrix) + bias)
+
+
+def gaussian_head(
+    features: Array,
+    location: Iterable[Array],
+    scale: Iterable[Array],
+    data: Array,
+    observed: Array | None = None,
+    mean: str = "linear",
+    offset: Array | None = None,
+    floor: Array | None = None,
+) -> Array:
+    """Log density under the Gaussian of two heads; see `svae.layers.gaussian_head`."""
+    matrix, bias = location
+    m = np.dot(features, matrix) + bias
+    m = m if offset is None else m + offset
+    m = m if mean == "linear" else 0.5 * (np.tanh(0.5 * m) + 1.0)
+    matrix, bias = scale
+    s = np.dot(features, matrix) + bias
+    if floor is None:
+        variance = np.exp(10.0 * np.tanh(s / 10.0))
+    else:
+        variance = np.logaddexp(s, 0.0) + floor
+    error = data[:, None] - m
+    terms = error**2 / variance + np.log(variance) + np.log(2.0 * np.pi)
+    if observed is not None:
+        terms = np.where(observed[:, None], terms, 0.0)
+    return -0.5 * np.sum(terms, axis=-1)
+
+
+def adam(
+    vector: Array,
+    gradient: Array,
+    mean: Array,
+    square: Array,
+    rate: float,
+    epsilon: float,
+    mean_decay: float,
+    square_decay: float,
+) -> Triple:
+    """Step of Adam, upwards; see `svae.optim.adam_step`.
+
+    Returns
+    -------
+    vector, mean, square : (P,)
+        Of the parameters, and the moments of their gradient.
+    """
+    mean = mean_decay * mean + (1.0 - mean_decay) * gradient
+    square = square_decay * square + (1.0 - square_decay) * gradient**2
+    return vector + rate * mean / (np.sqrt(square) + epsilon), mean, square

@@ -11,7 +11,6 @@ PACKAGE = Path(__file__).parents[1] / "svae"
 ROOMS = (
     {
         "errors",
-        "layers",
         "trees",
         "progress",
         "primitives",
@@ -25,9 +24,11 @@ ROOMS = (
         "config",
     },
     {"arguments"},
-    {"reference", "networks", "optim", "data", "metrics", "store", "drawing"},
+    {"reference", "data", "metrics", "store", "drawing"},
     {"_core", "_lapack"},
     {"kernels"},
+    {"layers", "optim"},
+    {"networks"},
     {"families"},
     {"models"},
     {"weights", "conjugate"},

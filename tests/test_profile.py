@@ -213,7 +213,7 @@ def test_one_thread_of_blas_is_a_loan():
     before = blas.thread_counts()
     if not before:
         pytest.skip("no OpenBLAS, or the system does not show it")
-    with pytest.raises(KeyError), blas.one_blas_thread():
+    with pytest.raises(KeyError), blas.blas_threads(1):
         assert set(blas.thread_counts()) == {1}
         raise KeyError
     assert blas.thread_counts() == before

@@ -2,9 +2,11 @@
 
 `run` times them and returns a `Report`; `table` writes it as text, `plot` draws it
 under the roofs of the machine (Williams et al. 2009), `save` keeps it. `peers.compare`
-times other packages on the same problems. On the command line::
+times other packages on the same problems. `run_steps` times whole training steps
+instead, beside the matrix products of their networks. On the command line::
 
     svae profile --out runs/profile
+    svae profile --steps
 
 What the columns say:
 
@@ -43,13 +45,21 @@ from svae.profile.cases import FLOPS, KERNELS, Case, Problem, cases
 from svae.profile.clock import Roofs
 from svae.profile.memory import Peak, peak, peaks
 from svae.profile.peers import Comparison
-from svae.profile.report import memory_table, save, table
+from svae.profile.report import memory_table, save, save_steps, steps_table, table
 from svae.profile.roofline import plot
+from svae.profile.steps import (
+    WORKLOADS,
+    StepRecord,
+    StepReport,
+    Workload,
+    run_steps,
+)
 from svae.profile.timing import Record, Report, run
 
 __all__ = [
     "FLOPS",
     "KERNELS",
+    "WORKLOADS",
     "Case",
     "Comparison",
     "Peak",
@@ -57,6 +67,9 @@ __all__ = [
     "Record",
     "Report",
     "Roofs",
+    "StepRecord",
+    "StepReport",
+    "Workload",
     "cases",
     "memory_table",
     "peak",
@@ -64,6 +77,9 @@ __all__ = [
     "peers",
     "plot",
     "run",
+    "run_steps",
     "save",
+    "save_steps",
+    "steps_table",
     "table",
 ]

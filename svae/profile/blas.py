@@ -1,4 +1,4 @@
-"""One thread of BLAS while the clock runs.
+"""As many threads of BLAS as are wanted while the clock runs.
 
 A BLAS starts its threads when it is loaded, with NumPy and SciPy: long before anyone
 wants to time something on one core, where they only stand in each other's way.
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-__all__ = ["ENVIRONMENT", "one_blas_thread", "thread_counts"]
+__all__ = ["ENVIRONMENT", "blas_threads", "thread_counts"]
 
 ENVIRONMENT = dict.fromkeys(
     (
@@ -37,8 +37,8 @@ class _Library(NamedTuple):
 
 
 @contextmanager
-def one_blas_thread() -> Iterator[None]:
-    """Let each OpenBLAS of this process use the calling thread alone.
+def blas_threads(count: int = 1) -> Iterator[None]:
+    """Let each OpenBLAS of this process use ``count`` threads with the calling one.
 
     Where the system shows what is loaded (Linux); elsewhere, and for other libraries,
     `ENVIRONMENT` does it from the start.
@@ -46,12 +46,12 @@ def one_blas_thread() -> Iterator[None]:
     libraries = _libraries()
     before = [library.get() for library in libraries]
     for library in libraries:
-        library.set(1)
+        library.set(count)
     try:
         yield
     finally:
-        for library, count in zip(libraries, before, strict=True):
-            library.set(count)
+        for library, number in zip(libraries, before, strict=True):
+            library.set(number)
 
 
 def thread_counts() -> list[int]:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from svae import kernels
-from svae.profile.blas import ENVIRONMENT, one_blas_thread
+from svae.profile.blas import ENVIRONMENT, blas_threads
 
 __all__ = ["Roofs", "Timed", "interleave", "pinned", "run_child", "usable_cpus"]
 
@@ -69,6 +69,8 @@ class Timed:
 
     call: Callable[[], Any]
     num_threads: int = 1
+    """Of the compiled core."""
+    blas_threads: int = 1
 
 
 def interleave(
@@ -94,7 +96,10 @@ def interleave(
 
     def sample(timed: Timed, count: int) -> float:
         kernels.set_num_threads(timed.num_threads)
-        with pinned(one if timed.num_threads == 1 else cpus), one_blas_thread():
+        with (
+            pinned(one if timed.num_threads == 1 else cpus),
+            blas_threads(timed.blas_threads),
+        ):
             timed.call()  # once for the caches and pages that another call has left
             start = time.perf_counter()
             for _ in range(count):

@@ -11,11 +11,20 @@ from typing import Any
 from svae.profile.cases import FLOPS
 from svae.profile.memory import Peak
 from svae.profile.peers import AGREE, Comparison
+from svae.profile.steps import StepReport
 from svae.profile.timing import Record, Report
 from svae.runs import write_json
 from svae.store import replacing
 
-__all__ = ["aligned", "csv_text", "memory_table", "save", "table"]
+__all__ = [
+    "aligned",
+    "csv_text",
+    "memory_table",
+    "save",
+    "save_steps",
+    "steps_table",
+    "table",
+]
 
 COLUMNS: dict[str, tuple[str, str]] = {
     "kernel": ("kernel", ""),
@@ -81,18 +90,58 @@ def memory_table(peaks: Sequence[Peak]) -> str:
     )
 
 
-def _machine(report: Report) -> str:
-    env, roofs = report.environment, report.roofs
-    packages = ", ".join(f"{x} {env[x]}" for x in ("svae", "numpy", "scipy", "python"))
+def steps_table(report: StepReport) -> str:
+    """Return times of training steps as aligned text."""
+    headings = ["step", "batch", "threads", "ms", "products", "ratio", "GFLOP/s"]
+    rows = [
+        [
+            record.workload,
+            record.batch,
+            str(record.num_threads),
+            *map(three_digits, (record.step_ms, record.products_ms, record.ratio)),
+            three_digits(record.products_gflops),
+            f"{record.iterations:.1f}, {record.gradient_iterations:.1f}",
+        ]
+        for record in report.records
+    ]
     return "\n".join(
         [
-            f"{env['cpu']}, {env['cpus']} CPUs, {env['instructions']}; "
-            f"load before: {env['load']}",
-            packages,
+            *_surroundings(report.environment),
+            "",
+            aligned([*headings, "iterations"], rows),
+            "",
+            "ms: of a whole training step; batch: sequences x steps x dimensions; "
+            "threads: of the core and\nof BLAS; products: the networks' matrix "
+            "products alone, forward and backward, in ms and\nGFLOP/s; ratio: step "
+            "over products; iterations: of inference, of its gradient",
+        ]
+    )
+
+
+def save_steps(report: StepReport, folder: str | Path) -> Path:
+    """Write ``steps.csv``, ``steps.json`` and ``steps.txt``; see `save`."""
+    texts = {"steps.csv": csv_text(report.records), "steps.txt": steps_table(report)}
+    return _write(texts, "steps.json", report, folder)
+
+
+def _machine(report: Report) -> str:
+    roofs = report.roofs
+    return "\n".join(
+        [
+            *_surroundings(report.environment),
             f"one core: DGEMM n=1000 {roofs.dgemm:.1f} GFLOP/s ({roofs.blas}), "
             f"FMA {roofs.fma:.1f} GFLOP/s, memory {roofs.bandwidth:.1f} GB/s",
         ]
     )
+
+
+def _surroundings(env: dict[str, str]) -> list[str]:
+    packages = ", ".join(f"{x} {env[x]}" for x in ("svae", "numpy", "scipy", "python"))
+    return [
+        f"{env['cpu']}, {env['cpus']} CPUs, {env['instructions']}; "
+        f"load before: {env['load']}",
+        packages,
+    ]
 
 
 def _kernels(records: Sequence[Record]) -> str:
@@ -210,15 +259,19 @@ def save(report: Report, folder: str | Path) -> Path:
     pathlib.Path
         The folder.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     texts = {"profile.csv": csv_text(report.records), "profile.txt": table(report)}
     if report.comparisons:
         texts["peers.csv"] = csv_text(report.comparisons)
+    return _write(texts, "profile.json", report, folder)
+
+
+def _write(texts: dict[str, str], json: str, report: Any, folder: str | Path) -> Path:
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
         with replacing(folder / name, "w") as file:
             file.write(text.rstrip("\n") + "\n")
-    write_json(folder / "profile.json", _plain(asdict(report)))
+    write_json(folder / json, _plain(asdict(report)))
     return folder
 
 

@@ -1,0 +1,187 @@
+// Bindings of the passes over the layers of networks; see svae/_core.pyi. All arrays are
+// contiguous. What is said to be in place is written to.
+#include <atomic>
+#include <optional>
+
+#include "arrays.hpp"
+#include "batch.hpp"
+
+namespace svae {
+namespace {
+
+using Matrix = py::array_t<double, py::array::c_style>;
+using Mask = py::array_t<bool, py::array::c_style>;
+
+constexpr Index kEntriesOfBlock = 4096;  // a few blocks in the first cache
+
+// Calls task(first, last) for blocks of rows, without the interpreter's lock; `work` is
+// about how many operations an entry takes. The blocks do not depend on the threads.
+struct Blocks {
+  Index num_rows, rows_of_block;
+  Blocks(Index num_rows, Index num_columns)
+      : num_rows(num_rows),
+        rows_of_block(
+            std::max<Index>(1, kEntriesOfBlock / std::max<Index>(num_columns, 1))) {}
+  Index count() const { return (num_rows + rows_of_block - 1) / rows_of_block; }
+
+  template <class Task>
+  void run(double work, const Task& task) const {
+    prepare_threads();
+    py::gil_scoped_release released;
+    run_parallel(count(), work * double(kEntriesOfBlock), [&](Index block, Workspace&) {
+      const Index first = block * rows_of_block;
+      task(block, first, std::min(num_rows, first + rows_of_block));
+    });
+  }
+};
+
+struct Sizes {
+  Index R, N;
+};
+
+Sizes sizes_of(const char* name, const Matrix& matrix) {
+  if (matrix.ndim() != 2)
+    throw py::value_error(std::string(name) + " has to have 2 axes");
+  return {matrix.shape(0), matrix.shape(1)};
+}
+
+const double* row_of(const char* name, const Matrix& array, Index size) {
+  require_shape(name, array, {size});
+  return array.data();
+}
+
+const double* matrix_of(const char* name, const Matrix& array, const Sizes& sizes) {
+  require_shape(name, array, {sizes.R, sizes.N});
+  return array.data();
+}
+
+Array activate(const Matrix& inputs, Activation which) {
+  const Shape shape(inputs.shape(), inputs.shape() + inputs.ndim());
+  Array outputs = new_array(shape, true);
+  const double* from = inputs.data();
+  double* to = outputs.mutable_data();
+  Blocks(inputs.size(), 1).run(20, [&](Index, Index first, Index last) {
+    kernels().activate(which, from + first, to + first, last - first);
+  });
+  return outputs;
+}
+
+void tanh_layer(Matrix rows, const Matrix& bias) {
+  const Sizes sizes = sizes_of("rows", rows);
+  const TanhLayer layer{sizes.N, rows.mutable_data(), row_of("bias", bias, sizes.N)};
+  Blocks(sizes.R, sizes.N).run(20, [&](Index, Index first, Index last) {
+    kernels().tanh_layer(layer, first, last);
+  });
+}
+
+py::tuple tanh_layer_vjp(const Matrix& outputs, const Matrix& outputs_bar) {
+  const Sizes sizes = sizes_of("outputs", outputs);
+  Array inputs_bar = new_array({sizes.R, sizes.N}, true), bias_bar = new_array({sizes.N});
+  const TanhLayerAdjoint layer{sizes.N, outputs.data(),
+                               matrix_of("outputs_bar", outputs_bar, sizes),
+                               inputs_bar.mutable_data()};
+  const Blocks blocks(sizes.R, sizes.N);
+  std::vector<double> sums(blocks.count() * sizes.N);
+  blocks.run(4, [&](Index block, Index first, Index last) {
+    kernels().tanh_layer_vjp(layer, first, last, sums.data() + block * sizes.N);
+  });
+  double* total = bias_bar.mutable_data();
+  for (Index block = 0; block < blocks.count(); ++block)
+    for (Index k = 0; k < sizes.N; ++k) total[k] += sums[block * sizes.N + k];
+  return py::make_tuple(inputs_bar, bias_bar);
+}
+
+py::tuple gaussian_head(Matrix location, Matrix scale, const Matrix& location_bias,
+                        const Matrix& scale_bias, const Matrix& data,
+                        const std::optional<Mask>& observed, Index num_samples,
+                        bool logistic_mean, const std::optional<Matrix>& offset,
+                        const std::optional<Matrix>& floor) {
+  const Sizes sizes = sizes_of("location", location);
+  matrix_of("scale", scale, sizes);
+  if (data.ndim() != 3) throw py::value_error("data has to have 3 axes, (N, T, P)");
+  const Index N = data.shape(0), T = data.shape(1);
+  require_shape("data", data, {N, T, sizes.N});
+  if (num_samples < 0 || N * num_samples * T != sizes.R)
+    throw py::value_error("location has " + std::to_string(sizes.R) + " rows, wanted " +
+                          std::to_string(N * num_samples * T));
+  if (observed) require_shape("observed", *observed, {N, T, sizes.N});
+  Array log_density = new_array({sizes.R}, true), variance_slope;
+  if (floor) variance_slope = new_array({sizes.R, sizes.N}, true);
+  const GaussianHead head{sizes.N,
+                          num_samples,
+                          T,
+                          logistic_mean,
+                          location.mutable_data(),
+                          scale.mutable_data(),
+                          floor ? variance_slope.mutable_data() : nullptr,
+                          row_of("location_bias", location_bias, sizes.N),
+                          row_of("scale_bias", scale_bias, sizes.N),
+                          offset ? matrix_of("offset", *offset, sizes) : nullptr,
+                          floor ? row_of("floor", *floor, sizes.N) : nullptr,
+                          data.data(),
+                          observed ? observed->data() : nullptr,
+                          log_density.mutable_data()};
+  Blocks(sizes.R, sizes.N).run(50, [&](Index, Index first, Index last) {
+    kernels().gaussian_head(head, first, last);
+  });
+  if (!floor) return py::make_tuple(log_density, py::none());
+  return py::make_tuple(log_density, variance_slope);
+}
+
+bool adam(const Matrix& vector, const Matrix& gradient, const Matrix& mean,
+          const Matrix& square, double rate, double epsilon, double mean_decay,
+          double square_decay, Matrix new_vector, Matrix new_mean, Matrix new_square) {
+  const Index size = vector.size();
+  const Matrix* others[] = {&gradient,   &mean,     &square,
+                            &new_vector, &new_mean, &new_square};
+  for (const Matrix* other : others)
+    if (other->size() != size) throw py::value_error("arrays of different sizes");
+  const AdamStep step{mean_decay,
+                      square_decay,
+                      rate,
+                      epsilon,
+                      vector.data(),
+                      gradient.data(),
+                      mean.data(),
+                      square.data(),
+                      new_vector.mutable_data(),
+                      new_mean.mutable_data(),
+                      new_square.mutable_data()};
+  std::atomic<bool> is_finite{true};
+  Blocks(size, 1).run(10, [&](Index, Index first, Index last) {
+    if (!kernels().adam(step, first, last)) is_finite = false;
+  });
+  return is_finite;
+}
+
+}  // namespace
+
+void bind_layers(py::module_& module) {
+  const auto exact = [](const char* name) { return py::arg(name).noconvert(); };
+  const std::pair<const char*, Activation> activations[] = {
+      {"exp", Activation::kExp},
+      {"log", Activation::kLog},
+      {"tanh", Activation::kTanh},
+      {"logistic", Activation::kLogistic},
+      {"softplus", Activation::kSoftplus}};
+  for (const auto& [name, which] : activations)
+    module.def(
+        name, [which = which](const Matrix& x) { return activate(x, which); },
+        exact("x"));
+  module.def(
+      "empty", [](const Shape& shape) { return new_array(shape, true); },
+      py::arg("shape"), "New array, of memory that others had if there is some.");
+  module.def("tanh_layer", tanh_layer, exact("rows"), exact("bias"));
+  module.def("tanh_layer_vjp", tanh_layer_vjp, exact("outputs"), exact("outputs_bar"));
+  module.def("gaussian_head", gaussian_head, exact("location"), exact("scale"),
+             exact("location_bias"), exact("scale_bias"), exact("data"),
+             py::arg("observed").noconvert().none(true), py::arg("num_samples"),
+             py::arg("logistic_mean"), py::arg("offset").noconvert().none(true),
+             py::arg("floor").noconvert().none(true));
+  module.def("adam", adam, exact("vector"), exact("gradient"), exact("mean"),
+             exact("square"), py::arg("rate"), py::arg("epsilon"), py::arg("mean_decay"),
+             py::arg("square_decay"), exact("new_vector"), exact("new_mean"),
+             exact("new_square"));
+}
+
+}  // namespace svae

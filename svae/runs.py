@@ -238,8 +238,9 @@ def survey(sequences: list[Any]) -> tuple[Missing, Scaling]:
     values = frames = 0
     for _, _, rows in data.stretches(sequences):
         absent = np.isnan(rows)
-        values += int(absent.sum())
-        frames += int(absent.all(axis=1).sum())
+        if absent.any():
+            values += int(absent.sum())
+            frames += int(absent.all(axis=1).sum())
         low = np.fmin(low, np.fmin.reduce(rows, axis=0))
         high = np.fmax(high, np.fmax.reduce(rows, axis=0))
         present, own, deviations = _moments(rows, absent)
@@ -257,10 +258,13 @@ def survey(sequences: list[Any]) -> tuple[Missing, Scaling]:
 
 def _moments(rows: np.ndarray, absent: np.ndarray) -> tuple[np.ndarray, ...]:
     """Return number, mean and sum of squares about it of the values in each column."""
-    present = len(rows) - absent.sum(axis=0)
-    filled = np.where(absent, 0.0, rows) if absent.any() else rows
-    mean = filled.sum(axis=0) / np.maximum(present, 1)
-    centered = np.where(absent, 0.0, rows - mean) if absent.any() else rows - mean
+    present = np.full(rows.shape[1], len(rows))
+    if absent.any():
+        present -= absent.sum(axis=0)
+        rows = np.where(absent, 0.0, rows)
+    mean = rows.sum(axis=0) / np.maximum(present, 1)
+    centered = rows - mean
+    centered[absent] = 0.0
     return present, mean, np.einsum("tp,tp->p", centered, centered)
 
 

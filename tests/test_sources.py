@@ -195,3 +195,41 @@ def test_a_worker_that_finds_another_dataset_says_so(tmp_path):
     (tmp_path / "a.h5").write_bytes(b"no HDF5 file")
     with pytest.raises(OSError, match=r"a\.h5: cannot be opened: .*sign"):
         pickle.loads(pickled)[0][:2]
+
+
+STREAM = """
+import sys
+import numpy as np
+from svae import data
+
+def status(word):
+    lines = open("/proc/self/status").read().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith(word)).split()[1])
+
+kind, path, size = sys.argv[1], sys.argv[2], int(sys.argv[3])
+shape = size // 8000, 1000
+if kind == "hdf5":
+    import h5py
+    with h5py.File(path, "w") as file:
+        file.create_dataset("x", shape, float, chunks=(64, 1000))
+    (sequence,) = data.as_sequences(data.load(path))
+else:  # one hole, of which reading still takes pages
+    (sequence,) = data.as_sequences(np.memmap(path, float, "w+", shape=shape))
+before = status("VmRSS")
+assert np.all(data.summarize([sequence]).mean == 0.0)
+windows = data.windows([sequence], 200)
+for chosen in np.random.default_rng(0).permutation(len(windows)).tolist():
+    data.batch([sequence], windows[[chosen]])
+print(status("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux")
+@pytest.mark.parametrize("kind", ["map", "hdf5"])
+def test_all_data_pass_through_little_memory(kind, run_python, tmp_path):
+    pytest.importorskip("h5py")
+    size = 256 * 2**20
+    arguments = [kind, str(tmp_path / "large.h5"), str(size)]
+    done = run_python(f"import sys; sys.argv[1:] = {arguments}\n{STREAM}")
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < size / 4

@@ -6,7 +6,7 @@ are given back at once: they remain in the system's cache, and cost nothing to k
 """
 
 import mmap
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.lib.array_utils import byte_bounds
@@ -14,6 +14,16 @@ from numpy.lib.array_utils import byte_bounds
 from svae.sources.reference import FileSource, opened
 
 __all__ = ["Mapped"]
+
+AROUND = 2**21  # a fault may map pages around the one that is read, a huge one at most
+
+
+class View(NamedTuple):
+    """An array, the map that it is a view of, and the address of that."""
+
+    array: np.ndarray
+    mapping: mmap.mmap
+    address: int
 
 
 class Mapped(FileSource):
@@ -28,7 +38,7 @@ class Mapped(FileSource):
         Where its first element is in the file, in bytes.
     strides : tuple of int
         In bytes: views, and arrays in Fortran's order, are as good as any.
-    handle : array, optional
+    handle : View, optional
         What this process has mapped already.
     """
 
@@ -39,7 +49,7 @@ class Mapped(FileSource):
         dtype: Any,
         offset: int,
         strides: tuple[int, ...],
-        handle: np.ndarray | None = None,
+        handle: View | None = None,
     ) -> None:
         super().__init__(path, shape, dtype, handle)
         self.offset, self.strides = offset, strides
@@ -56,16 +66,17 @@ class Mapped(FileSource):
         mapping = _mapping(array)
         if mapping is None or array.filename is None:
             return None
+        view = View(array.view(np.ndarray), mapping, _address(mapping))
         # of a view, ``offset`` is that of the whole; where a map begins is rounded
         begin = array.offset - array.offset % mmap.ALLOCATIONGRANULARITY
-        offset = begin + array.ctypes.data - _address(mapping)
+        offset = begin + array.ctypes.data - view.address
         place = array.shape, array.dtype, offset, array.strides
-        return cls(str(array.filename), *place, array.view(np.ndarray))
+        return cls(str(array.filename), *place, view)
 
-    def _open(self) -> np.ndarray:
+    def _open(self) -> View:
         mapping = opened(self.path, _map)
         try:
-            return np.ndarray(
+            array: np.ndarray = np.ndarray(
                 self.shape, self.dtype, mapping, self.offset, self.strides
             )
         except (TypeError, ValueError) as error:
@@ -73,19 +84,20 @@ class Mapped(FileSource):
                 f"{self.path}: the file has {len(mapping)} bytes, too few for "
                 f"{self.dtype} of shape {self.shape} from byte {self.offset} on"
             ) from error
+        return View(array, mapping, _address(mapping))
 
     def __getstate__(self) -> dict[str, Any]:
         """Return where the array is, after what was changed has gone to the file."""
-        mapping = _mapping(self._handle)
-        if mapping is not None and self._handle.flags.writeable:
-            mapping.flush()
+        if self._handle is not None and self._handle.array.flags.writeable:
+            self._handle.mapping.flush()
         return super().__getstate__()
 
     def __getitem__(self, key: Any) -> np.ndarray:
         """Read a part, as float64."""
-        part = self.handle[key]
+        part = self.handle.array[key]
         values = np.array(part, dtype=np.float64, order="C")
-        _release(part)
+        if part.size:
+            _release(part, self.handle)
         return values
 
 
@@ -105,14 +117,15 @@ def _address(mapping: mmap.mmap) -> int:
     return np.frombuffer(mapping, np.uint8).ctypes.data
 
 
-def _release(part: np.ndarray) -> None:
+def _release(part: np.ndarray, view: View) -> None:
     """Give back the pages that a part of a map lies on.
 
     What was written to a shared map is in the system's cache and stays there.
     """
-    mapping = _mapping(part)
-    if mapping is None or part.size == 0 or not hasattr(mmap, "MADV_DONTNEED"):
+    if not hasattr(mmap, "MADV_DONTNEED"):
         return
-    first, last = (bound - _address(mapping) for bound in byte_bounds(part))
+    low, high = byte_bounds(part)
+    first = max(0, low - view.address - AROUND)
     first -= first % mmap.PAGESIZE
-    mapping.madvise(mmap.MADV_DONTNEED, first, last - first)
+    last = min(len(view.mapping), high - view.address + AROUND)
+    view.mapping.madvise(mmap.MADV_DONTNEED, first, last - first)

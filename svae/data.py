@@ -354,9 +354,11 @@ def batch(
     num_steps = lengths.max()
     obs_dim = sequences[windows[0, 0]].shape[1]
     values = np.empty((len(windows), num_steps, obs_dim))
-    for row, (index, start, stop) in zip(values, windows.tolist(), strict=True):
-        row[: stop - start] = sequences[index][start:stop]
-        row[stop - start :] = np.nan
+    # in the order of the data, in which neighbours may share a compressed chunk
+    for row in np.lexsort((windows[:, 1], windows[:, 0])).tolist():
+        index, start, stop = windows[row].tolist()
+        values[row, : stop - start] = sequences[index][start:stop]
+        values[row, stop - start :] = np.nan
     missing = np.isnan(values)
     any_missing = missing.any()
     if any_missing:

@@ -97,9 +97,9 @@ class Extraction(Source):
 
     def _heights(self, first: int, last: int) -> np.ndarray:
         heights = self._frames[first:last].astype(np.float64)
-        mask = self._mask[first:last]
-        doubtful = (mask < self.mask_threshold) & (heights > self.mask_height)
-        heights[doubtful] = np.nan
+        if self._mask.dtype.kind != "b" or self.mask_threshold > 0:  # else it is idle
+            low = self._mask[first:last] < self.mask_threshold
+            heights[low & (heights > self.mask_height)] = np.nan
         if self.block > 1:
             heights = block_means(heights, self.block)
         return heights.reshape(len(heights), self.shape[1])

@@ -36,7 +36,7 @@ FILES = (
     "such as MoSeq's results_00.h5"
 )
 
-MEMORY = 2**27  # numbers that are read at once; of more, windows are read as needed
+MEMORY = 2**26  # numbers that are read at once; of more, windows are read as needed
 EXCERPT = 2**24  # numbers of these that are shown in figures
 
 BUILT_IN: dict[str, Callable[[], np.ndarray]] = {

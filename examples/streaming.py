@@ -253,7 +253,7 @@ def figure(runs: dict[str, Measured], gigabytes: float) -> plt.Figure:
     ax.axhline(gigabytes * GB / MB, color="black", ls="--", lw=1)
     ax.text(0, 0.9 * gigabytes * GB / MB, " size of the data", va="top")
     ax.set(xlabel="seconds", ylabel="resident memory [MB]", yscale="log")
-    ax.set_title("one pass over the data up to the first mark, then a fit")
+    ax.set_title("a pass over the data, a fit that begins with another: marks are ends")
     ax.legend(loc="center right")
     return fig
 

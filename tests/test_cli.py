@@ -525,8 +525,14 @@ def written(tmp_path, text, suffix=".toml"):
     return str(path)
 
 
+@pytest.fixture
+def without_figures(monkeypatch):
+    """Fit as if matplotlib were not there: these tests look at settings."""
+    monkeypatch.setattr("svae.__main__.find_spec", lambda name: None)
+
+
 @pytest.mark.parametrize("suffix", [".toml", ".json"])
-def test_settings_in_a_file(suffix, tmp_path):
+def test_settings_in_a_file(suffix, tmp_path, without_figures):
     settings = {
         "num_states": 4,
         "num_steps": 2,
@@ -549,7 +555,7 @@ def test_settings_in_a_file(suffix, tmp_path):
     assert model.decoder.activation == "relu"
 
 
-def test_a_file_goes_before_the_recipe(tmp_path):
+def test_a_file_goes_before_the_recipe(tmp_path, without_figures):
     path = written(tmp_path, '{"learning_rate": 0.5, "num_steps": 1}', ".json")
     out = tmp_path / "run"
     arguments = ["fit", "gmm", "pinwheel", "--config", path, "--out", str(out)]
@@ -559,7 +565,7 @@ def test_a_file_goes_before_the_recipe(tmp_path):
     assert record["natural_step"] == 0.02  # the recipe
 
 
-def test_a_file_may_name_model_and_data(tmp_path):
+def test_a_file_may_name_model_and_data(tmp_path, without_figures):
     text = '{"model": "gaussian", "data": "dots", "num_steps": 1, "hidden": [3]}'
     path, out = written(tmp_path, text, ".json"), tmp_path / "run"
     arguments = ["fit", "--config", path, "--out", str(out), "--quiet"]
@@ -571,7 +577,7 @@ def test_a_file_may_name_model_and_data(tmp_path):
 
 
 @pytest.mark.parametrize("run", ["slds_run", "lds_run"])
-def test_the_settings_of_a_run_make_it_again(run, tmp_path, request):
+def test_the_settings_of_a_run_make_it_again(run, tmp_path, request, without_figures):
     first = request.getfixturevalue(run) / "run"
     record = json.loads((first / "run.json").read_text())
     settings = json.dumps(record["settings"])
@@ -918,6 +924,12 @@ def test_the_example_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     assert "num_steps=1100" in example
     exec(example.replace("num_steps=1100", "num_steps=2"), {})
     assert (tmp_path / "dots.png").is_file()
+
+
+def test_the_settings_of_the_readme_are_settings(tmp_path):
+    (text,) = blocks_of_the_readme("toml")
+    settings = choose_settings(parse(["fit", "--config", written(tmp_path, text)]))
+    assert settings["hidden"] == (200, 200)
 
 
 def test_the_commands_of_the_readme_are_commands():

@@ -451,6 +451,7 @@ def figures(
     sequences: list[np.ndarray],
     shape: tuple[int, int] | None = None,
     undo: Callable[[np.ndarray], np.ndarray] | None = None,
+    num_frames: int | None = None,
 ) -> "dict[str, Figure]":
     """Return the figures that suit a fitted model, by name.
 
@@ -465,13 +466,17 @@ def figures(
         Of the image that a frame is: with it, there are images.
     undo : callable, optional
         Brings frames (..., P) to the units in which images and courses are shown.
+    num_frames : int, optional
+        Of the data that the model was fitted to: the bound is shown for each of them.
+        Default: those of ``sequences``.
 
     Returns
     -------
     dict of str to matplotlib.figure.Figure
     """
-    family, num_frames = model.latent.family, sum(map(len, sequences))
-    drawn, head = {"bound": bound(model.history_, num_frames)}, _head(sequences, 5000)
+    family, head = model.latent.family, _head(sequences, 5000)
+    num_frames = num_frames or sum(map(len, sequences))
+    drawn = {"bound": bound(model.history_, num_frames)}
     planar = model.latent.latent_dim > 1 and sequences[0].shape[1] > 1
     if planar and "dynamics" not in family:
         drawn["mixture"] = mixture(model, head)

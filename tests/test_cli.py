@@ -419,14 +419,20 @@ def test_plot_shows_frames_as_images(slds_run, capsys):
 def test_images_are_in_the_units_of_the_data(slds_run, gappy, monkeypatch):
     words = {}
 
-    def figures(model, sequences, shape, undo):
-        words.update(shape=shape, frames=undo(sequences[0]))
+    def figures(model, sequences, shape, undo, num_frames):
+        words.update(shape=shape, frames=undo(sequences[0]), num_frames=num_frames)
         return {}
 
     monkeypatch.setattr(svae.plot, "figures", figures)
-    assert main(["plot", str(slds_run / "run"), "--shape", "3", "1"]) == 0
+    arguments = ["plot", str(slds_run / "run"), "--shape", "3", "1"]
+    assert main(arguments) == 0
     assert words["shape"] == [3, 1]
     np.testing.assert_allclose(words["frames"], gappy)
+    # the bound is that of what was fitted, whatever is shown
+    np.save(slds_run / "few.npy", gappy[:30])
+    assert main([*arguments, str(slds_run / "few.npy")]) == 0
+    assert len(words["frames"]) == 30
+    assert words["num_frames"] == 40
 
 
 def rows_of(path):
@@ -693,7 +699,8 @@ def test_an_interrupt_ends_a_process_with_130(tmp_path):
         finally:
             process.kill()
     assert process.returncode == 130
-    assert said == "svae: interrupted\n"
+    assert said.startswith("svae: interrupted")
+    assert len(said.splitlines()) == 1
 
 
 def test_info_checks_the_gradients(capsys):
@@ -748,7 +755,8 @@ def test_an_interrupted_fit_leaves_what_it_had(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(svae.fit, "step", interrupted)
     out = tmp_path / "run"
     assert main(["fit", "gmm", "pinwheel", "--out", str(out), *SMALL_GMM]) == 130
-    assert capsys.readouterr().err == "svae: interrupted\n"
+    said = f"svae: interrupted; go on with: svae fit --resume {out}\n"
+    assert capsys.readouterr().err == said
     assert len(svae.load(out / "model.npz").history_["objective"]) == 2
     assert main(["score", str(out)]) == 0
 

@@ -635,6 +635,12 @@ def test_only_states_have_frames(lds, frames, clusters, images):
         plot.state_frames(clusters, images, num_frames=0)
 
 
+def test_figures_show_the_bound_of_all_frames(lds, frames):
+    figure = plot.figures(lds, [frames[:1]], num_frames=60)["bound"]
+    raw = figure.axes[0].lines[0].get_ydata()
+    np.testing.assert_array_equal(raw, lds.history_["objective"] / 60)
+
+
 def test_figures_of_images(clusters, lds, hmm, images, frames, tmp_path):
     drawn = plot.figures(clusters, [images], shape=(3, 2))
     assert set(drawn) == {"bound", "mixture", "states", "manifold"}

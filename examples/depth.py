@@ -6,7 +6,8 @@ fits an SLDS with perceptrons of two layers of 200 units, as in Sections 6.2 and
 the paper, to a synthetic depth video of 30 x 30 pixels (the recordings of the paper are
 not public).  ``metrics.json`` holds the median time of a training step (8 windows of
 250 frames), how well the states agree with the behaviours that made the video, and the
-error of predicted frames; the figures show states, transitions and frames of states.
+error of predicted frames; the figures show states, transitions, frames of states and
+the plane in latent space where the frames vary most.
 """
 
 import argparse
@@ -15,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 import svae
 from svae import metrics, synthetic
 
-WIDTH, WINDOW, BATCH_SIZE = 30, 250, 8
+SHAPE, WINDOW, BATCH_SIZE = (30, 30), 250, 8
 PREFIX, HORIZON = 200, 30
 
 
@@ -39,11 +39,15 @@ def main() -> None:
     video = synthetic.depth_video(
         options.num_frames,
         num_states=options.num_states,
-        image_width=WIDTH,
+        image_width=SHAPE[1],
         rng=options.rng,
     )
     center, scale = video.frames.mean(), video.frames.std()
     frames = (video.frames - center) / scale
+
+    def in_units(frames: np.ndarray) -> np.ndarray:
+        return center + scale * frames
+
     model = svae.SVAE(
         svae.SLDS(
             options.num_states,
@@ -71,7 +75,8 @@ def main() -> None:
         "states": svae.plot.ethogram(model, frames[:600], labels=video.states[:600]),
         "transitions": svae.plot.transitions(model),
         "dynamics": svae.plot.dynamics(model),
-        "behaviours": behaviours(video.frames, model.predict(frames)),
+        "behaviours": svae.plot.state_frames(model, frames, SHAPE, undo=in_units),
+        "manifold": svae.plot.manifold(model, SHAPE, frames, undo=in_units),
     }
     for name, figure in drawn.items():
         figure.savefig(options.out / f"{name}.png")
@@ -105,24 +110,6 @@ def measure(
 def error(prediction: np.ndarray, truth: np.ndarray) -> float:
     """Root mean square."""
     return float(np.sqrt(np.mean((prediction - truth) ** 2)))
-
-
-def behaviours(frames: np.ndarray, states: np.ndarray, columns: int = 8) -> Figure:
-    """Show, for each state in use, frames of its longest stretch (Fig. 7)."""
-    starts = np.concatenate([[0], metrics.change_points(states)])
-    lengths = np.diff(np.append(starts, len(states)))
-    used = np.unique(states)
-    figure = Figure(figsize=(columns, len(used)), layout="constrained", dpi=100)
-    axes = figure.subplots(len(used), columns, squeeze=False)
-    for row, state in zip(axes, used, strict=True):
-        own = np.flatnonzero(states[starts] == state)
-        longest = own[np.argmax(lengths[own])]
-        span = np.linspace(0, lengths[longest] - 1, columns).astype(int)
-        for ax, frame in zip(row, frames[starts[longest] + span], strict=True):
-            ax.imshow(frame.reshape(WIDTH, WIDTH), cmap="cividis", vmin=0, vmax=1)
-            ax.set(xticks=[], yticks=[])
-        row[0].set_ylabel(f"state {state}")
-    return figure
 
 
 if __name__ == "__main__":

@@ -178,6 +178,7 @@ def fit(options: argparse.Namespace) -> int:
     sequences = runs.read(record["data"])
     missing, found = runs.survey(sequences)
     describe_missing(missing, say)
+    record["num_frames"] = missing.num_frames
     if not going_on and wants_scaling(options, settings):
         record["standardize"] = found.to_json()
     scaling = runs.Scaling.from_json(record["standardize"])
@@ -215,7 +216,9 @@ def fit(options: argparse.Namespace) -> int:
     if shown is not sequences:
         say(f"states in use, and figures: of the first {sum(map(len, shown))} frames")
     if can_draw(say):
-        save_figures(folder, plot.figures(model, shown))
+        undo = None if scaling is None else scaling.undo
+        figures = plot.figures(model, shown, None, undo, missing.num_frames)
+        save_figures(folder, figures)
     say(f"written to {folder}")
     return 0
 
@@ -520,7 +523,11 @@ def draw(options: argparse.Namespace) -> int:
     sequences = runs.excerpt(run.read(options.data))
     if can_draw(print):
         figures = plot.figures(
-            run.model, sequences, options.shape, undo=run.scaling.undo
+            run.model,
+            sequences,
+            options.shape,
+            run.scaling.undo,
+            run.record.get("num_frames"),
         )
         save_figures(run.folder, figures)
         print(f"written to {run.folder / 'figures'}")
@@ -631,6 +638,7 @@ def build_parser() -> argparse.ArgumentParser:
         "slds recording.npy --num-states 10 --affine --out runs/a",
         "--config settings.toml --num-steps 5000",
         "--config runs/a/run.json --rng 1 --out runs/b",
+        "--resume runs/a --num-steps 20000",
     )
     add_fit_options(sub)
     add("info", info, "print versions; check the gradients of both chains", "")

@@ -95,11 +95,11 @@ def _parsed(value: Any, action: argparse.Action) -> Any:
     elif value is None:
         typed = meant = "none"
     try:
-        right = (parsed := parse(typed)) == meant
-    except (TypeError, ValueError):
-        right = False
-    if not right:
-        raise ValueError(f"invalid {parse.__name__} value")
+        parsed = parse(typed)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"invalid {parse.__name__} value") from error
+    if parsed != meant:
+        raise ValueError(f"wanted {json.dumps(parsed)}")
     if action.choices is not None and parsed not in action.choices:
         raise ValueError(f"wanted one of {', '.join(map(str, action.choices))}")
     return parsed

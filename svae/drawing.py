@@ -121,11 +121,11 @@ def image(
 
 def mosaic(
     ax: "Axes", images: np.ndarray, extent: tuple[float, float, float, float]
-) -> Any:
+) -> None:
     """Lay images (R, C, height, width) out in R rows of C tiles; NaN is grey.
 
     ``extent`` has the coordinates left, right, bottom and top; the first row of tiles
-    is at the top.  Pixels are square.  Returns the image for a color bar.
+    is at the top.  Pixels are square, and a color bar is as high as the image.
     """
     from matplotlib import colormaps
 
@@ -145,7 +145,9 @@ def mosaic(
     ax.vlines(np.linspace(left, right, columns + 1)[1:-1], bottom, top, **line)
     ax.hlines(np.linspace(bottom, top, rows + 1)[1:-1], left, right, **line)
     ax.set_box_aspect(rows * height / (columns * width))
-    return shown
+    # one inside of the axes follows their box, which has an aspect of its own
+    bar = ax.inset_axes((1.02, 0.0, 0.025, 1.0))
+    ax.figure.colorbar(shown, cax=bar, label="value")
 
 
 def lines(ax: "Axes", times: np.ndarray, frames: np.ndarray) -> None:

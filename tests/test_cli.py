@@ -6,6 +6,10 @@ import json
 import re
 import runpy
 import shlex
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +17,7 @@ import pytest
 
 import svae
 from svae import runs, selfcheck
-from svae.__main__ import build_parser, main
+from svae.__main__ import choose_settings, main, parse
 
 svae_fit = svae.SVAE.fit
 LOUD = ["--num-steps", "3", "--hidden", "4"]
@@ -172,7 +176,8 @@ def test_words_reach_the_models(slds_run, frames, tmp_path):
     assert model.latent == svae.HMM(3, 2, concentration=0.5)
     assert model.natural_gradient == "conjugate"
     names = {path.stem for path in (out / "figures").iterdir()}
-    assert names == {"bound", "ethogram", "forecast", "mixture", "transitions"}
+    chain = {"bound", "ethogram", "forecast", "mixture", "states", "transitions"}
+    assert names == chain
 
 
 @pytest.mark.parametrize("inference", ["svae", "sin"])
@@ -400,6 +405,304 @@ def test_plot_draws_again(lds_run):
     assert figure.is_file()
 
 
+def test_plot_shows_frames_as_images(slds_run, capsys):
+    run = slds_run / "run"
+    folder = run / "figures"
+    folder.joinpath("states.png").unlink()
+    assert main(["plot", str(run), "--shape", "1", "3"]) == 0
+    assert (folder / "states.png").is_file()
+    assert (folder / "manifold.png").is_file()
+    complaint = error_of(capsys, ["plot", str(run), "--shape", "2", "2"])
+    assert "shape is (2, 2), frames have 3 values" in complaint
+
+
+def test_images_are_in_the_units_of_the_data(slds_run, gappy, monkeypatch):
+    words = {}
+
+    def figures(model, sequences, shape, undo, num_frames):
+        words.update(shape=shape, frames=undo(sequences[0]), num_frames=num_frames)
+        return {}
+
+    monkeypatch.setattr(svae.plot, "figures", figures)
+    arguments = ["plot", str(slds_run / "run"), "--shape", "3", "1"]
+    assert main(arguments) == 0
+    assert words["shape"] == [3, 1]
+    np.testing.assert_allclose(words["frames"], gappy)
+    # the bound is that of what was fitted, whatever is shown
+    np.save(slds_run / "few.npy", gappy[:30])
+    assert main([*arguments, str(slds_run / "few.npy")]) == 0
+    assert len(words["frames"]) == 30
+    assert words["num_frames"] == 40
+
+
+def rows_of(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_segment_writes_what_the_model_says(slds_run, gappy, tmp_path, capsys):
+    run, source = slds_run / "run", tmp_path / "two.npz"
+    np.savez(source, gappy[:25], gappy[25:])
+    assert main(["segment", str(run), str(source)]) == 0
+    said = capsys.readouterr().out
+    rows = rows_of(run / "segments.csv")
+    assert list(rows[0]) == [
+        *("sequence", "frame", "state", "probability", "duration", "onset")
+    ]
+    mean, scale = np.nanmean(gappy, axis=0), np.nanstd(gappy, axis=0)
+    scaled = (gappy - mean) / scale
+    sequences = [scaled[:25], scaled[25:]]
+    model = svae.load(run / "model.npz")
+    paths = model.predict(sequences)
+    for number, (path, posterior) in enumerate(
+        zip(paths, model.infer(sequences), strict=True)
+    ):
+        own = [row for row in rows if int(row["sequence"]) == number]
+        assert [int(row["frame"]) for row in own] == list(range(len(path)))
+        states = np.array([int(row["state"]) for row in own])
+        np.testing.assert_array_equal(states, path)
+        probs = [float(row["probability"]) for row in own]
+        expected = posterior.states[np.arange(len(path)), path]
+        np.testing.assert_allclose(probs, expected, rtol=1e-12)
+        bouts = {int(row["onset"]): int(row["duration"]) for row in own}
+        assert sum(bouts.values()) == len(path)
+        for onset, duration in bouts.items():
+            assert len(set(states[onset : onset + duration])) == 1
+            assert set(states[onset + duration :][:1]) != {states[onset]}
+    pooled = np.concatenate(paths)
+    *summary, written = said.splitlines()
+    assert written == f"written to {run / 'segments.csv'}"
+    assert len(summary) == len(np.unique(pooled))
+    shares = []
+    for line in summary:
+        state, share, bouts, median = re.fullmatch(
+            r"state (\d+): (.+) % of the frames, bouts: (\d+), "
+            r"median duration: (.+) frames",
+            line,
+        ).groups()
+        assert float(share) == pytest.approx(
+            100 * np.mean(pooled == int(state)), abs=0.06
+        )
+        shares.append(float(share))
+        own = [row for row in rows if row["state"] == state]
+        found = {(row["sequence"], row["onset"]): int(row["duration"]) for row in own}
+        assert int(bouts) == len(found)
+        assert float(median) == np.median(list(found.values()))
+    assert shares == sorted(shares, reverse=True)
+
+
+def test_segment_writes_where_it_is_told(slds_run, tmp_path):
+    out = tmp_path / "states.csv"
+    assert main(["segment", str(slds_run / "run"), "--out", str(out)]) == 0
+    assert len(rows_of(out)) == 40
+
+
+def test_segment_needs_states(lds_run, capsys):
+    said = usage_error_of(capsys, ["segment", str(lds_run / "run")])
+    assert "argument RUN: lds has no discrete states" in said
+
+
+def test_data_may_stand_behind_options(lds_run, capsys):
+    run, source = str(lds_run / "run"), str(lds_run / "frames.npy")
+    assert main(["score", run, "--rng", "1", source]) == 0
+    options = parse(["fit", "lds", "--rng", "3", "dots", "--quiet"])
+    assert (options.model, options.data, options.rng) == ("lds", "dots", 3)
+    said = usage_error_of(capsys, ["score", run, source, "other.npy"])
+    assert "unrecognized arguments: other.npy" in said
+    said = usage_error_of(capsys, ["info", "dots"])
+    assert "unrecognized arguments: dots" in said
+
+
+TOML = """
+num_states = 4
+num_steps = 2
+hidden = [6, 5]
+learning_rate = 1e-3  # of Adam
+natural_step = 1
+activation = "relu"
+"""
+
+
+def written(tmp_path, text, suffix=".toml"):
+    if suffix == ".toml":
+        pytest.importorskip("tomllib")
+    path = tmp_path / f"settings{suffix}"
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.fixture
+def without_figures(monkeypatch):
+    """Fit as if matplotlib were not there: these tests look at settings."""
+    monkeypatch.setattr("svae.__main__.find_spec", lambda name: None)
+
+
+@pytest.mark.parametrize("suffix", [".toml", ".json"])
+def test_settings_in_a_file(suffix, tmp_path, without_figures):
+    settings = {
+        "num_states": 4,
+        "num_steps": 2,
+        "hidden": [6, 5],
+        "learning_rate": 1e-3,
+        "natural_step": 1,
+        "activation": "relu",
+    }
+    text = TOML if suffix == ".toml" else json.dumps(settings)
+    out, path = tmp_path / "run", written(tmp_path, text, suffix)
+    arguments = ["fit", "gmm", "pinwheel", "--config", path, "--out", str(out)]
+    assert main([*arguments, "--num-states", "3", "--quiet"]) == 0
+    record = json.loads((out / "run.json").read_text())["settings"]
+    settings["num_states"] = 3  # the command line goes before the file,
+    assert settings.items() <= record.items()
+    assert record["batch_size"] == 50  # the file before defaults
+    model = svae.load(out / "model.npz")
+    assert model.latent.num_states == 3
+    assert model.encoder == svae.Residual((6, 5), activation="relu")
+    assert model.decoder.activation == "relu"
+
+
+def test_a_file_goes_before_the_recipe(tmp_path, without_figures):
+    path = written(tmp_path, '{"learning_rate": 0.5, "num_steps": 1}', ".json")
+    out = tmp_path / "run"
+    arguments = ["fit", "gmm", "pinwheel", "--config", path, "--out", str(out)]
+    assert main([*arguments, "--quiet", "--num-states", "2"]) == 0
+    record = json.loads((out / "run.json").read_text())["settings"]
+    assert record["learning_rate"] == 0.5
+    assert record["natural_step"] == 0.02  # the recipe
+
+
+def test_a_file_may_name_model_and_data(tmp_path, without_figures):
+    text = '{"model": "gaussian", "data": "dots", "num_steps": 1, "hidden": [3]}'
+    path, out = written(tmp_path, text, ".json"), tmp_path / "run"
+    arguments = ["fit", "--config", path, "--out", str(out), "--quiet"]
+    assert main(arguments) == 0
+    assert json.loads((out / "run.json").read_text())["data"] == "dots"
+    assert main([*arguments, "gmm", "pinwheel", "--num-states", "2"]) == 0
+    record = json.loads((out / "run.json").read_text())
+    assert (record["model"], record["data"]) == ("gmm", "pinwheel")
+
+
+@pytest.mark.parametrize("run", ["slds_run", "lds_run"])
+def test_the_settings_of_a_run_make_it_again(run, tmp_path, request, without_figures):
+    first = request.getfixturevalue(run) / "run"
+    record = json.loads((first / "run.json").read_text())
+    settings = json.dumps(record["settings"])
+    again, alone = tmp_path / "again", tmp_path / "alone"
+    arguments = ["fit", "--config", str(first / "run.json"), "--out", str(again)]
+    assert main([*arguments, "--quiet"]) == 0
+    path = written(tmp_path, settings, ".json")
+    arguments = ["fit", record["model"], record["data"], "--config", path]
+    assert main([*arguments, "--out", str(alone), "--quiet"]) == 0
+    objective = svae.load(first / "model.npz").history_["objective"]
+    for folder in (again, alone):
+        new = json.loads((folder / "run.json").read_text())
+        assert new["settings"] == record["settings"]
+        model = svae.load(folder / "model.npz")
+        np.testing.assert_array_equal(model.history_["objective"], objective)
+
+
+@pytest.mark.parametrize(
+    "model, text, reason",
+    [
+        ("lds", "latent_dims = 3", "no word 'latent_dims'; is it latent_dim?"),
+        ("lds", "out = 'there'", "there is no word 'out'"),
+        ("lds", "latent_dim = '3'", "latent_dim is '3': wanted 3"),
+        ("lds", "latent_dim = 2.5", "latent_dim is 2.5: invalid int value"),
+        ("lds", "latent_dim = true", "latent_dim is True: invalid int value"),
+        ("lds", "latent_dim = [3]", "latent_dim is [3]: wanted 3"),
+        ("lds", "hidden = 40", "hidden is 40: wanted [40]"),
+        ("lds", "hidden = ['a']", "hidden is ['a']: invalid widths value"),
+        ("lds", "affine = 1", "affine is 1: wanted true or false"),
+        ("lds", "warmup = -1", "warmup is -1: -1, wanted 0 or more"),
+        ("lds", "likelihood = 'poisson'", "wanted one of gaussian, bernoulli"),
+        ("lds", "learning_rate = nan", "learning_rate is nan: wanted NaN"),
+        ("lds", "num_states = 3", "num_states: lds has no discrete states"),
+        ("gmm", "window = 9", "window: the rows of gmm are independent"),
+        ("slds", "inference = 'sin'", "inference: slds has no structured inference"),
+        ("student", "tails = 'sampled'", "tails: sampled ones need --inference sin"),
+        ("lds", "tolerance = 1e-3", "tolerance: lds has no iterations"),
+        (
+            "gmm",
+            "likelihood = 'bernoulli'\nstandardize = true",
+            "standardize: bernoulli data must stay in [0, 1]",
+        ),
+        ("lds", "affine: true", "Expected '='"),
+    ],
+)
+def test_settings_that_are_refused(model, text, reason, tmp_path, capsys):
+    path = written(tmp_path, text)
+    said = usage_error_of(capsys, ["fit", model, "dots", "--config", path])
+    assert f"argument --config: {path}: " in said
+    assert reason in said
+
+
+def test_files_that_are_no_settings(tmp_path, capsys):
+    for text in ("[1, 2]", "{", '{"hidden": {"a": 1}}'):
+        path = written(tmp_path, text, ".json")
+        said = usage_error_of(capsys, ["fit", "lds", "dots", "--config", path])
+        assert f"argument --config: {path}: " in said
+    path = written(tmp_path, "{}", ".yaml")
+    said = usage_error_of(capsys, ["fit", "lds", "dots", "--config", path])
+    assert "ends in .toml or .json" in said
+    assert "nowhere.json" in error_of(
+        capsys, ["fit", "lds", "dots", "--config", "nowhere.json"]
+    )
+
+
+def test_toml_needs_a_reader(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "settings.toml"
+    path.write_text(TOML)
+    monkeypatch.setattr("svae.config.find_spec", lambda name: None)
+    said = usage_error_of(capsys, ["fit", "lds", "dots", "--config", str(path)])
+    assert "TOML needs Python 3.11 or tomli" in said
+
+
+def test_null_is_no_warmup(tmp_path):
+    path = written(tmp_path, '{"warmup": null}', ".json")
+    options = parse(["fit", "hmm", "dots", "--config", path])
+    assert choose_settings(options)["warmup"] == "none"
+
+
+def command_of(*arguments):
+    return [sys.executable, "-m", "svae", *map(str, arguments)]
+
+
+@pytest.mark.parametrize(
+    "arguments, status, said",
+    [
+        (["--version"], 0, ""),
+        (["score", "nowhere"], 1, "svae: error: nowhere: not the folder of a"),
+        (["fit", "gmm"], 2, "usage: svae fit"),
+    ],
+)
+def test_exit_status_of_a_process(arguments, status, said, tmp_path):
+    done = subprocess.run(
+        command_of(*arguments), cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == status
+    assert done.stderr.startswith(said)
+
+
+def test_an_interrupt_ends_a_process_with_130(tmp_path):
+    out = tmp_path / "run"
+    arguments = ["fit", "gmm", "pinwheel", "--num-steps", "100000", "--quiet"]
+    command = command_of(*arguments, "--out", out)
+    with subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            while not (out / "run.json").exists():
+                assert process.poll() is None
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    assert said.startswith("svae: interrupted")
+    assert len(said.splitlines()) == 1
+
+
 def test_info_checks_the_gradients(capsys):
     assert main(["info"]) == 0
     said = capsys.readouterr().out
@@ -452,7 +755,8 @@ def test_an_interrupted_fit_leaves_what_it_had(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(svae.fit, "step", interrupted)
     out = tmp_path / "run"
     assert main(["fit", "gmm", "pinwheel", "--out", str(out), *SMALL_GMM]) == 130
-    assert capsys.readouterr().err == "svae: interrupted\n"
+    said = f"svae: interrupted; go on with: svae fit --resume {out}\n"
+    assert capsys.readouterr().err == said
     assert len(svae.load(out / "model.npz").history_["objective"]) == 2
     assert main(["score", str(out)]) == 0
 
@@ -580,14 +884,41 @@ def test_options_that_a_model_has_no_use_for(model, options, reason, capsys):
     assert f"argument {options.split()[0]}: {reason}" in said
 
 
-@pytest.mark.parametrize(
-    "command", ["fit", "info", "score", "forecast", "sample", "plot", "profile"]
+COMMANDS = (
+    *("fit", "info", "segment", "score", "forecast", "sample", "plot", "profile"),
 )
-def test_help_has_an_example(command, capsys):
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_examples_that_are_commands(command, capsys):
     with pytest.raises(SystemExit) as stopped:
         main([command, "--help"])
     assert stopped.value.code == 0
-    assert f"example: svae {command}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "example" in said
+    assert "130 if interrupted" in said
+    examples = re.findall(rf"^  svae ({command}.*)$", said, flags=re.MULTILINE)
+    assert examples
+    for example in examples:
+        parse(shlex.split(example))
+
+
+def test_help_names_all_commands(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--help"])
+    assert stopped.value.code == 0
+    said = capsys.readouterr().out
+    assert "example: svae fit gmm pinwheel" in said
+    assert "1 after an error, 2 for wrong usage, 130 if interrupted" in said
+    for command in COMMANDS:
+        assert re.search(rf"^    {command} ", said, flags=re.MULTILINE)
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--version"])
+    assert stopped.value.code == 0
+    assert capsys.readouterr().out == f"svae {svae.__version__}\n"
 
 
 def blocks_of_the_readme(language):
@@ -603,12 +934,20 @@ def test_the_example_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "dots.png").is_file()
 
 
+def test_the_settings_of_the_readme_are_settings(tmp_path):
+    (text,) = blocks_of_the_readme("toml")
+    settings = choose_settings(parse(["fit", "--config", written(tmp_path, text)]))
+    assert settings["hidden"] == (200, 200)
+
+
 def test_the_commands_of_the_readme_are_commands():
     lines = "\n".join(blocks_of_the_readme("sh")).splitlines()
     commands = [line[line.find("svae ") :] for line in lines if "svae " in line]
     assert len(commands) >= 7
     for command in commands:
-        build_parser().parse_args(shlex.split(command, comments=True)[1:])
+        if "--version" not in command:
+            parse(shlex.split(command, comments=True)[1:])
+    assert {command.split()[1] for command in commands} == {*COMMANDS, "--version"}
 
 
 @pytest.mark.parametrize("name", ["pinwheel", "dots"])

@@ -303,8 +303,15 @@ def test_failed_step_keeps_the_last_good_state(frames):
 def test_progress_bar_shows_the_parts(frames, capsys):
     lds().fit(frames, num_steps=2, rng=0, progress=True)
     shown = capsys.readouterr().err
-    assert "bound=" in shown
+    for part in ("bound=", "rec=", "kl=", "global=", "step"):
+        assert part in shown
     assert "2/2" in shown
+
+
+def test_training_is_silent_unless_asked(frames, capfd):
+    lds().fit(frames, num_steps=2, rng=0)
+    captured = capfd.readouterr()
+    assert captured.out == captured.err == ""
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ compiled pass over the rows, for `tanh_layer` and for `gaussian_head`, which
 the other VJPs are made of differentiable operations in turn.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -34,7 +35,7 @@ LOG_2PI = onp.log(2.0 * onp.pi)
 
 def _rows(x: Any) -> Any:
     """View (..., D) as a matrix of rows, which is what BLAS takes."""
-    return np.reshape(x, (-1, x.shape[-1]))
+    return np.reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
 
 
 def _by_columns(x: Any) -> Any:
@@ -58,7 +59,7 @@ def _tall_product(a: Any, b: Any) -> Any:
 @primitive
 def affine(inputs: Any, matrix: Any, bias: Any) -> Any:
     """Map (..., M) by a matrix (M, N) and a bias (N,) to (..., N)."""
-    outputs = _product(inputs.reshape(-1, inputs.shape[-1]), matrix)
+    outputs = _product(_rows(inputs), matrix)
     outputs += bias
     return outputs.reshape(*inputs.shape[:-1], matrix.shape[1])
 

@@ -30,13 +30,13 @@ struct Blocks {
     py::gil_scoped_release released;
     run_parallel(count(), work * double(kEntriesOfBlock), [&](Index block, Workspace&) {
       const Index first = block * rows_of_block;
-      task(block, first, std::min(num_rows, first + rows_of_block));
+      task(first, std::min(num_rows, first + rows_of_block));
     });
   }
 };
 
 struct Sizes {
-  Index R, N;
+  Index rows, columns;
 };
 
 Sizes sizes_of(const char* name, const Matrix& matrix) {
@@ -51,7 +51,7 @@ const double* row_of(const char* name, const Matrix& array, Index size) {
 }
 
 const double* matrix_of(const char* name, const Matrix& array, const Sizes& sizes) {
-  require_shape(name, array, {sizes.R, sizes.N});
+  require_shape(name, array, {sizes.rows, sizes.columns});
   return array.data();
 }
 
@@ -60,34 +60,31 @@ Array activate(const Matrix& inputs, Activation which) {
   Array outputs = new_array(shape, true);
   const double* from = inputs.data();
   double* to = outputs.mutable_data();
-  Blocks(inputs.size(), 1).run(20, [&](Index, Index first, Index last) {
+  Blocks(inputs.size(), 1).run(20, [&](Index first, Index last) {
     kernels().activate(which, from + first, to + first, last - first);
   });
   return outputs;
 }
 
-void tanh_layer(Matrix rows, const Matrix& bias) {
-  const Sizes sizes = sizes_of("rows", rows);
-  const TanhLayer layer{sizes.N, rows.mutable_data(), row_of("bias", bias, sizes.N)};
-  Blocks(sizes.R, sizes.N).run(20, [&](Index, Index first, Index last) {
+void tanh_layer(Matrix values, const Matrix& bias) {
+  const Sizes sizes = sizes_of("values", values);
+  const TanhLayer layer{sizes.columns, values.mutable_data(),
+                        row_of("bias", bias, sizes.rows)};
+  Blocks(sizes.rows, sizes.columns).run(20, [&](Index first, Index last) {
     kernels().tanh_layer(layer, first, last);
   });
 }
 
 py::tuple tanh_layer_vjp(const Matrix& outputs, const Matrix& outputs_bar) {
   const Sizes sizes = sizes_of("outputs", outputs);
-  Array inputs_bar = new_array({sizes.R, sizes.N}, true), bias_bar = new_array({sizes.N});
-  const TanhLayerAdjoint layer{sizes.N, outputs.data(),
+  Array inputs_bar = new_array({sizes.rows, sizes.columns}, true);
+  Array bias_bar = new_array({sizes.rows}, true);
+  const TanhLayerAdjoint layer{sizes.columns, outputs.data(),
                                matrix_of("outputs_bar", outputs_bar, sizes),
-                               inputs_bar.mutable_data()};
-  const Blocks blocks(sizes.R, sizes.N);
-  std::vector<double> sums(blocks.count() * sizes.N);
-  blocks.run(4, [&](Index block, Index first, Index last) {
-    kernels().tanh_layer_vjp(layer, first, last, sums.data() + block * sizes.N);
+                               inputs_bar.mutable_data(), bias_bar.mutable_data()};
+  Blocks(sizes.rows, sizes.columns).run(4, [&](Index first, Index last) {
+    kernels().tanh_layer_vjp(layer, first, last);
   });
-  double* total = bias_bar.mutable_data();
-  for (Index block = 0; block < blocks.count(); ++block)
-    for (Index k = 0; k < sizes.N; ++k) total[k] += sums[block * sizes.N + k];
   return py::make_tuple(inputs_bar, bias_bar);
 }
 
@@ -100,28 +97,28 @@ py::tuple gaussian_head(Matrix location, Matrix scale, const Matrix& location_bi
   matrix_of("scale", scale, sizes);
   if (data.ndim() != 3) throw py::value_error("data has to have 3 axes, (N, T, P)");
   const Index N = data.shape(0), T = data.shape(1);
-  require_shape("data", data, {N, T, sizes.N});
-  if (num_samples < 0 || N * num_samples * T != sizes.R)
-    throw py::value_error("location has " + std::to_string(sizes.R) + " rows, wanted " +
-                          std::to_string(N * num_samples * T));
-  if (observed) require_shape("observed", *observed, {N, T, sizes.N});
-  Array log_density = new_array({sizes.R}, true), variance_slope;
-  if (floor) variance_slope = new_array({sizes.R, sizes.N}, true);
-  const GaussianHead head{sizes.N,
+  require_shape("data", data, {N, T, sizes.columns});
+  if (num_samples < 0 || N * num_samples * T != sizes.rows)
+    throw py::value_error("location has " + std::to_string(sizes.rows) +
+                          " rows, wanted " + std::to_string(N * num_samples * T));
+  if (observed) require_shape("observed", *observed, {N, T, sizes.columns});
+  Array log_density = new_array({sizes.rows}, true), variance_slope;
+  if (floor) variance_slope = new_array({sizes.rows, sizes.columns}, true);
+  const GaussianHead head{sizes.columns,
                           num_samples,
                           T,
                           logistic_mean,
                           location.mutable_data(),
                           scale.mutable_data(),
                           floor ? variance_slope.mutable_data() : nullptr,
-                          row_of("location_bias", location_bias, sizes.N),
-                          row_of("scale_bias", scale_bias, sizes.N),
+                          row_of("location_bias", location_bias, sizes.columns),
+                          row_of("scale_bias", scale_bias, sizes.columns),
                           offset ? matrix_of("offset", *offset, sizes) : nullptr,
-                          floor ? row_of("floor", *floor, sizes.N) : nullptr,
+                          floor ? row_of("floor", *floor, sizes.columns) : nullptr,
                           data.data(),
                           observed ? observed->data() : nullptr,
                           log_density.mutable_data()};
-  Blocks(sizes.R, sizes.N).run(50, [&](Index, Index first, Index last) {
+  Blocks(sizes.rows, sizes.columns).run(50, [&](Index first, Index last) {
     kernels().gaussian_head(head, first, last);
   });
   if (!floor) return py::make_tuple(log_density, py::none());
@@ -148,7 +145,7 @@ bool adam(const Matrix& vector, const Matrix& gradient, const Matrix& mean,
                       new_mean.mutable_data(),
                       new_square.mutable_data()};
   std::atomic<bool> is_finite{true};
-  Blocks(size, 1).run(10, [&](Index, Index first, Index last) {
+  Blocks(size, 1).run(10, [&](Index first, Index last) {
     if (!kernels().adam(step, first, last)) is_finite = false;
   });
   return is_finite;
@@ -171,7 +168,7 @@ void bind_layers(py::module_& module) {
   module.def(
       "empty", [](const Shape& shape) { return new_array(shape, true); },
       py::arg("shape"), "New array, of memory that others had if there is some.");
-  module.def("tanh_layer", tanh_layer, exact("rows"), exact("bias"));
+  module.def("tanh_layer", tanh_layer, exact("values"), exact("bias"));
   module.def("tanh_layer_vjp", tanh_layer_vjp, exact("outputs"), exact("outputs_bar"));
   module.def("gaussian_head", gaussian_head, exact("location"), exact("scale"),
              exact("location_bias"), exact("scale_bias"), exact("data"),

@@ -91,19 +91,21 @@ struct MarkovSampling {
 // Functions of one number that networks use.
 enum class Activation { kExp, kLog, kTanh, kLogistic, kSoftplus };
 
-// Arrays of rows, contiguous: (R, num_columns) where nothing else is said.
+// A hidden layer, unit by unit: arrays (N, num_rows), contiguous.
 struct TanhLayer {
-  Index num_columns;
-  double* rows;        // inputs times matrix; tanh of that plus bias
+  Index num_rows;
+  double* values;      // inputs times matrix; tanh of that plus bias
   const double* bias;  // (N,)
 };
 
 struct TanhLayerAdjoint {
-  Index num_columns;
+  Index num_rows;
   const double *outputs, *outputs_bar;
   double* inputs_bar;
+  double* bias_bar;  // (N,)
 };
 
+// Arrays (R, num_columns), contiguous.
 struct GaussianHead {
   Index num_columns, num_samples, num_timesteps;
   bool logistic_mean;
@@ -141,10 +143,9 @@ struct Kernels {
   void (*sample_markov_chain)(const MarkovProblem&, const MarkovSampling&, Index first,
                               Workspace&);
   void (*activate)(Activation, const double* inputs, double* outputs, Index count);
-  // Of the rows or entries first, ..., last - 1:
+  // Of the units, rows or entries first, ..., last - 1:
   void (*tanh_layer)(const TanhLayer&, Index first, Index last);
-  void (*tanh_layer_vjp)(const TanhLayerAdjoint&, Index first, Index last,
-                         double* bias_bar);
+  void (*tanh_layer_vjp)(const TanhLayerAdjoint&, Index first, Index last);
   void (*gaussian_head)(const GaussianHead&, Index first, Index last);
   bool (*adam)(const AdamStep&, Index first, Index last);
   Index (*multiply_add)(double a, double b, Index rounds, double* sum);  // fma_peak.hpp

@@ -1,8 +1,9 @@
 // Passes over the rows of a network's layers, between the matrix products of BLAS: each
 // reads and writes what it needs once.
 //
-// Rows come in blocks of a size that depends on the number of columns alone, and a column
-// is always in the same lane, so neither threads nor other rows change a digit.
+// A hidden layer is held unit by unit, (N, R): BLAS is faster where the longer side of a
+// product is the contiguous one. What the heads say is held row by row, (R, P), as the
+// data are. Neither threads nor other rows change a digit of a row.
 #pragma once
 
 #include "activations.hpp"
@@ -76,31 +77,31 @@ void activate(Activation which, const double* inputs, double* outputs, Index cou
 // y = tanh(x + b), in the place of x
 template <class V>
 void tanh_layer(const TanhLayer& layer, Index first, Index last) {
-  const Index N = layer.num_columns;
-  for (Index r = first; r < last; ++r) {
-    double* row = layer.rows + r * N;
-    for_columns<V>(N, [&](Index k, Index count) SVAE_INLINE {
-      const V x = load<V>(row + k, count) + load<V>(layer.bias + k, count);
-      store(tanh(x), row + k, count);
-    });
+  const Index R = layer.num_rows;
+  for (Index unit = first; unit < last; ++unit) {
+    double* values = layer.values + unit * R;
+    const V b = broadcast<V>(layer.bias[unit]);
+    map_entries<V>(values, values, R, [b](V x) { return tanh(x + b); });
   }
 }
 
 // y = tanh(x + b): x_bar = y_bar (1 - y^2), b_bar its sum over the rows
 template <class V>
-void tanh_layer_vjp(const TanhLayerAdjoint& layer, Index first, Index last,
-                    double* bias_bar) {
-  const Index N = layer.num_columns;
-  for (Index k = 0; k < N; ++k) bias_bar[k] = 0.0;
-  for (Index r = first; r < last; ++r) {
-    const Index row = r * N;
-    for_columns<V>(N, [&](Index k, Index count) SVAE_INLINE {
-      const V y = load<V>(layer.outputs + row + k, count);
-      const V y_bar = load<V>(layer.outputs_bar + row + k, count);
-      const V x_bar = y_bar * (broadcast<V>(1.0) - y * y);
-      store(x_bar, layer.inputs_bar + row + k, count);
-      store(load<V>(bias_bar + k, count) + x_bar, bias_bar + k, count);
+void tanh_layer_vjp(const TanhLayerAdjoint& layer, Index first, Index last) {
+  const Index R = layer.num_rows;
+  for (Index unit = first; unit < last; ++unit) {
+    const double* y = layer.outputs + unit * R;
+    const double* y_bar = layer.outputs_bar + unit * R;
+    double* x_bar = layer.inputs_bar + unit * R;
+    V sum = broadcast<V>(0.0);
+    for_columns<V>(R, [&](Index k, Index count) SVAE_INLINE {
+      const V value = load<V>(y + k, count);
+      const V slope = broadcast<V>(1.0) - value * value;
+      const V bar = load<V>(y_bar + k, count) * slope;
+      sum += bar;
+      store(bar, x_bar + k, count);
     });
+    layer.bias_bar[unit] = sum_of_lanes(sum);
   }
 }
 

@@ -58,13 +58,13 @@ def tanh(x: _Array) -> _Array: ...
 def logistic(x: _Array) -> _Array: ...
 def softplus(x: _Array) -> _Array: ...
 def tanh_layer(
-    rows: _Array,  # (R, N), written to
+    values: _Array,  # (N, R), unit by unit; written to
     bias: _Array,  # (N,)
 ) -> None: ...
 def tanh_layer_vjp(
-    outputs: _Array,  # (R, N)
+    outputs: _Array,  # (N, R)
     outputs_bar: _Array,
-) -> tuple[_Array, _Array]: ...  # of rows (R, N) and of bias (N,)
+) -> tuple[_Array, _Array]: ...  # of values (N, R) and of bias (N,)
 def gaussian_head(
     location: _Array,  # (N S T, P), written to: the slopes in it
     scale: _Array,  # the same

@@ -8,6 +8,7 @@ compiled pass over the rows, for `tanh_layer` and for `gaussian_head`, which
 the other VJPs are made of differentiable operations in turn.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -34,7 +35,12 @@ LOG_2PI = onp.log(2.0 * onp.pi)
 
 def _rows(x: Any) -> Any:
     """View (..., D) as a matrix of rows, which is what BLAS takes."""
-    return np.reshape(x, (-1, x.shape[-1]))
+    return np.reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
+
+
+def _by_columns(x: Any) -> Any:
+    """View (..., D), or a copy of it, as contiguous columns (D, R)."""
+    return onp.ascontiguousarray(_rows(x).T)
 
 
 def _product(a: Any, b: Any) -> Any:
@@ -42,10 +48,18 @@ def _product(a: Any, b: Any) -> Any:
     return onp.matmul(a, b, out=kernels.empty((a.shape[0], b.shape[1])))
 
 
+def _tall_product(a: Any, b: Any) -> Any:
+    """Multiply matrices, the product held column by column.
+
+    BLAS is faster, by up to a quarter, where the longer side is the contiguous one.
+    """
+    return _product(b.T, a.T).T
+
+
 @primitive
 def affine(inputs: Any, matrix: Any, bias: Any) -> Any:
     """Map (..., M) by a matrix (M, N) and a bias (N,) to (..., N)."""
-    outputs = _product(inputs.reshape(-1, inputs.shape[-1]), matrix)
+    outputs = _product(_rows(inputs), matrix)
     outputs += bias
     return outputs.reshape(*inputs.shape[:-1], matrix.shape[1])
 
@@ -135,8 +149,8 @@ def _derivative_by_definition(
 @primitive
 def tanh_layer(inputs: Any, matrix: Any, bias: Any) -> Any:
     """Map (..., M) by a matrix (M, N) and a bias (N,) to tanh of that, (..., N)."""
-    outputs = _product(_rows(inputs), matrix)
-    kernels.tanh_layer(outputs, bias)
+    outputs = _tall_product(_rows(inputs), matrix)
+    kernels.tanh_layer(outputs.T, bias)
     return outputs.reshape(*inputs.shape[:-1], matrix.shape[1])
 
 
@@ -146,12 +160,10 @@ def _tanh_layer_vjp(argnums: Any, ans: Any, args: Any, kwargs: Any) -> Any:
     def vjp(g: Any) -> Any:
         if any(map(isbox, (g, *args))):
             return _derivative_by_definition(reference.tanh_layer, argnums, args, g)
-        slopes, bias_bar = kernels.tanh_layer_vjp(
-            _rows(ans), onp.ascontiguousarray(_rows(g))
-        )
+        by_units, bias_bar = kernels.tanh_layer_vjp(_by_columns(ans), _by_columns(g))
         cotangents: dict[int, Callable[[], Any]] = {
-            0: lambda: _product(slopes, matrix.T).reshape(inputs.shape),
-            1: lambda: _product(_rows(inputs).T, slopes),
+            0: lambda: _tall_product(by_units.T, matrix.T).reshape(inputs.shape),
+            1: lambda: _product(by_units, _rows(inputs)).T,
             2: lambda: bias_bar,
         }
         return [cotangents[argnum]() for argnum in argnums]
@@ -251,32 +263,32 @@ def _gaussian_head_vjp(argnums: Any, ans: Any, args: Any, kwargs: Any) -> Any:
         if any(map(isbox, (g, *arrays))):
             return _derivative_by_definition(definition, argnums, args, g)
         of_location, of_scale, of_variance = slopes
-        weights = g.reshape(-1, 1)
+        weights = g.reshape(-1)
         # the cotangents of rows scale the features, which are smaller than the slopes;
         # with a feature of one, the product has the bias in its last row
-        weighted = kernels.empty((len(weights), features.shape[-1] + 1))
-        onp.multiply(_rows(features), weights, out=weighted[:, :-1])
-        weighted[:, -1:] = weights
+        weighted = kernels.empty((features.shape[-1] + 1, weights.size))
+        onp.multiply(_rows(features).T, weights, out=weighted[:-1])
+        weighted[-1] = weights
 
         def of_features() -> Any:
-            bar = _product(of_location, location_matrix.T)
-            bar += _product(of_scale, scale_matrix.T)
-            bar *= weights
+            bar = _tall_product(of_location, location_matrix.T)
+            bar += _tall_product(of_scale, scale_matrix.T)
+            bar *= weights[:, None]
             return bar.reshape(features.shape)
 
         cotangents: dict[int, Any] = {}
         if 2 in argnums:
             cotangents[2] = of_features()
         if 3 in argnums or 4 in argnums:
-            both = _product(weighted.T, of_location)
+            both = _product(weighted, of_location)
             cotangents[3], cotangents[4] = both[:-1], both[-1]
         if 5 in argnums or 6 in argnums:
-            both = _product(weighted.T, of_scale)
+            both = _product(weighted, of_scale)
             cotangents[5], cotangents[6] = both[:-1], both[-1]
         if 7 in argnums:
-            cotangents[7] = (of_location * weights).reshape(offset.shape)
+            cotangents[7] = (of_location * weights[:, None]).reshape(offset.shape)
         if 8 in argnums:
-            cotangents[8] = weights[:, 0] @ of_variance
+            cotangents[8] = weights @ of_variance
         return [cotangents[argnum] for argnum in argnums]
 
     return vjp

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from autograd.misc.optimizers import adam
 
+from svae import kernels, reference
 from svae.optim import adam_init, adam_step, natural_step
 from svae.trees import from_vector, leaves, rebuild, to_vector, tree_map
 
@@ -28,6 +29,38 @@ def test_adam_leaves_its_arguments_alone(rng):
     adam_step(x, gradient, state, 0.1)
     np.testing.assert_array_equal(x, before)
     np.testing.assert_array_equal(state.mean, 0.0)
+
+
+def test_compiled_adam_is_that_of_the_reference(rng):
+    for size in (0, 1, 5, 10_007):
+        vector, gradient, mean = rng.standard_normal((3, size))
+        square = rng.random(size)
+        words = 0.01, 1e-8, 0.9, 0.999
+        new = np.empty((3, size))
+        assert kernels.adam(vector, gradient, mean, square, *words, *new)
+        expected = reference.adam(vector, gradient, mean, square, *words)
+        np.testing.assert_allclose(new, expected, rtol=1e-13, atol=1e-16)
+
+
+def test_adam_moves_trees_as_it_moves_vectors(rng):
+    tree = {"b": [rng.random((2, 3)), None], "a": (np.float64(2.0), rng.random(2))}
+    gradient = tree_map(lambda x: rng.standard_normal(np.shape(x)), tree)
+    # as the gradient of a matrix may be: held column by column
+    gradient["b"][0] = np.asfortranarray(gradient["b"][0])
+    moved, state = adam_step(tree, gradient, adam_init(9), 0.1)
+    vector, same = adam_step(to_vector(tree), to_vector(gradient), adam_init(9), 0.1)
+    np.testing.assert_array_equal(to_vector(moved), vector)
+    assert moved["b"][1] is None
+    for got, want in zip(state, same, strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_adam_refuses_a_gradient_that_is_not_finite(rng, wrong):
+    gradient = rng.standard_normal(20)
+    gradient[17] = wrong
+    with pytest.raises(FloatingPointError, match="not finite"):
+        adam_step(np.zeros(20), gradient, adam_init(20), 0.1)
 
 
 def test_natural_step_halves_until_valid():

@@ -16,6 +16,7 @@ from svae.__main__ import main
 from svae.profile import blas, clock, memory, peers
 from svae.profile.cases import Case, Problem, largest_error, log_constant
 from svae.profile.report import csv_text
+from svae.profile.steps import Trained, matrix_products
 from svae.trees import leaves, rebuild
 from svae.vjp import trace
 
@@ -207,6 +208,65 @@ def test_pinning_is_undone():
         assert clock.usable_cpus() == one
         raise KeyError
     assert clock.usable_cpus() == before
+
+
+@pytest.fixture(scope="module")
+def steps_report():
+    return profile.run_steps(["dots", "pinwheel"], [2], repeats=1, budget=0.0)
+
+
+def test_steps_are_timed_beside_their_products(steps_report):
+    records = steps_report.records
+    names = [(record.workload, record.num_threads) for record in records]
+    assert names == [("dots", 1), ("dots", 2), ("pinwheel", 1), ("pinwheel", 2)]
+    for record in records:
+        assert record.ratio == pytest.approx(record.step_ms / record.products_ms)
+    assert records[0].batch == "1 x 50 x 20"
+    assert records[0].iterations == 0 < records[2].iterations
+
+
+def test_products_are_those_of_the_layers():
+    trained = Trained.settle(profile.WORKLOADS["dots"])
+    sizes = [
+        (a.shape[0], a.shape[1], b.shape[1]) for a, b, _ in matrix_products(trained)
+    ]
+    encoder = [(50, 20, 50), (20, 50, 50)]  # data have no gradient
+    encoder += 2 * [(50, 50, 10), (50, 50, 10), (50, 10, 50)]
+    decoder = [(50, 10, 50), (10, 50, 50), (50, 50, 10)]
+    decoder += 2 * [(50, 50, 20), (50, 50, 20), (50, 20, 50)]
+    assert sizes == encoder + decoder
+
+
+def test_the_same_step_as_often_as_it_is_taken():
+    trained = Trained.settle(profile.WORKLOADS["dots"])
+    first, again = trained.step(), trained.step()
+    assert first[1] == again[1]
+    assert first[0].step == trained.state.step + 1
+
+
+def test_reports_of_steps_are_saved(steps_report, tmp_path):
+    folder = profile.save_steps(steps_report, tmp_path / "steps")
+    with open(folder / "steps.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["workload"] for row in rows] == 2 * ["dots"] + 2 * ["pinwheel"]
+    stored = json.loads((folder / "steps.json").read_text())
+    assert stored["records"][0]["ratio"] == steps_report.records[0].ratio
+    text = (folder / "steps.txt").read_text()
+    assert text == profile.steps_table(steps_report) + "\n"
+    assert "pinwheel" in text
+
+
+def test_unknown_workloads_are_named():
+    with pytest.raises(ValueError, match="tides"):
+        profile.run_steps(["tides"])
+    with pytest.raises(ValueError, match="repeats"):
+        profile.run_steps(["dots"], repeats=0)
+
+
+def test_the_command_times_steps(tmp_path, capsys):
+    assert quick(tmp_path, "--steps", "--threads", "1") == 0
+    assert "dots" in capsys.readouterr().out
+    assert (tmp_path / "steps.csv").exists()
 
 
 def test_one_thread_of_blas_is_a_loan():

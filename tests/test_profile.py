@@ -240,7 +240,7 @@ def test_products_are_those_of_the_layers():
 def test_the_same_step_as_often_as_it_is_taken():
     trained = Trained.settle(profile.WORKLOADS["dots"])
     first, again = trained.step(), trained.step()
-    assert first[1] == again[1]
+    assert first[1] | {"seconds": 0.0} == again[1] | {"seconds": 0.0}
     assert first[0].step == trained.state.step + 1
 
 

@@ -54,9 +54,13 @@ Rows<T> rows_of(const char* name, const ArrayT& array, T* data, Index outer) {
   return {data, stride(0), stride(1)};
 }
 
+// A row for each sequence and step; an array with one sequence is shared by all.
 inline Rows<const double> input(const char* name, const Array& array, const Shape& shape,
                                 Index outer) {
-  require_shape(name, array, shape);
+  const bool is_shared = array.ndim() == Index(shape.size()) && array.shape(0) == 1;
+  Shape own = shape;
+  if (is_shared) own[0] = 1;
+  require_shape(name, array, own);
   return rows_of<const double>(name, array, array.data(), outer);
 }
 

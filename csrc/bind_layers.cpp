@@ -125,29 +125,48 @@ py::tuple gaussian_head(Matrix location, Matrix scale, const Matrix& location_bi
   return py::make_tuple(log_density, variance_slope);
 }
 
-bool adam(const Matrix& vector, const Matrix& gradient, const Matrix& mean,
-          const Matrix& square, double rate, double epsilon, double mean_decay,
-          double square_decay, Matrix new_vector, Matrix new_mean, Matrix new_square) {
-  const Index size = vector.size();
-  const Matrix* others[] = {&gradient,   &mean,     &square,
-                            &new_vector, &new_mean, &new_square};
-  for (const Matrix* other : others)
-    if (other->size() != size) throw py::value_error("arrays of different sizes");
-  const AdamStep step{mean_decay,
-                      square_decay,
-                      rate,
-                      epsilon,
-                      vector.data(),
-                      gradient.data(),
-                      mean.data(),
-                      square.data(),
-                      new_vector.mutable_data(),
-                      new_mean.mutable_data(),
-                      new_square.mutable_data()};
+// The arrays of a tree, whose entries are those of a vector in this order.
+bool adam(const std::vector<Matrix>& parameters, const std::vector<Matrix>& gradient,
+          const Matrix& mean, const Matrix& square, double rate, double epsilon,
+          double mean_decay, double square_decay, Matrix new_vector, Matrix new_mean,
+          Matrix new_square) {
+  if (parameters.size() != gradient.size())
+    throw py::value_error("gradient has " + std::to_string(gradient.size()) +
+                          " arrays, wanted " + std::to_string(parameters.size()));
+  Index size = 0;
+  for (std::size_t k = 0; k < parameters.size(); ++k) {
+    size += parameters[k].size();
+    if (gradient[k].size() != parameters[k].size())
+      throw py::value_error("gradient and parameters have arrays of different sizes");
+  }
+  const Matrix* moments[] = {&mean, &square, &new_vector, &new_mean, &new_square};
+  for (const Matrix* moment : moments) require_shape("moments", *moment, {size});
+
+  AdamStep step{mean_decay,
+                square_decay,
+                rate,
+                epsilon,
+                nullptr,
+                nullptr,
+                mean.data(),
+                square.data(),
+                new_vector.mutable_data(),
+                new_mean.mutable_data(),
+                new_square.mutable_data()};
   std::atomic<bool> is_finite{true};
-  Blocks(size, 1).run(10, [&](Index first, Index last) {
-    if (!kernels().adam(step, first, last)) is_finite = false;
-  });
+  for (std::size_t k = 0; k < parameters.size(); ++k) {
+    const Index count = parameters[k].size();
+    step.vector = parameters[k].data();
+    step.gradient = gradient[k].data();
+    Blocks(count, 1).run(10, [&](Index first, Index last) {
+      if (!kernels().adam(step, first, last)) is_finite = false;
+    });
+    step.mean += count;
+    step.square += count;
+    step.new_vector += count;
+    step.new_mean += count;
+    step.new_square += count;
+  }
   return is_finite;
 }
 
@@ -175,7 +194,7 @@ void bind_layers(py::module_& module) {
              py::arg("observed").noconvert().none(true), py::arg("num_samples"),
              py::arg("logistic_mean"), py::arg("offset").noconvert().none(true),
              py::arg("floor").noconvert().none(true));
-  module.def("adam", adam, exact("vector"), exact("gradient"), exact("mean"),
+  module.def("adam", adam, exact("parameters"), exact("gradient"), exact("mean"),
              exact("square"), py::arg("rate"), py::arg("epsilon"), py::arg("mean_decay"),
              py::arg("square_decay"), exact("new_vector"), exact("new_mean"),
              exact("new_square"));

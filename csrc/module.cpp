@@ -37,6 +37,18 @@ py::tuple multiply_add(Index rounds) {
   return py::make_tuple(flops, sum);
 }
 
+// x - x is zero for numbers, and NaN for NaN and infinities.
+bool are_finite(const std::vector<py::array_t<double, py::array::c_style>>& arrays) {
+  for (const auto& array : arrays) {
+    const double* values = array.data();
+    double sums[4] = {0, 0, 0, 0};
+    const Index size = array.size();
+    for (Index i = 0; i < size; ++i) sums[i % 4] += values[i] - values[i];
+    if (!(sums[0] + sums[1] + sums[2] + sums[3] == 0)) return false;
+  }
+  return true;
+}
+
 template <class Function>
 void assign(Function& function, std::size_t address) {
   function = reinterpret_cast<Function>(address);
@@ -69,6 +81,8 @@ PYBIND11_MODULE(_core, module) {
              "Take the addresses of BLAS and LAPACK functions, for large matrices.");
   module.def("multiply_add", multiply_add, py::arg("rounds"),
              "Multiply-adds that wait for nothing: their flops, and their sum.");
+  module.def("are_finite", are_finite, py::arg("arrays"),
+             "Whether no entry of any array is NaN or infinite.");
   bind_gaussian_chain(module);
   bind_markov_chain(module);
   bind_layers(module);

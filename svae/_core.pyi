@@ -10,6 +10,7 @@ _Array = NDArray[float64]
 def isa() -> str: ...
 def set_num_threads(num_threads: int) -> None: ...
 def get_num_threads() -> int: ...
+def are_finite(arrays: Sequence[_Array]) -> bool: ...
 def use_lapack(dgemm: int, dtrsm: int, dpotrf: int) -> None: ...
 def multiply_add(rounds: int) -> tuple[int, float]: ...
 def gaussian_chain(
@@ -78,9 +79,9 @@ def gaussian_head(
     floor: _Array | None,  # (P,)
 ) -> tuple[_Array, _Array | None]: ...  # (N S T,), slopes in the variance (N S T, P)
 def adam(
-    vector: _Array,  # (P,), as the others
-    gradient: _Array,
-    mean: _Array,
+    parameters: Sequence[_Array],  # P entries altogether
+    gradient: Sequence[_Array],
+    mean: _Array,  # (P,), as the others
     square: _Array,
     rate: float,
     epsilon: float,

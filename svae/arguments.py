@@ -17,15 +17,24 @@ from svae.primitives import value_of
 
 Array = Any  # a NumPy array, or autograd's box around one
 
+_FLOAT64 = onp.dtype(onp.float64)
+
 
 def init_input(
-    name: str, x: Array, lengths: Array, event: tuple[int, ...], *, log: bool = False
+    name: str,
+    x: Array,
+    lengths: Array,
+    event: tuple[int, ...],
+    finite: bool,
+    *,
+    log: bool = False,
 ) -> Array:
-    """Potential of the first step, (N, *event)."""
+    """Potential of the first step, (N, *event); `finite` if it is known to be that."""
     N = len(lengths)
     require_shape(name, x, event, (N, *event))
-    require_finite(name, x, lengths, log=log)
-    return x if x.ndim > len(event) else _repeat(np.reshape(x, (1, *event)), N)
+    if not finite:
+        require_finite(name, x, lengths, log=log)
+    return x if x.ndim > len(event) else _repeat(x.reshape((1, *event)), N)
 
 
 def pair_input(
@@ -34,30 +43,39 @@ def pair_input(
     lengths: Array,
     num_timesteps: int,
     event: tuple[int, ...],
+    finite: bool,
     *,
     log: bool = False,
 ) -> Array:
     """Potential of the pairs, (N, 1|T-1, *event)."""
     N, pairs = len(lengths), num_timesteps - 1
-    leads = [(), (N, pairs), (N, 1), (1, pairs), (1, 1)]
-    require_shape(name, x, *((*lead, *event) for lead in leads))
-    if x.ndim > len(event):
-        require_finite(name, x, lengths, onp.arange(1, num_timesteps), log=log)
+    if x.shape != event:
+        leads = [(), (N, pairs), (N, 1), (1, pairs), (1, 1)]
+        require_shape(name, x, *((*lead, *event) for lead in leads))
+        if not finite:
+            steps = onp.arange(1, num_timesteps)
+            require_finite(name, x, lengths, steps, log=log)
         return _repeat(x, N)
-    if (lengths > 1).any():  # else there is no pair that reads it
+    if not finite and (lengths > 1).any():  # else there is no pair that reads it
         require_finite(name, x, lengths, log=log)
-    return _repeat(np.reshape(x, (1, 1, *event)), N)
+    return _repeat(x.reshape((1, 1, *event)), N)
 
 
-def node_input(name: str, x: Array, lengths: Array, *, log: bool = False) -> Array:
+def node_input(
+    name: str, x: Array, lengths: Array, finite: bool, *, log: bool = False
+) -> Array:
     """Potential of the nodes, (N, T, *event)."""
-    require_finite(name, x, lengths, onp.arange(x.shape[1]), log=log)
+    if not finite:
+        require_finite(name, x, lengths, onp.arange(x.shape[1]), log=log)
     return x
 
 
 def _repeat(x: Array, num_sequences: int) -> Array:
-    """View (1 | N, ...) as (N, ...); autograd wants equally many axes."""
-    if x.shape[0] == num_sequences:
+    """View (1 | N, ...) as (N, ...) if it varies: its cotangent has all sequences.
+
+    Otherwise the core repeats it.
+    """
+    if x.shape[0] == num_sequences or not isbox(x):
         return x
     return np.broadcast_to(x, (num_sequences, *x.shape[1:]))
 
@@ -66,7 +84,7 @@ def like(potential: Array, stat: Array) -> Array:
     """Sum a statistic over the sequences that share its potential."""
     if stat.shape == potential.shape:
         return stat
-    return np.reshape(np.sum(stat, 0), potential.shape)
+    return stat.sum(0).reshape(potential.shape)
 
 
 def as_arrays(values: Iterable[Array], *names: str) -> list[Array]:
@@ -79,6 +97,8 @@ def as_arrays(values: Iterable[Array], *names: str) -> list[Array]:
 
 def as_array(name: str, value: Array) -> Array:
     """Array of float64; a box stays a box."""
+    if type(value) is onp.ndarray and value.dtype is _FLOAT64:
+        return value
     if not isbox(value):
         try:
             value = onp.asarray(value)
@@ -107,6 +127,8 @@ def as_lengths(lengths: Any, num_sequences: int, num_timesteps: int) -> Array:
 
 def require_shape(name: str, x: Array, *shapes: tuple[Any, ...]) -> None:
     """Refuse an array of none of the shapes, whose letters stand for any size."""
+    if x.shape in shapes:
+        return
     for shape in shapes:
         if len(shape) == x.ndim and all(
             isinstance(want, str) or want == got
@@ -161,10 +183,14 @@ def require_finite(
 def contiguous(arrays: Sequence[Array], outer_axes: Sequence[int]) -> list[Array]:
     """Arrays of any strides in the outer axes, contiguous in the others."""
     return [
-        x if x.flags.aligned and _is_contiguous_inside(x, outer) else x.copy()
+        x if _is_contiguous_inside(x, outer) else x.copy()
         for x, outer in zip(arrays, outer_axes, strict=False)
     ]
 
 
 def _is_contiguous_inside(x: Array, outer: int) -> bool:
-    return x.size == 0 or bool(x[(0,) * outer].flags.c_contiguous)
+    if not x.flags.aligned:
+        return False
+    if x.flags.c_contiguous or x.size == 0:
+        return True
+    return bool(x[(0,) * outer].flags.c_contiguous)

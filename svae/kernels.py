@@ -125,26 +125,33 @@ def gaussian_chain(
     require_shape("node J", node[0], (N, T, D), (N, T, D, D))
     lengths = as_lengths(lengths, N, T)
 
+    potentials = (*init, *pair, *node)
+    finite = _are_finite(potentials)
     inputs = [
-        init_input("init J", init[0], lengths, (D, D)),
-        init_input("init h", init[1], lengths, (D,)),
-        pair_input("pair J11", pair[0], lengths, T, (D, D)),
-        pair_input("pair J12", pair[1], lengths, T, (D, D)),
-        pair_input("pair J22", pair[2], lengths, T, (D, D)),
-        node_input("node J", node[0], lengths),
-        node_input("node h", node[1], lengths),
+        init_input("init J", init[0], lengths, (D, D), finite),
+        init_input("init h", init[1], lengths, (D,), finite),
+        pair_input("pair J11", pair[0], lengths, T, (D, D), finite),
+        pair_input("pair J12", pair[1], lengths, T, (D, D), finite),
+        pair_input("pair J22", pair[2], lengths, T, (D, D), finite),
+        node_input("node J", node[0], lengths, finite),
+        node_input("node h", node[1], lengths, finite),
     ]
     if noise is not None:
         noise = as_array("noise", noise)
         require_shape("noise", noise, (N, "S", T, D))
-        require_finite("noise", noise, lengths, onp.arange(T), time_axis=2)
+        if not _are_finite([noise]):
+            require_finite("noise", noise, lengths, onp.arange(T), time_axis=2)
         inputs.append(noise)
 
     outputs = _gaussian_chain(lengths, *inputs)
-    potentials = (*init, *pair, *node)
     stats = [like(x, outputs[1 + k]) for k, x in enumerate(potentials)]
     samples = None if noise is None else outputs[8]
     return outputs[0], (tuple(stats[:2]), tuple(stats[2:5]), tuple(stats[5:])), samples
+
+
+def _are_finite(arrays: Iterable[Array]) -> bool:
+    """Tell in one call what is so nearly always; if not, errors want to know more."""
+    return _core.are_finite([value_of(x) for x in arrays])
 
 
 _GAUSSIAN_OUTER = (1, 1, 2, 2, 2, 2, 2, 2)  # axes; the others are contiguous
@@ -285,10 +292,11 @@ def _markov_inputs(
     if T < 1 or K < 1:
         raise wrong_shape("node", node, "a step and a state at least")
     lengths = as_lengths(lengths, N, T)
+    finite = _are_finite(potentials)
     inputs = [
-        init_input("init", init, lengths, (K,), log=True),
-        pair_input("pair", pair, lengths, T, (K, K), log=True),
-        node_input("node", node, lengths, log=True),
+        init_input("init", init, lengths, (K,), finite, log=True),
+        pair_input("pair", pair, lengths, T, (K, K), finite, log=True),
+        node_input("node", node, lengths, finite, log=True),
     ]
     return lengths, inputs
 

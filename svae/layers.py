@@ -56,6 +56,18 @@ def _tall_product(a: Any, b: Any) -> Any:
     return _product(b.T, a.T).T
 
 
+def _derivative_by_definition(
+    definition: Callable[..., Any], argnums: Sequence[int], args: Sequence[Any], g: Any
+) -> list[Any]:
+    """Cotangents in some of the arguments, which can be differentiated again."""
+
+    def of_chosen(*chosen: Any) -> tuple[Any]:
+        swapped = dict(zip(argnums, chosen, strict=True))
+        return (definition(*(swapped.get(k, x) for k, x in enumerate(args))),)
+
+    return trace(of_chosen, [args[k] for k in argnums])[0](g)
+
+
 @primitive
 def affine(inputs: Any, matrix: Any, bias: Any) -> Any:
     """Map (..., M) by a matrix (M, N) and a bias (N,) to (..., N)."""
@@ -64,14 +76,26 @@ def affine(inputs: Any, matrix: Any, bias: Any) -> Any:
     return outputs.reshape(*inputs.shape[:-1], matrix.shape[1])
 
 
-defvjp(
-    affine,
-    lambda ans, inputs, matrix, bias: (
-        lambda g: np.reshape(np.dot(_rows(g), matrix.T), inputs.shape)
-    ),
-    lambda ans, inputs, matrix, bias: lambda g: np.dot(_rows(inputs).T, _rows(g)),
-    lambda ans, inputs, matrix, bias: lambda g: np.sum(_rows(g), axis=0),
-)
+def _affine_vjp(argnums: Any, ans: Any, args: Any, kwargs: Any) -> Any:
+    inputs, matrix, _ = args
+
+    def definition(inputs: Any, matrix: Any, bias: Any) -> Any:
+        return np.dot(inputs, matrix) + bias
+
+    def vjp(g: Any) -> Any:
+        if any(map(isbox, (g, *args))):
+            return _derivative_by_definition(definition, argnums, args, g)
+        cotangents: dict[int, Callable[[], Any]] = {
+            0: lambda: _tall_product(_rows(g), matrix.T).reshape(inputs.shape),
+            1: lambda: _product(_rows(inputs).T, _rows(g)),
+            2: lambda: _rows(g).sum(axis=0),
+        }
+        return [cotangents[argnum]() for argnum in argnums]
+
+    return vjp
+
+
+defvjp_argnums(affine, _affine_vjp)
 
 
 @primitive
@@ -132,18 +156,6 @@ defvjp(
     ),
     argnums=(1, 2),
 )
-
-
-def _derivative_by_definition(
-    definition: Callable[..., Any], argnums: Sequence[int], args: Sequence[Any], g: Any
-) -> list[Any]:
-    """Cotangents in some of the arguments, which can be differentiated again."""
-
-    def of_chosen(*chosen: Any) -> tuple[Any]:
-        swapped = dict(zip(argnums, chosen, strict=True))
-        return (definition(*(swapped.get(k, x) for k, x in enumerate(args))),)
-
-    return trace(of_chosen, [args[k] for k in argnums])[0](g)
 
 
 @primitive
@@ -207,9 +219,9 @@ def gaussian_head(
     -------
     (N, S, T) array, summed over dimensions.
     """
-    data = onp.ascontiguousarray(data)
+    data = onp.ascontiguousarray(data, float)
     if observed is not None:
-        observed = onp.ascontiguousarray(observed)
+        observed = onp.ascontiguousarray(observed, bool)
     constants = data, observed, mean
     return _gaussian_head([], constants, features, *location, *scale, offset, floor)
 

@@ -76,21 +76,18 @@ def adam_step(
     unbias = np.sqrt(1 - decay[1] ** step)
     rate = learning_rate * unbias / (1 - decay[0] ** step)
     new = kernels.empty((3, state.mean.size))
-    start = 0
-    for value, slope in zip(leaves(parameters), leaves(gradient), strict=True):
-        part = slice(start, start := start + np.size(value))
-        is_finite = kernels.adam(
-            np.asarray(value, float, order="C"),
-            np.asarray(slope, float, order="C"),
-            state.mean[part],
-            state.square[part],
-            rate,
-            epsilon * unbias,
-            *decay,
-            *new[:, part],
-        )
-        if not is_finite:
-            raise FloatingPointError("the gradient is not finite")
+    is_finite = kernels.adam(
+        [np.asarray(x, float, order="C") for x in leaves(parameters)],
+        [np.asarray(x, float, order="C") for x in leaves(gradient)],
+        state.mean,
+        state.square,
+        rate,
+        epsilon * unbias,
+        *decay,
+        *new,
+    )
+    if not is_finite:
+        raise FloatingPointError("the gradient is not finite")
     vector, mean, square = new
     return from_vector(parameters, vector), AdamState(step, mean, square)
 

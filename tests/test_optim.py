@@ -37,7 +37,7 @@ def test_compiled_adam_is_that_of_the_reference(rng):
         square = rng.random(size)
         words = 0.01, 1e-8, 0.9, 0.999
         new = np.empty((3, size))
-        assert kernels.adam(vector, gradient, mean, square, *words, *new)
+        assert kernels.adam([vector], [gradient], mean, square, *words, *new)
         expected = reference.adam(vector, gradient, mean, square, *words)
         np.testing.assert_allclose(new, expected, rtol=1e-13, atol=1e-16)
 
@@ -53,6 +53,16 @@ def test_adam_moves_trees_as_it_moves_vectors(rng):
     assert moved["b"][1] is None
     for got, want in zip(state, same, strict=True):
         np.testing.assert_array_equal(got, want)
+
+
+def test_adam_refuses_trees_that_do_not_agree(rng):
+    state = adam_init(5)
+    with pytest.raises(ValueError, match="different sizes"):
+        adam_step([np.zeros(2), np.zeros(3)], [np.zeros(3), np.zeros(2)], state, 0.1)
+    with pytest.raises(ValueError, match="1 arrays, wanted 2"):
+        adam_step([np.zeros(2), np.zeros(3)], [np.zeros(5)], state, 0.1)
+    with pytest.raises(ValueError, match="moments"):
+        adam_step([np.zeros(2)], [np.zeros(2)], state, 0.1)
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])

@@ -4,11 +4,12 @@ import argparse
 import csv
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import fields
 from functools import partial
 from importlib.util import find_spec
+from itertools import groupby
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -456,17 +457,15 @@ def segment(options: argparse.Namespace) -> int:
     run = Run.load(options.run)
     if not hasattr(run.model.latent, "num_states"):
         options.usage(f"argument RUN: {run.record['model']} has no discrete states")
-    sequences = run.read(options.data)
-    paths = run.model.predict(sequences)
-    posteriors = run.model.infer(sequences, num_samples=1)
+    sequences, paths = run.read(options.data), []
     path = Path(options.out or run.folder / "segments.csv")
     with replacing(path, "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["sequence", "frame", *segments.Segmentation._fields])
-        for number, each in enumerate(zip(paths, posteriors, strict=True)):
-            columns = segments.segmentation(each[0], each[1].states)
+        for number, columns in enumerate(segmented(run.model, sequences)):
             rows = zip(*(column.tolist() for column in columns), strict=True)
             writer.writerows([number, frame, *row] for frame, row in enumerate(rows))
+            paths.append(columns.state)
     for usage in segments.usage(paths):
         print(
             f"state {usage.state}: {100 * usage.share:.1f} % of the frames, "
@@ -475,6 +474,21 @@ def segment(options: argparse.Namespace) -> int:
         )
     print(f"written to {path}")
     return 0
+
+
+def segmented(
+    model: svae.SVAE, sequences: list[Any], num_frames: int = 100_000
+) -> Iterator[segments.Segmentation]:
+    """Yield what a model says of each sequence; those of so many frames at a time.
+
+    Inference packs sequences, but all of their posteriors may not fit into memory.
+    """
+    ends = np.cumsum([len(sequence) for sequence in sequences])
+    for _, group in groupby(range(len(ends)), lambda n: ends[n] // num_frames):
+        some = [sequences[n] for n in group]
+        posteriors = model.infer(some, num_samples=1)
+        for path, posterior in zip(model.predict(some), posteriors, strict=True):
+            yield segments.segmentation(path, posterior.states)
 
 
 def forecast(options: argparse.Namespace) -> int:
@@ -714,8 +728,13 @@ def add_fit_options(parser: argparse.ArgumentParser) -> None:
     models = ", ".join(MODELS)
     add("model", metavar="MODEL", nargs="?", choices=MODELS, help=models)
     add("data", metavar="DATA", nargs="?", help=f"{known}, or {runs.FILES}")
-    for word in ("latent-dim", "num-states", "num-steps", "batch-size", "window"):
-        add(f"--{word}", type=int, metavar="N")
+    add("--latent-dim", type=int, metavar="N", help="dimensions of x")
+    add("--num-states", type=int, metavar="N", help="of z (gmm, student, hmm, slds)")
+    add("--num-steps", type=int, metavar="N", help="of training; default: 1000")
+    about = "rows (gaussian, gmm, student) or windows in a step"
+    add("--batch-size", type=int, metavar="N", help=about)
+    about = "frames that sequences are cut into (hmm, lds, slds)"
+    add("--window", type=int, metavar="N", help=about)
     about = "prior of transitions from a state to itself, in steps (hmm, slds)"
     add("--sticky", type=float, metavar="X", help=about)
     about = "Dirichlet parameter of every transition (hmm, slds)"

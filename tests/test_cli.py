@@ -17,7 +17,7 @@ import pytest
 
 import svae
 from svae import runs, selfcheck
-from svae.__main__ import choose_settings, main, parse
+from svae.__main__ import choose_settings, main, parse, segmented
 
 svae_fit = svae.SVAE.fit
 LOUD = ["--num-steps", "3", "--hidden", "4"]
@@ -489,6 +489,19 @@ def test_segment_writes_what_the_model_says(slds_run, gappy, tmp_path, capsys):
         assert int(bouts) == len(found)
         assert float(median) == np.median(list(found.values()))
     assert shares == sorted(shares, reverse=True)
+
+
+def test_segment_takes_some_sequences_at_a_time(slds_run, gappy):
+    model = svae.load(slds_run / "run" / "model.npz")
+    scaled = (gappy - np.nanmean(gappy, axis=0)) / np.nanstd(gappy, axis=0)
+    sequences = [scaled[:9], scaled[9:20], scaled[20:25], scaled[25:], scaled[:7]]
+    together = list(segmented(model, sequences))
+    assert [len(each.state) for each in together] == [9, 11, 5, 15, 7]
+    for some in (1, 12, 30):
+        found = segmented(model, sequences, some)
+        for one, other in zip(together, found, strict=True):
+            for column, same in zip(one, other, strict=True):
+                np.testing.assert_array_equal(column, same)
 
 
 def test_segment_writes_where_it_is_told(slds_run, tmp_path):

@@ -1,5 +1,6 @@
 """Conjugate inference on data: textbook updates, evidence by brute force, recovery."""
 
+import json
 import os
 from itertools import product as paths_of
 from pathlib import Path
@@ -655,7 +656,8 @@ def test_data_that_hardly_vary(latent, frames):
 def test_commands_read_no_such_model(rng, tmp_path):
     model = SVI(svae.GMM(2, 2)).fit(blobs(rng)[0], num_steps=1, rng=0)
     model.save(tmp_path / "model.npz")
-    (tmp_path / "run.json").write_text("{}")
+    record = {"model": "gmm", "data": "pinwheel", "settings": {}, "standardize": None}
+    (tmp_path / "run.json").write_text(json.dumps(record))
     with pytest.raises(ValueError, match="no SVAE"):
         Run.load(tmp_path)
 

@@ -171,7 +171,7 @@ def step(
     message = product.expected_stats(model.latent.family, parameters.natparams)
     networks = parameters.encoder, parameters.decoder
     local, contexts = evaluate(Task(model, message, *networks, drawn, kind))
-    estimate = complete(model, parameters, prior, drawn.scale, local, kind)
+    estimate = complete(model, parameters, message, prior, drawn.scale, local, kind)
     if not np.isfinite(estimate.bound.objective):
         raise FloatingPointError(
             f"step {state.step}: the bound is {estimate.bound.objective}"

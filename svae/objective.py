@@ -364,7 +364,7 @@ def bound(
     )
     decoder_kl = kl_from_prior(kind, decoder)
     terms = np.sum(log_likelihoods), np.sum(local.kl), decoder_kl
-    return _assemble(model, parameters, prior, batch.scale, *terms)
+    return _assemble(model, parameters, stats, prior, batch.scale, *terms)
 
 
 def bound_and_gradients(
@@ -400,7 +400,9 @@ def bound_and_gradients(
         noise,
         natural_gradient,
     )
-    return complete(model, parameters, prior, batch.scale, local, natural_gradient)
+    return complete(
+        model, parameters, message, prior, batch.scale, local, natural_gradient
+    )
 
 
 def contribution(
@@ -454,6 +456,7 @@ def contribution(
 def complete(
     model: Generative,
     parameters: Parameters,
+    message: Any,
     prior: Any,
     scale: float,
     local: Contribution,
@@ -461,7 +464,7 @@ def complete(
 ) -> Step:
     """Add what is global, the priors of theta and gamma, to what a batch says.
 
-    ``scale`` is N / M of the batch.
+    ``message`` is m, and ``scale`` is N / M of the batch.
     """
     kind = model.decoder_posterior
     natural = tree_map(
@@ -478,7 +481,7 @@ def complete(
         of_decoder = tree_map(onp.subtract, of_decoder, of_prior)
     terms = local.reconstruction, local.local_kl, decoder_kl
     return Step(
-        _assemble(model, parameters, prior, scale, *terms),
+        _assemble(model, parameters, message, prior, scale, *terms),
         Gradients(natural, local.encoder, of_decoder),
         local.inference,
         local.gradient_solve,
@@ -489,6 +492,7 @@ def complete(
 def _assemble(
     model: Generative,
     parameters: Parameters,
+    message: Any,
     prior: Any,
     scale: float,
     reconstruction: Any,
@@ -496,7 +500,8 @@ def _assemble(
     decoder_kl: Any,
 ) -> Bound:
     of_decoder = float(decoder_kl)
-    of_theta = float(product.kl(model.latent.family, parameters.natparams, prior))
+    natparams = parameters.natparams
+    of_theta = float(product.kl(model.latent.family, natparams, prior, message))
     reconstruction = float(scale * reconstruction)
     local_kl = float(scale * local_kl)
     global_kl = of_theta + of_decoder

@@ -89,7 +89,7 @@ from autograd.tracer import getval
 __all__ = ["kl"]
 
 
-def kl(family: Any, q: tuple[Any, ...], p: tuple[Any, ...]) -> Any:
+def kl(family: Any, q: tuple[Any, ...], p: tuple[Any, ...], stats: Any = None) -> Any:
     r"""Kullback-Leibler divergence between two members of one family.
 
     .. math:: \langle \eta_q - \eta_p, \mathbb{E}_q t \rangle
@@ -100,6 +100,8 @@ def kl(family: Any, q: tuple[Any, ...], p: tuple[Any, ...]) -> Any:
     family : module of `svae.families`
     q, p : natural parameters
         Their batch shapes broadcast.
+    stats : tuple, optional
+        Expected statistics of q, if they are known already.
 
     Returns
     -------
@@ -108,7 +110,8 @@ def kl(family: Any, q: tuple[Any, ...], p: tuple[Any, ...]) -> Any:
     """
     divergence = family.log_normalizer(p) - family.log_normalizer(q)
     batch_ndim = np.ndim(divergence)
-    for eta_q, eta_p, stat in zip(q, p, family.expected_stats(q), strict=True):
+    stats = family.expected_stats(q) if stats is None else stats
+    for eta_q, eta_p, stat in zip(q, p, stats, strict=True):
         term = _difference(eta_q, eta_p) * stat
         divergence = divergence + np.sum(term, tuple(range(batch_ndim, np.ndim(term))))
     return divergence

@@ -9,14 +9,17 @@ from typing import Any
 import autograd.numpy as np
 import numpy as onp
 from autograd.extend import defvjp, primitive
+from autograd.tracer import isbox
 
 __all__ = [
     "cut",
     "draw_shape",
     "free_root",
     "from_free_root",
+    "inverse",
     "inverse_and_log_det",
     "is_positive_definite",
+    "log_det",
     "matvec",
     "outer",
     "symmetric",
@@ -61,12 +64,45 @@ def inverse_and_log_det(matrix: Any) -> tuple[Any, Any]:
     numpy.linalg.LinAlgError
         If a matrix is not positive definite.
     """
-    factor = np.linalg.cholesky(matrix)
-    root = np.linalg.inv(factor)
-    # the axes as autograd's derivative of `diagonal` wants them
-    pivots = np.diagonal(factor, axis1=-1, axis2=-2)
-    log_det = 2.0 * np.sum(np.log(pivots), axis=-1)
-    return np.matmul(transpose(root), root), log_det
+    if isbox(matrix):
+        return inverse(matrix), log_det(matrix)
+    factor = onp.linalg.cholesky(matrix)
+    return _inverse_of_square(factor), _log_det_of_square(factor)
+
+
+@primitive
+def inverse(matrix: Any) -> Any:
+    """Invert positive definite matrices; see `inverse_and_log_det`."""
+    return _inverse_of_square(onp.linalg.cholesky(matrix))
+
+
+@primitive
+def log_det(matrix: Any) -> Any:
+    """Return log determinants of positive definite matrices, (...)."""
+    return _log_det_of_square(onp.linalg.cholesky(matrix))
+
+
+def _inverse_of_square(factor: onp.ndarray) -> onp.ndarray:
+    """Return the inverse of LL' for L = ``factor``."""
+    root = onp.linalg.inv(factor)
+    return onp.matmul(onp.swapaxes(root, -1, -2), root)
+
+
+def _log_det_of_square(factor: onp.ndarray) -> onp.ndarray:
+    """Return the log determinant of LL' for L = ``factor``."""
+    pivots = onp.diagonal(factor, axis1=-2, axis2=-1)
+    return 2.0 * onp.sum(onp.log(pivots), axis=-1)
+
+
+# d inv(M) = -inv(M) dM inv(M) and d log|M| = tr(inv(M) dM), M symmetric
+defvjp(
+    inverse,
+    lambda ans, matrix: lambda g: -np.matmul(ans, np.matmul(symmetric(g), ans)),
+)
+defvjp(
+    log_det,
+    lambda ans, matrix: lambda g: g[..., None, None] * inverse(matrix),
+)
 
 
 def is_positive_definite(matrix: Any) -> bool:

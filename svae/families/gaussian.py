@@ -16,6 +16,7 @@ import numpy as onp
 
 from svae.families.arrays import (
     draw_shape,
+    inverse,
     inverse_and_log_det,
     is_positive_definite,
     matvec,
@@ -58,7 +59,7 @@ def from_standard(mean: Any, cov: Any) -> tuple[Any, Any]:
     """
     if np.ndim(cov) == np.ndim(mean):
         return -0.5 / cov, mean / cov
-    precision, _ = inverse_and_log_det(symmetric(cov))
+    precision = inverse(symmetric(cov))
     return -0.5 * precision, matvec(precision, mean)
 
 

@@ -30,6 +30,7 @@ from svae.families import wishart
 from svae.families.arrays import (
     free_root,
     from_free_root,
+    inverse,
     inverse_and_log_det,
     is_positive_definite,
     symmetric,
@@ -80,7 +81,7 @@ def from_standard(mean: Any, column_cov: Any, scale: Any, dof: Any) -> NatParams
         *(np.shape(matrix)[:-2] for matrix in (mean, column_cov, scale)), np.shape(dof)
     )
     ones = onp.ones((*batch, 1, 1))
-    column_precision = inverse_and_log_det(symmetric(column_cov))[0] * ones
+    column_precision = inverse(symmetric(column_cov)) * ones
     weighted = np.matmul(column_precision, transpose(mean))
     S, nu = wishart.from_standard(scale * ones, dof)
     return column_precision, weighted, S + symmetric(np.matmul(mean, weighted)), nu

@@ -40,9 +40,16 @@ def expected_stats(family: Family, natparams: Tree) -> Tree:
     return {name: f.expected_stats(natparams[name]) for name, f in family.items()}
 
 
-def kl(family: Family, q: Tree, p: Tree) -> Any:
-    """Return KL(q || p), summed over factors and batches, a scalar."""
-    terms = (np.sum(families.kl(f, q[name], p[name])) for name, f in family.items())
+def kl(family: Family, q: Tree, p: Tree, stats: Tree | None = None) -> Any:
+    """Return KL(q || p), summed over factors and batches, a scalar.
+
+    ``stats`` are the expected statistics of q, if they are known already.
+    """
+    known: Tree = {} if stats is None else stats
+    terms = (
+        np.sum(families.kl(f, q[name], p[name], known.get(name)))
+        for name, f in family.items()
+    )
     return sum(terms, 0.0)
 
 

@@ -36,7 +36,7 @@ import numpy as onp
 from svae.families import product
 from svae.generative import Generative, Parameters, recognition
 from svae.models import Belief, Diagnostics, Local, structured
-from svae.models.base import StructuredModel, live_steps
+from svae.models.base import StructuredModel, inner, live_steps
 from svae.networks import log_likelihood, recognize
 from svae.trees import leaves, rebuild, tree_map
 from svae.vjp import trace
@@ -330,8 +330,8 @@ def frame_log_likelihood(
 def expected(frames: Any, weights: Any) -> Any:
     """Sum frames (M, S, T) over time, and average over samples: (M,)."""
     if weights is None:
-        return np.mean(np.sum(frames, axis=-1), axis=-1)
-    return np.sum(weights * frames, axis=(1, 2))
+        weights = onp.full(frames.shape, 1.0 / frames.shape[1])
+    return inner(weights, frames)
 
 
 def bound(
@@ -428,22 +428,20 @@ def contribution(
         terms, local = local_terms(
             model, stats, encoder, weights, batch, noise.latents, report=report
         )
-        reconstruction = np.sum(terms)
-        local_kl = np.sum(local.kl)
-        objective = batch.scale * (reconstruction - local_kl)
-        surrogate = batch.scale * np.sum(conjugate_part(model, local))
-        values = reconstruction, local_kl, *local.diagnostics, local.states
-        return objective, surrogate, *values
+        differentiated = terms, local.kl, conjugate_part(model, local)
+        return *differentiated, *local.diagnostics, local.states
 
     pull_back, values = trace(of_leaves, leaves(inputs))
-    of_message, of_encoder, of_decoder, solve = rebuild(inputs, pull_back(1.0))
+    terms, kl, _, iterations, residual, states = values
+    scale = onp.full(len(kl), batch.scale)  # of every sequence in the objective
+    gradient = pull_back(scale, -scale)
+    of_message, of_encoder, of_decoder, solve = rebuild(inputs, gradient)
     if natural_gradient == "conjugate":
         # statistics are the gradient of log Z: those of the surrogate's optimum
-        of_message = rebuild(inputs, pull_back(1.0, position=1))[0]
-    reconstruction, local_kl, iterations, residual, states = values[2:]
+        of_message = rebuild(inputs, pull_back(None, None, scale))[0]
     return Contribution(
-        float(reconstruction),
-        float(local_kl),
+        float(onp.sum(terms)),
+        float(onp.sum(kl)),
         of_message,
         of_encoder,
         of_decoder,

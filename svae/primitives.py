@@ -21,6 +21,8 @@ import numpy as onp
 from autograd.extend import defvjp_argnums, primitive
 from autograd.tracer import getval, isbox
 
+from svae.outputs import Outputs
+
 __all__ = ["chain_primitive", "value_of"]
 
 Array = Any  # a NumPy array, or autograd's box around one
@@ -45,19 +47,19 @@ def chain_primitive(
     Returns
     -------
     callable
-        ``chain(lengths, *inputs)``, which returns what `forward` does.
+        ``chain(lengths, *inputs)``, which returns `Outputs`: what `forward` does.
     """
 
     @primitive
-    def chain(lengths: Array, *inputs: Array) -> tuple[Array, ...]:
-        return forward(lengths, *inputs)
+    def chain(lengths: Array, *inputs: Array) -> Outputs:
+        return Outputs.of(forward(lengths, *inputs))
 
     @primitive
-    def chain_vjp(lengths: Array, *inputs_and_bars: Array) -> tuple[Array, ...]:
+    def chain_vjp(lengths: Array, *inputs_and_bars: Array) -> Outputs:
         inputs, outputs_bar = _halves(inputs_and_bars)
         if _all_zero(outputs_bar):
-            return tuple(onp.zeros(x.shape) for x in inputs)
-        return adjoint(lengths, inputs, outputs_bar)
+            return Outputs.of(onp.zeros(x.shape) for x in inputs)
+        return Outputs.of(adjoint(lengths, inputs, outputs_bar))
 
     def first_vjp(argnums: Sequence[int], ans: Any, args: Any, kwargs: Any) -> Any:
         lengths, *inputs = args
@@ -65,7 +67,7 @@ def chain_primitive(
         def vjp(ans_bar: Any) -> tuple[Array, ...]:
             logZ_bar, outputs_bar = ans_bar[0], _items(ans_bar, len(inputs), 1)
             through = None
-            if not all(map(_vanishes, outputs_bar)):
+            if not all(map(_vanishes, reversed(outputs_bar))):
                 through = chain_vjp(lengths, *inputs, *outputs_bar)
 
             def cotangent(k: int) -> Array:
@@ -140,7 +142,8 @@ def _vanishes(x: Array) -> bool:
 
 
 def _all_zero(arrays: Sequence[Array]) -> bool:
-    return not any(value_of(x).any() for x in arrays)
+    # the last are those that most often are not
+    return not any(value_of(x).any() for x in reversed(arrays))
 
 
 def _refuse_third_derivative(

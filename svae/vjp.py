@@ -6,13 +6,12 @@ arrays of a model is a good part of a step.  Here every array is a root of its o
 one trace and one backward pass.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from autograd.core import VJPNode, add_outgrads
 from autograd.extend import vspace
 from autograd.tracer import getval, isbox, new_box, trace_stack
-from autograd.util import toposort
 
 __all__ = ["trace"]
 
@@ -25,15 +24,15 @@ def trace(
     Parameters
     ----------
     function : callable
-        Of the arguments, returning a tuple: what is to be differentiated first, then
-        any number of other values.
+        Of the arguments, returning a tuple: what is to be differentiated, and any other
+        values.
     arguments : sequence of arrays
 
     Returns
     -------
     pull_back : callable
-        Cotangent of the first value, or of the value at another ``position`` -> list of
-        cotangents, one for each argument (zeros for those that do not matter).
+        Cotangents of the first values, None where there is none -> list of cotangents,
+        one for each argument (zeros for those that do not matter).
     values : tuple
         What ``function`` returned.
 
@@ -53,11 +52,13 @@ def trace(
     if not depends(outputs[0]):
         raise ValueError("the function does not depend on its arguments")
 
-    def pull_back(cotangent: Any, position: int = 0) -> list[Any]:
-        end = outputs[position]
-        collected = {}
-        if depends(end):
-            collected = _backward(cotangent, end._node, set(roots))
+    def pull_back(*cotangents: Any) -> list[Any]:
+        ends = [
+            (output._node, cotangent)
+            for output, cotangent in zip(outputs, cotangents, strict=False)
+            if cotangent is not None and depends(output)
+        ]
+        collected = _backward(ends, set(roots))
         return [
             collected[root] if root in collected else vspace(x).zeros()
             for root, x in zip(roots, arguments, strict=True)
@@ -66,14 +67,30 @@ def trace(
     return pull_back, tuple(getval(x) if depends(x) else x for x in outputs)
 
 
-def _backward(cotangent: Any, end: Any, roots: set[Any]) -> dict[Any, Any]:
+def _backward(ends: Sequence[tuple[Any, Any]], roots: set[Any]) -> dict[Any, Any]:
     """Cotangents of the roots; autograd's own pass keeps that of a single one."""
-    cotangents = {end: (cotangent, False)}
+    cotangents: dict[Any, Any] = {}
+    for end, cotangent in ends:
+        cotangents[end] = add_outgrads(cotangents.get(end), cotangent)
     collected = {}
-    for node in toposort(end):
+    for node in _last_first(cotangents):
         total = cotangents.pop(node)[0]
         if node in roots:
             collected[node] = total
         for parent, part in zip(node.parents, node.vjp(total), strict=True):
             cotangents[parent] = add_outgrads(cotangents.get(parent), part)
     return collected
+
+
+def _last_first(ends: Iterable[Any]) -> list[Any]:
+    """List all that ends depend on, each node behind those that depend on it."""
+    order, seen, waiting = [], set(), [(end, False) for end in ends]
+    while waiting:
+        node, is_done = waiting.pop()
+        if is_done:
+            order.append(node)
+        elif node not in seen:
+            seen.add(node)
+            waiting.append((node, True))
+            waiting.extend((parent, False) for parent in node.parents)
+    return order[::-1]

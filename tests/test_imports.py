@@ -11,9 +11,9 @@ PACKAGE = Path(__file__).parents[1] / "svae"
 ROOMS = (
     {
         "errors",
+        "outputs",
         "trees",
         "progress",
-        "primitives",
         "vjp",
         "synthetic",
         "drawing",
@@ -23,6 +23,7 @@ ROOMS = (
         "segments",
         "config",
     },
+    {"primitives"},
     {"arguments"},
     {"reference", "data", "metrics", "store", "drawing"},
     {"_core", "_lapack"},
@@ -49,7 +50,7 @@ ROOMS = (
     {"profile"},
     {"__main__"},
 )
-LEAVES = ROOMS[2]
+LEAVES = {"reference", "data", "metrics", "store"}
 OPTIONAL = {"matplotlib", "tqdm", "h5py", "dask"}
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 MODULES = sorted(

@@ -136,7 +136,7 @@ def test_implicit_gradient_equals_differences_of_the_fixed_point(name, dense, rn
         lambda *boxes: tuple(evaluate(rebuild(inputs, boxes))), leaves(inputs)
     )
     bars = [rng.standard_normal(np.shape(value)) for value in values]
-    gradients = [pull_back(bar, k) for k, bar in enumerate(bars)]
+    gradients = [pull_back(*[None] * k, bar) for k, bar in enumerate(bars)]
     start = to_vector(inputs)
     for position, leaf in enumerate(leaves(inputs)):
         directions = [np.zeros(np.shape(x)) for x in leaves(inputs)]

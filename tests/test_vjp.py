@@ -53,13 +53,18 @@ def test_other_values_have_pull_backs_of_their_own(rng):
     pull_back, _ = trace(lambda x, y, z: (np.sum(x * y), x**2 * z, "told"), [x, y, z])
     cotangent = rng.standard_normal(4)
     for got, want in zip(
-        pull_back(cotangent, position=1), (2 * x * z, 0 * y, x**2), strict=True
+        pull_back(None, cotangent), (2 * x * z, 0 * y, x**2), strict=True
     ):
         onp.testing.assert_allclose(got, want * cotangent, rtol=1e-14)
-    for got, want in zip(pull_back(1.0, position=0), (y, x, 0 * z), strict=True):
+    for got, want in zip(pull_back(1.0), (y, x, 0 * z), strict=True):
         onp.testing.assert_allclose(got, want, rtol=1e-14)
-    for got in pull_back(1.0, position=2):
+    for got in pull_back(None, None, 1.0):
         onp.testing.assert_array_equal(got, 0.0)
+    both = pull_back(2.0, cotangent)
+    for got, of_first, of_second in zip(
+        both, pull_back(2.0), pull_back(None, cotangent), strict=True
+    ):
+        onp.testing.assert_allclose(got, of_first + of_second, rtol=1e-14)
     # one pass leaves nothing behind for the next
     onp.testing.assert_array_equal(pull_back(1.0)[0], y)
 
@@ -70,4 +75,5 @@ def test_an_argument_may_be_an_output(rng):
     onp.testing.assert_array_equal(values[0], x)
     onp.testing.assert_array_equal(pull_back(y)[0], y)
     onp.testing.assert_array_equal(pull_back(y)[1], 0.0)
-    onp.testing.assert_array_equal(pull_back(x, 1)[1], x)
+    onp.testing.assert_array_equal(pull_back(None, x)[1], x)
+    onp.testing.assert_array_equal(pull_back(y, x)[0], x + y)

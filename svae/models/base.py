@@ -17,6 +17,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 import autograd.numpy as np
 import numpy as onp
+from autograd.extend import defvjp, defvjp_argnums, primitive
 
 from svae.families import gaussian, product
 from svae.primitives import value_of
@@ -31,6 +32,7 @@ __all__ = [
     "StructuredModel",
     "belief_after",
     "check_positive_int",
+    "combination",
     "draw_latents",
     "exact_local",
     "half_log_det",
@@ -232,15 +234,17 @@ class StructuredModel(LatentModel, Protocol):
         """
 
 
-def exact_local(q: Exact, divergence: Any = 0.0) -> Local:
+def exact_local(q: Exact, divergence: Any = None) -> Local:
     """Return an exact q as a local factor.
 
-    ``divergence`` (N,) is the expectation of ``<phi, t(z, x)> - E log p(x, z|theta)``.
+    ``divergence`` (N,) is the expectation of ``<phi, t(z, x)> - E log p(x, z|theta)``,
+    None if phi is the message itself.
     """
+    kl = q.evidence - q.log_normalizer
     no_iterations = onp.zeros(len(q.mean))
     return Local(
         q.samples,
-        q.evidence + divergence - q.log_normalizer,
+        kl if divergence is None else kl + divergence,
         q.mean,
         q.second_moment,
         q.log_normalizer,
@@ -317,6 +321,34 @@ def check_positive_int(**arguments: int) -> None:
             raise ValueError(f"{name} must be a positive integer, got {value!r}")
 
 
+@primitive
 def inner(potential: Any, statistic: Any) -> Any:
     """Inner product over all axes but the first."""
-    return np.sum(potential * statistic, axis=tuple(range(1, np.ndim(potential))))
+    number = len(potential)
+    return onp.einsum(
+        "nk,nk->n", potential.reshape(number, -1), statistic.reshape(number, -1)
+    )
+
+
+@primitive
+def combination(beside: Any, counts: Any, *numbers: Any) -> Any:
+    """Sum numbers, each times its counts (N,), and what is ``beside``, (N,)."""
+    return sum((c * x for c, x in zip(counts, numbers, strict=True)), beside)
+
+
+def _scaled_by_sequence(scale: Any, array: Any) -> Any:
+    """Multiply the rows of (N, ...) by (N,)."""
+    return np.reshape(scale, (-1,) + (1,) * (array.ndim - 1)) * array
+
+
+defvjp(
+    inner,
+    lambda ans, potential, statistic: lambda g: _scaled_by_sequence(g, statistic),
+    lambda ans, potential, statistic: lambda g: _scaled_by_sequence(g, potential),
+)
+defvjp_argnums(
+    combination,
+    lambda argnums, ans, args, kwargs: (
+        lambda g: [np.sum(args[1][argnum - 2] * g) for argnum in argnums]
+    ),
+)

@@ -26,11 +26,11 @@ from svae.models.base import (
     Exact,
     Local,
     check_positive_int,
+    combination,
     exact_local,
     half_log_det,
     inner,
     live_steps,
-    where_given,
 )
 from svae.models.potentials import (
     begin,
@@ -139,7 +139,7 @@ class LDS:
         linear = value_of(node_h) + 0.0
         linear[:, 0] += value_of(init[1])
         return Exact(
-            logZ - log_normalizer_of(belief) + chain.constant(live, belief),
+            logZ + chain.constant(live, belief, -log_normalizer_of(belief)),
             inner(node[0], second_moment) + inner(node[1], mean),
             mean,
             second_moment,
@@ -213,8 +213,10 @@ class ChainPotentials(NamedTuple):
     ``-(Ax + b)'L(Ax + b)/2 + (Ax + b)'Lx'`` has the linear terms ``-A'Lb`` in x, the
     last column of J11 plus its last row, and ``Lb`` in x', the last row of J12.
     """
-    init_constant: Any
-    pair_constant: Any
+    init_constants: tuple[Any, ...]
+    """What every initial factor adds to the exponent, beside its 2 pi."""
+    pair_constants: tuple[Any, ...]
+    """The same of every pair."""
 
     @classmethod
     def of(cls, stats: Any) -> "ChainPotentials":
@@ -222,20 +224,28 @@ class ChainPotentials(NamedTuple):
         J, h, quadratic, half_log_det = stats["init"]
         J11, J12, J22, half_log_det_Q = stats["dynamics"]
         dim, linear = len(h), None
-        init_constant = quadratic + half_log_det - 0.5 * dim * LOG_2PI
-        pair_constant = half_log_det_Q - 0.5 * dim * LOG_2PI
+        init_constants = quadratic, half_log_det
+        pair_constants: tuple[Any, ...] = (half_log_det_Q,)
         if len(J11) > dim:
             linear = J11[:dim, dim] + J11[dim, :dim], J12[dim]
-            pair_constant = pair_constant + J11[dim, dim]
+            pair_constants = half_log_det_Q, J11[dim, dim]
             J11, J12 = J11[:dim, :dim], J12[:dim]
-        return cls((J, h), (J11, J12, J22), linear, init_constant, pair_constant)
+        return cls((J, h), (J11, J12, J22), linear, init_constants, pair_constants)
 
-    def constant(self, live: onp.ndarray, belief: Belief | None) -> Any:
-        """Return the constants of all factors of each sequence, (N,)."""
-        init_constant = self.init_constant
-        if belief is not None:
-            init_constant = where_given(belief, onp.zeros(len(live)), init_constant)
-        return init_constant + (live.sum(axis=1) - 1) * self.pair_constant
+    def constant(
+        self, live: onp.ndarray, belief: Belief | None, beside: Any = 0.0
+    ) -> Any:
+        """Return the constants of all factors of each sequence, (N,).
+
+        And what stands ``beside`` them, a constant to the gradient too.
+        """
+        inits = onp.ones(len(live)) if belief is None else 1.0 - belief.given
+        pairs = live.sum(axis=1) - 1.0
+        counts = [inits for _ in self.init_constants]
+        counts += [pairs for _ in self.pair_constants]
+        beside = beside - 0.5 * len(self.init[1]) * LOG_2PI * (inits + pairs)
+        constants = *self.init_constants, *self.pair_constants
+        return combination(beside, counts, *constants)
 
 
 class ChainStatistics(NamedTuple):

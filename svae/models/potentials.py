@@ -10,6 +10,7 @@ from typing import Any
 
 import autograd.numpy as np
 import numpy as onp
+from autograd.extend import defvjp, primitive
 
 from svae import kernels
 from svae.errors import NotPositiveDefinite
@@ -144,7 +145,15 @@ def independent(J: Any, h: Any, noise: Any = None) -> tuple[Any, Any, Any, Any]:
 
 def each_sequence(potential: Any, live: onp.ndarray) -> Any:
     """Repeat a potential (...), shared by N sequences, to (N, ...)."""
-    return potential + onp.zeros((len(live),) + (1,) * potential.ndim)
+    return _repeated(potential, len(live))
+
+
+@primitive
+def _repeated(potential: Any, number: int) -> Any:
+    return onp.repeat(potential[None], number, axis=0)
+
+
+defvjp(_repeated, lambda ans, potential, number: lambda g: np.sum(g, axis=0))
 
 
 def of_live(node: Any, live: onp.ndarray) -> tuple[Any, Any]:

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 #ifdef __linux__
+#include <sched.h>
 #include <sys/mman.h>
 #endif
 
@@ -111,6 +112,29 @@ class Job {
   std::exception_ptr error_;
 };
 
+// Where threads may run on several CPUs, a scheduler that sees no cache which these share
+// wakes a helper on the CPU of the thread that wakes it, and leaves both there for
+// milliseconds while another is idle: longer than most calls take.
+int current_cpu() {
+#ifdef __linux__
+  return sched_getcpu();
+#else
+  return -1;
+#endif
+}
+
+void leave_cpu([[maybe_unused]] int cpu) {
+#ifdef __linux__
+  if (cpu < 0 || sched_getcpu() != cpu) return;
+  cpu_set_t allowed;
+  if (sched_getaffinity(0, sizeof allowed, &allowed)) return;
+  cpu_set_t others = allowed;
+  CPU_CLR(cpu, &others);
+  if (CPU_COUNT(&others) == 0 || sched_setaffinity(0, sizeof others, &others)) return;
+  sched_setaffinity(0, sizeof allowed, &allowed);
+#endif
+}
+
 class Pool {
  public:
   // The calling thread and as many helpers; alone if another call has the pool.
@@ -124,6 +148,7 @@ class Pool {
         threads_.emplace_back([this, index, seen = call_] { help(index, seen); });
       }
       job_ = &job;
+      caller_cpu_ = current_cpu();
       num_helpers_ = num_working_ = num_helpers;
       ++call_;
     }
@@ -140,7 +165,9 @@ class Pool {
       wake_.wait(lock, [&] { return call_ != seen; });
       seen = call_;
       if (index >= num_helpers_) continue;
+      const int caller_cpu = caller_cpu_;
       lock.unlock();
+      leave_cpu(caller_cpu);
       job_->work();
       lock.lock();
       if (--num_working_ == 0) done_.notify_one();
@@ -152,6 +179,7 @@ class Pool {
   std::condition_variable wake_, done_;
   std::vector<std::thread> threads_;
   Job* job_ = nullptr;
+  int caller_cpu_ = -1;
   Index num_helpers_ = 0, num_working_ = 0;
   unsigned long call_ = 0;
 };

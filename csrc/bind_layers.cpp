@@ -142,31 +142,35 @@ bool adam(const std::vector<Matrix>& parameters, const std::vector<Matrix>& grad
   const Matrix* moments[] = {&mean, &square, &new_vector, &new_mean, &new_square};
   for (const Matrix* moment : moments) require_shape("moments", *moment, {size});
 
-  AdamStep step{mean_decay,
-                square_decay,
-                rate,
-                epsilon,
-                nullptr,
-                nullptr,
-                mean.data(),
-                square.data(),
-                new_vector.mutable_data(),
-                new_mean.mutable_data(),
-                new_square.mutable_data()};
-  std::atomic<bool> is_finite{true};
+  struct Piece {
+    AdamStep step;
+    Index first, last;
+  };
+  std::vector<Piece> pieces;
+  Index start = 0;
   for (std::size_t k = 0; k < parameters.size(); ++k) {
+    const AdamStep step{mean_decay,
+                        square_decay,
+                        rate,
+                        epsilon,
+                        parameters[k].data(),
+                        gradient[k].data(),
+                        mean.data() + start,
+                        square.data() + start,
+                        new_vector.mutable_data() + start,
+                        new_mean.mutable_data() + start,
+                        new_square.mutable_data() + start};
     const Index count = parameters[k].size();
-    step.vector = parameters[k].data();
-    step.gradient = gradient[k].data();
-    Blocks(count, 1).run(10, [&](Index first, Index last) {
-      if (!kernels().adam(step, first, last)) is_finite = false;
-    });
-    step.mean += count;
-    step.square += count;
-    step.new_vector += count;
-    step.new_mean += count;
-    step.new_square += count;
+    for (Index first = 0; first < count; first += kEntriesOfBlock)
+      pieces.push_back({step, first, std::min(count, first + kEntriesOfBlock)});
+    start += count;
   }
+  std::atomic<bool> is_finite{true};
+  Blocks(Index(pieces.size()), kEntriesOfBlock).run(10, [&](Index first, Index last) {
+    for (Index i = first; i < last; ++i)
+      if (!kernels().adam(pieces[i].step, pieces[i].first, pieces[i].last))
+        is_finite = false;
+  });
   return is_finite;
 }
 

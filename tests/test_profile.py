@@ -16,7 +16,7 @@ from svae.__main__ import main
 from svae.profile import blas, clock, memory, peers
 from svae.profile.cases import Case, Problem, largest_error, log_constant
 from svae.profile.report import csv_text
-from svae.profile.steps import Trained, matrix_products
+from svae.profile.steps import Trained, faster_order, matrix_products, multiply
 from svae.trees import leaves, rebuild
 from svae.vjp import trace
 
@@ -221,6 +221,8 @@ def test_steps_are_timed_beside_their_products(steps_report):
     assert names == [("dots", 1), ("dots", 2), ("pinwheel", 1), ("pinwheel", 2)]
     for record in records:
         assert record.ratio == pytest.approx(record.step_ms / record.products_ms)
+        ratio = record.step_ms / record.matmul_ms
+        assert record.matmul_ratio == pytest.approx(ratio)
     assert records[0].batch == "1 x 50 x 20"
     assert records[0].iterations == 0 < records[2].iterations
 
@@ -235,6 +237,16 @@ def test_products_are_those_of_the_layers():
     decoder = [(50, 10, 50), (10, 50, 50), (50, 50, 10)]
     decoder += 2 * [(50, 50, 20), (50, 50, 20), (50, 20, 50)]
     assert sizes == encoder + decoder
+
+
+def test_products_are_those_of_either_order(rng):
+    a, b = rng.standard_normal((30, 4)), rng.standard_normal((4, 5))
+    product = a, b, np.empty((30, 5))
+    chosen = faster_order(product)
+    multiply([product, chosen])
+    got = chosen[2] if chosen is product else chosen[2].T
+    np.testing.assert_allclose(got, a @ b, rtol=1e-13, atol=1e-14)
+    np.testing.assert_allclose(product[2], a @ b, rtol=1e-13, atol=1e-14)
 
 
 def test_the_same_step_as_often_as_it_is_taken():

@@ -92,13 +92,15 @@ def memory_table(peaks: Sequence[Peak]) -> str:
 
 def steps_table(report: StepReport) -> str:
     """Return times of training steps as aligned text."""
-    headings = ["step", "batch", "threads", "ms", "products", "ratio", "GFLOP/s"]
+    headings = ["step", "batch", "threads", "ms", "products", "ratio"]
+    headings += ["matmul", "ratio", "GFLOP/s", "iterations"]
     rows = [
         [
             record.workload,
             record.batch,
             str(record.num_threads),
             *map(three_digits, (record.step_ms, record.products_ms, record.ratio)),
+            *map(three_digits, (record.matmul_ms, record.matmul_ratio)),
             three_digits(record.products_gflops),
             f"{record.iterations:.1f}, {record.gradient_iterations:.1f}",
         ]
@@ -108,12 +110,13 @@ def steps_table(report: StepReport) -> str:
         [
             *_surroundings(report.environment),
             "",
-            aligned([*headings, "iterations"], rows),
+            aligned(headings, rows),
             "",
             "ms: of a whole training step; batch: sequences x steps x dimensions; "
             "threads: of the core and\nof BLAS; products: the networks' matrix "
-            "products alone, forward and backward, in ms and\nGFLOP/s; ratio: step "
-            "over products; iterations: of inference, of its gradient",
+            "products alone, forward and backward, as such or as\ntransposes, which is "
+            "faster, in ms and GFLOP/s; matmul: as such; ratio: step over either;\n"
+            "iterations: of inference, of its gradient",
         ]
     )
 

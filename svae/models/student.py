@@ -48,7 +48,7 @@ from svae.families import dirichlet, gaussian, niw
 from svae.models.base import Draw, Local
 from svae.models.gmm import GMM
 from svae.models.mixture import Mixture, MixtureStatistics
-from svae.models.potentials import dense, flat, independent, split
+from svae.models.potentials import flat, independent
 from svae.models.switches import Emission, Factor, Given, of_path
 from svae.models.switching import (
     first_states,
@@ -129,12 +129,9 @@ class StudentEmission(Emission):
 
     def start(self, rows: Sequence[Any], node: Any) -> onp.ndarray:
         """Return evidence for z at what each component makes of the node."""
-        evidence = []
-        by_state = zip(*split(rows[0], self.dim), rows[0][:, -1], strict=True)
-        for J, h, quadratic in by_state:
-            _, second, mean, _ = independent(dense(node[0]) + J, node[1] + h)
-            evidence.append(onp.sum(second * J, axis=(-2, -1)) + mean @ h + quadratic)
-        return onp.stack(evidence, axis=-1)
+        _, second, mean, _ = independent(*self.given_states(rows, node))
+        features = onp.concatenate([flat(second), mean], axis=-1)
+        return self.own_evidence(features, rows)
 
     def _log_dof(self, stats: Any) -> Any:
         if self.fixed is not None:

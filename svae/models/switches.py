@@ -168,10 +168,13 @@ class Emission:
 
     def start(self, rows: Sequence[Any], node: Any) -> onp.ndarray:
         """Return evidence for z with x integrated out, exact for known components."""
-        node_J, node_h = dense(node[0]), node[1]
-        by_state = zip(*split(rows[0], self.dim), strict=True)
-        logZ = [independent(node_J + J, node_h + h)[0] for J, h in by_state]
-        return onp.stack(logZ, axis=-1)
+        J, h = self.given_states(rows, node)
+        return independent(J, h)[0]
+
+    def given_states(self, rows: Sequence[Any], node: Any) -> tuple[Any, Any]:
+        """Return potentials (N, T, K, ...) of x for every state, with its node."""
+        J, h = split(rows[0], self.dim)
+        return dense(node[0])[:, :, None] + J, node[1][:, :, None] + h
 
     def path(
         self, states: onp.ndarray, rows: Sequence[Any], noise: Any, belief: Any

@@ -6,6 +6,7 @@
 #include "gaussian_chain_vjp.hpp"
 #include "markov_chain_vjp.hpp"
 #include "markov_paths.hpp"
+#include "mixture_vjp.hpp"
 
 namespace svae {
 namespace SVAE_ISA_NAMESPACE {
@@ -58,6 +59,34 @@ void run_gaussian_chain_vjp(const GaussianProblem& problem,
   });
 }
 
+// Calls body(algebra type) for the mixture, which is no bottleneck: few of them, with
+// more padding. It has rows enough for all lanes, also of large matrices.
+template <class Algebra>
+struct AlgebraOf {
+  using type = Algebra;
+};
+
+template <class Body>
+void with_algebra(Index D, const Body& body) {
+  if (D <= 2) return body(AlgebraOf<TileAlgebra<Lanes, 2, 1>>{});
+  if (D <= 4) return body(AlgebraOf<TileAlgebra<Lanes, 4, 1>>{});
+  return body(AlgebraOf<TileAlgebra<Lanes, 4, 0>>{});
+}
+
+void run_mixture(const MixtureProblem& problem, const MixtureAscent& how,
+                 const MixtureResult& result, Index first, Workspace& workspace) {
+  with_algebra(problem.latent_dim, [&](auto algebra) {
+    mixture<typename decltype(algebra)::type>(problem, how, result, first, workspace);
+  });
+}
+
+void run_mixture_vjp(const MixtureProblem& problem, const MixtureAdjoint& adjoint,
+                     Index first, Workspace& workspace) {
+  with_algebra(problem.latent_dim, [&](auto algebra) {
+    mixture_vjp<typename decltype(algebra)::type>(problem, adjoint, first, workspace);
+  });
+}
+
 }  // namespace
 
 #define SVAE_NAME_OF(isa) #isa
@@ -72,6 +101,8 @@ const Kernels kernels = {SVAE_NAME(SVAE_ISA_NAMESPACE),
                          markov_chain_vjp<Lanes>,
                          viterbi<Lanes>,
                          sample_markov_chain<Lanes>,
+                         run_mixture,
+                         run_mixture_vjp,
                          multiply_add<Lanes>};
 
 }  // namespace SVAE_ISA_NAMESPACE

@@ -71,4 +71,5 @@ PYBIND11_MODULE(_core, module) {
              "Multiply-adds that wait for nothing: their flops, and their sum.");
   bind_gaussian_chain(module);
   bind_markov_chain(module);
+  bind_mixture(module);
 }

@@ -49,3 +49,31 @@ def sample_markov_chain(
     uniforms: _Array,  # (N, S, T)
     lengths: NDArray[int64],
 ) -> NDArray[int64]: ...
+def mixture(
+    init: _Array,  # (N, K)
+    components: _Array,  # (K, D D + D)
+    constants: _Array,  # (K,)
+    tails: Sequence[_Array] | None,  # offsets (K,), dofs (K, Q), weights (Q,)
+    node: Sequence[_Array],  # J (N, D) or (N, D, D), h (N, D)
+    noise: _Array | None,  # (N, S, D)
+    told: _Array | None,  # (N,)
+    starts: _Array | None,  # (N, R, K)
+    from_data: bool,
+    from_prior: bool,
+    tolerance: float,
+    max_iterations: int,
+) -> tuple[_Array, ...]: ...
+def mixture_vjp(
+    init: _Array,
+    components: _Array,
+    constants: _Array,
+    tails: Sequence[_Array] | None,
+    node: Sequence[_Array],
+    noise: _Array | None,
+    told: _Array | None,
+    fixed: _Array,  # (N, K)
+    bars: Sequence[_Array],
+    samples_bar: _Array | None,  # (N, S, D)
+    tolerance: float,
+    max_iterations: int,
+) -> tuple[_Array, ...]: ...

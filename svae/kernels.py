@@ -39,6 +39,8 @@ __all__ = [
     "get_num_threads",
     "isa",
     "markov_chain",
+    "mixture",
+    "mixture_vjp",
     "multiply_add",
     "sample_markov_chain",
     "set_num_threads",
@@ -282,3 +284,144 @@ def _markov_adjoint(
 
 
 _markov_chain = chain_primitive(_markov_forward, _markov_adjoint, 3)
+
+
+def mixture(
+    potentials: tuple[Array, Array, Array],
+    tails: tuple[Array, Array, Array] | None,
+    node: tuple[Array, Array],
+    noise: Array | None,
+    told: Array | None,
+    starts: Array | None,
+    from_data: bool,
+    from_prior: bool,
+    tolerance: float,
+    max_iterations: int,
+) -> tuple[Any, ...]:
+    """Mean-field inference of independent rows x in a mixture; see csrc/mixture.hpp.
+
+    Not differentiable: `svae.models.rows` makes it so, with `mixture_vjp`.
+
+    Parameters
+    ----------
+    potentials : (init (N, K), components (K, D D + D), constants (K,))
+        Of the states of each row; J and h of x given each state; and the constant of
+        each state.
+    tails : (offsets (K,), degrees of freedom (K, Q), weights (Q,)), optional
+        Where x given a state is a Student-t: what is added to the evidence, and nodes
+        and weights of a quadrature over log nu.
+    node : (J (N, D) or (N, D, D), h (N, D))
+    noise : (N, S, D) array, optional
+    told : (N,) array, optional
+        1 of a row with data, 0 of one without.
+    starts : (N, R, K) array, optional
+        Probabilities of the states to start from.
+    from_data, from_prior : bool
+        Whether to start there, too.
+    tolerance : float
+        Largest change of a statistic at which a row has converged.
+    max_iterations : int
+
+    Returns
+    -------
+    fixed : (N, K) expected statistics of the states
+    iterations, residual : (N,)
+    log_normalizer : (N,) the surrogate at the fixed point
+    evidence : (N,) expectation of <J, x x'> + h'x of the node
+    half_log_det : (N,) of the precision of x
+    second_moment, mean : (N, D, D), (N, D)
+    states, potentials : (N, K) probabilities and node potentials of z
+    samples : (N, S, D) or None
+
+    Raises
+    ------
+    ValueError
+        If a number is not finite.
+    NotPositiveDefinite
+        If x of a row has no proper Gaussian.
+    Impossible
+        If no state of a row has positive probability.
+    """
+    init, components, constants = potentials
+    rows = onp.full(len(init), 1, onp.int64)
+    require_finite("init", init, rows, log=True)
+    require_finite("components", components, rows)
+    require_finite("constants", constants, rows, log=True)
+    require_finite("node J", node[0], rows)
+    require_finite("node h", node[1], rows)
+    for name, array in (("noise", noise), ("starts", starts)):
+        if array is not None:
+            require_finite(name, array, rows)
+    return _core.mixture(
+        *_mixture_arguments(potentials, tails, node, noise, told),
+        None if starts is None else onp.ascontiguousarray(starts),
+        from_data,
+        from_prior,
+        tolerance,
+        max_iterations,
+    )
+
+
+def mixture_vjp(
+    potentials: tuple[Array, Array, Array],
+    tails: tuple[Array, Array, Array] | None,
+    node: tuple[Array, Array],
+    noise: Array | None,
+    told: Array | None,
+    fixed: Array,
+    outputs_bar: Sequence[Array],
+    samples_bar: Array | None,
+    tolerance: float,
+    max_iterations: int,
+) -> tuple[Array, ...]:
+    """Adjoint of `mixture`; see csrc/mixture_vjp.hpp.
+
+    Parameters
+    ----------
+    potentials, tails, node, noise, told
+        As in `mixture`.
+    fixed : (N, K)
+        What `mixture` returned.
+    outputs_bar : sequence of arrays
+        Cotangents of ``log_normalizer``, ``evidence``, ``second_moment``, ``mean``,
+        ``states`` and ``potentials``.
+    samples_bar : (N, S, D) array or None
+    tolerance : float
+        Relative residual at which the linear solve has converged.
+    max_iterations : int
+
+    Returns
+    -------
+    init_bar, constants_bar : (N, K)
+    evidence_bar : (N, K) of <J_k, E x x'> + h_k'E x
+    J_bar, h_bar : (N, D, D), (N, D) of the potentials of x, but for ``evidence``
+    dofs_bar : (N, K Q)
+    noise_bar : (N, S, D)
+    iterations, residual : (N,) of the linear solve
+    """
+    return _core.mixture_vjp(
+        *_mixture_arguments(potentials, tails, node, noise, told),
+        fixed,
+        [onp.ascontiguousarray(bar) for bar in outputs_bar],
+        None if samples_bar is None else onp.ascontiguousarray(samples_bar),
+        tolerance,
+        max_iterations,
+    )
+
+
+def _mixture_arguments(
+    potentials: Any, tails: Any, node: Any, noise: Any, told: Any
+) -> tuple[Any, Any, Any, Any, Any, Any, Any]:
+    """Arrays as the core reads them."""
+    init, components, constants = potentials
+    if init.strides[-1] != init.itemsize:
+        init = onp.ascontiguousarray(init)
+    return (
+        init,
+        onp.ascontiguousarray(components),
+        onp.ascontiguousarray(constants),
+        None if tails is None else [onp.ascontiguousarray(part) for part in tails],
+        [onp.ascontiguousarray(part) for part in node],
+        None if noise is None else onp.ascontiguousarray(noise),
+        told,
+    )

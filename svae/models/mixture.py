@@ -15,7 +15,7 @@ import autograd.numpy as np
 import numpy as onp
 
 from svae import kernels
-from svae.models.base import Belief, Exact, live_steps
+from svae.models.base import Belief, Exact, Local, live_steps
 from svae.models.potentials import (
     dense,
     each_sequence,
@@ -25,6 +25,8 @@ from svae.models.potentials import (
     of_live,
     split,
 )
+from svae.models.rows import Ascent, local_factor
+from svae.models.switches import Given
 from svae.models.switching import (
     Switching,
     first_states,
@@ -54,6 +56,17 @@ class MixtureStatistics(NamedTuple):
 
 class Mixture(Switching):
     """A model of which x_t is a Gaussian that z_t selects."""
+
+    def local_factor(
+        self, stats: Any, node: Any, noise: Any, given: Given, starts: Any, report: Any
+    ) -> Local:
+        """Return the local factor; see `infer`.  Sequences of one step are rows."""
+        if node[1].shape[1] > 1:
+            return super().local_factor(stats, node, noise, given, starts, report)
+        init = first_states(markov_potentials(stats)[0], given.belief)
+        ascent = Ascent(self.tolerance, self.max_iterations, self.starts, starts)
+        rows = self.switch.rows(stats)
+        return local_factor(self.switch, ascent, init, rows, node, noise, given, report)
 
     @property
     def graph(self) -> Any:

@@ -45,6 +45,7 @@ from autograd.scipy.special import gammaln
 from scipy.special import gammaincinv
 
 from svae.families import dirichlet, gaussian, niw
+from svae.families.arrays import cut
 from svae.models.base import Draw, Local
 from svae.models.gmm import GMM
 from svae.models.mixture import Mixture, MixtureStatistics
@@ -109,14 +110,25 @@ class StudentEmission(Emission):
         P = rows[0]
         return np.sum(features * P[:, :-1], axis=-1) + P[:, -1]
 
-    def potentials(self, evidence: Any, rows: Sequence[Any]) -> Any:
-        """Return E log St, (..., K), of evidence -g/2."""
+    def conditionals(self, rows: Sequence[Any]) -> tuple[Any, ...]:
+        """Return P, c and the law of tails (b, nu, weights), as `kernels.mixture`."""
+        P, constants, dof = rows[0], self.constants(rows), np.exp(rows[2])
+        weights = NODE_WEIGHTS if dof.shape[-1] > 1 else onp.ones(1)
+        width = P.shape[1] - 1
+        return cut(P, 1, 0, width), constants, P[:, width], dof, weights
+
+    def constants(self, rows: Sequence[Any]) -> Any:
+        """Return E log St, (..., K), of evidence 0."""
         _, half_log_det, log_dof = rows
         dof, dim = np.exp(log_dof), self.dim
         constant = gammaln(0.5 * (dof + dim)) - gammaln(0.5 * dof)
-        constant = constant - 0.5 * dim * (log_dof + LOG_PI)
-        tails = 0.5 * (dof + dim) * np.log1p(-2.0 * evidence[..., None] / dof)
-        return half_log_det + average(constant - tails)
+        return half_log_det + average(constant - 0.5 * dim * (log_dof + LOG_PI))
+
+    def potentials(self, evidence: Any, rows: Sequence[Any]) -> Any:
+        """Return E log St, (..., K), of evidence -g/2."""
+        dof = np.exp(rows[2])
+        tails = 0.5 * (dof + self.dim) * np.log1p(-2.0 * evidence[..., None] / dof)
+        return self.constants(rows) - average(tails)
 
     def gain(self, evidence: Any, rows: Sequence[Any]) -> Any:
         """Return E u, the derivative of the potentials in the evidence."""

@@ -112,11 +112,11 @@ class Emission:
             return factor
         without_data = live_steps(given.lengths, mean) & ~kept
         logZ = logZ - 0.5 * self.dim * LOG_2PI * without_data.sum(axis=1)
-        return self._filled(
+        return self.filled(
             factor._replace(log_normalizer=logZ), states, rows, without_data, noise
         )
 
-    def _filled(
+    def filled(
         self, factor: Factor, states: Any, rows: Any, missing: onp.ndarray, noise: Any
     ) -> Factor:
         """Give steps without data the moments of the mixture, as constants."""
@@ -141,6 +141,10 @@ class Emission:
             ),
             samples=samples,
         )
+
+    def conditionals(self, rows: Sequence[Any]) -> tuple[Any, ...]:
+        """Return P, c and the law of tails (b, nu, weights), as `kernels.mixture`."""
+        return (*rows, None, None, None)
 
     def evidence(self, features: Any, rows: Sequence[Any]) -> Any:
         """Return P f, (N, T, K)."""

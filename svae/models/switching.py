@@ -86,9 +86,15 @@ class Switching:
             lengths = onp.full(len(node[1]), node[1].shape[1])
         node = of_live(node, live_steps(lengths, node[1]))
         given = Given(onp.asarray(lengths), observed, belief)
-        solve = solver(self.switch, self.tolerance, self.max_iterations, self.starts)
         if report is None:
             report = onp.zeros((len(node[1]), 2))
+        return self.local_factor(stats, node, noise, given, starts, report)
+
+    def local_factor(
+        self, stats: Any, node: Any, noise: Any, given: Given, starts: Any, report: Any
+    ) -> Local:
+        """Return the local factor; see `infer`."""
+        solve = solver(self.switch, self.tolerance, self.max_iterations, self.starts)
         return local_factor(
             self.switch, solve, stats, node, noise, given, starts, report
         )

@@ -179,6 +179,54 @@ py::tuple mixture_vjp(const Array& init, const Array& components, const Array& c
                         dofs_bar, noise_bar, iterations, residual);
 }
 
+// evidence, second_moment, mean; without statistics that of every component alone, and
+// moments that are not filled
+py::tuple mixture_evidence(const Array& init, const Array& components,
+                           const Array& constants, const std::array<Array, 2>& node,
+                           const Maybe& told, const Maybe& statistics) {
+  const Components shared{components, constants, {}};
+  const RowArrays rows{init, node, {}, told};
+  const Sizes sizes = sizes_of(shared, rows);
+  const std::vector<Index> ones(sizes.N, 1);
+  const MixtureProblem problem = problem_of(shared, rows, sizes, ones);
+  Array evidence = filled(sizes.rows()), second_moment = filled(sizes.matrices()),
+        mean = filled(sizes.vectors());
+  std::vector<Index> improper(sizes.N, -1);
+  MixtureEvidence result{{},
+                         output(evidence, 1),
+                         output(second_moment, 1),
+                         output(mean, 1),
+                         improper.data()};
+  if (statistics) result.statistics = input("statistics", *statistics, sizes.rows(), 1);
+  run_packs(packs_of(sizes), "NotPositiveDefinite", improper,
+            [&](Index first, Workspace& workspace) {
+              kernels().mixture_evidence(problem, result, first, workspace);
+            });
+  return py::make_tuple(evidence, second_moment, mean);
+}
+
+// statistics_bar, J_bar, h_bar
+py::tuple mixture_evidence_vjp(const Array& init, const Array& components,
+                               const Array& constants, const std::array<Array, 2>& node,
+                               const Maybe& told, const Array& statistics,
+                               const Array& evidence_bar) {
+  const Components shared{components, constants, {}};
+  const RowArrays rows{init, node, {}, told};
+  const Sizes sizes = sizes_of(shared, rows);
+  const std::vector<Index> ones(sizes.N, 1);
+  const MixtureProblem problem = problem_of(shared, rows, sizes, ones);
+  Array statistics_bar = filled(sizes.rows()), J_bar = filled(sizes.matrices()),
+        h_bar = filled(sizes.vectors());
+  const MixtureEvidenceAdjoint adjoint{
+      input("statistics", statistics, sizes.rows(), 1),
+      input("evidence_bar", evidence_bar, sizes.rows(), 1), output(statistics_bar, 1),
+      output(J_bar, 1), output(h_bar, 1)};
+  run_packs(packs_of(sizes), "", {}, [&](Index first, Workspace& workspace) {
+    kernels().mixture_evidence_vjp(problem, adjoint, first, workspace);
+  });
+  return py::make_tuple(statistics_bar, J_bar, h_bar);
+}
+
 }  // namespace
 
 void bind_mixture(py::module_& module) {
@@ -192,6 +240,11 @@ void bind_mixture(py::module_& module) {
              exact("constants"), maybe("tails"), exact("node"), maybe("noise"),
              maybe("told"), exact("fixed"), exact("bars"), maybe("samples_bar"),
              py::arg("tolerance"), py::arg("max_iterations"));
+  module.def("mixture_evidence", mixture_evidence, exact("init"), exact("components"),
+             exact("constants"), exact("node"), maybe("told"), maybe("statistics"));
+  module.def("mixture_evidence_vjp", mixture_evidence_vjp, exact("init"),
+             exact("components"), exact("constants"), exact("node"), maybe("told"),
+             exact("statistics"), exact("evidence_bar"));
 }
 
 }  // namespace svae

@@ -87,6 +87,22 @@ void run_mixture_vjp(const MixtureProblem& problem, const MixtureAdjoint& adjoin
   });
 }
 
+void run_mixture_evidence(const MixtureProblem& problem, const MixtureEvidence& result,
+                          Index first, Workspace& workspace) {
+  with_algebra(problem.latent_dim, [&](auto algebra) {
+    mixture_evidence<typename decltype(algebra)::type>(problem, result, first, workspace);
+  });
+}
+
+void run_mixture_evidence_vjp(const MixtureProblem& problem,
+                              const MixtureEvidenceAdjoint& adjoint, Index first,
+                              Workspace& workspace) {
+  with_algebra(problem.latent_dim, [&](auto algebra) {
+    mixture_evidence_vjp<typename decltype(algebra)::type>(problem, adjoint, first,
+                                                           workspace);
+  });
+}
+
 }  // namespace
 
 #define SVAE_NAME_OF(isa) #isa
@@ -103,6 +119,8 @@ const Kernels kernels = {SVAE_NAME(SVAE_ISA_NAMESPACE),
                          sample_markov_chain<Lanes>,
                          run_mixture,
                          run_mixture_vjp,
+                         run_mixture_evidence,
+                         run_mixture_evidence_vjp,
                          multiply_add<Lanes>};
 
 }  // namespace SVAE_ISA_NAMESPACE

@@ -137,6 +137,19 @@ struct MixtureAdjoint {
   double *iterations, *residual;                                 // (N,)
 };
 
+struct MixtureEvidence {
+  Rows<const double> statistics;     // (N, K); null: of every component alone
+  Rows<double> evidence;             // (N, K)
+  Rows<double> second_moment, mean;  // (N, D, D), (N, D), given statistics
+  Index* improper_step;              // (N,), -1: none
+};
+
+struct MixtureEvidenceAdjoint {
+  Rows<const double> statistics, evidence_bar;  // (N, K)
+  Rows<double> statistics_bar;                  // (N, K)
+  Rows<double> J_bar, h_bar;                    // (N, D, D), (N, D)
+};
+
 // Each kernel computes one pack: the sequences first, first + 1, ..., as many as there
 // are lanes. Outputs past the length of a sequence are left as they are.
 struct Kernels {
@@ -158,6 +171,10 @@ struct Kernels {
                   Index first, Workspace&);
   void (*mixture_vjp)(const MixtureProblem&, const MixtureAdjoint&, Index first,
                       Workspace&);
+  void (*mixture_evidence)(const MixtureProblem&, const MixtureEvidence&, Index first,
+                           Workspace&);
+  void (*mixture_evidence_vjp)(const MixtureProblem&, const MixtureEvidenceAdjoint&,
+                               Index first, Workspace&);
   Index (*multiply_add)(double a, double b, Index rounds, double* sum);  // fma_peak.hpp
 };
 

@@ -413,7 +413,7 @@ class MixtureModel {
 
   // Given x alone, every component in turn: exact where x given z is a Gaussian, of which
   // the evidence of z is then a log normalizer.
-  void start_from_data(V* statistics) {
+  void update_evidence_by_component() {
     for (Index k = 0; k < pack.num_states(); ++k) {
       copy(base_.matrix.data, x.terms.matrix.data, pack.terms_size());
       components.add(k, pack.told, x.terms);
@@ -423,6 +423,10 @@ class MixtureModel {
                            ? x.log_normalizer()
                            : components.product(k, x.moments) + pack.problem.offsets[k]);
     }
+  }
+
+  void start_from_data(V* statistics) {
+    update_evidence_by_component();
     note(labels.update(evidence, statistics), kImpossible);
   }
 
@@ -576,6 +580,25 @@ void mixture(const MixtureProblem& problem, const MixtureAscent& how,
   }
   pack.store_each(model.failed_step(Model::kImproper), result.improper_step);
   pack.store_each(model.failed_step(Model::kImpossible), result.impossible_step);
+}
+
+// One half of the alternation, for labels that are a chain: x given s, and its evidence;
+// without s the evidence of every component alone.
+template <class Algebra>
+void mixture_evidence(const MixtureProblem& problem, const MixtureEvidence& result,
+                      Index first, Workspace& workspace) {
+  using Model = MixtureModel<Algebra>;
+  Model model(problem, first, workspace);
+  const MixturePack<Algebra>& pack = model.pack;
+  if (result.statistics.data) {
+    model.update_x(pack.load_states(result.statistics));
+    model.update_evidence();
+    pack.store_moments(model.x.moments, result.second_moment, result.mean);
+  } else {
+    model.update_evidence_by_component();
+  }
+  pack.store_states(model.evidence, result.evidence);
+  pack.store_each(model.failed_step(Model::kImproper), result.improper_step);
 }
 
 }  // namespace SVAE_ISA_NAMESPACE

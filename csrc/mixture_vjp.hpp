@@ -312,5 +312,23 @@ void mixture_vjp(const MixtureProblem& problem, const MixtureAdjoint& adjoint,
     store_dofs_bar(pack, model.evidence, constants_bar, gains_bar, adjoint.dofs_bar);
 }
 
+// Of mixture_evidence at s: e in f, f in (J, h), and those in s.
+template <class Algebra>
+void mixture_evidence_vjp(const MixtureProblem& problem,
+                          const MixtureEvidenceAdjoint& adjoint, Index first,
+                          Workspace& workspace) {
+  MixtureModel<Algebra> model(problem, first, workspace);
+  const MixturePack<Algebra>& pack = model.pack;
+  using Tangent = MixtureTangent<MixturePack<Algebra>>;
+  model.update_x(pack.load_states(adjoint.statistics));
+  const Terms<Algebra> direction = pack.take_terms(), moments_bar = pack.take_terms();
+  model.components.mix(pack.load_states(adjoint.evidence_bar), direction);
+  Tangent(pack, model.x).set(direction, moments_bar);
+  auto* statistics_bar = pack.take_states();
+  model.components.products(moments_bar, statistics_bar);
+  pack.store_states(statistics_bar, adjoint.statistics_bar);
+  pack.store_moments(moments_bar, adjoint.J_bar, adjoint.h_bar);
+}
+
 }  // namespace SVAE_ISA_NAMESPACE
 }  // namespace svae

@@ -77,3 +77,20 @@ def mixture_vjp(
     tolerance: float,
     max_iterations: int,
 ) -> tuple[_Array, ...]: ...
+def mixture_evidence(
+    init: _Array,
+    components: _Array,
+    constants: _Array,
+    node: Sequence[_Array],
+    told: _Array | None,
+    statistics: _Array | None,  # (N, K)
+) -> tuple[_Array, _Array, _Array]: ...
+def mixture_evidence_vjp(
+    init: _Array,
+    components: _Array,
+    constants: _Array,
+    node: Sequence[_Array],
+    told: _Array | None,
+    statistics: _Array,
+    evidence_bar: _Array,
+) -> tuple[_Array, _Array, _Array]: ...

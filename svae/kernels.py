@@ -40,6 +40,8 @@ __all__ = [
     "isa",
     "markov_chain",
     "mixture",
+    "mixture_evidence",
+    "mixture_evidence_vjp",
     "mixture_vjp",
     "multiply_add",
     "sample_markov_chain",
@@ -407,6 +409,74 @@ def mixture_vjp(
         tolerance,
         max_iterations,
     )
+
+
+def mixture_evidence(
+    components: Array,
+    node: tuple[Array, Array],
+    told: Array | None,
+    states: Array | None,
+) -> tuple[Array, Array, Array]:
+    """Evidence of rows for components, and moments of x; see `mixture`.
+
+    Not differentiable: `svae.models.frames` makes it so, with `mixture_evidence_vjp`.
+
+    Parameters
+    ----------
+    components : (K, D D + D)
+    node : (J (N, D) or (N, D, D), h (N, D))
+    told : (N,) array, optional
+    states : (N, K) array, optional
+        Expected statistics of the states; without them x is given each state alone.
+
+    Returns
+    -------
+    evidence : (N, K)
+        Of every component; without ``states`` the log normalizers of x.
+    second_moment, mean : (N, D, D), (N, D)
+        Not filled without ``states``.
+
+    Raises
+    ------
+    NotPositiveDefinite
+        If x of a row has no proper Gaussian.
+    """
+    rows = onp.full(1, 1, onp.int64)
+    require_finite("components", components, rows)
+    states = None if states is None else onp.ascontiguousarray(states)
+    return _core.mixture_evidence(*_evidence_arguments(components, node, told), states)
+
+
+def mixture_evidence_vjp(
+    components: Array,
+    node: tuple[Array, Array],
+    told: Array | None,
+    states: Array,
+    evidence_bar: Array,
+) -> tuple[Array, Array, Array]:
+    """Adjoint of `mixture_evidence` in the states and in all potentials of x.
+
+    Returns
+    -------
+    states_bar : (N, K)
+    J_bar, h_bar : (N, D, D), (N, D)
+    """
+    return _core.mixture_evidence_vjp(
+        *_evidence_arguments(components, node, told),
+        onp.ascontiguousarray(states),
+        onp.ascontiguousarray(evidence_bar),
+    )
+
+
+def _evidence_arguments(
+    components: Any, node: Any, told: Any
+) -> tuple[Any, Any, Any, Any, Any]:
+    """Arrays as the core reads them, with nothing known of the states."""
+    nothing = onp.zeros(len(components))
+    init = onp.broadcast_to(nothing, (len(node[1]), len(components)))
+    potentials = init, components, nothing
+    *shared, _, rows, _, told = _mixture_arguments(potentials, None, node, None, told)
+    return shared[0], shared[1], shared[2], rows, told
 
 
 def _mixture_arguments(

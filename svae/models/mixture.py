@@ -26,12 +26,11 @@ from svae.models.potentials import (
     split,
 )
 from svae.models.rows import Ascent, local_factor
-from svae.models.switches import Given
+from svae.models.switches import Given, where_kept
 from svae.models.switching import (
     Switching,
     first_states,
     markov_potentials,
-    where_kept,
 )
 from svae.primitives import value_of
 

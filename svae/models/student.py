@@ -49,8 +49,8 @@ from svae.families.arrays import cut
 from svae.models.base import Draw, Local
 from svae.models.gmm import GMM
 from svae.models.mixture import Mixture, MixtureStatistics
-from svae.models.potentials import flat, independent
-from svae.models.switches import Emission, Factor, Given, of_path
+from svae.models.potentials import dense, flat, independent, split
+from svae.models.switches import Emission, Factor, Given, evidence_of_factor, of_path
 from svae.models.switching import (
     first_states,
     log_normalized,
@@ -105,6 +105,12 @@ class StudentEmission(Emission):
             features=with_one(factor.features),
         )
 
+    def evidence_given(
+        self, states: Any, rows: Sequence[Any], node: Any, given: Given
+    ) -> Any:
+        """Return P f, (N, T, K), of x given probabilities of states, times E u."""
+        return evidence_of_factor(self, states, rows, node, given)
+
     def own_evidence(self, features: Any, rows: Sequence[Any]) -> Any:
         """Return P f of features without their 1."""
         P = rows[0]
@@ -141,7 +147,9 @@ class StudentEmission(Emission):
 
     def start(self, rows: Sequence[Any], node: Any) -> onp.ndarray:
         """Return evidence for z at what each component makes of the node."""
-        _, second, mean, _ = independent(*self.given_states(rows, node))
+        J, h = split(rows[0], self.dim)
+        of_each = dense(node[0])[:, :, None] + J, node[1][:, :, None] + h
+        _, second, mean, _ = independent(*of_each)
         features = onp.concatenate([flat(second), mean], axis=-1)
         return self.own_evidence(features, rows)
 

@@ -23,13 +23,13 @@ import numpy as onp
 
 from svae import kernels
 from svae.families.arrays import cut, matvec, outer
+from svae.models import frames
 from svae.models.base import LOG_2PI, Belief, half_log_det, live_steps
 from svae.models.potentials import (
     begin,
     dense,
     flat,
     gaussian_rows,
-    independent,
     log_normalizer_of,
     moments,
     multiply,
@@ -150,6 +150,15 @@ class Emission:
         """Return P f, (N, T, K)."""
         return multiply(features, rows[0].T)
 
+    def evidence_given(
+        self, states: Any, rows: Sequence[Any], node: Any, given: Given
+    ) -> Any:
+        """Return P f, (N, T, K), of x given probabilities of the states."""
+        told = live_steps(given.lengths, states)
+        if given.observed is not None:
+            told = told & given.observed
+        return frames.evidence(states, rows[0], *node, given.lengths, told)
+
     def own_evidence(self, features: Any, rows: Sequence[Any]) -> Any:
         """Return P f, (..., K), of features (..., K, F) given each state."""
         return np.sum(features * rows[0], axis=-1)
@@ -172,13 +181,7 @@ class Emission:
 
     def start(self, rows: Sequence[Any], node: Any) -> onp.ndarray:
         """Return evidence for z with x integrated out, exact for known components."""
-        J, h = self.given_states(rows, node)
-        return independent(J, h)[0]
-
-    def given_states(self, rows: Sequence[Any], node: Any) -> tuple[Any, Any]:
-        """Return potentials (N, T, K, ...) of x for every state, with its node."""
-        J, h = split(rows[0], self.dim)
-        return dense(node[0])[:, :, None] + J, node[1][:, :, None] + h
+        return frames.evidence_of_each(rows[0], *node)
 
     def path(
         self, states: onp.ndarray, rows: Sequence[Any], noise: Any, belief: Any
@@ -242,6 +245,12 @@ class Dynamics:
         first, later = features
         linear = [multiply(first, rows[0].T)[:, None], multiply(later, rows[2].T)]
         return np.concatenate(linear, axis=1)
+
+    def evidence_given(
+        self, states: Any, rows: Sequence[Any], node: Any, given: Given
+    ) -> Any:
+        """Return P f, (N, T, K), of x given probabilities of the states."""
+        return evidence_of_factor(self, states, rows, node, given)
 
     def potentials(self, evidence: Any, rows: Sequence[Any]) -> Any:
         """Return the potentials of z (N, T, K) of evidence P f."""
@@ -308,3 +317,17 @@ def of_path(rows: onp.ndarray, states: onp.ndarray) -> onp.ndarray:
         return rows[states]
     paths = onp.arange(len(states)).reshape((-1,) + (1,) * (states.ndim - 1))
     return rows[paths, states]
+
+
+def evidence_of_factor(
+    switch: Any, states: Any, rows: Sequence[Any], node: Any, given: Given
+) -> Any:
+    """Return P f, (N, T, K), of q(x) that is optimal for probabilities of states."""
+    factor = switch.factor(states, rows, node, given)
+    evidence = switch.evidence(factor.features, rows)
+    return where_kept(switch.kept(given, evidence.shape[1]), evidence)
+
+
+def where_kept(kept: Any, potentials: Any) -> Any:
+    """Set the potentials (N, T, K) of steps that tell nothing of z to zero."""
+    return potentials if kept is None else np.where(kept[..., None], potentials, 0.0)

@@ -27,7 +27,7 @@ from svae.models.base import (
 )
 from svae.models.meanfield import Alternation, fixed_point
 from svae.models.potentials import of_live
-from svae.models.switches import Factor, Given
+from svae.models.switches import Factor, Given, where_kept
 
 __all__ = ["Switching", "markov_potentials"]
 
@@ -219,8 +219,7 @@ def solver(
 
     def evidence(states: Any, given: Given, *arguments: Any) -> Any:
         rows, node = arguments[2:-2], arguments[-2:]
-        factor = switch.factor(states, rows, node, given)
-        return state_potentials(switch, factor.features, rows, given)[0]
+        return switch.evidence_given(states, rows, node, given)
 
     def statistics(evidence: Any, given: Given, *arguments: Any) -> Any:
         rows = arguments[2:-2]
@@ -288,8 +287,3 @@ def node_evidence(node: Any, factor: Factor) -> Any:
     if J.ndim < second_moment.ndim:
         second_moment = np.diagonal(second_moment, axis1=-1, axis2=-2)
     return inner(J, second_moment) + inner(h, factor.mean)
-
-
-def where_kept(kept: Any, potentials: Any) -> Any:
-    """Set the potentials (N, T, K) of steps that tell nothing of z to zero."""
-    return potentials if kept is None else np.where(kept[..., None], potentials, 0.0)

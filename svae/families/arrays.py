@@ -17,6 +17,7 @@ __all__ = [
     "from_free_root",
     "inverse_and_log_det",
     "is_positive_definite",
+    "log_det",
     "matvec",
     "outer",
     "symmetric",
@@ -44,6 +45,7 @@ def matvec(matrix: Any, vector: Any) -> Any:
     return np.matmul(matrix, vector[..., None])[..., 0]
 
 
+@primitive
 def inverse_and_log_det(matrix: Any) -> tuple[Any, Any]:
     """Invert a positive definite matrix by its Cholesky factor.
 
@@ -61,12 +63,43 @@ def inverse_and_log_det(matrix: Any) -> tuple[Any, Any]:
     numpy.linalg.LinAlgError
         If a matrix is not positive definite.
     """
-    factor = np.linalg.cholesky(matrix)
-    root = np.linalg.inv(factor)
-    # the axes as autograd's derivative of `diagonal` wants them
-    pivots = np.diagonal(factor, axis1=-1, axis2=-2)
-    log_det = 2.0 * np.sum(np.log(pivots), axis=-1)
-    return np.matmul(transpose(root), root), log_det
+    factor = onp.linalg.cholesky(matrix)
+    root = onp.linalg.inv(factor)
+    return onp.swapaxes(root, -1, -2) @ root, _log_det_of_square(factor)
+
+
+@primitive
+def log_det(matrix: Any) -> Any:
+    """Log determinant (...) of positive definite matrices (..., D, D).
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If a matrix is not positive definite.
+    """
+    return _log_det_of_square(onp.linalg.cholesky(matrix))
+
+
+def _log_det_of_square(factor: onp.ndarray) -> onp.ndarray:
+    pivots = onp.diagonal(factor, axis1=-2, axis2=-1)
+    return 2.0 * onp.log(pivots).sum(axis=-1)
+
+
+def _of_log_det(inverse: Any, log_det_bar: Any) -> Any:
+    return np.reshape(log_det_bar, (*np.shape(log_det_bar), 1, 1)) * inverse
+
+
+# d A^-1 = -A^-1 dA A^-1  and  d log|A| = <A^-1, dA>, of symmetric matrices
+defvjp(
+    inverse_and_log_det,
+    lambda ans, matrix: (
+        lambda g: _of_log_det(ans[0], g[1]) - np.matmul(ans[0], np.matmul(g[0], ans[0]))
+    ),
+)
+defvjp(
+    log_det,
+    lambda ans, matrix: lambda g: _of_log_det(inverse_and_log_det(matrix)[0], g),
+)
 
 
 def is_positive_definite(matrix: Any) -> bool:

@@ -20,6 +20,7 @@ from svae.families.arrays import (
     draw_shape,
     inverse_and_log_det,
     is_positive_definite,
+    log_det,
     symmetric,
     transpose,
 )
@@ -56,11 +57,10 @@ def log_normalizer(natparams: tuple[Any, Any]) -> Any:
     """Log normalizer, (...)."""
     S, nu = natparams
     dim = np.shape(S)[-1]
-    _, log_det = inverse_and_log_det(symmetric(S))
     log_gamma = 0.25 * dim * (dim - 1) * LOG_PI + np.sum(
         gammaln(_gamma_arguments(nu, dim)), axis=-1
     )
-    return 0.5 * nu * (dim * LOG_2 - log_det) + log_gamma
+    return 0.5 * nu * (dim * LOG_2 - log_det(symmetric(S))) + log_gamma
 
 
 def expected_stats(natparams: tuple[Any, Any]) -> tuple[Any, Any]:
@@ -70,15 +70,15 @@ def expected_stats(natparams: tuple[Any, Any]) -> tuple[Any, Any]:
     """
     S, nu = natparams
     dim = np.shape(S)[-1]
-    inverse, log_det = inverse_and_log_det(symmetric(S))
+    inverse, log_det_S = inverse_and_log_det(symmetric(S))
     digammas = np.sum(digamma(_gamma_arguments(nu, dim)), axis=-1)
     half_precision = 0.5 * np.reshape(nu, (*np.shape(nu), 1, 1)) * inverse
-    return -half_precision, 0.5 * (digammas + dim * LOG_2 - log_det)
+    return -half_precision, 0.5 * (digammas + dim * LOG_2 - log_det_S)
 
 
 def stats(precision: Any) -> tuple[Any, Any]:
     """Return -L/2 and log|L|/2 of L (..., D, D)."""
-    return -0.5 * precision, 0.5 * inverse_and_log_det(precision)[1]
+    return -0.5 * precision, 0.5 * log_det(precision)
 
 
 def mean(natparams: tuple[Any, Any]) -> Any:

@@ -14,6 +14,7 @@ from autograd.extend import defvjp_argnums, primitive
 from svae import kernels
 from svae.arguments import node_input
 from svae.errors import NotPositiveDefinite
+from svae.families.arrays import joined
 
 __all__ = ["evidence", "evidence_of_each"]
 
@@ -92,8 +93,8 @@ def _evidence_vjp(argnums: Sequence[int], ans: Any, args: Any, kwargs: Any) -> A
         def components_bar() -> Any:
             # e = P E[f(x)], and P's are potentials of x
             _, second_moment, mean = _moments(*args)
-            features = onp.concatenate([second_moment.reshape(number, -1), mean], 1)
-            of_x = onp.concatenate([J_bar.reshape(number, -1), h_bar], 1)
+            features = joined(1, second_moment, mean)
+            of_x = joined(1, J_bar, h_bar)
             counted = weights[:, None]
             return (counted * evidence_bar).T @ features + (counted * flat).T @ of_x
 

@@ -15,11 +15,11 @@ import autograd.numpy as np
 import numpy as onp
 
 from svae import kernels
+from svae.families.arrays import joined
 from svae.models.base import Belief, Exact, Local, live_steps
 from svae.models.potentials import (
     dense,
     each_sequence,
-    flat,
     gaussian_rows,
     independent,
     of_live,
@@ -107,7 +107,7 @@ class Mixture(Switching):
         elif samples is not None:
             samples, weights = stacked(samples, states)
         told = states if observed is None else states * observed[..., None]
-        features = np.concatenate([flat(x.second_moment), x.mean], axis=-1)
+        features = joined(3, x.second_moment, x.mean)
         return Exact(
             log_normalizer,
             np.sum(told * x.evidence, axis=(1, 2)),

@@ -12,6 +12,7 @@ import numpy as onp
 from autograd.extend import defvjp_argnums, primitive
 
 from svae import kernels
+from svae.families.arrays import joined
 from svae.models.base import Diagnostics, Local
 from svae.models.meanfield import (
     GRADIENT_ITERATIONS,
@@ -223,9 +224,8 @@ def _solve_vjp(argnums: Sequence[int], ans: Any, args: Any, kwargs: Any) -> Any:
 
         def components_bar() -> Any:
             # e = P E[f(x)], and P's are potentials of x
-            number = len(fixed)
-            features = onp.concatenate([second_moment.reshape(number, -1), mean], 1)
-            of_x = onp.concatenate([J_bar.reshape(number, -1), h_bar], 1)
+            features = joined(1, second_moment, mean)
+            of_x = joined(1, J_bar, h_bar)
             return evidence_bar.T @ features + counted.T @ of_x
 
         def node_J_bar() -> Any:

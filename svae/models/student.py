@@ -45,11 +45,11 @@ from autograd.scipy.special import gammaln
 from scipy.special import gammaincinv
 
 from svae.families import dirichlet, gaussian, niw
-from svae.families.arrays import cut
+from svae.families.arrays import cut, joined
 from svae.models.base import Draw, Local
 from svae.models.gmm import GMM
 from svae.models.mixture import Mixture, MixtureStatistics
-from svae.models.potentials import dense, flat, independent, split
+from svae.models.potentials import dense, independent, split
 from svae.models.switches import Emission, Factor, Given, evidence_of_factor, of_path
 from svae.models.switching import (
     first_states,
@@ -83,7 +83,7 @@ class StudentEmission(Emission):
     def rows(self, stats: Any) -> tuple[Any, Any, Any]:
         """Return P, E log|Lambda|/2 and log nu, leading axes kept."""
         J, h, quadratic, half_log_det = stats["components"]
-        P = np.concatenate([flat(J), h, quadratic[..., None]], axis=-1)
+        P = joined(quadratic.ndim, J, h, quadratic)
         return P, half_log_det, self._log_dof(stats)
 
     def factor(
@@ -150,8 +150,7 @@ class StudentEmission(Emission):
         J, h = split(rows[0], self.dim)
         of_each = dense(node[0])[:, :, None] + J, node[1][:, :, None] + h
         _, second, mean, _ = independent(*of_each)
-        features = onp.concatenate([flat(second), mean], axis=-1)
-        return self.own_evidence(features, rows)
+        return self.own_evidence(joined(3, second, mean), rows)
 
     def _log_dof(self, stats: Any) -> Any:
         if self.fixed is not None:

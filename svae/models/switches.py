@@ -22,13 +22,12 @@ import autograd.numpy as np
 import numpy as onp
 
 from svae import kernels
-from svae.families.arrays import cut, matvec, outer
+from svae.families.arrays import cut, joined, matvec, outer
 from svae.models import frames
 from svae.models.base import LOG_2PI, Belief, half_log_det, live_steps
 from svae.models.potentials import (
     begin,
     dense,
-    flat,
     gaussian_rows,
     log_normalizer_of,
     moments,
@@ -105,7 +104,7 @@ class Emission:
             (nothing, nothing[0]), (nothing,) * 3, (J, h), noise, given.lengths
         )
         second_moment, mean = stats[2]
-        features = np.concatenate([flat(second_moment), mean], axis=-1)
+        features = joined(2, second_moment, mean)
         half = half_log_det(logZ, h, mean, given.lengths)
         factor = Factor(logZ, features, mean, second_moment, samples, half)
         if kept is None:
@@ -173,7 +172,7 @@ class Emission:
 
     def of_points(self, latents: Any) -> Any:
         """Return the features of known x."""
-        return np.concatenate([flat(outer(latents, latents)), latents], axis=-1)
+        return joined(latents.ndim - 1, outer(latents, latents), latents)
 
     def points_kept(self, observed: Any) -> Any:
         """Mask (N, T) of the known x that tell of z."""
@@ -230,13 +229,10 @@ class Dynamics:
         linear_terms = value_of(h) + 0.0
         linear_terms[:, 0] += value_of(init[1])
         half = half_log_det(logZ, linear_terms, mean, given.lengths)
-        features = [flat(stat) for stat in pair_stats]
+        features = [*pair_stats]
         if self.affine:
             features += [cut(mean, 1, 0, steps - 1), cut(mean, 1, 1, steps)]
-        both = (
-            np.concatenate([flat(second), first], axis=-1),
-            np.concatenate(features, axis=-1),
-        )
+        both = joined(1, second, first), joined(2, *features)
         logZ = logZ - log_normalizer_of(given.belief)
         return Factor(logZ, both, mean, second_moment, samples, half)
 
@@ -272,13 +268,10 @@ class Dynamics:
         """Return the features of known x."""
         x, y = latents[:, :-1], latents[:, 1:]
         first = latents[:, 0]
-        features = [flat(outer(x, x)), flat(outer(x, y)), flat(outer(y, y))]
+        features = [outer(x, x), outer(x, y), outer(y, y)]
         if self.affine:
             features += [x, y]
-        return (
-            np.concatenate([flat(outer(first, first)), first], axis=-1),
-            np.concatenate(features, axis=-1),
-        )
+        return joined(1, outer(first, first), first), joined(2, *features)
 
     def points_kept(self, observed: Any) -> Any:
         """Mask (N, T) of the known x that tell of z: a pair needs both of its own."""

@@ -24,6 +24,7 @@ __all__ = [
     "gaussian_rows",
     "independent",
     "log_normalizer_of",
+    "mixed",
     "moments",
     "multiply",
     "of_live",
@@ -158,6 +159,20 @@ def of_live(node: Any, live: onp.ndarray) -> tuple[Any, Any]:
 def dense(J: Any) -> Any:
     """Return node potentials (N, T, D) as matrices (N, T, D, D)."""
     return J if J.ndim == 4 else J[..., None] * onp.eye(J.shape[-1])
+
+
+def mixed(weights: Any, parts: Any) -> tuple[Any, ...]:
+    """Mix parts (K, ...) of rows by weights (..., K).
+
+    Of whole rows that are cut afterwards, reverse mode would add up large arrays.
+    """
+
+    def mix(part: Any) -> Any:
+        rows = np.reshape(part, (len(part), -1))
+        shape = (*weights.shape[:-1], *part.shape[1:])
+        return np.reshape(multiply(weights, rows), shape)
+
+    return tuple(mix(part) for part in parts)
 
 
 def multiply(left: Any, right: Any) -> Any:

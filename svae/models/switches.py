@@ -30,6 +30,7 @@ from svae.models.potentials import (
     dense,
     gaussian_rows,
     log_normalizer_of,
+    mixed,
     moments,
     multiply,
     pair_rows,
@@ -94,7 +95,7 @@ class Emission:
         noise: Any = None,
     ) -> Factor:
         """Return q(x): a chain without couplings."""
-        J, h = split(multiply(states, rows[0]), self.dim)
+        J, h = mixed(states, split(rows[0], self.dim))
         if (kept := given.observed) is not None:
             J = np.where(kept[..., None, None], J, -0.5 * onp.eye(self.dim))
             h = np.where(kept[..., None], h, 0.0)
@@ -216,12 +217,13 @@ class Dynamics:
         noise: Any = None,
     ) -> Factor:
         """Return q(x): a chain whose pair potentials change from step to step."""
-        init = split(multiply(states[:, 0], rows[0]), self.dim)
+        init = mixed(states[:, 0], split(rows[0], self.dim))
         init = begin(init, given.belief)
         steps = states.shape[1]
         later = cut(states, 1, 1, steps)
-        pair, shifts = split_pair(multiply(later, rows[2]), self.dim)
-        h = shift(node[1], shifts)
+        of_pair, of_shifts = split_pair(rows[2], self.dim)
+        pair = mixed(later, of_pair)
+        h = shift(node[1], mixed(later, of_shifts) if self.affine else None)
         logZ, stats, samples = kernels.gaussian_chain(
             init, pair, (node[0], h), noise, given.lengths
         )

@@ -124,5 +124,6 @@ const Kernels& kernels();  // those chosen when the module was loaded
 void bind_gaussian_chain(py::module_& module);
 void bind_markov_chain(py::module_& module);
 void bind_layers(py::module_& module);
+void bind_mixture(py::module_& module);
 
 }  // namespace svae

@@ -63,7 +63,7 @@ Rows<Index> path_rows(IntArray& paths, Index outer) {
 
 Packs packs_of(const Sizes& sizes) {
   const double K = double(sizes.K);
-  return {sizes.N, kernels().markov_lanes, sizes.T, 4 * K * K + 50 * K};
+  return {sizes.N, kernels().lanes, sizes.T, 4 * K * K + 50 * K};
 }
 
 py::tuple markov_chain(Array init, Array pair, Array node, IntArray lengths) {

@@ -71,6 +71,14 @@ SVAE_ALWAYS_INLINE V log(V x) {
   return y;
 }
 
+// log(1 + x)
+template <class V>
+SVAE_ALWAYS_INLINE V log1p(V x) {
+  V y;
+  for (Index w = 0; w < width<V>; ++w) lane(y, w) = __builtin_log1p(lane(x, w));
+  return y;
+}
+
 // For x = m 2^e, 1 <= m < 2, a positive normal number: 2^-e. Finite also for x = 0.
 template <class V>
 SVAE_ALWAYS_INLINE V reciprocal_power(V x) {

@@ -7,6 +7,7 @@
 #include "layers.hpp"
 #include "markov_chain_vjp.hpp"
 #include "markov_paths.hpp"
+#include "mixture_vjp.hpp"
 
 namespace svae {
 namespace SVAE_ISA_NAMESPACE {
@@ -59,6 +60,50 @@ void run_gaussian_chain_vjp(const GaussianProblem& problem,
   });
 }
 
+// Calls body(algebra type) for the mixture, which is no bottleneck: few of them, with
+// more padding. It has rows enough for all lanes, also of large matrices.
+template <class Algebra>
+struct AlgebraOf {
+  using type = Algebra;
+};
+
+template <class Body>
+void with_algebra(Index D, const Body& body) {
+  if (D <= 2) return body(AlgebraOf<TileAlgebra<Lanes, 2, 1>>{});
+  if (D <= 4) return body(AlgebraOf<TileAlgebra<Lanes, 4, 1>>{});
+  return body(AlgebraOf<TileAlgebra<Lanes, 4, 0>>{});
+}
+
+void run_mixture(const MixtureProblem& problem, const MixtureAscent& how,
+                 const MixtureResult& result, Index first, Workspace& workspace) {
+  with_algebra(problem.latent_dim, [&](auto algebra) {
+    mixture<typename decltype(algebra)::type>(problem, how, result, first, workspace);
+  });
+}
+
+void run_mixture_vjp(const MixtureProblem& problem, const MixtureAdjoint& adjoint,
+                     Index first, Workspace& workspace) {
+  with_algebra(problem.latent_dim, [&](auto algebra) {
+    mixture_vjp<typename decltype(algebra)::type>(problem, adjoint, first, workspace);
+  });
+}
+
+void run_mixture_evidence(const MixtureProblem& problem, const MixtureEvidence& result,
+                          Index first, Workspace& workspace) {
+  with_algebra(problem.latent_dim, [&](auto algebra) {
+    mixture_evidence<typename decltype(algebra)::type>(problem, result, first, workspace);
+  });
+}
+
+void run_mixture_evidence_vjp(const MixtureProblem& problem,
+                              const MixtureEvidenceAdjoint& adjoint, Index first,
+                              Workspace& workspace) {
+  with_algebra(problem.latent_dim, [&](auto algebra) {
+    mixture_evidence_vjp<typename decltype(algebra)::type>(problem, adjoint, first,
+                                                           workspace);
+  });
+}
+
 }  // namespace
 
 #define SVAE_NAME_OF(isa) #isa
@@ -78,6 +123,10 @@ const Kernels kernels = {SVAE_NAME(SVAE_ISA_NAMESPACE),
                          tanh_layer_vjp<Lanes>,
                          gaussian_head<Lanes>,
                          adam<Lanes>,
+                         run_mixture,
+                         run_mixture_vjp,
+                         run_mixture_evidence,
+                         run_mixture_evidence_vjp,
                          multiply_add<Lanes>};
 
 }  // namespace SVAE_ISA_NAMESPACE

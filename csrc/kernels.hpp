@@ -125,8 +125,71 @@ struct AdamStep {
   double *new_vector, *new_mean, *new_square;
 };
 
-// Each kernel of a chain computes one pack: the sequences first, first + 1, ..., as many
-// as there are lanes. Outputs past the length of a sequence are left as they are.
+struct MixtureProblem {
+  Index num_rows, num_states, latent_dim, num_samples;
+  const Index* lengths;        // (N,), ones
+  const double* told;          // (N,), 0 of a row without data, else 1; null: all 1
+  Rows<const double> init;     // (N, K)
+  const double* components;    // (K, D D + D), J and h
+  const double* constants;     // (K,)
+  const double* offsets;       // (K,), added to the evidence; null: none
+  Index num_nodes;             // Q of a quadrature over degrees of freedom; 0: Gaussian
+  const double* dofs;          // (K, Q)
+  const double* node_weights;  // (Q,)
+  bool dense_nodes;            // of the rows
+  Rows<const double> node_J, node_h;  // (N, D, D) or (N, D); (N, D)
+  Rows<const double> noise;           // (N, S, D), the axis S in place of time
+};
+
+struct MixtureAscent {
+  double tolerance;
+  Index max_iterations;
+  bool from_data, from_prior;  // whether to start there
+  Index num_starts;
+  Rows<const double> starts;  // (N, R, K), the axis R in place of time
+};
+
+struct MixtureResult {
+  Rows<double> fixed;  // (N, K)
+  double *iterations, *residual;
+  double *log_normalizer, *evidence, *half_log_det;  // (N,)
+  Rows<double> second_moment, mean;                  // (N, D, D), (N, D)
+  Rows<double> states, potentials;                   // (N, K)
+  Rows<double> samples;                              // as the noise
+  Index *improper_step, *impossible_step;            // (N,), -1: none
+};
+
+struct MixtureAdjoint {
+  double tolerance;  // of the linear system, and how long to iterate
+  Index max_iterations;
+  Rows<const double> fixed;                                      // (N, K)
+  const double *log_normalizer_bar, *evidence_bar;               // (N,)
+  Rows<const double> second_moment_bar, mean_bar;                // (N, D, D), (N, D)
+  Rows<const double> states_bar, potentials_bar;                 // (N, K)
+  Rows<const double> samples_bar;                                // as the noise
+  Rows<double> init_bar, constants_bar, component_evidence_bar;  // (N, K)
+  Rows<double> J_bar, h_bar;                                     // (N, D, D), (N, D)
+  Rows<double> dofs_bar;                                         // (N, K Q)
+  Rows<double> noise_bar;                                        // as the noise
+  double *iterations, *residual;                                 // (N,)
+};
+
+struct MixtureEvidence {
+  Rows<const double> statistics;     // (N, K); null: of every component alone
+  Rows<double> evidence;             // (N, K)
+  Rows<double> second_moment, mean;  // (N, D, D), (N, D), given statistics
+  Index* improper_step;              // (N,), -1: none
+};
+
+struct MixtureEvidenceAdjoint {
+  Rows<const double> statistics, evidence_bar;  // (N, K)
+  Rows<double> statistics_bar;                  // (N, K)
+  Rows<double> J_bar, h_bar;                    // (N, D, D), (N, D)
+};
+
+// Each kernel of a chain or mixture computes one pack: the sequences first, first + 1,
+// ..., as many as there are lanes. Outputs past the length of a sequence are left as they
+// are.
 struct Kernels {
   const char* isa;
   Index (*gaussian_lanes)(Index latent_dim);
@@ -134,7 +197,7 @@ struct Kernels {
                          Workspace&);
   void (*gaussian_chain_vjp)(const GaussianProblem&, const GaussianAdjoint&, Index first,
                              Workspace&);
-  Index markov_lanes;
+  Index lanes;
   void (*markov_chain)(const MarkovProblem&, const MarkovResult&, Index first,
                        Workspace&);
   void (*markov_chain_vjp)(const MarkovProblem&, const MarkovAdjoint&, Index first,
@@ -148,6 +211,14 @@ struct Kernels {
   void (*tanh_layer_vjp)(const TanhLayerAdjoint&, Index first, Index last);
   void (*gaussian_head)(const GaussianHead&, Index first, Index last);
   bool (*adam)(const AdamStep&, Index first, Index last);
+  void (*mixture)(const MixtureProblem&, const MixtureAscent&, const MixtureResult&,
+                  Index first, Workspace&);
+  void (*mixture_vjp)(const MixtureProblem&, const MixtureAdjoint&, Index first,
+                      Workspace&);
+  void (*mixture_evidence)(const MixtureProblem&, const MixtureEvidence&, Index first,
+                           Workspace&);
+  void (*mixture_evidence_vjp)(const MixtureProblem&, const MixtureEvidenceAdjoint&,
+                               Index first, Workspace&);
   Index (*multiply_add)(double a, double b, Index rounds, double* sum);  // fma_peak.hpp
 };
 

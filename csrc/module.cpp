@@ -86,4 +86,5 @@ PYBIND11_MODULE(_core, module) {
   bind_gaussian_chain(module);
   bind_markov_chain(module);
   bind_layers(module);
+  bind_mixture(module);
 }

@@ -84,6 +84,11 @@ struct Pack {
   }
 
   // One number for each sequence.
+  V load_each(const double* values) const {
+    V value;
+    for (Index w = 0; w < width<V>; ++w) lane(value, w) = values[sequence[w]];
+    return value;
+  }
   template <class T>
   void store_each(V value, T* values) const {
     for (Index w = 0; w < width<V>; ++w)

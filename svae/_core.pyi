@@ -91,3 +91,48 @@ def adam(
     new_mean: _Array,
     new_square: _Array,
 ) -> bool: ...  # whether the gradient is finite
+def mixture(
+    init: _Array,  # (N, K)
+    components: _Array,  # (K, D D + D)
+    constants: _Array,  # (K,)
+    tails: Sequence[_Array] | None,  # offsets (K,), dofs (K, Q), weights (Q,)
+    node: Sequence[_Array],  # J (N, D) or (N, D, D), h (N, D)
+    noise: _Array | None,  # (N, S, D)
+    told: _Array | None,  # (N,)
+    starts: _Array | None,  # (N, R, K)
+    from_data: bool,
+    from_prior: bool,
+    tolerance: float,
+    max_iterations: int,
+) -> tuple[_Array, ...]: ...
+def mixture_vjp(
+    init: _Array,
+    components: _Array,
+    constants: _Array,
+    tails: Sequence[_Array] | None,
+    node: Sequence[_Array],
+    noise: _Array | None,
+    told: _Array | None,
+    fixed: _Array,  # (N, K)
+    bars: Sequence[_Array],
+    samples_bar: _Array | None,  # (N, S, D)
+    tolerance: float,
+    max_iterations: int,
+) -> tuple[_Array, ...]: ...
+def mixture_evidence(
+    init: _Array,
+    components: _Array,
+    constants: _Array,
+    node: Sequence[_Array],
+    told: _Array | None,
+    statistics: _Array | None,  # (N, K)
+) -> tuple[_Array, _Array, _Array]: ...
+def mixture_evidence_vjp(
+    init: _Array,
+    components: _Array,
+    constants: _Array,
+    node: Sequence[_Array],
+    told: _Array | None,
+    statistics: _Array,
+    evidence_bar: _Array,
+) -> tuple[_Array, _Array, _Array]: ...

@@ -51,6 +51,7 @@ from svae.arguments import (
 from svae.primitives import chain_primitive, value_of
 
 __all__ = [
+    "are_finite",
     "adam",
     "empty",
     "exp",
@@ -61,6 +62,10 @@ __all__ = [
     "log",
     "logistic",
     "markov_chain",
+    "mixture",
+    "mixture_evidence",
+    "mixture_evidence_vjp",
+    "mixture_vjp",
     "multiply_add",
     "sample_markov_chain",
     "set_num_threads",
@@ -126,7 +131,7 @@ def gaussian_chain(
     lengths = as_lengths(lengths, N, T)
 
     potentials = (*init, *pair, *node)
-    finite = _are_finite(potentials)
+    finite = are_finite(potentials)
     inputs = [
         init_input("init J", init[0], lengths, (D, D), finite),
         init_input("init h", init[1], lengths, (D,), finite),
@@ -139,7 +144,7 @@ def gaussian_chain(
     if noise is not None:
         noise = as_array("noise", noise)
         require_shape("noise", noise, (N, "S", T, D))
-        if not _are_finite([noise]):
+        if not are_finite([noise]):
             require_finite("noise", noise, lengths, onp.arange(T), time_axis=2)
         inputs.append(noise)
 
@@ -149,7 +154,7 @@ def gaussian_chain(
     return outputs[0], (tuple(stats[:2]), tuple(stats[2:5]), tuple(stats[5:])), samples
 
 
-def _are_finite(arrays: Iterable[Array]) -> bool:
+def are_finite(arrays: Iterable[Array]) -> bool:
     """Tell in one call what is so nearly always; if not, errors want to know more."""
     return _core.are_finite([value_of(x) for x in arrays])
 
@@ -292,7 +297,7 @@ def _markov_inputs(
     if T < 1 or K < 1:
         raise wrong_shape("node", node, "a step and a state at least")
     lengths = as_lengths(lengths, N, T)
-    finite = _are_finite(potentials)
+    finite = are_finite(potentials)
     inputs = [
         init_input("init", init, lengths, (K,), finite, log=True),
         pair_input("pair", pair, lengths, T, (K, K), finite, log=True),
@@ -316,3 +321,212 @@ def _markov_adjoint(
 
 
 _markov_chain = chain_primitive(_markov_forward, _markov_adjoint, 3)
+
+
+def mixture(
+    potentials: tuple[Array, Array, Array],
+    tails: tuple[Array, Array, Array] | None,
+    node: tuple[Array, Array],
+    noise: Array | None,
+    told: Array | None,
+    starts: Array | None,
+    from_data: bool,
+    from_prior: bool,
+    tolerance: float,
+    max_iterations: int,
+) -> tuple[Any, ...]:
+    """Mean-field inference of independent rows x in a mixture; see csrc/mixture.hpp.
+
+    Not differentiable: `svae.models.rows` makes it so, with `mixture_vjp`.
+
+    Parameters
+    ----------
+    potentials : (init (N, K), components (K, D D + D), constants (K,))
+        Of the states of each row; J and h of x given each state; and the constant of
+        each state.
+    tails : (offsets (K,), degrees of freedom (K, Q), weights (Q,)), optional
+        Where x given a state is a Student-t: what is added to the evidence, and nodes
+        and weights of a quadrature over log nu.
+    node : (J (N, D) or (N, D, D), h (N, D))
+    noise : (N, S, D) array, optional
+    told : (N,) array, optional
+        1 of a row with data, 0 of one without.
+    starts : (N, R, K) array, optional
+        Probabilities of the states to start from.
+    from_data, from_prior : bool
+        Whether to start there, too.
+    tolerance : float
+        Largest change of a statistic at which a row has converged.
+    max_iterations : int
+
+    Returns
+    -------
+    fixed : (N, K) expected statistics of the states
+    iterations, residual : (N,)
+    log_normalizer : (N,) the surrogate at the fixed point
+    evidence : (N,) expectation of <J, x x'> + h'x of the node
+    half_log_det : (N,) of the precision of x
+    second_moment, mean : (N, D, D), (N, D)
+    states, potentials : (N, K) probabilities and node potentials of z
+    samples : (N, S, D) or None
+
+    Raises
+    ------
+    ValueError
+        If a number is not finite.
+    NotPositiveDefinite
+        If x of a row has no proper Gaussian.
+    Impossible
+        If no state of a row has positive probability.
+    """
+    init, components, constants = potentials
+    rows = onp.full(len(init), 1, onp.int64)
+    require_finite("init", init, rows, log=True)
+    require_finite("components", components, rows)
+    require_finite("constants", constants, rows, log=True)
+    require_finite("node J", node[0], rows)
+    require_finite("node h", node[1], rows)
+    for name, array in (("noise", noise), ("starts", starts)):
+        if array is not None:
+            require_finite(name, array, rows)
+    return _core.mixture(
+        *_mixture_arguments(potentials, tails, node, noise, told),
+        None if starts is None else onp.ascontiguousarray(starts),
+        from_data,
+        from_prior,
+        tolerance,
+        max_iterations,
+    )
+
+
+def mixture_vjp(
+    potentials: tuple[Array, Array, Array],
+    tails: tuple[Array, Array, Array] | None,
+    node: tuple[Array, Array],
+    noise: Array | None,
+    told: Array | None,
+    fixed: Array,
+    outputs_bar: Sequence[Array],
+    samples_bar: Array | None,
+    tolerance: float,
+    max_iterations: int,
+) -> tuple[Array, ...]:
+    """Adjoint of `mixture`; see csrc/mixture_vjp.hpp.
+
+    Parameters
+    ----------
+    potentials, tails, node, noise, told
+        As in `mixture`.
+    fixed : (N, K)
+        What `mixture` returned.
+    outputs_bar : sequence of arrays
+        Cotangents of ``log_normalizer``, ``evidence``, ``second_moment``, ``mean``,
+        ``states`` and ``potentials``.
+    samples_bar : (N, S, D) array or None
+    tolerance : float
+        Relative residual at which the linear solve has converged.
+    max_iterations : int
+
+    Returns
+    -------
+    init_bar, constants_bar : (N, K)
+    evidence_bar : (N, K) of <J_k, E x x'> + h_k'E x
+    J_bar, h_bar : (N, D, D), (N, D) of the potentials of x, but for ``evidence``
+    dofs_bar : (N, K Q)
+    noise_bar : (N, S, D)
+    iterations, residual : (N,) of the linear solve
+    """
+    return _core.mixture_vjp(
+        *_mixture_arguments(potentials, tails, node, noise, told),
+        fixed,
+        [onp.ascontiguousarray(bar) for bar in outputs_bar],
+        None if samples_bar is None else onp.ascontiguousarray(samples_bar),
+        tolerance,
+        max_iterations,
+    )
+
+
+def mixture_evidence(
+    components: Array,
+    node: tuple[Array, Array],
+    told: Array | None,
+    states: Array | None,
+) -> tuple[Array, Array, Array]:
+    """Evidence of rows for components, and moments of x; see `mixture`.
+
+    Not differentiable: `svae.models.frames` makes it so, with `mixture_evidence_vjp`.
+
+    Parameters
+    ----------
+    components : (K, D D + D)
+    node : (J (N, D) or (N, D, D), h (N, D))
+    told : (N,) array, optional
+    states : (N, K) array, optional
+        Expected statistics of the states; without them x is given each state alone.
+
+    Returns
+    -------
+    evidence : (N, K)
+        Of every component; without ``states`` the log normalizers of x.
+    second_moment, mean : (N, D, D), (N, D)
+        Not filled without ``states``.
+
+    Raises
+    ------
+    NotPositiveDefinite
+        If x of a row has no proper Gaussian.
+    """
+    rows = onp.full(1, 1, onp.int64)
+    require_finite("components", components, rows)
+    states = None if states is None else onp.ascontiguousarray(states)
+    return _core.mixture_evidence(*_evidence_arguments(components, node, told), states)
+
+
+def mixture_evidence_vjp(
+    components: Array,
+    node: tuple[Array, Array],
+    told: Array | None,
+    states: Array,
+    evidence_bar: Array,
+) -> tuple[Array, Array, Array]:
+    """Adjoint of `mixture_evidence` in the states and in all potentials of x.
+
+    Returns
+    -------
+    states_bar : (N, K)
+    J_bar, h_bar : (N, D, D), (N, D)
+    """
+    return _core.mixture_evidence_vjp(
+        *_evidence_arguments(components, node, told),
+        onp.ascontiguousarray(states),
+        onp.ascontiguousarray(evidence_bar),
+    )
+
+
+def _evidence_arguments(
+    components: Any, node: Any, told: Any
+) -> tuple[Any, Any, Any, Any, Any]:
+    """Arrays as the core reads them, with nothing known of the states."""
+    nothing = onp.zeros(len(components))
+    init = onp.broadcast_to(nothing, (len(node[1]), len(components)))
+    potentials = init, components, nothing
+    *shared, _, rows, _, told = _mixture_arguments(potentials, None, node, None, told)
+    return shared[0], shared[1], shared[2], rows, told
+
+
+def _mixture_arguments(
+    potentials: Any, tails: Any, node: Any, noise: Any, told: Any
+) -> tuple[Any, Any, Any, Any, Any, Any, Any]:
+    """Arrays as the core reads them."""
+    init, components, constants = potentials
+    if init.strides[-1] != init.itemsize:
+        init = onp.ascontiguousarray(init)
+    return (
+        init,
+        onp.ascontiguousarray(components),
+        onp.ascontiguousarray(constants),
+        None if tails is None else [onp.ascontiguousarray(part) for part in tails],
+        [onp.ascontiguousarray(part) for part in node],
+        None if noise is None else onp.ascontiguousarray(noise),
+        told,
+    )

@@ -84,6 +84,7 @@ References
 from typing import Any
 
 import autograd.numpy as np
+import numpy as onp
 from autograd.tracer import getval
 
 __all__ = ["kl"]
@@ -119,7 +120,7 @@ def kl(family: Any, q: tuple[Any, ...], p: tuple[Any, ...], stats: Any = None) -
 
 def _difference(eta_q: Any, eta_p: Any) -> Any:
     """Subtract natural parameters, giving 0 for what q forbids: 0 log 0 = 0."""
-    forbidden = np.isneginf(getval(eta_q))
+    forbidden = onp.isneginf(getval(eta_q))
     if not forbidden.any():
         return eta_q - eta_p
     return np.where(forbidden, 0.0, eta_q) - np.where(forbidden, 0.0, eta_p)

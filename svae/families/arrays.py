@@ -4,12 +4,16 @@ Matrices are (..., D, D).  Only their symmetric part counts, which also makes th
 cotangents symmetric.
 """
 
+import math
+from itertools import accumulate
 from typing import Any
 
 import autograd.numpy as np
 import numpy as onp
-from autograd.extend import defvjp, primitive
+from autograd.extend import defvjp, defvjp_argnums, primitive
 from autograd.tracer import isbox
+
+from svae.primitives import value_of
 
 __all__ = [
     "cut",
@@ -19,6 +23,7 @@ __all__ = [
     "inverse",
     "inverse_and_log_det",
     "is_positive_definite",
+    "joined",
     "log_det",
     "matvec",
     "outer",
@@ -47,6 +52,7 @@ def matvec(matrix: Any, vector: Any) -> Any:
     return np.matmul(matrix, vector[..., None])[..., 0]
 
 
+@primitive
 def inverse_and_log_det(matrix: Any) -> tuple[Any, Any]:
     """Invert a positive definite matrix by its Cholesky factor.
 
@@ -173,6 +179,33 @@ defvjp(
     ),
 )
 defvjp(_spread, lambda ans, stretch, shape, where: lambda g: g[where])
+
+
+@primitive
+def joined(axes: int, *parts: Any) -> Any:
+    """Line up arrays of the same first ``axes`` behind these, each as one row (..., F).
+
+    One node in a trace, where every reshape and their concatenation would be others.
+    """
+    rows = [onp.reshape(x, (*x.shape[:axes], math.prod(x.shape[axes:]))) for x in parts]
+    return onp.concatenate(rows, axis=-1)
+
+
+def _joined_vjp(argnums: Any, ans: Any, args: Any, kwargs: Any) -> Any:
+    axes, *parts = args
+    shapes = [onp.shape(value_of(x)) for x in parts]
+    edges = [0, *accumulate(math.prod(shape[axes:]) for shape in shapes)]
+
+    def pull_back(g: Any) -> Any:
+        return [
+            np.reshape(cut(g, -1, edges[n - 1], edges[n]), shapes[n - 1])
+            for n in argnums
+        ]
+
+    return pull_back
+
+
+defvjp_argnums(joined, _joined_vjp)
 
 
 def draw_shape(size: int | tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -34,11 +34,20 @@ from autograd.extend import defvjp_argnums, primitive
 from svae.trees import tree_map
 from svae.vjp import trace
 
-__all__ = ["Alternation", "ConvergenceWarning", "conjugate_gradients", "fixed_point"]
+__all__ = [
+    "Alternation",
+    "ConvergenceWarning",
+    "conjugate_gradients",
+    "fixed_point",
+    "warn_of_gradient",
+    "warn_of_inference",
+]
 
 
 GRADIENT_TOLERANCE = 1e-8
 """Relative residual at which the linear solve of a gradient has converged."""
+GRADIENT_ITERATIONS = 1000
+"""Iterations that it may take."""
 
 
 class ConvergenceWarning(RuntimeWarning):
@@ -125,16 +134,23 @@ def best_ascent(
         )
         spent = iterations.sum(axis=0)
         best = states[choice, rows], spent, residual[choice, rows]
-    unconverged = np.flatnonzero(best[2] > tolerance)
+    warn_of_inference(best[2], tolerance, max_iterations)
+    return best
+
+
+def warn_of_inference(
+    residual: np.ndarray, tolerance: float, max_iterations: int
+) -> None:
+    """Warn of sequences (N,) whose ascent did not converge."""
+    unconverged = np.flatnonzero(residual > tolerance)
     if len(unconverged):
         warnings.warn(
-            f"mean-field inference of {len(unconverged)} of {len(best[2])} sequences "
-            f"(first: {unconverged[0]}) moved by {best[2].max():.1e} > {tolerance:.1e} "
-            f"in iteration {max_iterations}, the last allowed",
+            f"mean-field inference of {len(unconverged)} of {len(residual)} sequences "
+            f"(first: {unconverged[0]}) moved by {residual.max():.1e} > "
+            f"{tolerance:.1e} in iteration {max_iterations}, the last allowed",
             ConvergenceWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
-    return best
 
 
 def conjugate_gradients(
@@ -143,7 +159,7 @@ def conjugate_gradients(
     target: np.ndarray,
     states: np.ndarray | None,
     tolerance: float = GRADIENT_TOLERANCE,
-    max_iterations: int = 1000,
+    max_iterations: int = GRADIENT_ITERATIONS,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Solve (I - K H) v = g for each sequence, in the inner product a' H b.
 
@@ -221,16 +237,21 @@ def conjugate_gradients(
         size = new_size
         active = active & (size > tolerance**2 * start_size)
     reached = np.sqrt(divide(np.abs(size), start_size, start_size > 0))
-    if np.any(reached > tolerance):
-        failed = np.flatnonzero(reached > tolerance)
+    warn_of_gradient(reached, tolerance)
+    return solution, product, iterations, reached
+
+
+def warn_of_gradient(residual: np.ndarray, tolerance: float) -> None:
+    """Warn of sequences (N,) whose gradient's linear solve did not converge."""
+    failed = np.flatnonzero(residual > tolerance)
+    if len(failed):
         warnings.warn(
             f"the gradient through mean-field inference is inexact for {len(failed)} "
-            f"of {len(target)} sequences (first: {failed[0]}): relative residual "
-            f"{reached.max():.1e} > {tolerance:.1e}",
+            f"of {len(residual)} sequences (first: {failed[0]}): relative residual "
+            f"{residual.max():.1e} > {tolerance:.1e}",
             ConvergenceWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
-    return solution, product, iterations, reached
 
 
 def fixed_point(

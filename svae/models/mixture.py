@@ -15,21 +15,22 @@ import autograd.numpy as np
 import numpy as onp
 
 from svae import kernels
-from svae.models.base import Belief, Exact, live_steps
+from svae.families.arrays import joined
+from svae.models.base import Belief, Exact, Local, live_steps
 from svae.models.potentials import (
     dense,
     each_sequence,
-    flat,
     gaussian_rows,
     independent,
     of_live,
     split,
 )
+from svae.models.rows import Ascent, local_factor
+from svae.models.switches import Given, where_kept
 from svae.models.switching import (
     Switching,
     first_states,
     markov_potentials,
-    where_kept,
 )
 from svae.primitives import value_of
 
@@ -54,6 +55,17 @@ class MixtureStatistics(NamedTuple):
 
 class Mixture(Switching):
     """A model of which x_t is a Gaussian that z_t selects."""
+
+    def local_factor(
+        self, stats: Any, node: Any, noise: Any, given: Given, starts: Any, report: Any
+    ) -> Local:
+        """Return the local factor; see `infer`.  Sequences of one step are rows."""
+        if node[1].shape[1] > 1:
+            return super().local_factor(stats, node, noise, given, starts, report)
+        init = first_states(markov_potentials(stats)[0], given.belief)
+        ascent = Ascent(self.tolerance, self.max_iterations, self.starts, starts)
+        rows = self.switch.rows(stats)
+        return local_factor(self.switch, ascent, init, rows, node, noise, given, report)
 
     @property
     def graph(self) -> Any:
@@ -95,7 +107,7 @@ class Mixture(Switching):
         elif samples is not None:
             samples, weights = stacked(samples, states)
         told = states if observed is None else states * observed[..., None]
-        features = np.concatenate([flat(x.second_moment), x.mean], axis=-1)
+        features = joined(3, x.second_moment, x.mean)
         return Exact(
             log_normalizer,
             np.sum(told * x.evidence, axis=(1, 2)),

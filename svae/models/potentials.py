@@ -15,17 +15,17 @@ from autograd.extend import defvjp, primitive
 from svae import kernels
 from svae.errors import NotPositiveDefinite
 from svae.families import gaussian
-from svae.families.arrays import cut, outer
+from svae.families.arrays import cut, joined, outer
 from svae.models.base import LOG_2PI, Belief, where_given
 
 __all__ = [
     "begin",
     "dense",
     "each_sequence",
-    "flat",
     "gaussian_rows",
     "independent",
     "log_normalizer_of",
+    "mixed",
     "moments",
     "multiply",
     "of_live",
@@ -40,7 +40,7 @@ def gaussian_rows(stats: Any) -> tuple[Any, Any]:
     """Return P (..., K, D D + D) and c (..., K) of NIW statistics."""
     J, h, quadratic, half_log_det = stats
     constant = quadratic + half_log_det - 0.5 * h.shape[-1] * LOG_2PI
-    return np.concatenate([flat(J), h], axis=-1), constant
+    return joined(h.ndim - 1, J, h), constant
 
 
 def pair_rows(stats: Any, dim: int) -> tuple[Any, Any]:
@@ -52,11 +52,11 @@ def pair_rows(stats: Any, dim: int) -> tuple[Any, Any]:
     J11, J12, J22, half_log_det = stats
     constant = half_log_det - 0.5 * dim * LOG_2PI
     if J11.shape[-1] == dim:
-        return np.concatenate([flat(J11), flat(J12), flat(J22)], axis=-1), constant
-    blocks = [flat(J11[..., :dim, :dim]), flat(J12[..., :dim, :]), flat(J22)]
+        return joined(J22.ndim - 2, J11, J12, J22), constant
+    blocks = [J11[..., :dim, :dim], J12[..., :dim, :], J22]
     # from both halves of the symmetric J11, so that its cotangent is symmetric too
     blocks += [J11[..., :dim, dim] + J11[..., dim, :dim], J12[..., dim, :]]
-    return np.concatenate(blocks, axis=-1), constant + J11[..., dim, dim]
+    return joined(J22.ndim - 2, *blocks), constant + J11[..., dim, dim]
 
 
 def split(potentials: Any, dim: int) -> tuple[Any, Any]:
@@ -170,9 +170,18 @@ def dense(J: Any) -> Any:
     return J if J.ndim == 4 else J[..., None] * onp.eye(J.shape[-1])
 
 
-def flat(matrix: Any) -> Any:
-    """Return (..., D, E) as (..., D E)."""
-    return np.reshape(matrix, (*matrix.shape[:-2], matrix.shape[-2] * matrix.shape[-1]))
+def mixed(weights: Any, parts: Any) -> tuple[Any, ...]:
+    """Mix parts (K, ...) of rows by weights (..., K).
+
+    Of whole rows that are cut afterwards, reverse mode would add up large arrays.
+    """
+
+    def mix(part: Any) -> Any:
+        rows = np.reshape(part, (len(part), -1))
+        shape = (*weights.shape[:-1], *part.shape[1:])
+        return np.reshape(multiply(weights, rows), shape)
+
+    return tuple(mix(part) for part in parts)
 
 
 def multiply(left: Any, right: Any) -> Any:

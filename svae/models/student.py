@@ -45,11 +45,12 @@ from autograd.scipy.special import gammaln
 from scipy.special import gammaincinv
 
 from svae.families import dirichlet, gaussian, niw
+from svae.families.arrays import cut, joined
 from svae.models.base import Draw, Local
 from svae.models.gmm import GMM
 from svae.models.mixture import Mixture, MixtureStatistics
-from svae.models.potentials import dense, flat, independent, split
-from svae.models.switches import Emission, Factor, Given, of_path
+from svae.models.potentials import dense, independent, split
+from svae.models.switches import Emission, Factor, Given, evidence_of_factor, of_path
 from svae.models.switching import (
     first_states,
     log_normalized,
@@ -82,7 +83,7 @@ class StudentEmission(Emission):
     def rows(self, stats: Any) -> tuple[Any, Any, Any]:
         """Return P, E log|Lambda|/2 and log nu, leading axes kept."""
         J, h, quadratic, half_log_det = stats["components"]
-        P = np.concatenate([flat(J), h, quadratic[..., None]], axis=-1)
+        P = joined(quadratic.ndim, J, h, quadratic)
         return P, half_log_det, self._log_dof(stats)
 
     def factor(
@@ -104,19 +105,36 @@ class StudentEmission(Emission):
             features=with_one(factor.features),
         )
 
+    def evidence_given(
+        self, states: Any, rows: Sequence[Any], node: Any, given: Given
+    ) -> Any:
+        """Return P f, (N, T, K), of x given probabilities of states, times E u."""
+        return evidence_of_factor(self, states, rows, node, given)
+
     def own_evidence(self, features: Any, rows: Sequence[Any]) -> Any:
         """Return P f of features without their 1."""
         P = rows[0]
         return np.sum(features * P[:, :-1], axis=-1) + P[:, -1]
 
-    def potentials(self, evidence: Any, rows: Sequence[Any]) -> Any:
-        """Return E log St, (..., K), of evidence -g/2."""
+    def conditionals(self, rows: Sequence[Any]) -> tuple[Any, ...]:
+        """Return P, c and the law of tails (b, nu, weights), as `kernels.mixture`."""
+        P, constants, dof = rows[0], self.constants(rows), np.exp(rows[2])
+        weights = NODE_WEIGHTS if dof.shape[-1] > 1 else onp.ones(1)
+        width = P.shape[1] - 1
+        return cut(P, 1, 0, width), constants, P[:, width], dof, weights
+
+    def constants(self, rows: Sequence[Any]) -> Any:
+        """Return E log St, (..., K), of evidence 0."""
         _, half_log_det, log_dof = rows
         dof, dim = np.exp(log_dof), self.dim
         constant = gammaln(0.5 * (dof + dim)) - gammaln(0.5 * dof)
-        constant = constant - 0.5 * dim * (log_dof + LOG_PI)
-        tails = 0.5 * (dof + dim) * np.log1p(-2.0 * evidence[..., None] / dof)
-        return half_log_det + average(constant - tails)
+        return half_log_det + average(constant - 0.5 * dim * (log_dof + LOG_PI))
+
+    def potentials(self, evidence: Any, rows: Sequence[Any]) -> Any:
+        """Return E log St, (..., K), of evidence -g/2."""
+        dof = np.exp(rows[2])
+        tails = 0.5 * (dof + self.dim) * np.log1p(-2.0 * evidence[..., None] / dof)
+        return self.constants(rows) - average(tails)
 
     def gain(self, evidence: Any, rows: Sequence[Any]) -> Any:
         """Return E u, the derivative of the potentials in the evidence."""
@@ -129,12 +147,10 @@ class StudentEmission(Emission):
 
     def start(self, rows: Sequence[Any], node: Any) -> onp.ndarray:
         """Return evidence for z at what each component makes of the node."""
-        evidence = []
-        by_state = zip(*split(rows[0], self.dim), rows[0][:, -1], strict=True)
-        for J, h, quadratic in by_state:
-            _, second, mean, _ = independent(dense(node[0]) + J, node[1] + h)
-            evidence.append(onp.sum(second * J, axis=(-2, -1)) + mean @ h + quadratic)
-        return onp.stack(evidence, axis=-1)
+        J, h = split(rows[0], self.dim)
+        of_each = dense(node[0])[:, :, None] + J, node[1][:, :, None] + h
+        _, second, mean, _ = independent(*of_each)
+        return self.own_evidence(joined(3, second, mean), rows)
 
     def _log_dof(self, stats: Any) -> Any:
         if self.fixed is not None:

@@ -22,15 +22,15 @@ import autograd.numpy as np
 import numpy as onp
 
 from svae import kernels
-from svae.families.arrays import cut, matvec, outer
+from svae.families.arrays import cut, joined, matvec, outer
+from svae.models import frames
 from svae.models.base import LOG_2PI, Belief, half_log_det, live_steps
 from svae.models.potentials import (
     begin,
     dense,
-    flat,
     gaussian_rows,
-    independent,
     log_normalizer_of,
+    mixed,
     moments,
     multiply,
     pair_rows,
@@ -95,7 +95,7 @@ class Emission:
         noise: Any = None,
     ) -> Factor:
         """Return q(x): a chain without couplings."""
-        J, h = split(multiply(states, rows[0]), self.dim)
+        J, h = mixed(states, split(rows[0], self.dim))
         if (kept := given.observed) is not None:
             J = np.where(kept[..., None, None], J, -0.5 * onp.eye(self.dim))
             h = np.where(kept[..., None], h, 0.0)
@@ -105,18 +105,18 @@ class Emission:
             (nothing, nothing[0]), (nothing,) * 3, (J, h), noise, given.lengths
         )
         second_moment, mean = stats[2]
-        features = np.concatenate([flat(second_moment), mean], axis=-1)
+        features = joined(2, second_moment, mean)
         half = half_log_det(logZ, h, mean, given.lengths)
         factor = Factor(logZ, features, mean, second_moment, samples, half)
         if kept is None:
             return factor
         without_data = live_steps(given.lengths, mean) & ~kept
         logZ = logZ - 0.5 * self.dim * LOG_2PI * without_data.sum(axis=1)
-        return self._filled(
+        return self.filled(
             factor._replace(log_normalizer=logZ), states, rows, without_data, noise
         )
 
-    def _filled(
+    def filled(
         self, factor: Factor, states: Any, rows: Any, missing: onp.ndarray, noise: Any
     ) -> Factor:
         """Give steps without data the moments of the mixture, as constants."""
@@ -142,9 +142,22 @@ class Emission:
             samples=samples,
         )
 
+    def conditionals(self, rows: Sequence[Any]) -> tuple[Any, ...]:
+        """Return P, c and the law of tails (b, nu, weights), as `kernels.mixture`."""
+        return (*rows, None, None, None)
+
     def evidence(self, features: Any, rows: Sequence[Any]) -> Any:
         """Return P f, (N, T, K)."""
         return multiply(features, rows[0].T)
+
+    def evidence_given(
+        self, states: Any, rows: Sequence[Any], node: Any, given: Given
+    ) -> Any:
+        """Return P f, (N, T, K), of x given probabilities of the states."""
+        told = live_steps(given.lengths, states)
+        if given.observed is not None:
+            told = told & given.observed
+        return frames.evidence(states, rows[0], *node, given.lengths, told)
 
     def own_evidence(self, features: Any, rows: Sequence[Any]) -> Any:
         """Return P f, (..., K), of features (..., K, F) given each state."""
@@ -160,7 +173,7 @@ class Emission:
 
     def of_points(self, latents: Any) -> Any:
         """Return the features of known x."""
-        return np.concatenate([flat(outer(latents, latents)), latents], axis=-1)
+        return joined(latents.ndim - 1, outer(latents, latents), latents)
 
     def points_kept(self, observed: Any) -> Any:
         """Mask (N, T) of the known x that tell of z."""
@@ -168,10 +181,7 @@ class Emission:
 
     def start(self, rows: Sequence[Any], node: Any) -> onp.ndarray:
         """Return evidence for z with x integrated out, exact for known components."""
-        node_J, node_h = dense(node[0]), node[1]
-        by_state = zip(*split(rows[0], self.dim), strict=True)
-        logZ = [independent(node_J + J, node_h + h)[0] for J, h in by_state]
-        return onp.stack(logZ, axis=-1)
+        return frames.evidence_of_each(rows[0], *node)
 
     def path(
         self, states: onp.ndarray, rows: Sequence[Any], noise: Any, belief: Any
@@ -207,12 +217,13 @@ class Dynamics:
         noise: Any = None,
     ) -> Factor:
         """Return q(x): a chain whose pair potentials change from step to step."""
-        init = split(multiply(states[:, 0], rows[0]), self.dim)
+        init = mixed(states[:, 0], split(rows[0], self.dim))
         init = begin(init, given.belief)
         steps = states.shape[1]
         later = cut(states, 1, 1, steps)
-        pair, shifts = split_pair(multiply(later, rows[2]), self.dim)
-        h = shift(node[1], shifts)
+        of_pair, of_shifts = split_pair(rows[2], self.dim)
+        pair = mixed(later, of_pair)
+        h = shift(node[1], mixed(later, of_shifts) if self.affine else None)
         logZ, stats, samples = kernels.gaussian_chain(
             init, pair, (node[0], h), noise, given.lengths
         )
@@ -220,13 +231,10 @@ class Dynamics:
         linear_terms = value_of(h) + 0.0
         linear_terms[:, 0] += value_of(init[1])
         half = half_log_det(logZ, linear_terms, mean, given.lengths)
-        features = [flat(stat) for stat in pair_stats]
+        features = [*pair_stats]
         if self.affine:
             features += [cut(mean, 1, 0, steps - 1), cut(mean, 1, 1, steps)]
-        both = (
-            np.concatenate([flat(second), first], axis=-1),
-            np.concatenate(features, axis=-1),
-        )
+        both = joined(1, second, first), joined(2, *features)
         logZ = logZ - log_normalizer_of(given.belief)
         return Factor(logZ, both, mean, second_moment, samples, half)
 
@@ -235,6 +243,12 @@ class Dynamics:
         first, later = features
         linear = [multiply(first, rows[0].T)[:, None], multiply(later, rows[2].T)]
         return np.concatenate(linear, axis=1)
+
+    def evidence_given(
+        self, states: Any, rows: Sequence[Any], node: Any, given: Given
+    ) -> Any:
+        """Return P f, (N, T, K), of x given probabilities of the states."""
+        return evidence_of_factor(self, states, rows, node, given)
 
     def potentials(self, evidence: Any, rows: Sequence[Any]) -> Any:
         """Return the potentials of z (N, T, K) of evidence P f."""
@@ -256,13 +270,10 @@ class Dynamics:
         """Return the features of known x."""
         x, y = latents[:, :-1], latents[:, 1:]
         first = latents[:, 0]
-        features = [flat(outer(x, x)), flat(outer(x, y)), flat(outer(y, y))]
+        features = [outer(x, x), outer(x, y), outer(y, y)]
         if self.affine:
             features += [x, y]
-        return (
-            np.concatenate([flat(outer(first, first)), first], axis=-1),
-            np.concatenate(features, axis=-1),
-        )
+        return joined(1, outer(first, first), first), joined(2, *features)
 
     def points_kept(self, observed: Any) -> Any:
         """Mask (N, T) of the known x that tell of z: a pair needs both of its own."""
@@ -301,3 +312,17 @@ def of_path(rows: onp.ndarray, states: onp.ndarray) -> onp.ndarray:
         return rows[states]
     paths = onp.arange(len(states)).reshape((-1,) + (1,) * (states.ndim - 1))
     return rows[paths, states]
+
+
+def evidence_of_factor(
+    switch: Any, states: Any, rows: Sequence[Any], node: Any, given: Given
+) -> Any:
+    """Return P f, (N, T, K), of q(x) that is optimal for probabilities of states."""
+    factor = switch.factor(states, rows, node, given)
+    evidence = switch.evidence(factor.features, rows)
+    return where_kept(switch.kept(given, evidence.shape[1]), evidence)
+
+
+def where_kept(kept: Any, potentials: Any) -> Any:
+    """Set the potentials (N, T, K) of steps that tell nothing of z to zero."""
+    return potentials if kept is None else np.where(kept[..., None], potentials, 0.0)

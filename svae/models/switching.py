@@ -27,7 +27,7 @@ from svae.models.base import (
 )
 from svae.models.meanfield import Alternation, fixed_point
 from svae.models.potentials import of_live
-from svae.models.switches import Factor, Given
+from svae.models.switches import Factor, Given, where_kept
 
 __all__ = ["Switching", "markov_potentials"]
 
@@ -86,9 +86,15 @@ class Switching:
             lengths = onp.full(len(node[1]), node[1].shape[1])
         node = of_live(node, live_steps(lengths, node[1]))
         given = Given(onp.asarray(lengths), observed, belief)
-        solve = solver(self.switch, self.tolerance, self.max_iterations, self.starts)
         if report is None:
             report = onp.zeros((len(node[1]), 2))
+        return self.local_factor(stats, node, noise, given, starts, report)
+
+    def local_factor(
+        self, stats: Any, node: Any, noise: Any, given: Given, starts: Any, report: Any
+    ) -> Local:
+        """Return the local factor; see `infer`."""
+        solve = solver(self.switch, self.tolerance, self.max_iterations, self.starts)
         return local_factor(
             self.switch, solve, stats, node, noise, given, starts, report
         )
@@ -213,8 +219,7 @@ def solver(
 
     def evidence(states: Any, given: Given, *arguments: Any) -> Any:
         rows, node = arguments[2:-2], arguments[-2:]
-        factor = switch.factor(states, rows, node, given)
-        return state_potentials(switch, factor.features, rows, given)[0]
+        return switch.evidence_given(states, rows, node, given)
 
     def statistics(evidence: Any, given: Given, *arguments: Any) -> Any:
         rows = arguments[2:-2]
@@ -282,8 +287,3 @@ def node_evidence(node: Any, factor: Factor) -> Any:
     if J.ndim < second_moment.ndim:
         second_moment = np.diagonal(second_moment, axis1=-1, axis2=-2)
     return inner(J, second_moment) + inner(h, factor.mean)
-
-
-def where_kept(kept: Any, potentials: Any) -> Any:
-    """Set the potentials (N, T, K) of steps that tell nothing of z to zero."""
-    return potentials if kept is None else np.where(kept[..., None], potentials, 0.0)

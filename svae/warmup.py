@@ -90,11 +90,22 @@ def autoencoder(model: Generative) -> Generative:
 def encode(
     model: Generative, encoder: Any, sequences: Sequence[Any], windows: np.ndarray
 ) -> conjugate.Points:
-    """Return means of x under N(0, I) and the encoder's evidence, window by window."""
-    values, observed, lengths = data.batch(sequences, windows)
-    if lengths is None:
-        lengths = np.full(len(values), values.shape[1])
-    batch = Batch(values, lengths, 1.0, observed)
-    local = infer(autoencoder(model), {}, encoder, batch)
-    frames = None if observed is None else observed.any(axis=-1)
-    return conjugate.Points(local.mean, lengths, frames)
+    """Return means of x under N(0, I) and the encoder's evidence, window by window.
+
+    Frames are read a part at a time: there are few windows, but they may be wide.
+    """
+    lengths = windows[:, 2] - windows[:, 1]
+    size = int(lengths.max()) * sequences[0].shape[1]
+    num_parts = max(1, len(windows) * size // data.STRETCH)
+    latents = np.zeros((len(windows), lengths.max(), model.latent.latent_dim))
+    told = np.ones(latents.shape[:2], dtype=bool)
+    for rows in np.array_split(np.arange(len(windows)), num_parts):
+        values, observed, _ = data.batch(sequences, windows[rows])
+        batch = Batch(values, lengths[rows], 1.0, observed)
+        local = infer(autoencoder(model), {}, encoder, batch)
+        latents[rows, : values.shape[1]] = local.mean
+        if observed is not None:
+            told[rows, : values.shape[1]] = observed.any(axis=-1)
+    live = np.arange(lengths.max()) < lengths[:, None]
+    gaps = not np.all(told | ~live)
+    return conjugate.Points(latents, lengths, told & live if gaps else None)

@@ -200,3 +200,21 @@ def test_no_seed_collapses():
         model.fit(frames, 400, rng=seed, warmup=100, **options)
         found = model.predict(frames)
         assert metrics.normalized_mutual_information(data.states, found) > 0.85
+
+
+def test_frames_are_encoded_a_part_at_a_time(monkeypatch, rng):
+    """The same, whatever the size of the parts; a gap is told, padding is none."""
+    model = generative(SLDS(2, 2), NETWORK)
+    sequences = [rng.standard_normal((n, 3)) for n in (11, 4, 9)]
+    windows = data.windows(sequences, 5)
+    network = NETWORK.init(rng, 3, 2)
+    whole = encode(model, network, sequences, windows)
+    assert whole.observed is None
+    monkeypatch.setattr(data, "STRETCH", 20)
+    parts = encode(model, network, sequences, windows)
+    np.testing.assert_array_equal(parts.latents, whole.latents)
+    np.testing.assert_array_equal(parts.lengths, whole.lengths)
+    sequences[2][6] = np.nan
+    gaps = encode(model, network, sequences, windows)
+    assert np.argwhere(~gaps.known() & whole.known()).tolist() == [[5, 1]]
+    assert np.all(gaps.latents[~gaps.known()] == 0.0)

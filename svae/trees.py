@@ -5,7 +5,7 @@ want flat things.  A tree's *leaves* are its arrays in a fixed order (dicts by s
 key), its *structure* is what is needed to put leaves back.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -17,32 +17,40 @@ Tree = Any
 
 def leaves(tree: Tree) -> list[Any]:
     """List the arrays of ``tree`` in their fixed order."""
-    if tree is None:
-        return []
+    found: list[Any] = []
+    _collect(tree, found)
+    return found
+
+
+def _collect(tree: Tree, found: list[Any]) -> None:
     if isinstance(tree, dict):
-        return [leaf for key in sorted(tree) for leaf in leaves(tree[key])]
-    if isinstance(tree, (tuple, list)):
-        return [leaf for branch in tree for leaf in leaves(branch)]
-    return [tree]
+        for key in sorted(tree):
+            _collect(tree[key], found)
+    elif isinstance(tree, (tuple, list)):
+        for branch in tree:
+            _collect(branch, found)
+    elif tree is not None:
+        found.append(tree)
 
 
-def rebuild(tree: Tree, new_leaves: Sequence[Any]) -> Tree:
+def rebuild(tree: Tree, new_leaves: Iterable[Any]) -> Tree:
     """Return the nesting of ``tree`` with ``new_leaves`` in place of its arrays."""
-    remaining = iter(new_leaves)
+    return _build(tree, iter(new_leaves))
 
-    def build(branch: Tree) -> Tree:
-        if branch is None:
-            return None
-        if isinstance(branch, dict):
-            built = {key: build(branch[key]) for key in sorted(branch)}
-            return {key: built[key] for key in branch}
-        if isinstance(branch, (tuple, list)):
-            children = [build(child) for child in branch]
-            named = hasattr(branch, "_fields")
-            return type(branch)(*children) if named else type(branch)(children)
-        return next(remaining)
 
-    return build(tree)
+def _build(tree: Tree, remaining: Iterator[Any]) -> Tree:
+    if isinstance(tree, dict):
+        built = dict.fromkeys(tree)
+        for key in sorted(tree):
+            built[key] = _build(tree[key], remaining)
+        return built
+    if isinstance(tree, (tuple, list)):
+        children = [_build(branch, remaining) for branch in tree]
+        if isinstance(tree, list):
+            return children
+        named = hasattr(tree, "_fields")
+        return type(tree)(*children) if named else tuple(children)
+    return None if tree is None else next(remaining)
 
 
 def tree_map(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:

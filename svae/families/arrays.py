@@ -52,7 +52,6 @@ def matvec(matrix: Any, vector: Any) -> Any:
     return np.matmul(matrix, vector[..., None])[..., 0]
 
 
-@primitive
 def inverse_and_log_det(matrix: Any) -> tuple[Any, Any]:
     """Invert a positive definite matrix by its Cholesky factor.
 

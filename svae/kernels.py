@@ -7,6 +7,9 @@ function.
 The kernels see potentials per sequence, with a time axis of length 1 for those that all
 pairs share; what sequences share is broadcast, and its statistics are summed, out here,
 where autograd knows the adjoint of either. Only this module imports `svae._core`.
+
+The mixture of independent rows has no such structure, for its inference iterates: its
+kernels are here as they are, and `svae.models` makes them differentiable.
 """
 
 from __future__ import annotations

@@ -6,8 +6,11 @@ function.
 
 The kernels see potentials per sequence, with a time axis of length 1 for those that all
 pairs share; what sequences share is broadcast, and its statistics are summed, out here,
-where autograd knows the adjoint of either. Only this module imports `svae._core`, whose
-passes over the layers of networks `svae.layers` takes from here.
+where autograd knows the adjoint of either. Only this module imports `svae._core`.
+
+What is no chain is here as it is: the mixture of independent rows, whose inference
+iterates and which `svae.models` makes differentiable, and the passes over the layers of
+networks, of which `svae.layers` makes primitives.
 """
 
 from __future__ import annotations

@@ -110,11 +110,11 @@ def kl(family: Any, q: tuple[Any, ...], p: tuple[Any, ...], stats: Any = None) -
         KL(q || p) of each batch element; infinite where p forbids what q allows.
     """
     divergence = family.log_normalizer(p) - family.log_normalizer(q)
-    batch_ndim = np.ndim(divergence)
+    batch_ndim = onp.ndim(divergence)
     stats = family.expected_stats(q) if stats is None else stats
     for eta_q, eta_p, stat in zip(q, p, stats, strict=True):
         term = _difference(eta_q, eta_p) * stat
-        divergence = divergence + np.sum(term, tuple(range(batch_ndim, np.ndim(term))))
+        divergence = divergence + np.sum(term, tuple(range(batch_ndim, onp.ndim(term))))
     return divergence
 
 

@@ -16,7 +16,7 @@ from svae.arguments import node_input
 from svae.errors import NotPositiveDefinite
 from svae.families.arrays import joined
 
-__all__ = ["evidence", "evidence_of_each"]
+__all__ = ["evidence", "evidence_of_each", "means"]
 
 
 @primitive
@@ -48,6 +48,14 @@ def evidence_of_each(components: Any, node_J: Any, node_h: Any) -> onp.ndarray:
     shape = node_h.shape[:2]
     logZ, _, _ = _named(shape, components, _as_rows(node_J, node_h), None, None)
     return onp.reshape(logZ, (*shape, -1))
+
+
+def means(potentials: Any, node_J: Any, node_h: Any) -> onp.ndarray:
+    """Means (N, T, D) of x with the same potentials (D D + D,), and its node."""
+    component, rows = potentials[None], _as_rows(node_J, node_h)
+    one = onp.ones((len(rows[1]), 1))
+    mean = _named(node_h.shape[:2], component, rows, None, one)[2]
+    return onp.reshape(mean, node_h.shape)
 
 
 def _moments(

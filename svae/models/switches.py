@@ -288,8 +288,7 @@ class Dynamics:
         A frame's x_t has the initial factor, averaged over states, and its evidence.
         The variances stay out: they would speak for the state of largest noise.
         """
-        J, h = split(onp.mean(rows[0], axis=0), self.dim)
-        _, mean = moments(J + dense(node[0]), h + node[1])
+        mean = frames.means(onp.mean(rows[0], axis=0), *node)
         return self.evidence(self.of_points(mean), rows)
 
     def path(

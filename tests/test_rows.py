@@ -73,7 +73,7 @@ def gradients(infer, stats, node, noise, bars, **known):
 
     pull_back, values = trace(outputs, leaves(inputs))
     return [
-        pull_back(bar.reshape(np.shape(value)), k)
+        pull_back(*[None] * k, bar.reshape(np.shape(value)))
         for k, (bar, value) in enumerate(zip(bars(values), values, strict=True))
     ]
 

@@ -213,7 +213,7 @@ def test_a_finished_fit_goes_further(whole, tmp_path):
 def test_the_warm_up_keeps_its_length_when_steps_are_added(tmp_path):
     """It would be a quarter of the steps, of which there are more now."""
     options = {"n_init": 1, "warmup": "auto", "held_out": None}
-    run("slds", tmp_path / "a", False, **options)
+    run("slds", tmp_path / "a", False, num_steps=30, **options)
     run("slds", tmp_path / "a", num_steps=40, **options)
     run("slds", tmp_path / "b", False, num_steps=40, **options | {"warmup": 7})
     assert_same_run(tmp_path / "a", tmp_path / "b")

@@ -108,10 +108,10 @@ def kl(family: Any, q: tuple[Any, ...], p: tuple[Any, ...]) -> Any:
         KL(q || p) of each batch element; infinite where p forbids what q allows.
     """
     divergence = family.log_normalizer(p) - family.log_normalizer(q)
-    batch_ndim = np.ndim(divergence)
+    batch_ndim = onp.ndim(divergence)
     for eta_q, eta_p, stat in zip(q, p, family.expected_stats(q), strict=True):
         term = _difference(eta_q, eta_p) * stat
-        divergence = divergence + np.sum(term, tuple(range(batch_ndim, np.ndim(term))))
+        divergence = divergence + np.sum(term, tuple(range(batch_ndim, onp.ndim(term))))
     return divergence
 
 

@@ -91,7 +91,7 @@ def _log_det_of_square(factor: onp.ndarray) -> onp.ndarray:
 
 
 def _of_log_det(inverse: Any, log_det_bar: Any) -> Any:
-    return np.reshape(log_det_bar, (*np.shape(log_det_bar), 1, 1)) * inverse
+    return np.reshape(log_det_bar, (*onp.shape(log_det_bar), 1, 1)) * inverse
 
 
 # d A^-1 = -A^-1 dA A^-1  and  d log|A| = <A^-1, dA>, of symmetric matrices

@@ -56,7 +56,7 @@ def from_standard(mean: Any, cov: Any) -> tuple[Any, Any]:
     numpy.linalg.LinAlgError
         If a dense ``cov`` is not positive definite.
     """
-    if np.ndim(cov) == np.ndim(mean):
+    if onp.ndim(cov) == onp.ndim(mean):
         return -0.5 / cov, mean / cov
     precision, _ = inverse_and_log_det(symmetric(cov))
     return -0.5 * precision, matvec(precision, mean)
@@ -72,7 +72,7 @@ def log_normalizer(natparams: tuple[Any, Any]) -> Any:
     """Log of the integral of exp(x'J x + h'x), (...)."""
     h = natparams[1]
     mean, _, log_det = _moments(natparams)
-    return 0.5 * (np.sum(h * mean, axis=-1) - log_det + np.shape(h)[-1] * LOG_2PI)
+    return 0.5 * (np.sum(h * mean, axis=-1) - log_det + onp.shape(h)[-1] * LOG_2PI)
 
 
 def expected_stats(natparams: tuple[Any, Any]) -> tuple[Any, Any]:
@@ -128,4 +128,4 @@ def _moments(natparams: tuple[Any, Any]) -> tuple[Any, Any, Any]:
 
 def _is_diagonal(natparams: tuple[Any, Any]) -> bool:
     J, h = natparams
-    return bool(np.ndim(J) == np.ndim(h))
+    return bool(onp.ndim(J) == onp.ndim(h))

@@ -77,7 +77,8 @@ def from_standard(mean: Any, column_cov: Any, scale: Any, dof: Any) -> NatParams
         If a ``column_cov`` is not positive definite.
     """
     batch = onp.broadcast_shapes(
-        *(np.shape(matrix)[:-2] for matrix in (mean, column_cov, scale)), np.shape(dof)
+        *(onp.shape(matrix)[:-2] for matrix in (mean, column_cov, scale)),
+        onp.shape(dof),
     )
     ones = onp.ones((*batch, 1, 1))
     column_precision = inverse_and_log_det(symmetric(column_cov))[0] * ones
@@ -95,7 +96,7 @@ def to_standard(natparams: NatParams) -> NatParams:
 def log_normalizer(natparams: NatParams) -> Any:
     """Log normalizer, (...)."""
     mean, _, log_det, wishart_natparams = _conditional(natparams)
-    rows, columns = np.shape(mean)[-2:]
+    rows, columns = onp.shape(mean)[-2:]
     constant = 0.5 * rows * (columns * LOG_2PI - log_det)
     return wishart.log_normalizer(wishart_natparams) + constant
 
@@ -106,7 +107,7 @@ def expected_stats(natparams: NatParams) -> NatParams:
     J22, half_log_det = wishart.expected_stats(wishart_natparams)
     J12 = -2.0 * np.matmul(transpose(mean), J22)
     # E[A'LA] = D K + M' E[L] M
-    spread = np.shape(mean)[-2] * column_cov
+    spread = onp.shape(mean)[-2] * column_cov
     return -0.5 * (symmetric(np.matmul(J12, mean)) + spread), J12, J22, half_log_det
 
 

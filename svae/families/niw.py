@@ -67,7 +67,7 @@ def from_standard(mean: Any, kappa: Any, scale: Any, dof: Any) -> NatParams:
     (..., D, D), (..., D), (...), (...)
     """
     batch = onp.broadcast_shapes(
-        np.shape(mean)[:-1], np.shape(kappa), np.shape(scale)[:-2], np.shape(dof)
+        onp.shape(mean)[:-1], onp.shape(kappa), onp.shape(scale)[:-2], onp.shape(dof)
     )
     kappa = kappa * onp.ones(batch)
     weighted = kappa[..., None] * mean
@@ -78,7 +78,7 @@ def from_standard(mean: Any, kappa: Any, scale: Any, dof: Any) -> NatParams:
 def to_standard(natparams: NatParams) -> NatParams:
     """Return ``mean``, ``kappa``, ``scale`` and ``dof``."""
     second, weighted, kappa, nu = natparams
-    mean = weighted / np.reshape(kappa, (*np.shape(kappa), 1))
+    mean = weighted / np.reshape(kappa, (*onp.shape(kappa), 1))
     scale, dof = wishart.to_standard((second - outer(weighted, mean), nu))
     return mean, kappa, scale, dof
 
@@ -86,7 +86,7 @@ def to_standard(natparams: NatParams) -> NatParams:
 def log_normalizer(natparams: NatParams) -> Any:
     """Log normalizer, (...)."""
     mean, kappa, scale, dof = to_standard(natparams)
-    dim = np.shape(mean)[-1]
+    dim = onp.shape(mean)[-1]
     return wishart.log_normalizer((scale, dof)) + 0.5 * dim * (LOG_2PI - np.log(kappa))
 
 
@@ -95,7 +95,7 @@ def expected_stats(natparams: NatParams) -> NatParams:
     mean, kappa, scale, dof = to_standard(natparams)
     J, half_log_det = wishart.expected_stats((scale, dof))
     h = -2.0 * matvec(J, mean)
-    spread = np.shape(mean)[-1] / kappa
+    spread = onp.shape(mean)[-1] / kappa
     return J, h, -0.5 * (np.sum(h * mean, axis=-1) + spread), half_log_det
 
 

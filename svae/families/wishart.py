@@ -45,7 +45,7 @@ def from_standard(scale: Any, dof: Any) -> tuple[Any, Any]:
 
     ``dof`` broadcasts to the batch (...) of ``scale``.
     """
-    return symmetric(scale), dof * onp.ones(np.shape(scale)[:-2])
+    return symmetric(scale), dof * onp.ones(onp.shape(scale)[:-2])
 
 
 def to_standard(natparams: tuple[Any, Any]) -> tuple[Any, Any]:
@@ -56,7 +56,7 @@ def to_standard(natparams: tuple[Any, Any]) -> tuple[Any, Any]:
 def log_normalizer(natparams: tuple[Any, Any]) -> Any:
     """Log normalizer, (...)."""
     S, nu = natparams
-    dim = np.shape(S)[-1]
+    dim = onp.shape(S)[-1]
     log_gamma = 0.25 * dim * (dim - 1) * LOG_PI + np.sum(
         gammaln(_gamma_arguments(nu, dim)), axis=-1
     )
@@ -69,10 +69,10 @@ def expected_stats(natparams: tuple[Any, Any]) -> tuple[Any, Any]:
     ``E[log|L|] = sum_{i<D} psi((nu - i)/2) + D log 2 - log|S|`` and E[L] = nu S^-1.
     """
     S, nu = natparams
-    dim = np.shape(S)[-1]
+    dim = onp.shape(S)[-1]
     inverse, log_det_S = inverse_and_log_det(symmetric(S))
     digammas = np.sum(digamma(_gamma_arguments(nu, dim)), axis=-1)
-    half_precision = 0.5 * np.reshape(nu, (*np.shape(nu), 1, 1)) * inverse
+    half_precision = 0.5 * np.reshape(nu, (*onp.shape(nu), 1, 1)) * inverse
     return -half_precision, 0.5 * (digammas + dim * LOG_2 - log_det_S)
 
 
@@ -122,4 +122,4 @@ def in_domain(natparams: tuple[Any, Any]) -> bool:
 
 def _gamma_arguments(nu: Any, dim: int) -> Any:
     """Return (nu - i)/2 for i = 0 .. D-1, (..., D)."""
-    return 0.5 * (np.reshape(nu, (*np.shape(nu), 1)) - onp.arange(dim))
+    return 0.5 * (np.reshape(nu, (*onp.shape(nu), 1)) - onp.arange(dim))

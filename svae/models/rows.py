@@ -21,6 +21,7 @@ from svae.models.meanfield import (
     warn_of_inference,
 )
 from svae.models.switches import Factor, Given
+from svae.outputs import Outputs
 from svae.primitives import value_of
 
 __all__ = ["Ascent", "local_factor"]
@@ -75,9 +76,8 @@ def local_factor(
     """
     told = None if given.observed is None else given.observed[:, 0].astype(onp.float64)
     found = solve(report, ascent, told, init, *switch.conditionals(rows), *node, noise)
-    constants = value_of(found)
-    fixed, iterations, residual, half_log_det = constants[:NUM_CONSTANTS]
-    outputs = [found[NUM_CONSTANTS + k] for k in range(len(constants) - NUM_CONSTANTS)]
+    fixed, iterations, residual, half_log_det = value_of(found).parts[:NUM_CONSTANTS]
+    outputs = [found[k] for k in range(NUM_CONSTANTS, len(found.shapes))]
     kl, log_normalizer, mean, second_moment, states, potentials, *samples = outputs
     factor = Factor(
         log_normalizer,
@@ -119,7 +119,7 @@ def solve(
     node_J: Any,
     node_h: Any,
     noise: Any,
-) -> tuple[Any, ...]:
+) -> Outputs:
     """Return s, iterations, residuals and half log determinants, which are constants.
 
     And what is differentiable in the potentials, with an axis of one step: KL, the
@@ -155,7 +155,7 @@ def solve(
         states[:, None],
         potentials[:, None],
     )
-    return outputs if samples is None else (*outputs, samples[:, :, None])
+    return Outputs.of(outputs if samples is None else (*outputs, samples[:, :, None]))
 
 
 def _as_rows(
@@ -188,7 +188,7 @@ def _solve_vjp(argnums: Sequence[int], ans: Any, args: Any, kwargs: Any) -> Any:
 
     def pull_back(g: Any) -> Any:
         kl_bar, log_normalizer_bar, mean_bar, *rest = (
-            g[NUM_CONSTANTS + k] for k in range(len(ans) - NUM_CONSTANTS)
+            g[k] for k in range(NUM_CONSTANTS, len(ans.shapes))
         )
         second_moment_bar, states_bar, potentials_bar, *samples_bar = rest
         # kl = <r, t(x)> - log normalizer

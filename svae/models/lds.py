@@ -131,7 +131,7 @@ class LDS:
             node_h = shift(node_h, tuple(at_pairs * part for part in chain.linear))
         # one each, so that every sequence has statistics of its own
         init = begin([each_sequence(part, live) for part in chain.init], belief)
-        pair = tuple(each_sequence(part[None], live) for part in chain.pair)
+        pair = tuple(each_sequence(part, live, per_step=True) for part in chain.pair)
         logZ, chain_stats, samples = kernels.gaussian_chain(
             init, pair, (node_J, node_h), noise, lengths
         )

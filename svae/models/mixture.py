@@ -96,7 +96,7 @@ class Mixture(Switching):
         init, pair = markov_potentials(stats)
         chain = (
             first_states(each_sequence(init, live), belief),
-            each_sequence(pair[None], live),
+            each_sequence(pair, live, per_step=True),
             where_kept(observed, x.log_normalizer + constant),
         )
         log_normalizer, (first, pairs, states) = kernels.markov_chain(*chain, lengths)

@@ -143,17 +143,23 @@ def independent(J: Any, h: Any, noise: Any = None) -> tuple[Any, Any, Any, Any]:
     )
 
 
-def each_sequence(potential: Any, live: onp.ndarray) -> Any:
-    """Repeat a potential (...), shared by N sequences, to (N, ...)."""
-    return _repeated(potential, len(live))
+def each_sequence(potential: Any, live: onp.ndarray, per_step: bool = False) -> Any:
+    """Repeat a potential (...), shared by N sequences, to (N, ...).
+
+    Or, to what all steps of a sequence share, (N, 1, ...).
+    """
+    return _repeated(potential, (len(live), 1) if per_step else (len(live),))
 
 
 @primitive
-def _repeated(potential: Any, number: int) -> Any:
-    return onp.repeat(potential[None], number, axis=0)
+def _repeated(potential: Any, outer: tuple[int, ...]) -> Any:
+    return onp.broadcast_to(potential, (*outer, *potential.shape))
 
 
-defvjp(_repeated, lambda ans, potential, number: lambda g: np.sum(g, axis=0))
+defvjp(
+    _repeated,
+    lambda ans, potential, outer: lambda g: np.sum(g, axis=tuple(range(len(outer)))),
+)
 
 
 def of_live(node: Any, live: onp.ndarray) -> tuple[Any, Any]:

@@ -1,7 +1,8 @@
 """Arguments of the kernels: converted once, and refused by name when malformed.
 
 Potentials go to the core per sequence, with a time axis of length 1 for those that all
-pairs share. Whatever an argument holds past the length of a sequence is not looked at.
+pairs share. Shapes are those of `value_of` an argument: a box looks its own up through
+autograd. Whatever an argument holds past the length of a sequence is not looked at.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ def init_input(
     require_shape(name, x, event, (N, *event))
     if not finite:
         require_finite(name, x, lengths, log=log)
-    return x if x.ndim > len(event) else _repeat(x.reshape((1, *event)), N)
+    shape = value_of(x).shape
+    return _repeat(x.reshape((1, *event)) if shape == event else x, N)
 
 
 def pair_input(
@@ -49,7 +51,7 @@ def pair_input(
 ) -> Array:
     """Potential of the pairs, (N, 1|T-1, *event)."""
     N, pairs = len(lengths), num_timesteps - 1
-    if x.shape != event:
+    if value_of(x).shape != event:
         leads = [(), (N, pairs), (N, 1), (1, pairs), (1, 1)]
         require_shape(name, x, *((*lead, *event) for lead in leads))
         if not finite:
@@ -75,16 +77,15 @@ def _repeat(x: Array, num_sequences: int) -> Array:
 
     Otherwise the core repeats it.
     """
-    if x.shape[0] == num_sequences or not isbox(x):
+    if not isbox(x) or value_of(x).shape[0] == num_sequences:
         return x
-    return np.broadcast_to(x, (num_sequences, *x.shape[1:]))
+    return np.broadcast_to(x, (num_sequences, *value_of(x).shape[1:]))
 
 
 def like(potential: Array, stat: Array) -> Array:
     """Sum a statistic over the sequences that share its potential."""
-    if stat.shape == potential.shape:
-        return stat
-    return stat.sum(0).reshape(potential.shape)
+    shape = value_of(potential).shape
+    return stat if value_of(stat).shape == shape else stat.sum(0).reshape(shape)
 
 
 def as_arrays(values: Iterable[Array], *names: str) -> list[Array]:
@@ -104,9 +105,10 @@ def as_array(name: str, value: Array) -> Array:
             value = onp.asarray(value)
         except ValueError as error:
             raise ValueError(f"{name} is not an array: {error}") from error
-    if value.dtype.kind not in "biuf":
-        raise ValueError(f"{name} has dtype {value.dtype}, wanted real numbers")
-    return value if value.dtype == onp.float64 else value.astype(onp.float64)
+    dtype = value_of(value).dtype
+    if dtype.kind not in "biuf":
+        raise ValueError(f"{name} has dtype {dtype}, wanted real numbers")
+    return value if dtype == _FLOAT64 else value.astype(onp.float64)
 
 
 def as_lengths(lengths: Any, num_sequences: int, num_timesteps: int) -> Array:
@@ -127,12 +129,13 @@ def as_lengths(lengths: Any, num_sequences: int, num_timesteps: int) -> Array:
 
 def require_shape(name: str, x: Array, *shapes: tuple[Any, ...]) -> None:
     """Refuse an array of none of the shapes, whose letters stand for any size."""
-    if x.shape in shapes:
+    actual = value_of(x).shape
+    if actual in shapes:
         return
     for shape in shapes:
-        if len(shape) == x.ndim and all(
+        if len(shape) == len(actual) and all(
             isinstance(want, str) or want == got
-            for want, got in zip(shape, x.shape, strict=True)
+            for want, got in zip(shape, actual, strict=True)
         ):
             return
     raise wrong_shape(name, x, " or ".join(map(_shape_text, shapes)))

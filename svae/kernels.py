@@ -127,7 +127,7 @@ def gaussian_chain(
     pair = as_arrays(pair, "pair J11", "pair J12", "pair J22")
     node = as_arrays(node, "node J", "node h")
     require_shape("node h", node[1], ("N", "T", "D"))
-    N, T, D = node[1].shape
+    N, T, D = value_of(node[1]).shape
     if T < 1 or D < 1:
         raise wrong_shape("node h", node[1], "a step and a dimension at least")
     require_shape("node J", node[0], (N, T, D), (N, T, D, D))
@@ -296,7 +296,7 @@ def _markov_inputs(
     """Lengths (N,); potentials (N, K), (N, 1|T-1, K, K), (N, T, K)."""
     init, pair, node = potentials
     require_shape("node", node, ("N", "T", "K"))
-    N, T, K = node.shape
+    N, T, K = value_of(node).shape
     if T < 1 or K < 1:
         raise wrong_shape("node", node, "a step and a state at least")
     lengths = as_lengths(lengths, N, T)

@@ -4,8 +4,8 @@ Written out in elementary operations they would be several nodes of autograd's g
 each, and for the small networks of latent models its bookkeeping costs more than the
 arithmetic.  The matrix products are those of BLAS; what stands between them is one
 compiled pass over the rows, for `tanh_layer` and for `gaussian_head`, which
-`svae.reference` defines.  Further derivatives of these two are those of the reference;
-the other VJPs are made of differentiable operations in turn.
+`svae.reference` defines.  Further derivatives of these two and of `affine` are those of
+their definitions; the other VJPs are made of differentiable operations in turn.
 """
 
 import math

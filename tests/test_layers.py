@@ -292,6 +292,19 @@ def test_axes_may_be_empty(rng, empty):
     onp.testing.assert_allclose(hidden, reference.tanh_layer(features, matrix, bias))
 
 
+def test_memory_serves_again_but_not_while_a_view_of_it_lives():
+    first = kernels.empty((300, 700))
+    first[:] = 1.0
+    view, place = first[7], first.ctypes.data
+    del first
+    other = kernels.empty((300, 700))
+    assert other.ctypes.data != place
+    other[:] = 2.0
+    assert onp.all(view == 1.0)
+    del view
+    assert kernels.empty((300, 700)).ctypes.data == place
+
+
 def test_malformed_arrays_are_refused(rng):
     a, s = rng.standard_normal((2, 6, 3))
     bias, data = onp.zeros(3), onp.zeros((2, 3, 3))

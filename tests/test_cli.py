@@ -700,8 +700,16 @@ def test_an_interrupt_ends_a_process_with_130(tmp_path):
     out = tmp_path / "run"
     arguments = ["fit", "gmm", "pinwheel", "--num-steps", "100000", "--quiet"]
     command = command_of(*arguments, "--out", out)
+
+    def heed_interrupts():  # which what runs the tests in the background may ignore
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
     with subprocess.Popen(
-        command, cwd=tmp_path, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_interrupts,
     ) as process:
         try:
             while not (out / "run.json").exists():

@@ -162,7 +162,7 @@ class SVAE(Params):
         score_every: int = 100,
         patience: int | None = None,
         executor: Any = None,
-        num_shards: int | None = None,
+        num_workers: int | None = None,
     ) -> "SVAE":
         """Fit the model by stochastic natural-gradient variational inference.
 
@@ -235,8 +235,8 @@ class SVAE(Params):
             that can import this package, on this or other machines; each keeps the
             shards of the data that it is given.  Results are those without an executor,
             to rounding.  A step that loses a worker is done again.
-        num_shards : int, optional
-            Of the data; default: the number of workers.
+        num_workers : int, optional
+            Into how many parts steps are divided; default: what the executor tells.
 
         Returns
         -------
@@ -322,7 +322,7 @@ class SVAE(Params):
                 keeper.refuse_unfinished()
         rng = np.random.default_rng(rng) if course is None else generator_at(course.rng)
         course = begin(job, rng) if course is None else go_on(job, course)
-        with on_workers(job, executor, num_shards) as job:
+        with on_workers(job, executor, num_workers) as job:
             self._train(job, course, rng, keeper, progress, callback)
         return self
 

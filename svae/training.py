@@ -126,7 +126,7 @@ def go_on(job: Job, course: Course) -> Course:
 
 
 @contextmanager
-def on_workers(job: Job, executor: Any, num_shards: int | None) -> Iterator[Job]:
+def on_workers(job: Job, executor: Any, num_workers: int | None) -> Iterator[Job]:
     """Yield the job with its windows evaluated on the workers of an executor, if any.
 
     See `svae.workers.Sharded`.
@@ -135,7 +135,7 @@ def on_workers(job: Job, executor: Any, num_shards: int | None) -> Iterator[Job]
         yield job
         return
     context = job.settings.context
-    workers = Sharded(executor, job.sequences, job.windows, context, num_shards)
+    workers = Sharded(executor, job.sequences, job.windows, context, num_workers)
     try:
         yield job._replace(evaluate=workers)
     finally:

@@ -1,13 +1,14 @@
 """What the windows of a step contribute, here or on the workers of an executor.
 
-The windows are cut into shards, stretches of neighbouring windows of about equal
-length, and each part of a step goes where its shard is.  Nothing is random in a part
-(see `svae.batches.Draw`), and contributions are added in the order of the shards, so
-that all executors give the same sums, to rounding those of a single process.
+The data are cut into shards, stretches of neighbouring windows, more of them than there
+are workers, so that the windows of a step can be dealt out evenly, shard by shard.
+Nothing is random in a part of a step (see `svae.batches.Draw`), and contributions are
+added in a fixed order: all executors give the same sums, to rounding those of a single
+process.
 
 An executor of `concurrent.futures` does not let one choose the worker of a task.  So a
-worker keeps every shard that it is given, a task names its shard, and a worker that
-does not have it asks for it: data travel once for each worker, not with every step.
+worker keeps every shard that it is given, a task names its shards, and a worker that
+does not have one asks for it: data travel once for each worker, not with every step.
 """
 
 import uuid
@@ -39,6 +40,9 @@ __all__ = ["Evaluate", "Sharded", "Task", "evaluate"]
 ATTEMPTS = 5
 """How often a step is tried before the loss of workers is an error."""
 
+SHARDS_OF_WORKER = 8
+"""The more there are, the more evenly a batch is dealt out; each has its contexts."""
+
 
 class Task(NamedTuple):
     """Windows to evaluate, and everything but the data that it takes."""
@@ -50,6 +54,10 @@ class Task(NamedTuple):
     decoder: Any
     draw: Draw
     natural_gradient: str = "full"
+
+    def part(self, rows: np.ndarray) -> "Task":
+        """Return the task for some of the windows."""
+        return self._replace(draw=self.draw.part(rows))
 
 
 Outcome: TypeAlias = tuple[Contribution, int]
@@ -76,20 +84,36 @@ def evaluate(task: Task, sequences: Any) -> Outcome:
 
 
 class Stretch(NamedTuple):
-    """Consecutive frames of a sequence, read by their numbers in the sequence."""
+    """Consecutive frames of a sequence."""
 
     first: int
     frames: Any
     """(T, P) array or recording."""
 
+
+class Held:
+    """What a worker has of a sequence, read by the numbers of frames in the sequence.
+
+    Parameters
+    ----------
+    stretches : list of Stretch
+        What is read together is in one of them.
+    """
+
+    def __init__(self, stretches: list[Stretch]) -> None:
+        self.stretches = stretches
+
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of what there is of the sequence."""
-        return tuple(self.frames.shape)
+        """Shape of one of the stretches."""
+        return tuple(self.stretches[0].frames.shape)
 
-    def __getitem__(self, steps: Any) -> Any:
+    def __getitem__(self, steps: slice) -> Any:
         """Read consecutive steps."""
-        return self.frames[steps.start - self.first : steps.stop - self.first]
+        for first, frames in self.stretches:
+            if first <= steps.start and steps.stop <= first + len(frames):
+                return frames[steps.start - first : steps.stop - first]
+        raise IndexError(f"steps {steps.start}:{steps.stop} are elsewhere")
 
 
 Shard: TypeAlias = dict[int, Stretch]
@@ -109,8 +133,8 @@ class Sharded:
         All windows of training.
     context : int
         Frames before a window that its evaluation may read.
-    num_shards : int, optional
-        Default: the number of workers.
+    num_workers : int, optional
+        Into how many parts steps are divided; default: the executor's workers.
 
     Raises
     ------
@@ -125,18 +149,20 @@ class Sharded:
         sequences: Sequence[Any],
         windows: np.ndarray,
         context: int,
-        num_shards: int | None = None,
+        num_workers: int | None = None,
     ) -> None:
         self._make = executor if callable(executor) else None
         self._executor = _checked(executor() if callable(executor) else executor)
         self._own = self._make is not None
-        if num_shards is None:
-            num_shards = count_workers(self._executor)
-        check_positive_int(num_shards=num_shards)
+        if num_workers is None:
+            num_workers = count_workers(self._executor)
+        check_positive_int(num_workers=num_workers)
+        self._num_parts = num_workers
         lengths = np.array([len(sequence) for sequence in sequences])
         self._before = np.cumsum(lengths) - lengths
         starts = self._positions(windows)
-        self._bounds = _even_bounds(starts, int(lengths.sum()), num_shards)
+        number = SHARDS_OF_WORKER * num_workers
+        self._bounds = _even_bounds(starts, int(lengths.sum()), number)
         self._shards = [
             _shard(sequences, windows[(starts >= low) & (starts < high)], context)
             for low, high in zip(self._bounds[:-1], self._bounds[1:], strict=True)
@@ -152,14 +178,12 @@ class Sharded:
             If workers are lost in every attempt, or the executor is none that can be
             replaced.
         """
-        owners = np.searchsorted(self._bounds, self._positions(task.draw.cut), "right")
-        parts = [
-            (shard, np.flatnonzero(owners == shard + 1))
-            for shard in np.unique(owners) - 1
-        ]
+        starts = self._positions(task.draw.cut)
+        shards = np.searchsorted(self._bounds, starts, side="right") - 1
+        parts = [np.flatnonzero(rows) for rows in _deal(shards, self._num_parts)]
         for _ in range(ATTEMPTS):
             try:
-                return _sum(self._gather(task, parts), [rows for _, rows in parts])
+                return _sum(self._gather(task, parts, shards), parts)
             except (BrokenExecutor, CancelledError) as error:
                 lost = error
                 self._replace_executor(error)
@@ -174,24 +198,27 @@ class Sharded:
         """Return the number of the first frame of each window among all frames."""
         return self._before[windows[:, 0]] + windows[:, 1]
 
-    def _gather(self, task: Task, parts: list[Any]) -> list[Outcome]:
-        """Return what each part contributes, in their order."""
-        submit = self._executor.submit
+    def _gather(
+        self, task: Task, parts: Sequence[np.ndarray], shards: np.ndarray
+    ) -> list[Outcome]:
+        """Return what each part, rows of the batch, contributes, in their order."""
         calls = [
-            (self._token, int(shard), task._replace(draw=task.draw.part(rows)))
-            for shard, rows in parts
+            (self._token, np.unique(shards[rows]).tolist(), task.part(rows))
+            for rows in parts
         ]
+        submit = self._executor.submit
         futures = [submit(work, *call) for call in calls]
         outcomes = []
-        for (_, rows), call, future in zip(parts, calls, futures, strict=True):
+        for rows, call, future in zip(parts, calls, futures, strict=True):
+            sent: dict[int, Shard] = {}
             try:
-                outcome = future.result()
-                if outcome is None:
-                    outcome = submit(work, *call, self._shards[call[1]]).result()
+                while isinstance(answer := future.result(), Missing):
+                    sent |= {number: self._shards[number] for number in answer.shards}
+                    future = submit(work, *call, sent)
             except NotPositiveDefinite as error:
                 sequence = int(rows[error.sequence])
                 raise NotPositiveDefinite(sequence, error.step) from None
-            outcomes.append(outcome)
+            outcomes.append(answer)
         return outcomes
 
     def _replace_executor(self, error: BaseException) -> None:
@@ -222,20 +249,31 @@ class Sharded:
         self._own = True
 
 
+class Missing(NamedTuple):
+    """What a worker answers that has not all shards of its task."""
+
+    shards: list[int]
+
+
 _kept: dict[str, dict[int, Shard]] = {}
 """Of a worker: the shards of the training that it last worked for."""
 
 
-def work(token: str, number: int, task: Task, shard: Shard | None = None) -> Any:
-    """Evaluate a part of a step in a worker; None if the shard is not here."""
+def work(
+    token: str, numbers: list[int], task: Task, sent: dict[int, Shard] | None = None
+) -> Outcome | Missing:
+    """Evaluate a part of a step in a worker that has shards, or was ``sent`` some."""
     if token not in _kept:
         _kept.clear()
-        _kept[token] = {}
-    if shard is not None:
-        _kept[token][number] = shard
-    if number not in _kept[token]:
-        return None
-    return evaluate(task, _kept[token][number])
+    kept = _kept.setdefault(token, {})
+    kept.update(sent or {})
+    if missing := [number for number in numbers if number not in kept]:
+        return Missing(missing)
+    held: dict[int, Held] = {}
+    for number in numbers:
+        for index, stretch in kept[number].items():
+            held.setdefault(index, Held([])).stretches.append(stretch)
+    return evaluate(task, held)
 
 
 def count_workers(executor: Any) -> int:
@@ -253,7 +291,7 @@ def count_workers(executor: Any) -> int:
         return len(client.scheduler_info(n_workers=-1)["workers"])
     raise TypeError(
         f"executor: {type(executor).__name__} does not tell how many workers it has; "
-        "give num_shards"
+        "give num_workers"
     )
 
 
@@ -279,6 +317,21 @@ def _even_bounds(starts: np.ndarray, num_frames: int, number: int) -> np.ndarray
     ideal = np.arange(1, number) * num_frames / number
     cuts = starts[np.minimum(np.searchsorted(starts, ideal), len(starts) - 1)]
     return np.unique([0, *cuts, num_frames])
+
+
+def _deal(shards: np.ndarray, num_parts: int) -> list[np.ndarray]:
+    """Deal out windows, given the shard of each, in parts of about equal size.
+
+    The largest shard goes first, to the part that has least (Graham 1969); returns
+    masks of the windows, of the parts that have any.
+    """
+    numbers, counts = np.unique(shards, return_counts=True)
+    owners, sizes = np.zeros(len(numbers), dtype=np.int64), np.zeros(num_parts)
+    for k in np.argsort(-counts, kind="stable"):
+        owners[k] = np.argmin(sizes)
+        sizes[owners[k]] += counts[k]
+    of_windows = owners[np.searchsorted(numbers, shards)]
+    return [of_windows == part for part in np.flatnonzero(sizes)]
 
 
 def _shard(sequences: Sequence[Any], windows: np.ndarray, context: int) -> Shard:

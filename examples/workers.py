@@ -28,7 +28,7 @@ import numpy as np
 import svae
 
 WINDOW, PIXELS = 250, 900
-WARM = 3
+WARM = 10
 """Steps that are not timed: in them the workers get their data."""
 
 Context = Any  # a context manager that yields an executor and a way to find its workers

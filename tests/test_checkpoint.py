@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 import shutil
 import signal
 import time
@@ -78,10 +79,23 @@ def whole(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def processes():
-    """Processes that have imported the package already: a life is short."""
+def processes(tmp_path_factory):
+    """Processes that have imported the package already: a life is short.
+
+    Their server starts in an empty folder: in that of a clone it would import the
+    sources, which have no compiled core unless they were installed in place.
+    """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["svae", "test_checkpoint"])
+    context.set_forkserver_preload(["svae"])
+    here = os.getcwd()
+    os.chdir(tmp_path_factory.mktemp("server"))
+    try:
+        first = context.Process(target=print)
+        first.start()
+        first.join(60)
+    finally:
+        os.chdir(here)
+    assert first.exitcode == 0
     return context
 
 
@@ -93,6 +107,7 @@ def test_killed_at_any_moment_it_ends_the_same(name, kills, whole, processes, tm
         here, there = processes.Pipe()
         process = processes.Process(target=run, args=(name, folder, True, there))
         process.start()
+        there.close()  # or nothing would tell of a process that ended before
         assert here.recv() == "started"
         if life < kills:
             # counted in saves, not in seconds: machines and their loads differ
@@ -138,8 +153,6 @@ def test_a_kill_in_the_middle_of_a_step_and_of_a_file(whole, processes, tmp_path
 
 
 def killed_within(folder, stop, where):
-    import os
-
     from svae import fit
 
     step, replace, count = fit.step, os.replace, []

@@ -98,9 +98,9 @@ class SVAE(Params):
         With ``held_out`` data also their score, NaN at steps without one.
     best_step_ : int
         The step whose parameters these are: the last, or that of the best score.
-    ended_ : {"steps", "patience", "interrupted", "failed"}
+    ended_ : {"steps", "patience", "interrupted", "failed", "running"}
         Why training ended: all steps were taken, no better score was found, Ctrl-C, or
-        an error.
+        an error; it had not when a checkpoint was written.
     obs_dim_ : int
         P.
     fill_ : (P,) array
@@ -339,7 +339,7 @@ class SVAE(Params):
         self.obs_dim_ = job.sequences[0].shape[1]
         self.fill_, self.sees_mask_ = job.model.fill, job.model.sees_mask
         num_frames = sum(len(sequence) for sequence in job.sequences)
-        self.ended_ = "failed"
+        self.ended_ = "running"
         with progress_bars(num_frames, progress) as show:
             try:
                 for reached in train(job, course, rng):
@@ -361,6 +361,9 @@ class SVAE(Params):
                     f"{course.phase}: the model is what was fitted so far",
                     stacklevel=3,
                 )
+            except BaseException:
+                self.ended_ = "failed"
+                raise
             finally:
                 self._keep(job, course, keeper)
 
@@ -589,6 +592,8 @@ class SVAE(Params):
             "kind": KIND,
             "obs_dim": self.obs_dim_,
             "sees_mask": self.sees_mask_,
+            "best_step": self.best_step_,
+            "ended": self.ended_,
             "arguments": self._arguments(),
         }
         store.save(path, tree, meta)
@@ -675,6 +680,9 @@ def load(path: str | Path) -> Any:
     model.history_ = tree["history"]
     model.fill_ = tree["fill"]
     model.obs_dim_, model.sees_mask_ = meta["obs_dim"], meta["sees_mask"]
+    # files of version 0.1.0 have neither: their fits took all steps
+    model.best_step_ = meta.get("best_step", len(model.history_["objective"]))
+    model.ended_ = meta.get("ended", "steps")
     return model
 
 

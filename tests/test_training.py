@@ -180,6 +180,22 @@ def test_an_error_keeps_the_last_good_parameters(monkeypatch):
     assert_same_fit(model, lds().fit(FRAMES, 5, **OPTIONS))
 
 
+def test_how_training_ended_is_saved(tmp_path):
+    told = []
+
+    def look(step, record):
+        if step == 4:
+            told.append(svae.load(tmp_path / "model.npz").ended_)
+
+    train, kept = FRAMES[:80], FRAMES[80:]
+    every = {"checkpoint": tmp_path, "checkpoint_interval": 0.0, "callback": look}
+    options = OPTIONS | {"learning_rate": 0.3, "held_out": kept, "score_every": 2}
+    model = lds().fit(train, 40, patience=3, **every, **options)
+    again = svae.load(tmp_path / "model.npz")
+    assert told == ["running"]
+    assert (again.ended_, again.best_step_) == ("patience", model.best_step_)
+
+
 def test_a_refused_fit_leaves_the_fitted_model_alone():
     model = lds().fit(FRAMES, 3, **OPTIONS)
     before = model.transform(FRAMES)

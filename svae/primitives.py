@@ -23,7 +23,7 @@ from autograd.tracer import getval, isbox
 
 from svae.outputs import Outputs
 
-__all__ = ["chain_primitive", "value_of"]
+__all__ = ["chain_primitive", "per_sequence", "value_of"]
 
 Array = Any  # a NumPy array, or autograd's box around one
 
@@ -74,7 +74,7 @@ def chain_primitive(
                 bar = _zeros_like(inputs[k]) if through is None else through[k]
                 if k >= num_potentials or _vanishes(logZ_bar):
                     return bar
-                of_logZ = _per_sequence(logZ_bar, ans[1 + k])
+                of_logZ = per_sequence(logZ_bar, ans[1 + k])
                 return of_logZ if through is None else bar + of_logZ
 
             return tuple(cotangent(argnum - 1) for argnum in argnums)
@@ -127,7 +127,7 @@ def _items(container: Any, count: int, first: int) -> list[Array]:
     return [container[first + k] for k in range(count)]
 
 
-def _per_sequence(scale: Array, x: Array) -> Array:
+def per_sequence(scale: Array, x: Array) -> Array:
     """Multiply the rows of (N, ...) by (N,)."""
     return np.reshape(scale, (-1,) + (1,) * (x.ndim - 1)) * x
 

@@ -59,6 +59,26 @@ class Job(NamedTuple):
     """Scores without a better one after which training stops."""
 
 
+class WarmUp(NamedTuple):
+    """What is the same in all steps of a warm-up."""
+
+    model: Generative
+    """The autoencoder."""
+    windows: np.ndarray
+    """(M, 3), single frames."""
+    settings: fit.Settings
+
+    @classmethod
+    def of(cls, job: Job) -> "WarmUp":
+        """Return that of a job."""
+        longest = int((job.windows[:, 2] - job.windows[:, 1]).max())
+        return cls(
+            warmup.autoencoder(job.model),
+            data.windows(job.sequences, 1),
+            warmup.settings_of_frames(job.settings, longest),
+        )
+
+
 class Scored(NamedTuple):
     """Parameters and their score on held-out data."""
 
@@ -150,11 +170,11 @@ def train(
     ``rng`` is the generator that began the course, if it is still there.
     """
     rng = generator_at(course.rng) if rng is None else rng
-    frames = job.windows
-    if course.phase == WARM_UP or job.n_init > 1:
-        frames = data.windows(job.sequences, 1)
+    warm = None
+    if course.phase == WARM_UP or (job.n_init > 1 and job.warmup is not None):
+        warm = WarmUp.of(job)
     while course.phase != ENDED:
-        course = _proceed(job, course, frames, rng)._replace(rng=_state_of(rng))
+        course = _proceed(job, course, warm, rng)._replace(rng=_state_of(rng))
         yield course
 
 
@@ -201,7 +221,7 @@ def _state_of(rng: np.random.Generator) -> dict[str, Any]:
 
 
 def _proceed(
-    job: Job, course: Course, frames: np.ndarray, rng: np.random.Generator
+    job: Job, course: Course, warm: WarmUp | None, rng: np.random.Generator
 ) -> Course:
     """Do the next thing: a step, the end of the warm-up, a new start, or the end."""
     if course.phase == WARM_UP:
@@ -209,9 +229,8 @@ def _proceed(
             return course._replace(
                 state=_settled(job, course, rng), phase=TRAINING, record=None
             )
-        window = int((job.windows[:, 2] - job.windows[:, 1]).max())
-        settings = warmup.settings_of_frames(job.settings, window)
-        model = warmup.autoencoder(job.model)
+        assert warm is not None
+        model, frames, settings = warm
         state, record = fit.advance(
             model, course.state, {}, frames, job.evaluate, settings, rng
         )

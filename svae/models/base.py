@@ -20,7 +20,7 @@ import numpy as onp
 from autograd.extend import defvjp, defvjp_argnums, primitive
 
 from svae.families import gaussian, product
-from svae.primitives import value_of
+from svae.primitives import per_sequence, value_of
 
 __all__ = [
     "Belief",
@@ -336,15 +336,10 @@ def combination(beside: Any, counts: Any, *numbers: Any) -> Any:
     return sum((c * x for c, x in zip(counts, numbers, strict=True)), beside)
 
 
-def _scaled_by_sequence(scale: Any, array: Any) -> Any:
-    """Multiply the rows of (N, ...) by (N,)."""
-    return np.reshape(scale, (-1,) + (1,) * (array.ndim - 1)) * array
-
-
 defvjp(
     inner,
-    lambda ans, potential, statistic: lambda g: _scaled_by_sequence(g, statistic),
-    lambda ans, potential, statistic: lambda g: _scaled_by_sequence(g, potential),
+    lambda ans, potential, statistic: lambda g: per_sequence(g, statistic),
+    lambda ans, potential, statistic: lambda g: per_sequence(g, potential),
 )
 defvjp_argnums(
     combination,

@@ -7,7 +7,7 @@ there are no states to collapse; then q(theta) is fitted to the latents, from se
 clusterings of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -92,20 +92,41 @@ def encode(
 ) -> conjugate.Points:
     """Return means of x under N(0, I) and the encoder's evidence, window by window.
 
-    Frames are read a part at a time: there are few windows, but they may be wide.
+    Every frame is for itself, so that neither many windows nor a wide or a long one
+    needs more memory than `svae.data.STRETCH` numbers at a time, or one frame.
     """
     lengths = windows[:, 2] - windows[:, 1]
-    size = int(lengths.max()) * sequences[0].shape[1]
-    num_parts = max(1, len(windows) * size // data.STRETCH)
     latents = np.zeros((len(windows), lengths.max(), model.latent.latent_dim))
     told = np.ones(latents.shape[:2], dtype=bool)
-    for rows in np.array_split(np.arange(len(windows)), num_parts):
-        values, observed, _ = data.batch(sequences, windows[rows])
-        batch = Batch(values, lengths[rows], 1.0, observed)
+    for rows, start, cut in _parts(windows, sequences[0].shape[1]):
+        values, observed, _ = data.batch(sequences, cut)
+        batch = Batch(values, cut[:, 2] - cut[:, 1], 1.0, observed)
         local = infer(autoencoder(model), {}, encoder, batch)
-        latents[rows, : values.shape[1]] = local.mean
+        steps = slice(start, start + values.shape[1])
+        latents[rows, steps] = local.mean
         if observed is not None:
-            told[rows, : values.shape[1]] = observed.any(axis=-1)
+            told[rows, steps] = observed.any(axis=-1)
     live = np.arange(lengths.max()) < lengths[:, None]
     gaps = not np.all(told | ~live)
     return conjugate.Points(latents, lengths, told & live if gaps else None)
+
+
+def _parts(
+    windows: np.ndarray, obs_dim: int
+) -> Iterator[tuple[np.ndarray, int, np.ndarray]]:
+    """Cut windows (M, 3) into parts of frames that are read together.
+
+    Yields the windows that a part is of, its first step in them, and where it is in the
+    sequences, as `svae.data.windows` has it.
+    """
+    lengths = windows[:, 2] - windows[:, 1]
+    steps = min(int(lengths.max()), max(1, data.STRETCH // obs_dim))
+    count = max(1, data.STRETCH // (steps * obs_dim))
+    for first in range(0, len(windows), count):
+        own = lengths[first : first + count]
+        for start in range(0, int(own.max()), steps):
+            rows = first + np.flatnonzero(own > start)
+            index, begin, stop = windows[rows].T
+            begin = begin + start
+            cut = np.stack([index, begin, np.minimum(begin + steps, stop)], axis=1)
+            yield rows, start, cut

@@ -210,11 +210,22 @@ def test_frames_are_encoded_a_part_at_a_time(monkeypatch, rng):
     network = NETWORK.init(rng, 3, 2)
     whole = encode(model, network, sequences, windows)
     assert whole.observed is None
-    monkeypatch.setattr(data, "STRETCH", 20)
-    parts = encode(model, network, sequences, windows)
-    np.testing.assert_array_equal(parts.latents, whole.latents)
-    np.testing.assert_array_equal(parts.lengths, whole.lengths)
+    # several windows at a time, one, a window in pieces, single frames
+    for stretch in (40, 20, 7, 1):
+        monkeypatch.setattr(data, "STRETCH", stretch)
+        parts = encode(model, network, sequences, windows)
+        np.testing.assert_allclose(parts.latents, whole.latents, rtol=1e-14, atol=0)
+        np.testing.assert_array_equal(parts.lengths, whole.lengths)
     sequences[2][6] = np.nan
     gaps = encode(model, network, sequences, windows)
     assert np.argwhere(~gaps.known() & whole.known()).tolist() == [[5, 1]]
     assert np.all(gaps.latents[~gaps.known()] == 0.0)
+
+
+def test_a_window_may_have_more_numbers_than_are_read_together(rng):
+    """Such as 200 frames of 80 x 80 pixels, the command line's default window."""
+    frames = rng.standard_normal((2, 200, 80 * 80)).astype(np.float32)
+    assert frames[0].size > data.STRETCH
+    model = svae.SVAE(SLDS(2, 2), svae.Linear(), svae.Linear())
+    model.fit(frames, 1, window=200, warmup=1, batch_size=1, rng=0)
+    assert model.ended_ == "steps"

@@ -14,6 +14,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from svae.sources.npz import read_members
+
 __all__ = ["construct", "describe", "load", "replacing", "save"]
 
 FORMAT, VERSION = "svae", 1
@@ -120,8 +122,7 @@ def construct(module: Any, description: dict[str, Any]) -> Any:
 
 def _read(file: BinaryIO) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Return the header and the arrays of an archive."""
-    with np.load(file, allow_pickle=False) as archive:
-        members = {name: archive[name] for name in archive.files}
+    members = read_members(file)
     return json.loads(members.pop(HEADER).tobytes()), members
 
 

@@ -134,6 +134,17 @@ def test_every_damage_is_noticed_or_harmless(tmp_path):
     assert refused > 0.5 * len(damaged)
 
 
+def test_a_header_that_lost_a_digit_is_noticed(tmp_path):
+    """Its rows are fewer then, and what the archive has of them goes on behind."""
+    path = tmp_path / "a.npz"
+    store.save(path, np.arange(1000.0).reshape(250, 4), {})
+    whole = path.read_bytes()
+    assert whole.count(b"(250, 4)") == 1
+    path.write_bytes(whole.replace(b"(250, 4)", b"(25 , 4)"))  # one bit
+    with pytest.raises(ValueError, match=r"a\.npz: .*'array0': .* shape \(25, 4\)"):
+        store.load(path)
+
+
 def test_foreign_files_are_refused(tmp_path):
     np.savez(tmp_path / "arrays.npz", x=np.ones(3))
     np.save(tmp_path / "array.npy", np.ones(3))

@@ -1,13 +1,16 @@
 """What a source is, and how each process comes to one handle for each file."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from weakref import WeakValueDictionary
 
 import numpy as np
 
-__all__ = ["FileSource", "Source", "opened"]
+__all__ = ["MEMORY", "FileSource", "Source", "naming", "opened"]
+
+MEMORY = 2**26  # numbers that are read at once; of more, parts are read as needed
 
 # (process, path, identity of the file) -> handle, for as long as a source uses it
 _handles: WeakValueDictionary[tuple[Any, ...], Any] = WeakValueDictionary()
@@ -78,3 +81,27 @@ def opened(path: str, open_file: Callable[[str], Any]) -> Any:
         reason = getattr(error, "strerror", None) or error
         raise OSError(f"{path}: cannot be opened: {reason}") from error
     return handle
+
+
+@contextmanager
+def naming(place: str) -> Iterator[None]:
+    """Turn whatever reading damaged data raises into a ValueError that says where.
+
+    Libraries that read files meet damage in the middle of something, with errors of
+    every type: zipfile with RuntimeError and NotImplementedError, h5py with KeyError,
+    TypeError and OSError without a name.
+
+    Raises
+    ------
+    ValueError
+        Its message begins with the place.
+    """
+    try:
+        yield
+    except Exception as error:
+        text = str(error)
+        if isinstance(error, ValueError) and text.startswith(f"{place}: "):
+            raise
+        if not isinstance(error, ValueError) or not text:
+            text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+        raise ValueError(f"{place}: {text}") from error

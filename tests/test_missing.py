@@ -287,20 +287,6 @@ def test_hmm_sums_over_the_states_of_a_frame_without_data(gaps):
     assert relative_error(local.second_moment[0], second) < 1e-9
 
 
-def test_hmm_samples_of_a_frame_without_data_have_the_moments_of_the_mixture():
-    this = world("hmm")
-    frames = np.random.default_rng(2).standard_normal((4, 3))
-    frames[1] = np.nan
-    noise = quadrature(1, 4, 2)
-    local = infer(
-        this.model, this.stats, this.parameters.encoder, batch_of(frames), noise, True
-    )
-    samples = local.samples[0]
-    assert np.max(np.abs(samples.mean(axis=0) - local.mean[0])) < 1e-12
-    second = np.einsum("sti,stj->tij", samples, samples) / len(samples)
-    assert relative_error(second, local.second_moment[0]) < 1e-12
-
-
 def lds_bound(this, frames):
     noise = quadrature(1, len(frames), 2)
     noise = Noise(noise, np.zeros(0))

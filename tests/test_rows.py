@@ -20,6 +20,7 @@ from svae import (
 from svae.errors import Impossible
 from svae.families import product
 from svae.models import Belief
+from svae.models.mixture import filled
 from svae.models.switches import Given
 from svae.models.switching import Switching
 from svae.trees import leaves, rebuild
@@ -53,7 +54,10 @@ def by_definition(latent, stats, node, noise=None, report=None, **known):
     if report is None:
         report = np.zeros((len(node[1]), 2))
     starts = known.get("starts")
-    return Switching.local_factor(latent, stats, node, noise, given, starts, report)
+    local = Switching.local_factor(latent, stats, node, noise, given, starts, report)
+    if given.observed is None:
+        return local
+    return filled(latent.switch, latent.switch.rows(stats), local, noise, given)
 
 
 def assert_same_local(got, want, tolerance=1e-11):

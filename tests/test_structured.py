@@ -157,7 +157,12 @@ def test_expected_log_density_is_that_of_the_enumeration(name, kind):
         this.latent.family, product.mean(this.latent.family, natparams)
     )
     q = this.latent.graph.exact(
-        this.graph, this.node, None, this.lengths, **this.known, without_data=this.stats
+        this.graph,
+        this.node,
+        None,
+        this.lengths,
+        **this.known,
+        without_data=this.latent.without_data(this.stats),
     )
     for stats in (this.graph, this.stats, theta):
         got = this.latent.expected_log_density(stats, q)

@@ -227,6 +227,12 @@ class StructuredModel(LatentModel, Protocol):
     def graph(self) -> Any:
         """The latent model that inference has; its ``exact`` returns an `Exact`."""
 
+    def without_data(self, stats: Any) -> Any:
+        """Return what ``exact`` needs to know of the law of x where there are no data.
+
+        None where steps without data are tied to their neighbours.
+        """
+
     def expected_log_density(self, stats: Any, q: Exact) -> Any:
         """Return the expectation of E log p(x, z | theta), (N,), under an exact q.
 

@@ -149,6 +149,9 @@ class LDS:
             half_log_det=half_log_det(logZ, linear, mean, lengths),
         )
 
+    def without_data(self, stats: Any) -> None:
+        """Return None: a step without data is one of zero node potential."""
+
     def expected_log_density(self, stats: Any, q: Exact) -> Any:
         """Return the expectation of E log p(x | theta), (N,), under an exact q.
 

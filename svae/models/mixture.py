@@ -9,13 +9,14 @@ whose node potentials are their log normalizers: exact, without a mean field (Li
 is.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import autograd.numpy as np
 import numpy as onp
 
 from svae import kernels
-from svae.families.arrays import joined
+from svae.families.arrays import joined, outer
 from svae.models.base import Belief, Exact, Local, live_steps
 from svae.models.potentials import (
     dense,
@@ -32,6 +33,7 @@ from svae.models.switching import (
     first_states,
     markov_potentials,
 )
+from svae.models.transport import inflations, student
 from svae.primitives import value_of
 
 __all__ = ["Mixture", "MixtureStatistics"]
@@ -60,12 +62,16 @@ class Mixture(Switching):
         self, stats: Any, node: Any, noise: Any, given: Given, starts: Any, report: Any
     ) -> Local:
         """Return the local factor; see `infer`.  Sequences of one step are rows."""
+        switch, rows = self.switch, self.switch.rows(stats)
         if node[1].shape[1] > 1:
-            return super().local_factor(stats, node, noise, given, starts, report)
-        init = first_states(markov_potentials(stats)[0], given.belief)
-        ascent = Ascent(self.tolerance, self.max_iterations, self.starts, starts)
-        rows = self.switch.rows(stats)
-        return local_factor(self.switch, ascent, init, rows, node, noise, given, report)
+            local = super().local_factor(stats, node, noise, given, starts, report)
+        else:
+            init = first_states(markov_potentials(stats)[0], given.belief)
+            ascent = Ascent(self.tolerance, self.max_iterations, self.starts, starts)
+            local = local_factor(switch, ascent, init, rows, node, noise, given, report)
+        if given.observed is None:
+            return local
+        return filled(switch, rows, local, noise, given)
 
     @property
     def graph(self) -> Any:
@@ -87,11 +93,16 @@ class Mixture(Switching):
         """Return the graph with evidence; see `svae.models.structured`."""
         live = live_steps(lengths, node[1])
         rows, constant = gaussian_rows(stats["components"])
+        if noise is not None:
+            noise = for_each_state(noise, self.num_states)
+        dofs = None
         if observed is not None and without_data is not None:
-            of_prior = value_of(gaussian_rows(without_data["components"])[0])
+            of_prior, dofs = map(value_of, without_data)
             # autograd's where does not sum what comes back for a broadcast argument
             everywhere = rows + onp.zeros((*observed.shape, 1, 1))
             rows = np.where(observed[..., None, None], everywhere, of_prior)
+            if noise is not None and dofs is not None:
+                noise = with_tails(noise, dofs, live & ~observed)
         x = given_states(split(rows, self.latent_dim), node, live, noise)
         init, pair = markov_potentials(stats)
         chain = (
@@ -108,17 +119,27 @@ class Mixture(Switching):
             samples, weights = stacked(samples, states)
         told = states if observed is None else states * observed[..., None]
         features = joined(3, x.second_moment, x.mean)
+        second_moment = np.sum(states[..., None, None] * x.second_moment, axis=2)
+        if dofs is not None:
+            spread = x.second_moment - outer(x.mean, x.mean)
+            second_moment = second_moment + excess(
+                value_of(states), value_of(spread), dofs, live & ~observed
+            )
         return Exact(
             log_normalizer,
             np.sum(told * x.evidence, axis=(1, 2)),
             np.sum(states[..., None] * x.mean, axis=2),
-            np.sum(states[..., None, None] * x.second_moment, axis=2),
+            second_moment,
             samples,
             weights,
             MixtureStatistics(first, pairs, told, features, x.samples, belief),
             states,
             chain[2],
         )
+
+    def without_data(self, stats: Any) -> tuple[Any, Any]:
+        """Return P of x given each state, and degrees of freedom (K,) if it has any."""
+        return gaussian_rows(stats["components"])[0], None
 
     def expected_log_density(self, stats: Any, q: Exact) -> Any:
         """Return the expectation of E log p(x, z | theta), (N,), under an exact q."""
@@ -131,6 +152,36 @@ class Mixture(Switching):
         """Return the expectation of E log p(x_t | z_t = k, theta), (N, T, K)."""
         switch, rows = self.switch, self.switch.rows(stats)
         return switch.potentials(switch.own_evidence(of.features, rows), rows)
+
+
+def filled(
+    switch: Any, rows: Sequence[Any], local: Local, noise: Any, given: Given
+) -> Local:
+    """Give steps without data the law of the mixture, as constants."""
+    missing = live_steps(given.lengths, local.mean) & ~given.observed
+    if not missing.any():
+        return local
+    if noise is not None:
+        noise = onp.moveaxis(value_of(noise), 1, 0)[:, missing]
+    rows = [value_of(part) for part in rows]
+    found = switch.unobserved(value_of(local.states)[missing], rows, noise)
+
+    def put(steps: Any, values: Any) -> Any:
+        """Replace those of (N, T, ...) steps that are missing."""
+        full = onp.zeros(steps.shape)
+        full[missing] = values
+        where = missing.reshape(missing.shape + (1,) * (full.ndim - 2))
+        return np.where(where, full, steps)
+
+    mean, second_moment, samples = found
+    local = local._replace(
+        mean=put(local.mean, mean),
+        second_moment=put(local.second_moment, second_moment),
+    )
+    if noise is None:
+        return local
+    drawn = put(np.moveaxis(local.samples, 1, 2), onp.moveaxis(samples, 0, 1))
+    return local._replace(samples=np.moveaxis(drawn, 2, 1))
 
 
 class GivenStates(NamedTuple):
@@ -148,14 +199,39 @@ class GivenStates(NamedTuple):
     """(S, N, T, K, D), or None without noise."""
 
 
+def for_each_state(noise: onp.ndarray, num_states: int) -> onp.ndarray:
+    """Repeat the noise (N, S, T, D) of a step for all states: (S, N, T, K, D)."""
+    return onp.repeat(onp.moveaxis(noise, 1, 0)[:, :, :, None], num_states, 3)
+
+
+def with_tails(
+    noise: onp.ndarray, dofs: onp.ndarray, missing: onp.ndarray
+) -> onp.ndarray:
+    """Give noise (S, N, T, K, D) of steps without data the tails of each state."""
+    noise = noise.copy()
+    for state, dof in enumerate(dofs):
+        noise[:, missing, state] = student(noise[:, missing, state], dof)
+    return noise
+
+
+def excess(
+    states: onp.ndarray, covs: onp.ndarray, dofs: onp.ndarray, missing: onp.ndarray
+) -> onp.ndarray:
+    """Return what tails add to second moments (N, T, D, D) of steps without data.
+
+    Infinite where a state of finite probability has none.
+    """
+    inflation, heavy = inflations(dofs)
+    weights = states * (inflation - 1.0) * missing[..., None]
+    more = onp.einsum("ntk,ntkij->ntij", weights, covs)
+    more[missing & onp.any(states[..., heavy] > 0, axis=-1)] = onp.inf
+    return more
+
+
 def given_states(graph: Any, node: Any, live: onp.ndarray, noise: Any) -> GivenStates:
     """Combine Gaussians (..., K, D, D), (..., K, D) with node potentials."""
     J, h = of_live(node, live)
     J, h = dense(J)[:, :, None], h[:, :, None]
-    if noise is not None:
-        # that of a step for all of its states
-        num_states = graph[1].shape[-2]
-        noise = onp.repeat(onp.moveaxis(noise, 1, 0)[:, :, :, None], num_states, 3)
     logZ, second, mean, samples = independent(graph[0] + J, graph[1] + h, noise)
     evidence = np.sum(J * second, axis=(-2, -1)) + np.sum(h * mean, axis=-1)
     return GivenStates(logZ, evidence, second, mean, samples)

@@ -20,7 +20,7 @@ from svae.models.meanfield import (
     warn_of_gradient,
     warn_of_inference,
 )
-from svae.models.switches import Factor, Given
+from svae.models.switches import Given
 from svae.outputs import Outputs
 from svae.primitives import value_of
 
@@ -76,24 +76,14 @@ def local_factor(
     """
     told = None if given.observed is None else given.observed[:, 0].astype(onp.float64)
     found = solve(report, ascent, told, init, *switch.conditionals(rows), *node, noise)
-    fixed, iterations, residual, half_log_det = value_of(found).parts[:NUM_CONSTANTS]
+    _, iterations, residual, half_log_det = value_of(found).parts[:NUM_CONSTANTS]
     outputs = [found[k] for k in range(NUM_CONSTANTS, len(found.shapes))]
     kl, log_normalizer, mean, second_moment, states, potentials, *samples = outputs
-    factor = Factor(
-        log_normalizer,
-        None,
+    return Local(
+        samples[0] if samples else None,
+        kl,
         mean,
         second_moment,
-        samples[0] if samples else None,
-        half_log_det,
-    )
-    if given.observed is not None and not given.observed.all():
-        factor = switch.filled(factor, fixed, rows, ~given.observed, noise)
-    return Local(
-        factor.samples,
-        kl,
-        factor.mean,
-        factor.second_moment,
         log_normalizer,
         states,
         potentials,

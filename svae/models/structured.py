@@ -60,7 +60,7 @@ def infer(
         observed=observed,
         belief=belief,
         uniforms=uniforms,
-        without_data=stats,
+        without_data=latent.without_data(stats),
     )
     of_graph = latent.graph.expected_log_density(graph, q)
     return exact_local(q, of_graph - latent.expected_log_density(stats, q))

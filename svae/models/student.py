@@ -49,13 +49,14 @@ from svae.families.arrays import cut, joined
 from svae.models.base import Draw, Local
 from svae.models.gmm import GMM
 from svae.models.mixture import Mixture, MixtureStatistics
-from svae.models.potentials import dense, independent, split
+from svae.models.potentials import dense, independent, moments, split
 from svae.models.switches import Emission, Factor, Given, evidence_of_factor, of_path
 from svae.models.switching import (
     first_states,
     log_normalized,
     markov_potentials,
 )
+from svae.models.transport import inflations, student
 
 __all__ = ["StudentEmission", "StudentMixture"]
 
@@ -144,6 +145,31 @@ class StudentEmission(Emission):
     def of_points(self, latents: Any) -> Any:
         """Return the features of known x."""
         return with_one(super().of_points(latents))
+
+    def dofs(self, rows: Sequence[Any]) -> Any:
+        """Return nu (..., K) of each component; of those that are learned, medians."""
+        return np.exp(average(rows[2]))
+
+    def unobserved(
+        self, states: onp.ndarray, rows: Sequence[Any], noise: Any
+    ) -> tuple[Any, Any, Any]:
+        """Return means, second moments and samples; see `Emission.unobserved`.
+
+        Second moments are infinite where a component of a frame has none.
+        """
+        mean, second_moment, samples = super().unobserved(states, rows, noise)
+        inflation, heavy = inflations(self.dofs(rows))
+        covs, _ = moments(*split(rows[0], self.dim))
+        excess = (inflation - 1.0)[:, None, None] * covs
+        second_moment = second_moment + onp.tensordot(states, excess, 1)
+        second_moment[onp.any(states[:, heavy] > 0, axis=1)] = onp.inf
+        return mean, second_moment, samples
+
+    def deviation(
+        self, noise: onp.ndarray, rows: Sequence[Any], state: int
+    ) -> onp.ndarray:
+        """Return draws (..., D) of x given a state, of location 0 and scale 1."""
+        return student(noise, self.dofs(rows)[state])
 
     def start(self, rows: Sequence[Any], node: Any) -> onp.ndarray:
         """Return evidence for z at what each component makes of the node."""
@@ -258,9 +284,13 @@ class StudentMixture(Mixture):
             switch.potentials(switch.own_evidence(features, rows), rows), axis=0
         )
 
+    def without_data(self, stats: Any) -> tuple[Any, Any]:
+        """Return P of x given each state, and degrees of freedom (K,)."""
+        return super().without_data(stats)[0], self.dofs(stats)
+
     def dofs(self, stats: Any) -> Any:
         """Return nu (..., K) of each component; of those that are learned, medians."""
-        return np.exp(average(self.switch.rows(stats)[2]))
+        return self.switch.dofs(self.switch.rows(stats))
 
     def draw(
         self,
@@ -283,8 +313,7 @@ class StudentMixture(Mixture):
         dof = of_path(self.dofs(stats)[..., None], drawn.states)[..., 0]
         scales = gammaincinv(0.5 * dof, rest) / (0.5 * dof)
         deviation = (drawn.latents - drawn.mean) / onp.sqrt(scales)[..., None]
-        heavy = dof <= 2  # without a covariance
-        inflation = dof / onp.where(heavy, 1.0, dof - 2)
+        inflation, heavy = inflations(dof)
         cov = inflation[..., None, None] * drawn.cov
         return drawn._replace(
             latents=drawn.mean + deviation,

@@ -38,6 +38,7 @@ from svae.models.potentials import (
     split,
     split_pair,
 )
+from svae.models.transport import select
 from svae.primitives import value_of
 
 __all__ = ["Dynamics", "Emission", "Factor", "Given"]
@@ -112,35 +113,35 @@ class Emission:
             return factor
         without_data = live_steps(given.lengths, mean) & ~kept
         logZ = logZ - 0.5 * self.dim * LOG_2PI * without_data.sum(axis=1)
-        return self.filled(
-            factor._replace(log_normalizer=logZ), states, rows, without_data, noise
-        )
+        return factor._replace(log_normalizer=logZ)
 
-    def filled(
-        self, factor: Factor, states: Any, rows: Any, missing: onp.ndarray, noise: Any
-    ) -> Factor:
-        """Give steps without data the moments of the mixture, as constants."""
-        covs, means = moments(*split(value_of(rows[0]), self.dim))
-        probs = value_of(states)[missing]
-        mean, second_moment = (value_of(x).copy() for x in factor[2:4])
-        mean[missing] = probs @ means
-        second_moment[missing] = onp.tensordot(probs, covs + outer(means, means), 1)
-        missing = missing[..., None]
-        samples = factor.samples
-        if noise is not None:
-            cov = second_moment - outer(mean, mean)
-            roots = onp.linalg.cholesky(
-                onp.where(missing[..., None], cov, onp.eye(self.dim))
-            )
-            draws = mean[:, None] + matvec(roots[:, None], noise)
-            samples = np.where(missing[:, None], draws, samples)
-        return factor._replace(
-            mean=np.where(missing, mean, factor.mean),
-            second_moment=np.where(
-                missing[..., None], second_moment, factor.second_moment
-            ),
-            samples=samples,
-        )
+    def unobserved(
+        self, states: onp.ndarray, rows: Sequence[Any], noise: Any
+    ) -> tuple[Any, Any, Any]:
+        """Return means, second moments and samples of x of which there are no data.
+
+        Their law is the mixture of all components, from ``states`` (n, K): samples
+        (S, n, D), if there is noise, have drawn a state first.
+        """
+        covs, means = moments(*split(rows[0], self.dim))
+        mean = states @ means
+        second_moment = onp.tensordot(states, covs + outer(means, means), 1)
+        if noise is None:
+            return mean, second_moment, None
+        chosen, first = select(states, noise[..., 0])
+        noise = onp.concatenate([first[..., None], noise[..., 1:]], axis=-1)
+        samples = onp.empty(noise.shape)
+        for state, root in enumerate(onp.linalg.cholesky(covs)):
+            where = chosen == state
+            deviation = self.deviation(noise[where], rows, state)
+            samples[where] = means[state] + deviation @ root.T
+        return mean, second_moment, samples
+
+    def deviation(
+        self, noise: onp.ndarray, rows: Sequence[Any], state: int
+    ) -> onp.ndarray:
+        """Return draws (..., D) of x given a state, of mean 0 and scale 1."""
+        return noise
 
     def conditionals(self, rows: Sequence[Any]) -> tuple[Any, ...]:
         """Return P, c and the law of tails (b, nu, weights), as `kernels.mixture`."""

@@ -9,6 +9,7 @@ checked here, once: arrays at the door, recordings whenever a stretch is read.
 `pinwheel` and `dots` are those of `svae.synthetic`.
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,14 +24,20 @@ from svae.sources import (
     datasets,
     is_extraction,
     listing,
+    refuse_pandas,
 )
+from svae.sources.counting import counting
+from svae.sources.poses import positions
 from svae.sources.readers import READERS, read_arrays
+from svae.sources.reference import naming
+from svae.sources.tables import Table, read_table
 from svae.synthetic import dots, pinwheel
 
 __all__ = [
     "Recording",
     "as_sequences",
     "batch",
+    "deeplabcut",
     "dots",
     "load",
     "moseq",
@@ -43,6 +50,8 @@ __all__ = [
 NUMERIC = "biuf"  # kinds of dtype: bool, integers, floats
 STRETCH = 2**20  # numbers that `stretches` reads at a time
 HDF5 = (".h5", ".hdf5")
+TABLE = ".csv"
+CUTOFF = 0.6  # likelihood below which DeepLabCut itself leaves a position out
 
 
 def load(path: str | Path, key: str | None = None, mmap: bool = False) -> Any:
@@ -57,8 +66,8 @@ def load(path: str | Path, key: str | None = None, mmap: bool = False) -> Any:
         to have a single numeric dataset (T, P) or (N, T, P), or to be an extraction by
         MoSeq, which is read as `moseq` does by default.
     mmap : bool
-        Whether to map a ``.npy`` file instead of reading it, for one that is larger
-        than the memory.
+        Whether to map the array of a ``.npy`` file, and those of an ``.npz`` file that
+        are not compressed, instead of reading them: for data larger than the memory.
 
     Returns
     -------
@@ -66,32 +75,54 @@ def load(path: str | Path, key: str | None = None, mmap: bool = False) -> Any:
         What is in a HDF5 file as recordings, of which nothing is read yet, one for each
         sequence.  Of an ``.npz`` file, the only array as itself, several as a list of
         sequences in the order of the file.  Of a ``.csv`` file, float64 (rows,
-        columns); a first line without any number is its header, an empty cell is NaN.
+        columns), or what `deeplabcut` makes of a table that begins with ``scorer``.
 
     Raises
     ------
     ValueError
         If the suffix is unknown, or the file is empty, damaged or not numeric, or it is
-        not clear which of its arrays is meant; the message lists them.
+        not clear which of its arrays is meant; the message lists them.  If a ``.csv``
+        file, or the compressed arrays of an ``.npz`` file, have more than 2^26 numbers:
+        they could only be read whole.
+    OSError
+        If the file cannot be opened: it is absent, say.
+
+    Warns
+    -----
+    UserWarning
+        If a column of a ``.csv`` file counts frames or time, by its name or because it
+        grows evenly, and would be modelled as if it were observed.
+
+    Notes
+    -----
+    Columns of a ``.csv`` file are separated by commas, semicolons or tabs; with the
+    last two, decimals may have commas.  A first line without any number is its header.
+    Empty cells, ``NaN`` and ``NA`` are missing values, and a row of them is a missing
+    frame.  Empty lines do not count.
+
+    The arrays of an ``.npz`` file have checksums, which are compared; damage elsewhere
+    is noticed if sizes or headers are wrong after it.
     """
     path = Path(path)
     suffix = path.suffix.lower()
-    if suffix not in (*READERS, *HDF5):
-        expected = ", ".join((*READERS, *HDF5))
+    if suffix not in (*READERS, TABLE, *HDF5):
+        expected = ", ".join((*READERS, TABLE, *HDF5))
         raise ValueError(
             f"{path}: unknown suffix {path.suffix!r}, expected one of {expected}"
         )
     if key is not None and suffix not in (".npz", *HDF5):
         raise ValueError(f"{path}: key={key!r} applies to .npz and HDF5 files only")
-    if path.stat().st_size == 0:
-        raise ValueError(f"{path}: the file is empty")
+    with open(path, "rb") as file:
+        if not file.read(1):
+            raise ValueError(f"{path}: the file is empty")
     if suffix in HDF5:
         return _recordings(str(path), key)
+    if suffix == TABLE:
+        return _table(path)
     arrays = read_arrays(path, key, mmap)
     for array in arrays:
-        if not isinstance(array, np.ndarray) or array.dtype.kind not in NUMERIC:
-            kind = getattr(array, "dtype", type(array).__name__)
-            raise ValueError(f"{path}: expected numbers, got {kind}")
+        if array.dtype.kind not in NUMERIC:
+            raise ValueError(f"{path}: expected numbers, got {array.dtype}")
         if array.size == 0:
             raise ValueError(f"{path}: an array is empty, of shape {array.shape}")
     return arrays[0] if len(arrays) == 1 else arrays
@@ -131,12 +162,67 @@ def moseq(
     Raises
     ------
     ValueError
-        If a dataset is missing, shapes disagree, ``block`` does not divide them, or
-        timestamps do not increase; the message names the file and the step.
+        If a dataset is missing or damaged, shapes disagree, ``block`` does not divide
+        them, or timestamps do not increase or have a gap of more than 10 000 frames;
+        the message names the file and the step.
     OSError
         If the file cannot be opened.
     """
     return Recording(Extraction(str(path), mask_threshold, mask_height, block), 0)
+
+
+def deeplabcut(path: str | Path, cutoff: float = CUTOFF) -> np.ndarray:
+    """Read the positions of body parts that DeepLabCut has tracked (its ``.csv``).
+
+    Parameters
+    ----------
+    path : path
+        A table with lines of names, ``scorer``, ``bodyparts`` and ``coords`` (and
+        ``individuals``, if there are several), above the numbers.
+    cutoff : float
+        Positions are missing where the tracker's likelihood is below it.  The default
+        is that of DeepLabCut's own figures; 0 keeps all.
+
+    Returns
+    -------
+    (T, P) float64 array
+        The columns x and y (and z) in the order of the file.  Likelihoods and the index
+        are no data.
+
+    Raises
+    ------
+    ValueError
+        If it is no such table, or is damaged; the message names the file and the line.
+        The HDF5 files of DeepLabCut are tables of pandas with pickled names, which are
+        never read.
+    """
+    path = Path(path)
+    if path.suffix.lower() in HDF5:
+        refuse_pandas(str(path), None)
+    table = _read_table(path)
+    if not table.poses:
+        raise ValueError(
+            f"{path}: not a table of DeepLabCut, which begins with 'scorer'; data.load "
+            "reads tables of numbers"
+        )
+    with naming(str(path)):
+        return positions(table.names[-1], table.values, cutoff)
+
+
+def _table(path: Path) -> np.ndarray:
+    """Return the data of a table; warn of columns that are none."""
+    table = _read_table(path)
+    if table.poses:
+        with naming(str(path)):
+            return positions(table.names[-1], table.values, CUTOFF)
+    if about := counting(table.names[0] if table.names else [], table.values):
+        warnings.warn(f"{path}: {about}", stacklevel=3)
+    return table.values
+
+
+def _read_table(path: Path) -> Table:
+    with open(path, "rb") as file, naming(str(path)):
+        return read_table(file)
 
 
 def _recordings(path: str, key: str | None) -> Any:
@@ -144,6 +230,7 @@ def _recordings(path: str, key: str | None) -> Any:
     try:
         if key is None and is_extraction(path):
             return moseq(path)
+        refuse_pandas(path, key)
         source = Stored(path, key or _only_dataset(path))
     except OSError as error:
         raise ValueError(str(error)) from error

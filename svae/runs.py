@@ -13,7 +13,7 @@ import numpy as np
 
 from svae import data, synthetic
 from svae.estimator import SVAE, load
-from svae.sources import Source
+from svae.sources import MEMORY, Source
 from svae.store import replacing
 
 __all__ = [
@@ -36,7 +36,6 @@ FILES = (
     "such as MoSeq's results_00.h5"
 )
 
-MEMORY = 2**26  # numbers that are read at once; of more, windows are read as needed
 EXCERPT = 2**24  # numbers of these that are shown in figures
 
 BUILT_IN: dict[str, Callable[[], np.ndarray]] = {

@@ -1,7 +1,9 @@
 """Reading, checking and cutting sequences."""
 
+import io
 import pickle
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -91,7 +93,14 @@ def test_an_empty_cell_is_nan(tmp_path):
         ("x,y\n1,2\n3,four\n", "line 3: 'four' is not a number"),
         ("1,two\n3,4\n", "line 1: 'two' is not a number"),
         ("x,y\n1,2\n\n3\n", "line 4 has 1 columns, expected 2"),
-        ("x;y\n1;2\n", "line 2: '1;2' is not a number"),
+        ("x y\n1 2\n", "line 2: '1 2' is not a number; columns are separated by"),
+        ("t,x\n2020-01-01,2\n", "line 2: '2020-01-01' is .*text or dates need to"),
+        ("x,y\n1_0,2\n", "line 2: '1_0' is not a number"),
+        ("x,y\n1,2,3\n", "line 2 has 3 columns, expected 2"),
+        ("x;y\n1,5;2\n0.5;1\n", r"numbers have commas \(line 2\) and .*\(line 3\)"),
+        ("1\t2.5\n1,234\t3\n", r"numbers have commas \(line 2\) and .*\(line 1\)"),
+        ("x;y\n1,234,567;2\n", "line 2: '1,234,567' is not a number"),
+        ('x,y\n"1,5",2\n', "line 2: '1,5' is not a number; .*decimals by points"),
     ],
 )
 def test_load_refuses_a_bad_csv(tmp_path, text, message):
@@ -102,8 +111,11 @@ def test_load_refuses_a_bad_csv(tmp_path, text, message):
 
 def test_load_refuses_text_that_is_not_utf8(tmp_path):
     (tmp_path / "a.csv").write_bytes(b"1,2\n\xff\xfe,3\n")
-    with pytest.raises(ValueError, match=r"a\.csv: 'utf-8' codec"):
+    with pytest.raises(ValueError, match=r"a\.csv: it is not text in UTF-8"):
         data.load(tmp_path / "a.csv")
+    (tmp_path / "b.csv").write_bytes("x\n1\n".encode("utf-16"))
+    with pytest.raises(ValueError, match=r"b\.csv: .*; save it as CSV in UTF-8"):
+        data.load(tmp_path / "b.csv")
 
 
 def test_load_refuses_unknown_suffix_missing_file_and_stray_key(tmp_path):
@@ -122,7 +134,7 @@ def test_load_refuses_what_is_not_numeric(tmp_path):
     np.savez(tmp_path / "a.npz", words=np.array(["a", "b"]))
     np.save(tmp_path / "complex.npy", np.ones(2, complex))
     np.save(tmp_path / "nothing.npy", np.ones((0, 2)))
-    with pytest.raises(ValueError, match=r"a\.npy: .*allow_pickle=False"):
+    with pytest.raises(ValueError, match=r"a\.npy: .*pickles are never"):
         data.load(tmp_path / "a.npy")
     with pytest.raises(ValueError, match="expected numbers, got <U1"):
         data.load(tmp_path / "a.npz")
@@ -130,6 +142,86 @@ def test_load_refuses_what_is_not_numeric(tmp_path):
         data.load(tmp_path / "complex.npy")
     with pytest.raises(ValueError, match=r"is empty, of shape \(0, 2\)"):
         data.load(tmp_path / "nothing.npy")
+
+
+def test_text_under_the_name_of_an_array_is_told_its_own(tmp_path):
+    for name in ("a.npy", "a.npz"):
+        (tmp_path / name).write_text("1,2\n3,4\n")
+    with pytest.raises(ValueError, match=r"a\.npy: .* call a table of text \.csv") as e:
+        data.load(tmp_path / "a.npy")
+    assert "pickle" not in str(e.value)
+    with pytest.raises(ValueError, match=r"a\.npz: the archive: .*not a zip file"):
+        data.load(tmp_path / "a.npz")
+    ragged = np.empty(2, object)
+    ragged[:] = [[1.0], [1.0, 2.0]]
+    np.save(tmp_path / "b.npy", ragged, allow_pickle=True)
+    with pytest.raises(ValueError, match=r"b\.npy: .*never read; save .*savez") as e:
+        data.load(tmp_path / "b.npy")
+    assert "allow_pickle" not in str(e.value)
+
+
+@pytest.mark.parametrize("mmap", [False, True])
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_a_header_that_lost_a_digit_loses_no_rows(save, mmap, tmp_path):
+    path, values = tmp_path / "a.npz", np.arange(1000.0).reshape(250, 4)
+    save(path, one=np.ones((3, 4)), x=values)
+    np.testing.assert_array_equal(data.load(path, "x", mmap=mmap), values)
+    if save is np.savez:
+        path.write_bytes(path.read_bytes().replace(b"(250, 4)", b"(25 , 4)"))
+    else:  # what was compressed with a wrong header has the right checksum
+        content = io.BytesIO()
+        np.save(content, values)
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            changed = content.getvalue().replace(b"(250, 4)", b"(25 , 4)")
+            archive.writestr("x.npy", changed)
+    with pytest.raises(ValueError, match=r"a\.npz: array 'x': the header says .*25, 4"):
+        data.load(path, mmap=mmap)
+
+
+@pytest.mark.parametrize("mmap", [False, True])
+def test_a_file_longer_or_shorter_than_its_header_says_is_refused(mmap, tmp_path):
+    path = tmp_path / "a.npy"
+    np.save(path, np.arange(1000.0).reshape(250, 4))
+    whole = path.read_bytes()
+    for content in (
+        whole.replace(b"(250, 4)", b"(25 , 4)"),
+        whole.replace(b"(250, 4)", b"(9" + b"0" * 30 + b", 4)")[:-24],
+        whole[:-1],
+        whole + b"\0",
+    ):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"a\.npy: the header .*damaged"):
+            data.load(path, mmap=mmap)
+
+
+def test_arrays_of_an_archive_are_mapped_if_told_so(tmp_path):
+    one, two = np.arange(12.0).reshape(4, 3), np.arange(15, dtype=">f4").reshape(5, 3)
+    np.savez(tmp_path / "a.npz", one=one, two=np.asfortranarray(two))
+    mapped = data.load(tmp_path / "a.npz", mmap=True)
+    assert all(isinstance(each, np.memmap) for each in mapped)
+    recordings = pickle.loads(pickle.dumps(data.as_sequences(mapped)))
+    for recording, values in zip(recordings, (one, two), strict=True):
+        assert isinstance(recording, data.Recording)
+        np.testing.assert_array_equal(recording[1:3], values[1:3])
+        np.testing.assert_array_equal(recording[:], values)
+
+
+@pytest.mark.parametrize("mmap", [False, True])
+def test_large_compressed_arrays_are_refused_before_they_are_read(mmap, tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, x=np.zeros((2**13, 2**13 + 1), np.bool_), y=np.ones(2))
+    remedy = r"save them with numpy.savez, as \.npy or as HDF5"
+    with pytest.raises(ValueError, match=rf"a\.npz: .* arrays x, y have .*{remedy}"):
+        data.load(path, mmap=mmap)
+    np.testing.assert_array_equal(data.load(path, "y", mmap=mmap), np.ones(2))
+
+
+def test_files_that_cannot_be_opened_keep_their_errors(tmp_path):
+    for suffix in (".npy", ".npz", ".csv", ".h5"):
+        (tmp_path / f"folder{suffix}").mkdir()
+        for name, error in ("none", FileNotFoundError), ("folder", IsADirectoryError):
+            with pytest.raises(error, match=name + suffix):
+                data.load(tmp_path / (name + suffix))
 
 
 def test_load_refuses_damaged_files(tmp_path):
@@ -204,6 +296,64 @@ def test_load_hdf5_says_what_there_is(tmp_path):
     (tmp_path / "d.h5").write_bytes(b"noise")
     with pytest.raises(ValueError, match=r"d\.h5: cannot be opened: .*signature"):
         data.load(tmp_path / "d.h5")
+
+
+@pytest.mark.parametrize("layout", ["fixed", "table"])
+def test_tables_of_pandas_are_refused_with_their_likelihoods(layout, tmp_path):
+    """As pandas lays them out, through PyTables; DeepLabCut writes the second."""
+    h5py = pytest.importorskip("h5py")
+    path, values = tmp_path / "a.h5", np.ones((5, 6))
+    with h5py.File(path, "w") as file:
+        group = file.create_group("df_with_missing")
+        if layout == "fixed":
+            group.attrs["pandas_type"] = np.bytes_("frame")
+            group["block0_values"] = values
+        else:
+            group.attrs["pandas_type"] = np.bytes_("frame_table")
+            kinds = [("index", "i8"), ("values_block_0", "f8", (6,))]
+            group["table"] = np.zeros(5, kinds)
+    remedy = r"the \.csv that DeepLabCut .* pandas.read_hdf"
+    keys = [None, "df_with_missing", "/df_with_missing", "df_with_missing/table"]
+    for key in keys:
+        with pytest.raises(ValueError, match=rf"a\.h5: 'df_with_missing' .*{remedy}"):
+            data.load(path, key)
+    with pytest.raises(ValueError, match="is a table of pandas"):
+        data.deeplabcut(path)
+    if layout == "fixed":  # whoever names the values means them
+        loaded = data.load(path, "df_with_missing/block0_values")
+        np.testing.assert_array_equal(loaded, values)
+
+
+def test_a_dataset_that_its_file_cannot_hold_is_refused(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["flat"] = np.arange(30.0).reshape(10, 3)
+        rows = {"shape": (10, 3), "maxshape": (None, 3)}
+        file.create_dataset("chunks", **rows, chunks=(4, 3), data=np.ones((10, 3)))
+        file.create_dataset("large", (2**28, 3), "f4", chunks=(2**26, 3))
+    whole = path.read_bytes()
+    dimensions = np.array([10, 3], "<u8").tobytes()
+    assert whole.count(dimensions) > 1
+    path.write_bytes(whole.replace(dimensions, np.array([2**40, 3], "<u8").tobytes()))
+    for name in ("flat", "chunks"):
+        about = rf"a\.h5: dataset '{name}': .*(damaged|corruption)"
+        with pytest.raises(ValueError, match=about):
+            data.load(path, name)
+    with pytest.raises(ValueError, match=r"'large': its chunks, of .*h5repack"):
+        data.load(path, "large")
+
+
+def test_damage_that_shows_when_it_is_read_names_the_file(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    path, values = tmp_path / "a.h5", np.random.default_rng(0).random((50, 3))
+    with h5py.File(path, "w") as file:
+        file.create_dataset("x", data=values, fletcher32=True, chunks=(50, 3))
+    whole, place = path.read_bytes(), values[20].tobytes()
+    path.write_bytes(whole.replace(place, bytes(len(place))))
+    recording = data.load(path)
+    with pytest.raises(ValueError, match=r"a\.h5: dataset 'x': OSError"):
+        recording[:10]
 
 
 def test_load_hdf5_without_h5py_says_what_to_install(tmp_path, monkeypatch):
@@ -368,12 +518,28 @@ def test_an_extraction_of_one_frame(tmp_path):
         ({"timestamps": [0.0, 1, 2, 2, 3]}, "at step 3: 2.0 follows 2.0"),
         ({"timestamps": np.uint8([0, 1, 9, 2, 3])}, "at step 3: 2 follows 9"),
         ({"timestamps": [0.0, np.nan, 2, 3, 4]}, "at step 1: nan follows 0.0"),
+        ({"timestamps": [-np.inf, 1, 2, 3, 4]}, "jump at step 1, from -inf to 1.0"),
+        ({"timestamps": [0.0, 1, 2, 3, np.inf]}, "jump at step 4, from 3.0 to inf"),
+        (
+            {"timestamps": 33.0 * np.arange(5) + [0, 0, 0, 86_400_000, 86_400_000]},
+            "jump at step 3, .*, 2618183 times the usual interval.* two files",
+        ),
+        ({"timestamps": [0.0, 1e-300, 2e-300, 3e-300, 1e308]}, "jump at step 4"),
+        (
+            {"timestamps": np.array(list("abcde"), "S")},
+            r"timestamps is \|S1, expected n",
+        ),
     ],
 )
 def test_moseq_refuses(changes, message, tmp_path):
     write_moseq(tmp_path / "a.h5", **changes)
     with pytest.raises(ValueError, match=rf"a\.h5: .*{message}"):
         data.load(tmp_path / "a.h5")
+
+
+def test_the_longest_gap_is_still_dropped_frames(tmp_path):
+    write_moseq(tmp_path / "a.h5", timestamps=[0.0, 1, 2, 3, 10_003])
+    assert data.moseq(tmp_path / "a.h5").shape == (10_004, 24)
 
 
 def test_moseq_refuses_blocks_and_other_files(tmp_path):

@@ -6,12 +6,13 @@ as a reference: the worker that gets it opens the file when it first reads.
 
 from typing import Any
 
-from svae.sources.hdf5 import Stored, datasets, listing
+from svae.sources.hdf5 import Stored, datasets, listing, refuse_pandas
 from svae.sources.mapped import Mapped
 from svae.sources.moseq import Extraction, is_extraction
-from svae.sources.reference import Source
+from svae.sources.reference import MEMORY, Source
 
 __all__ = [
+    "MEMORY",
     "Extraction",
     "Mapped",
     "Source",
@@ -20,6 +21,7 @@ __all__ = [
     "datasets",
     "is_extraction",
     "listing",
+    "refuse_pandas",
 ]
 
 

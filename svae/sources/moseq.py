@@ -10,18 +10,21 @@ from typing import Any
 
 import numpy as np
 
-from svae.sources.hdf5 import Stored, datasets
+from svae.sources.hdf5 import Stored, dataset_names
 from svae.sources.reference import Source
 
 __all__ = ["Extraction", "is_extraction"]
 
 PARTS = ("frames", "frames_mask", "timestamps")
+LONGEST_GAP = 10_000  # steps: minutes, which no camera drops frame by frame
 
 
 def is_extraction(path: str) -> bool:
     """Whether a HDF5 file has the frames and masks of an extraction."""
-    found = datasets(path)
-    return all(part in found and len(found[part].shape) == 3 for part in PARTS[:2])
+    parts = PARTS[:2]
+    if not set(parts) <= set(dataset_names(path)):
+        return False
+    return all(len(Stored(path, part).shape) == 3 for part in parts)
 
 
 class Extraction(Source):
@@ -38,8 +41,9 @@ class Extraction(Source):
     Raises
     ------
     ValueError
-        If a dataset is missing, shapes disagree, ``block`` does not divide them, or
-        timestamps do not increase; the message names the file and the place.
+        If a dataset is missing or damaged, shapes disagree, ``block`` does not divide
+        them, or timestamps do not increase or jump by more than 10 000 frames; the
+        message names the file and the place.
     """
 
     dtype = np.dtype(np.float64)
@@ -63,6 +67,11 @@ class Extraction(Source):
             raise ValueError(
                 f"{self.path}: frames has shape {shape}, expected (T, H, W)"
             )
+        for part in (self._frames, self._mask, self._timestamps):
+            if part.dtype.kind not in "biuf":
+                raise ValueError(
+                    f"{self.path}: {part.name} is {part.dtype}, expected numbers"
+                )
         others = self._mask, self._timestamps
         for part, expected in zip(others, (shape, shape[:1]), strict=True):
             if part.shape != expected:
@@ -109,8 +118,15 @@ def steps_of(timestamps: np.ndarray, path: str) -> np.ndarray:
     """Return the steps (T,) of frames, from 0 on, at the median interval.
 
     Each interval is rounded to whole steps, one at least: roundings do not add up.
+
+    Raises
+    ------
+    ValueError
+        If timestamps do not increase, or there is a gap of more than 10 000 steps; the
+        message names the file and the step.
     """
-    intervals = np.diff(np.asarray(timestamps, dtype=np.float64))
+    with np.errstate(invalid="ignore", over="ignore"):  # of what is infinite
+        intervals = np.diff(np.asarray(timestamps, dtype=np.float64))
     wrong = np.flatnonzero(~(intervals > 0))
     if len(wrong):
         step = wrong[0] + 1
@@ -120,7 +136,17 @@ def steps_of(timestamps: np.ndarray, path: str) -> np.ndarray:
         )
     steps = np.zeros(len(timestamps), dtype=np.int64)
     if len(intervals):
-        gaps = np.maximum(np.rint(intervals / np.median(intervals)), 1.0)
+        with np.errstate(over="ignore", invalid="ignore"):
+            gaps = np.maximum(np.rint(intervals / np.median(intervals)), 1.0)
+        absurd = np.flatnonzero(~(gaps <= LONGEST_GAP))
+        if len(absurd):
+            step = absurd[0] + 1
+            raise ValueError(
+                f"{path}: timestamps jump at step {step}, from {timestamps[step - 1]} "
+                f"to {timestamps[step]}, {gaps[step - 1]:.0f} times the usual "
+                f"interval, and at most {LONGEST_GAP} frames in a row count as "
+                "dropped; correct the clock, or cut the recording there into two files"
+            )
         np.cumsum(gaps.astype(np.int64), out=steps[1:])
     return steps
 

@@ -1,79 +1,68 @@
-"""Files that are read at once: arrays of NumPy, and tables of numbers."""
+"""Files of arrays by their suffix: ``.npy`` and ``.npz``, mapped or read at once."""
 
-import csv
-import zipfile
-import zlib
-from io import StringIO
+import math
+import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
+from svae.sources.npy import fill, mapped, read_header
+from svae.sources.npz import Member, members
+from svae.sources.reference import MEMORY, naming
+
 __all__ = ["READERS", "read_arrays"]
 
-# what reading a damaged file raises
-DAMAGE = (ValueError, EOFError, csv.Error, zipfile.BadZipFile, zlib.error)
 
-
-def read_arrays(path: Path, key: str | None, mmap: bool) -> list[Any]:
-    """Read the arrays of a file, that of a ``.npy`` file as a memory map if told so.
+def read_arrays(path: Path, key: str | None, mmap: bool) -> list[np.ndarray]:
+    """Read the arrays of a file, or map those that are there as they are.
 
     Raises
     ------
     ValueError
-        If the file is damaged, or has no array ``key``; the message names it.
+        If the file is damaged, has no array ``key``, or has more in compressed arrays
+        than is read at once; the message names it.
     """
-    suffix = path.suffix.lower()
-    try:
-        if mmap and suffix == ".npy":
-            return [np.load(path, mmap_mode="r", allow_pickle=False)]
-        with open(path, "rb") as file:
-            return READERS[suffix](file, key)
-    except DAMAGE as error:
-        raise ValueError(f"{path}: {error}") from error
+    with open(path, "rb") as file, naming(str(path)):
+        return READERS[path.suffix.lower()](file, str(path), key, mmap)
 
 
-def _read_npy(file: BinaryIO, key: str | None) -> list[Any]:
-    return [np.load(file, allow_pickle=False)]
+def _read_npy(
+    file: BinaryIO, path: str, key: str | None, mmap: bool
+) -> list[np.ndarray]:
+    header = read_header(file, os.fstat(file.fileno()).st_size)
+    return [mapped(header, path, 0) if mmap else fill(header, file)]
 
 
-def _read_npz(file: BinaryIO, key: str | None) -> list[Any]:
-    archive = np.load(file, allow_pickle=False)
-    if isinstance(archive, np.ndarray):
+def _read_npz(
+    file: BinaryIO, path: str, key: str | None, mmap: bool
+) -> list[np.ndarray]:
+    if file.read(6) == np.lib.format.MAGIC_PREFIX:
         raise ValueError("a single array, not an archive of them: call it .npy")
-    with archive:
-        names = archive.files if key is None else [key]
-        if not names:
-            raise ValueError("there is no array in the file")
-        if key is not None and key not in archive.files:
-            raise ValueError(f"no array {key!r}, there are {sorted(archive.files)}")
-        return [archive[name] for name in names]
+    found = members(file)
+    if not found:
+        raise ValueError("there is no array in the file")
+    if key is not None and key not in found:
+        raise ValueError(f"no array {key!r}, there are {sorted(found)}")
+    chosen = list(found.values()) if key is None else [found[key]]
+    _refuse_large([member for member in chosen if member.compressed])
+    return [
+        member.map(path) if mmap and not member.compressed else member.read()
+        for member in chosen
+    ]
 
 
-def _read_csv(file: BinaryIO, key: str | None) -> list[Any]:
-    # Spreadsheets write a byte order mark, which utf-8-sig drops.
-    reader = csv.reader(StringIO(file.read().decode("utf-8-sig"), newline=""))
-    lines = [(reader.line_num, row) for row in reader if any(map(str.strip, row))]
-    if lines and not any(_is_number(cell) for cell in lines[0][1]):
-        lines = lines[1:]
-    if not lines:
-        raise ValueError("there are no numbers in the file")
-    columns = len(lines[0][1])
-    for line, row in lines:
-        if len(row) != columns:
-            raise ValueError(f"line {line} has {len(row)} columns, expected {columns}")
-        for cell in row:
-            if cell.strip() and not _is_number(cell):
-                raise ValueError(f"line {line}: {cell!r} is not a number")
-    return [np.array([[float(cell.strip() or "nan") for cell in r] for _, r in lines])]
+def _refuse_large(compressed: list[Member]) -> None:
+    size = sum(math.prod(member.header.shape) for member in compressed)
+    if size > MEMORY:
+        names = ", ".join(member.name for member in compressed)
+        raise ValueError(
+            f"the compressed arrays {names} have {size} numbers, and more than "
+            f"{MEMORY} are not read at once; save them with numpy.savez, as .npy or as "
+            "HDF5, of which parts are read as they are needed"
+        )
 
 
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
-
-
-READERS = {".npy": _read_npy, ".npz": _read_npz, ".csv": _read_csv}
+Reader = Callable[[BinaryIO, str, str | None, bool], list[np.ndarray]]
+READERS: dict[str, Reader] = {".npy": _read_npy, ".npz": _read_npz}

@@ -100,7 +100,7 @@ def naming(place: str) -> Iterator[None]:
         yield
     except Exception as error:
         text = str(error)
-        if isinstance(error, ValueError) and text.startswith(f"{place}: "):
+        if isinstance(error, (ValueError, OSError)) and text.startswith(f"{place}: "):
             raise
         if not isinstance(error, ValueError) or not text:
             text = f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -20,6 +20,7 @@ from svae.models import Belief, belief_after
 WITH_THETA = [name for name in LATENT if name != "gaussian"]
 SWITCHING = ["gmm", "hmm", "slds", "affine-slds", *STUDENT]
 COUPLED = ["lds", "affine-lds", "slds", "affine-slds"]
+CHAINS = ["hmm", *COUPLED]
 PATHS, STEPS, DIM = 20_000, 3, 2
 BELIEF = (
     -0.5 * np.array([[3.0, 0.5], [0.5, 2.0]]),
@@ -112,14 +113,13 @@ def test_latents_have_the_law_of_the_joint(name, believed, rng):
 
 @pytest.mark.parametrize("name", COUPLED)
 @with_belief
-def test_draws_of_chains_are_the_samples_of_the_noise(name, believed, rng):
-    """x = mean + L^-T noise, L the factor of the joint precision in time order."""
+def test_draws_of_chains_are_made_of_the_noise_in_time_order(name, believed, rng):
+    """x = mean + L noise, L the factor of the joint covariance in time order."""
     _, stats, noise, drawn = draw(name, believed, rng, 50)
     for path, rows in by_path(drawn):
         joint = joint_of(name, stats, path, believed)
-        root = np.linalg.cholesky(-(joint.J + joint.J.T))
-        flat = noise[rows].reshape(len(rows), -1)
-        want = joint.mean + np.linalg.solve(root.T, flat.T).T
+        root = np.linalg.cholesky(joint.cov)
+        want = joint.mean + noise[rows].reshape(len(rows), -1) @ root.T
         assert relative_error(drawn.latents[rows].reshape(want.shape), want) < 1e-10
 
 
@@ -151,19 +151,50 @@ def test_every_path_may_have_its_own_theta(name, believed, rng):
 @pytest.mark.parametrize("name", ["lds", "affine-lds"])
 @with_belief
 def test_lds_draws_have_the_moments_of_smoothing_without_data(name, believed, rng):
-    """Of E[t(theta)] too, whose chain forgets faster than any theta's."""
     latent = latent_model(name)
-    stats = product.expected_stats(latent.family, typical_natparams(latent, rng))
+    stats = product.stats(latent.family, typical_theta(latent, rng))
     noise = rng.standard_normal((1, 6, DIM))
     belief = belief_of_all(1, states=False) if believed else None
     drawn = latent.draw(stats, rng.random((1, 6)), noise, belief)
     nothing = np.zeros((1, 6, DIM, DIM)), np.zeros((1, 6, DIM))
-    local = latent.infer(stats, nothing, noise[:, None], belief=belief)
+    local = latent.infer(stats, nothing, belief=belief)
     assert relative_error(drawn.mean, local.mean) < 1e-10
     outer = np.einsum("nti,ntj->ntij", local.mean, local.mean)
     assert relative_error(drawn.cov, local.second_moment - outer) < 1e-10
-    assert relative_error(drawn.latents, local.samples[:, 0]) < 1e-10
     assert drawn.states is None
+
+
+@pytest.mark.parametrize("name", ["lds", "affine-lds"])
+def test_steps_of_an_expectation_are_normalised(name, rng):
+    """E[t(theta)] draws what the mean of theta draws: (A, b, Q) are the same."""
+    latent = latent_model(name)
+    natparams = typical_natparams(latent, rng)
+    point = product.stats(latent.family, product.mean(latent.family, natparams))
+    message = product.expected_stats(latent.family, natparams)
+    noise = rng.standard_normal((4, 6, DIM))
+    want = latent.draw(point, rng.random((4, 6)), noise)
+    got = latent.draw(message, rng.random((4, 6)), noise)
+    for name in ("latents", "mean", "cov"):
+        assert relative_error(getattr(got, name), getattr(want, name)) < 1e-10
+
+
+@pytest.mark.parametrize("name", CHAINS)
+@with_belief
+def test_a_step_does_not_depend_on_how_many_follow(name, believed, rng):
+    """Draw by draw: the beginning of a longer path is the shorter one."""
+    latent = latent_model(name)
+    for stats in (
+        product.stats(latent.family, typical_theta(latent, rng)),
+        product.expected_stats(latent.family, typical_natparams(latent, rng)),
+    ):
+        uniforms, noise = rng.random((9, 20)), rng.standard_normal((9, 20, DIM))
+        belief = belief_of_all(9, name in SWITCHING) if believed else None
+        whole = latent.draw(stats, uniforms, noise, belief)
+        for steps in (1, 2, 7):
+            part = latent.draw(stats, uniforms[:, :steps], noise[:, :steps], belief)
+            for got, want in zip(part, whole, strict=True):
+                if got is not None:
+                    np.testing.assert_array_equal(got, want[:, :steps])
 
 
 @pytest.mark.parametrize("name", SWITCHING)

@@ -22,6 +22,7 @@ __all__ = [
     "from_free_root",
     "inverse",
     "inverse_and_log_det",
+    "inverse_root",
     "is_positive_definite",
     "joined",
     "log_det",
@@ -73,6 +74,25 @@ def inverse_and_log_det(matrix: Any) -> tuple[Any, Any]:
         return inverse(matrix), log_det(matrix)
     factor = onp.linalg.cholesky(matrix)
     return _inverse_of_square(factor), _log_det_of_square(factor)
+
+
+def inverse_root(matrix: Any) -> Any:
+    """Return the lower Cholesky factor of the inverse of positive definite matrices.
+
+    Without the inverse: where ``matrix`` is UU' with U upper triangular, which is a
+    Cholesky factor with rows and columns in reverse order, the factor is U^-T.
+
+    Parameters
+    ----------
+    matrix : (..., D, D) symmetric array
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If a matrix is not positive definite.
+    """
+    upper = onp.linalg.cholesky(matrix[..., ::-1, ::-1])[..., ::-1, ::-1]
+    return onp.linalg.inv(onp.swapaxes(upper, -1, -2))
 
 
 @primitive

@@ -21,6 +21,7 @@ __all__ = [
     "from_standard",
     "in_domain",
     "log_normalizer",
+    "quantile",
     "sample",
     "stats",
     "to_standard",
@@ -59,11 +60,19 @@ def sample(
     natparams: tuple[Any], rng: Any, size: int | tuple[int, ...] = ()
 ) -> np.ndarray:
     """Draw states, (*size, ...) int64, by the inverse of the distribution function."""
+    shape = draw_shape(size, natparams[0].shape[:-1])
+    return quantile(natparams, onp.random.default_rng(rng).random(shape))
+
+
+def quantile(natparams: tuple[Any], uniforms: Any) -> np.ndarray:
+    """Return the states, (...) int64, at values in [0, 1) of distribution functions.
+
+    ``uniforms`` broadcast with the batch (...) of the potentials.
+    """
     cumulative = onp.cumsum(expected_stats(natparams)[0], axis=-1)
-    shape = draw_shape(size, cumulative.shape[:-1])
-    uniforms = onp.random.default_rng(rng).random(shape)[..., None]
     # times the last entry, which is 1 up to rounding: the draw is never past it
-    return onp.sum(uniforms * cumulative[..., -1:] >= cumulative, axis=-1)
+    scaled = onp.asarray(uniforms)[..., None] * cumulative[..., -1:]
+    return onp.sum(scaled >= cumulative, axis=-1)
 
 
 def in_domain(natparams: tuple[Any]) -> bool:

@@ -32,6 +32,7 @@ __all__ = [
     "StructuredModel",
     "belief_after",
     "check_positive_int",
+    "check_range",
     "combination",
     "draw_latents",
     "exact_local",
@@ -42,6 +43,9 @@ __all__ = [
 ]
 
 LOG_2PI = onp.log(2.0 * onp.pi)
+
+LARGEST = 1e300
+"""Of x that can be decoded: sums of it with weights are numbers still."""
 
 
 class Diagnostics(NamedTuple):
@@ -126,7 +130,11 @@ class Exact(NamedTuple):
 
 
 class Draw(NamedTuple):
-    """S paths of H steps from p(x, z | theta)."""
+    """S paths of H steps from p(x, z | theta).
+
+    Numbers beyond the range of float64, which growing dynamics reach, are ``inf`` or
+    ``-inf``; none is NaN.
+    """
 
     states: Any
     """(S, H) int64, or None without discrete states."""
@@ -212,6 +220,9 @@ class LatentModel(Protocol):
         """Draw S paths of H steps; uniforms (S, H) for z, noise (S, H, D) for x.
 
         ``stats`` are t(theta), with S in front of every array if each path has its own.
+        Each step is drawn given the one before it, whatever follows; of an expectation
+        E[t(theta)] in the place of t(theta) the law of each step is normalised.
+
         The belief is one about the first step of every path.  Where x_t is tied to no
         other given z, only what it says of z matters, and x_1 is drawn given z_1.
         """
@@ -304,12 +315,32 @@ def draw_latents(
     """Draw a sequence of ``num_steps`` steps given theta, or as many independent rows.
 
     ``theta`` may have factors beside those of the latent model.
+
+    Raises
+    ------
+    FloatingPointError
+        If dynamics grow beyond what can be decoded; see `check_range`.
     """
     shape = (num_steps, 1) if latent.independent else (1, num_steps)
     stats = product.stats(latent.family, theta)
     uniforms = rng.random(shape)
     noise = rng.standard_normal((*shape, latent.latent_dim))
-    return latent.draw(stats, uniforms, noise)
+    drawn = latent.draw(stats, uniforms, noise)
+    check_range(drawn.latents)
+    return drawn
+
+
+def check_range(*paths: onp.ndarray) -> None:
+    """Raise FloatingPointError if paths (S, H, D) of x grow beyond `LARGEST`."""
+    for path in paths:
+        beyond = onp.argwhere(~(onp.abs(path) <= LARGEST).all(axis=-1))
+        if len(beyond):
+            number, step = beyond[0]
+            raise FloatingPointError(
+                f"path {number} has grown beyond {LARGEST:g} at step {step} of "
+                f"{path.shape[1]}: the dynamics of its theta grow from step to step, "
+                "and leave the range of numbers. Ask for fewer steps"
+            )
 
 
 def live_steps(lengths: Any, frames: Any) -> onp.ndarray:

@@ -44,18 +44,15 @@ import numpy as onp
 from autograd.scipy.special import gammaln
 from scipy.special import gammaincinv
 
-from svae.families import dirichlet, gaussian, niw
+from svae.families import categorical, dirichlet, gaussian, niw
 from svae.families.arrays import cut, joined
+from svae.models.ancestral import of_path
 from svae.models.base import Draw, Local
 from svae.models.gmm import GMM
 from svae.models.mixture import Mixture, MixtureStatistics
 from svae.models.potentials import dense, independent, moments, split
-from svae.models.switches import Emission, Factor, Given, evidence_of_factor, of_path
-from svae.models.switching import (
-    first_states,
-    log_normalized,
-    markov_potentials,
-)
+from svae.models.switches import Emission, Factor, Given, evidence_of_factor
+from svae.models.switching import first_states, markov_potentials
 from svae.models.transport import inflations, student
 
 __all__ = ["StudentEmission", "StudentMixture"]
@@ -305,8 +302,8 @@ class StudentMixture(Mixture):
         uniform again, and draws u.
         """
         drawn = super().draw(stats, uniforms, noise, belief)
-        init = log_normalized(markov_potentials(stats)[0])
-        probs = onp.exp(first_states(init, belief))
+        init = first_states(markov_potentials(stats)[0], belief)
+        (probs,) = categorical.expected_stats((init,))
         upper = of_path(onp.cumsum(probs, axis=-1)[..., None], drawn.states)[..., 0]
         width = of_path(probs[..., None], drawn.states)[..., 0]
         rest = onp.clip(1.0 - (upper - uniforms) / width, 0.0, 1.0)

@@ -23,7 +23,7 @@ import numpy as onp
 
 from svae import kernels
 from svae.families.arrays import cut, joined, matvec, outer
-from svae.models import frames
+from svae.models import ancestral, frames
 from svae.models.base import LOG_2PI, Belief, half_log_det, live_steps
 from svae.models.potentials import (
     begin,
@@ -188,8 +188,10 @@ class Emission:
         self, states: onp.ndarray, rows: Sequence[Any], noise: Any, belief: Any
     ) -> tuple[Any, Any, Any]:
         """Return samples, mean and covariance of x on paths of states (S, H)."""
-        cov, mean = moments(*split(of_path(rows[0], states), self.dim))
-        return mean + matvec(onp.linalg.cholesky(cov), noise), mean, cov
+        law = ancestral.gaussian_law(*split(rows[0], self.dim))
+        mean = ancestral.of_path(law.mean, states)
+        root = ancestral.of_path(law.root, states, axes=2)
+        return mean + matvec(root, noise), mean, ancestral.square(root)
 
 
 @dataclass(frozen=True)
@@ -296,22 +298,10 @@ class Dynamics:
         self, states: onp.ndarray, rows: Sequence[Any], noise: Any, belief: Any
     ) -> tuple[Any, Any, Any]:
         """Return samples, mean and covariance of x on paths of states (S, H)."""
-        init = begin(split(of_path(rows[0], states[:, 0]), self.dim), belief)
-        pair, shifts = split_pair(of_path(rows[2], states[:, 1:]), self.dim)
-        nothing = onp.zeros((*states.shape, self.dim, self.dim))
-        node = nothing, shift(nothing[..., 0], shifts)
-        chain: Any = kernels.gaussian_chain(init, pair, node, noise[:, None])
-        _, stats, samples = chain
-        second_moment, mean = stats[2]
-        return samples[:, 0], mean, second_moment - outer(mean, mean)
-
-
-def of_path(rows: onp.ndarray, states: onp.ndarray) -> onp.ndarray:
-    """Select rows (K, F), or (S, K, F) with a set for each path, by states (S, ...)."""
-    if rows.ndim == 2:
-        return rows[states]
-    paths = onp.arange(len(states)).reshape((-1,) + (1,) * (states.ndim - 1))
-    return rows[paths, states]
+        first = split(ancestral.of_path(rows[0], states[:, 0]), self.dim)
+        transitions = ancestral.transition(*split_pair(rows[2], self.dim))
+        law = ancestral.gaussian_law(*begin(first, belief))
+        return ancestral.gaussian_path(law, transitions, states, noise)
 
 
 def evidence_of_factor(

@@ -14,7 +14,7 @@ import autograd.numpy as np
 import numpy as onp
 
 from svae import kernels
-from svae.families import categorical
+from svae.models import ancestral
 from svae.models.base import (
     Belief,
     Diagnostics,
@@ -138,20 +138,10 @@ class Switching:
         noise: onp.ndarray,
         belief: Belief | None = None,
     ) -> Draw:
-        """Draw paths of states, then x given them; see `LatentModel.draw`.
-
-        Rows of exp E[log pi] sum to less than 1; they are normalised, or the law of a
-        step would depend on how many follow it.
-        """
-        init, pair = map(log_normalized, markov_potentials(stats))
-        number, steps = uniforms.shape
-        init = onp.broadcast_to(first_states(init, belief), (number, init.shape[-1]))
-        if pair.ndim == 3:
-            shape = (number, steps - 1, *pair.shape[1:])
-            pair = onp.broadcast_to(pair[:, None], shape)
-        nothing = onp.zeros((number, steps, init.shape[-1]))
-        paths = kernels.sample_markov_chain(init, pair, nothing, uniforms[:, None])
-        states, rows = paths[:, 0], self.switch.rows(stats)
+        """Draw paths of states, then x given them; see `LatentModel.draw`."""
+        init, pair = markov_potentials(stats)
+        states = ancestral.state_path(first_states(init, belief), pair, uniforms)
+        rows = self.switch.rows(stats)
         return Draw(states, *self.switch.path(states, rows, noise, belief))
 
 
@@ -265,11 +255,6 @@ def markov_potentials(stats: Any) -> tuple[Any, Any]:
     if "transitions" in stats:
         return init, stats["transitions"][0]
     return init, onp.zeros((init.shape[-1],) * 2)
-
-
-def log_normalized(potentials: onp.ndarray) -> onp.ndarray:
-    """Shift log potentials (..., K) so that their exponentials sum to 1."""
-    return potentials - categorical.log_normalizer((potentials,))[..., None]
 
 
 def first_states(init: Any, belief: Belief | None) -> Any:

@@ -466,7 +466,9 @@ class SVAE(Params):
             Samples of x in the importance-weighted bound.
         theta : {"mean", "sample"}
             Of the importance-weighted bound: the mean of q(theta) for all samples, or a
-            draw from q(theta) for each, which integrates theta out.
+            draw from q(theta) for each, which integrates theta out.  The mean is one
+            theta, E[pi], E[mu] or E[A], and covariances are inverses of mean
+            precisions; see `svae.families.product.mean`.
         rng : int or numpy.random.Generator
         """
         _check_word("theta", theta, THETAS)
@@ -519,8 +521,8 @@ class SVAE(Params):
         num_samples : int
             Sampled paths.
         theta : {"mean", "sample"}
-            Whether paths follow the chain of inference, E_q(theta)[t(theta)], or each
-            has a theta drawn from q(theta).
+            Whether all paths follow the mean of q(theta), as in `score`, or each has a
+            theta drawn from q(theta).
         rng : int or numpy.random.Generator
 
         Returns
@@ -528,10 +530,16 @@ class SVAE(Params):
         Forecast
             For a list of sequences, a list of them; stacked for (N, T, P).
 
+            The law of a frame is the same whatever the horizon, and of a longer one
+            the first frames are the same, draw by draw.
+
         Raises
         ------
         TypeError
             If the rows of the latent model are independent.
+        FloatingPointError
+            If dynamics grow to the end of the range of numbers in ``horizon`` steps,
+            naming path and step.
         """
         check_positive_int(horizon=horizon, num_samples=num_samples)
         _check_word("theta", theta, THETAS)

@@ -1,10 +1,14 @@
 r"""Looking forward and filling in: samples, forecasts and imputed values.
 
-A forecast starts from what q says of the last frame, and is a draw of the latent model
-from there.  Under the message m of inference, E_q(theta)[t(theta)], it is what
-inference says of frames with zero node potentials, which say nothing: for an LDS
-exactly (Johnson et al. 2016, Fig. 4); for switching models state paths are drawn, and
-x given a path is exact.  Or every path has a theta of its own, drawn from q(theta).
+A forecast starts from what q says of the last frame, and draws the latent model from
+there, step by step: at the mean of q(theta), or with a theta ~ q(theta) for each path.
+For switching models state paths are drawn, and x given a path is exact.
+
+At a point theta that is inference in a sequence with further frames that say nothing
+(Johnson et al. 2016, Fig. 4).  Under the message of inference, E_q(theta)[t(theta)], it
+would not be: of x' given x the message has ``-E[A'Q^-1 A] / 2``, which is more than
+``-E[A]'E[Q^-1] E[A] / 2``, so that every frame to come would draw those before it to
+zero, and the law of a frame would depend on how far the forecast goes.
 """
 
 from typing import Any, NamedTuple
@@ -16,7 +20,7 @@ from svae.families import product
 from svae.generative import Generative, Parameters
 from svae.layers import sigmoid
 from svae.models import Local, belief_after
-from svae.models.base import draw_latents
+from svae.models.base import check_range, draw_latents
 from svae.objective import Batch, draw_uniforms, infer
 from svae.trees import tree_map
 from svae.weights import mean_weights
@@ -25,7 +29,11 @@ __all__ = ["Forecast", "decode", "forecast", "draw_frames", "impute", "sample"]
 
 
 class Forecast(NamedTuple):
-    """Predictive distribution of the H frames that follow a sequence."""
+    """Predictive distribution of the H frames that follow a sequence.
+
+    Where dynamics grow so far that squares leave the range of float64, variances and
+    all entries of covariances are ``inf``.
+    """
 
     mean: np.ndarray
     """(H, P), mean of the frames over sampled paths of x."""
@@ -47,12 +55,10 @@ class Forecast(NamedTuple):
     @property
     def cov(self) -> np.ndarray:
         """(H, P, P), covariance of the frames."""
-        means = self.path_means  # stacked forecasts have N in front
-        centered = means - means.mean(axis=-3, keepdims=True)
-        spread = np.einsum("...shp,...shq->...hpq", centered, centered)
-        spread /= means.shape[-3]
-        observation = self.variance - means.var(axis=-3)
-        return spread + observation[..., None] * np.eye(self.mean.shape[-1])
+        with np.errstate(over="ignore", invalid="ignore"):
+            observation = self.variance - self.path_means.var(axis=-3)
+            diagonal = observation[..., None] * np.eye(self.mean.shape[-1])
+            return in_range(spread(self.path_means) + diagonal)
 
 
 def decode(
@@ -120,46 +126,82 @@ def forecast(
     num_samples : int
         S, the number of paths that represent the frames' distribution.
     theta : {"mean", "sample"}
-        Whether paths follow E_q(theta)[t(theta)], or a theta ~ q(theta) each.
+        Whether all paths follow the mean of q(theta), `svae.families.product.mean`, or
+        each a theta ~ q(theta) of its own.
     rng : numpy.random.Generator
 
     Returns
     -------
     Forecast
+        Of a longer horizon the first frames are the same, draw by draw.
+
+    Raises
+    ------
+    FloatingPointError
+        If dynamics grow beyond what can be decoded, naming path and step.
     """
     latent = model.latent
-    stats = product.expected_stats(latent.family, parameters.natparams)
+    message = product.expected_stats(latent.family, parameters.natparams)
     batch = _one_sequence(sequence)
-    local = infer(model, stats, parameters.encoder, batch, dense=True)
+    local = infer(model, message, parameters.encoder, batch, dense=True)
     belief = tree_map(
         lambda part: np.repeat(part, num_samples, axis=0),
         belief_after(local, batch.lengths),
     )
     if theta == "sample":
-        draws = product.sample(latent.family, parameters.natparams, rng, num_samples)
-        stats = product.stats(latent.family, draws)
-    shape = (num_samples, horizon + 1)  # the first step is the last frame again
+        thetas = product.sample(latent.family, parameters.natparams, rng, num_samples)
+    else:
+        thetas = product.mean(latent.family, parameters.natparams)
+    of_states, of_latents, of_frames = streams(rng, 3)
+    shape = (horizon + 1, num_samples)  # the first step is the last frame again
     drawn = latent.draw(
-        stats,
-        rng.random(shape),
-        rng.standard_normal((*shape, latent.latent_dim)),
+        product.stats(latent.family, thetas),
+        of_states.random(shape).T,
+        of_latents.standard_normal((*shape, latent.latent_dim)).swapaxes(0, 1),
         belief,
     )
     latents, means, covs = (part[:, 1:] for part in drawn[1:])
+    check_range(latents, means)
     states = None if drawn.states is None else drawn.states[:, 1:]
     mean, variance = decode(model, parameters, latents)
-    centered = means - means.mean(axis=0)
-    spread = np.einsum("shi,shj->hij", centered, centered) / num_samples
-    return Forecast(
-        mean.mean(axis=0),
-        variance.mean(axis=0) + mean.var(axis=0),
-        draw_frames(model.likelihood, mean, variance, rng),
-        means.mean(axis=0),
-        covs.mean(axis=0) + spread,
-        latents,
-        mean,
-        states,
-    )
+    by_step = mean.swapaxes(0, 1), variance.swapaxes(0, 1)
+    samples = draw_frames(model.likelihood, *by_step, of_frames).swapaxes(0, 1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return Forecast(
+            mean.mean(axis=0),
+            variance.mean(axis=0) + mean.var(axis=0),
+            samples,
+            means.mean(axis=0),
+            in_range(covs.mean(axis=0) + spread(means)),
+            latents,
+            mean,
+            states,
+        )
+
+
+def spread(means: np.ndarray) -> np.ndarray:
+    """Return covariances (..., H, P, P) of points (..., S, H, P) around their mean."""
+    centered = means - means.mean(axis=-3, keepdims=True)
+    products = np.einsum("...shp,...shq->...hpq", centered, centered)
+    return products / means.shape[-3]
+
+
+def in_range(covs: np.ndarray) -> np.ndarray:
+    """Return covariances (..., P, P), ``inf`` throughout if an entry is no number.
+
+    Squares of numbers leave the range of float64, and sums of them, ``inf - inf``, say
+    nothing.
+    """
+    finite = np.isfinite(covs).all(axis=(-2, -1), keepdims=True)
+    return np.where(finite, covs, np.inf)
+
+
+def streams(rng: np.random.Generator, number: int) -> list[np.random.Generator]:
+    """Seed generators from one, each of which may be asked for any number of draws.
+
+    What one has drawn for a horizon then begins what it draws for a longer one.
+    """
+    return [np.random.default_rng(seed) for seed in rng.integers(2**63, size=number)]
 
 
 def impute(

@@ -57,7 +57,7 @@ def stats(probs: Any) -> tuple[Any]:
 
 
 def mean(natparams: tuple[Any]) -> Any:
-    """Return E[pi], (..., K)."""
+    """Return E[pi], (..., K): concentrations over their sum."""
     (alpha,) = to_standard(natparams)
     return alpha / np.sum(alpha, axis=-1, keepdims=True)
 

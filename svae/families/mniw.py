@@ -121,7 +121,11 @@ def stats(x: tuple[Any, Any]) -> NatParams:
 
 
 def mean(natparams: NatParams) -> tuple[Any, Any]:
-    """Return E[A] (..., D, Din) and E[Q^-1] (..., D, D)."""
+    """Return E[A] = M (..., D, Din) and E[Q^-1] = nu S^-1 (..., D, D).
+
+    The noise of dynamics at that point, S / nu, is less than E[Q] = S / (nu - D - 1),
+    which does not always exist.
+    """
     location, _, _, wishart_natparams = _conditional(natparams)
     return location, wishart.mean(wishart_natparams)
 

@@ -108,7 +108,11 @@ def stats(x: tuple[Any, Any]) -> NatParams:
 
 
 def mean(natparams: NatParams) -> tuple[Any, Any]:
-    """Return E[mu] (..., D) and E[Lambda] (..., D, D)."""
+    """Return E[mu] = m (..., D) and E[Lambda] = nu S^-1 (..., D, D).
+
+    The covariance at that point, S / nu, is less than E[Sigma] = S / (nu - D - 1),
+    which does not always exist.
+    """
     location, _, scale, dof = to_standard(natparams)
     return location, wishart.mean((scale, dof))
 

@@ -54,7 +54,12 @@ def kl(family: Family, q: Tree, p: Tree, stats: Tree | None = None) -> Any:
 
 
 def mean(family: Family, natparams: Tree) -> Tree:
-    """Return the mean of what `sample` draws, factor by factor."""
+    """Return the mean of what `sample` draws, factor by factor: one theta.
+
+    The mean of theta in the coordinates of draws: probabilities, locations and dynamics
+    are averaged, and of covariances their inverses, precisions.  `stats` of it are
+    those of a point, which `expected_stats`, the mean of the statistics, are not.
+    """
     return {name: f.mean(natparams[name]) for name, f in family.items()}
 
 

@@ -82,7 +82,7 @@ def stats(precision: Any) -> tuple[Any, Any]:
 
 
 def mean(natparams: tuple[Any, Any]) -> Any:
-    """Return E[L], (..., D, D)."""
+    """Return E[L] = nu S^-1, (..., D, D)."""
     return -2.0 * expected_stats(natparams)[0]
 
 

@@ -235,16 +235,20 @@ def starts(
 def clusterings(
     latent: Any, points: Points, rng: onp.random.Generator
 ) -> Iterator[onp.ndarray]:
-    """Yield labels (N, T): by where x is and, for dynamics, by how it moves."""
+    """Yield labels (N, T): by where x is and, for dynamics, by how it moves.
+
+    Where no two neighbours are known it does not move: it is where it is.
+    """
     features = latents = points.latents
     known = points.known()
-    if latent.coupled:
+    moves = latent.coupled and bool((known[:, 1:] & known[:, :-1]).any())
+    if moves:
         steps = onp.diff(latents, axis=1, prepend=latents[:, :1])
         before = onp.concatenate([known[:, :1], known[:, :-1]], axis=1)
         steps = onp.where(before[..., None], steps, 0.0)
         features = onp.concatenate([latents, steps], axis=-1)
     yield spread(cluster(features[known], latent.num_states, rng), known)
-    if latent.coupled:
+    if moves:
         for size in BLOCKS:
             if size < latents.shape[1]:
                 yield by_dynamics(latent, latents, known, size, rng)
@@ -307,8 +311,11 @@ def cluster(
     """Cluster points (M, F) of standardised columns by k-means; labels (M,).
 
     Centres start at points drawn with probability proportional to the squared distance
-    from those before them (Arthur and Vassilvitskii 2007).
+    from those before them (Arthur and Vassilvitskii 2007).  Of no points there are no
+    labels.
     """
+    if not len(points):
+        return onp.zeros(0, dtype=onp.int64)
     deviation = points.std(axis=0)
     points = (points - points.mean(axis=0)) / onp.where(deviation > 0, deviation, 1.0)
     centres = points[[rng.integers(len(points))]]

@@ -542,6 +542,56 @@ def test_data_with_gaps_is_read_window_by_window(name, rng, tmp_path, monkeypatc
     assert_identical(model.transform(mapped), model.transform(frames))
 
 
+def without_neighbours(kind, rng):
+    """Frames (60, 2) of which no two neighbours are observed."""
+    frames = rng.standard_normal((60, 2)).cumsum(axis=0)
+    frames = (frames - frames.mean(axis=0)) / frames.std(axis=0)
+    observed = np.zeros(60, dtype=bool)
+    observed[{"every other": slice(0, None, 2), "first": 0, "one": 37}[kind]] = True
+    frames[~observed] = np.nan
+    return frames
+
+
+LONELY = {
+    "lds": svae.LDS(2),
+    "affine-lds": svae.LDS(2, affine=True),
+    "hmm": svae.HMM(3, 2),
+    "slds": svae.SLDS(3, 2),
+    "affine-slds": svae.SLDS(3, 2, affine=True),
+}
+
+
+@pytest.mark.parametrize("kind", ["every other", "first", "one"])
+@pytest.mark.parametrize("name", LONELY)
+def test_frames_without_observed_neighbours_are_fitted(name, kind, rng):
+    frames = without_neighbours(kind, rng)
+    model = svae.SVAE(LONELY[name], svae.MLP((5,)), svae.MLP((5,)))
+    model.fit(frames, num_steps=4, window=20, rng=0)
+    assert np.isfinite(model.history_["objective"]).all()
+    assert np.isfinite(model.score(frames, num_samples=1))
+    assert np.isfinite(model.impute(frames, num_samples=2)).all()
+
+
+@pytest.mark.parametrize("kind", ["every other", "first", "one"])
+@pytest.mark.parametrize("name", ["lds", "affine-lds", "hmm"])
+def test_frames_without_observed_neighbours_are_fitted_without_networks(
+    name, kind, rng
+):
+    frames = without_neighbours(kind, rng)
+    for data in (frames, [frames, frames[::2]]):
+        model = svae.SVI(LONELY[name]).fit(data, num_steps=5, rng=0)
+        assert np.isfinite(model.history_["objective"]).all()
+        assert np.isfinite(model.score(data))
+
+
+def test_single_frames_of_switching_dynamics_are_fitted_without_networks(rng):
+    """Sequences of one frame are all that is left of such data when they are cut."""
+    frames = without_neighbours("every other", rng)[::2]
+    model = svae.SVI(svae.SLDS(3, 2)).fit([*frames[:, None]], num_steps=5, rng=0)
+    assert np.isfinite(model.history_["objective"]).all()
+    assert np.isfinite(model.score([*frames[:, None]]))
+
+
 def test_data_without_any_value_is_refused():
     with pytest.raises(ValueError, match="observed"):
         make("lds").fit(np.full((5, 3), np.nan), num_steps=1)

@@ -121,6 +121,25 @@ def leaves_of(tree):
     return [np.asarray(leaf) for leaf in leaves(tree)]
 
 
+@pytest.mark.parametrize("latent", [HMM(3, 2), SLDS(3, 2, affine=True)])
+def test_latents_without_known_neighbours_or_none_at_all(latent, rng):
+    """Of a part of the data that has no frames the prior is all that is known."""
+    latents, lengths = rng.standard_normal((2, 40, 2)), np.array([40, 40])
+    for observed in (np.tile([True, False], (2, 20)), np.zeros((2, 40), dtype=bool)):
+        points = conjugate.Points(latents * observed[..., None], lengths, observed)
+        prior = latent.prior()
+        natparams, bound = conjugate.initialize(latent, prior, points, rng, 1, 20)
+        assert np.isfinite(bound)
+        assert product.in_domain(latent.family, natparams)
+        for label in conjugate.clusterings(latent, points, rng):
+            assert label.shape == (2, 40)
+        if "dynamics" in prior:  # of which nothing is known
+            for got, want in zip(
+                leaves(natparams["dynamics"]), leaves(prior["dynamics"]), strict=True
+            ):
+                np.testing.assert_allclose(got, want, atol=1e-12)
+
+
 def test_more_clusters_than_different_points(rng):
     labels = conjugate.cluster(np.zeros((6, 2)), 4, rng)
     assert labels.shape == (6,)

@@ -735,7 +735,10 @@ def add_fit_options(parser: argparse.ArgumentParser) -> None:
     add("--batch-size", type=int, metavar="N", help=about)
     about = "frames that sequences are cut into (hmm, lds, slds)"
     add("--window", type=int, metavar="N", help=about)
-    about = "prior of transitions from a state to itself, in steps (hmm, slds)"
+    about = (
+        "pseudo-count of each state's transition to itself; K states last "
+        "(K + X)/(K - 1) steps in the prior (hmm, slds)"
+    )
     add("--sticky", type=float, metavar="X", help=about)
     about = "Dirichlet parameter of every transition (hmm, slds)"
     add("--concentration", type=float, metavar="X", help=about)

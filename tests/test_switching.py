@@ -1,5 +1,7 @@
 """Switching models by enumeration of all paths, and as the models they contain."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from gradients import relative_error
@@ -19,7 +21,7 @@ from scipy.stats import multivariate_normal
 
 import svae
 from svae import GMM, HMM, LDS, SLDS
-from svae.families import product
+from svae.families import dirichlet, product
 from svae.objective import bound_and_gradients
 from svae.trees import leaves, rebuild, to_vector
 from svae.vjp import trace
@@ -242,6 +244,47 @@ def with_one_state(natparams):
         for name, factor in natparams.items()
     }
     return markov | one
+
+
+def duration(natparams):
+    """How long each state lasts at the mean of its transitions, in steps."""
+    return 1.0 / (1.0 - np.diagonal(dirichlet.mean(natparams["transitions"])))
+
+
+@pytest.mark.parametrize("kind", [HMM, SLDS])
+@pytest.mark.parametrize("num_states", [2, 3, 10, 30, 100])
+def test_sticky_is_the_documented_pseudo_count(kind, num_states):
+    K = num_states
+    for sticky in (0.0, 4.0, 100.0):
+        prior = kind(K, 2, sticky=sticky).prior()
+        (alpha,) = dirichlet.to_standard(prior["transitions"])
+        np.testing.assert_allclose(alpha, np.ones((K, K)) + sticky * np.eye(K))
+        stays = (1 + sticky) / (K + sticky)
+        np.testing.assert_allclose(
+            np.diagonal(alpha / alpha.sum(axis=1, keepdims=True)), stays
+        )
+        np.testing.assert_allclose(duration(prior), (K + sticky) / (K - 1))
+        alpha = 0.3
+        prior = kind(K, 2, concentration=alpha, sticky=sticky).prior()
+        np.testing.assert_allclose(
+            duration(prior), (K * alpha + sticky) / ((K - 1) * alpha)
+        )
+    for wanted in (5.0, 40.0):
+        sticky = wanted * (K - 1) - K
+        if sticky >= 0:
+            np.testing.assert_allclose(
+                duration(kind(K, 2, sticky=sticky).prior()), wanted
+            )
+
+
+def test_sticky_has_the_durations_of_the_readme():
+    for num_states, steps in ((10, 12.2), (30, 4.5)):
+        prior = HMM(num_states, sticky=100.0).prior()
+        np.testing.assert_allclose(np.round(duration(prior), 1), steps)
+    text = " ".join((Path(__file__).parents[1] / "README.md").read_text().split())
+    assert "(K + sticky) / (K - 1) steps" in text
+    assert "12.2 steps of 10 states and 4.5 of 30" in text
+    assert "`sticky = d (K - 1) - K`" in text
 
 
 @pytest.mark.parametrize("affine", [False, True])

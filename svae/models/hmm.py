@@ -40,8 +40,11 @@ class HMM(Mixture):
     concentration : float
         Dirichlet parameter alpha of every initial state and transition.
     sticky : float
-        Added to alpha of the transitions from a state to itself: the prior's belief, in
-        steps, that states last (Fox et al. 2011).
+        Added to alpha of each state's transition to itself, a pseudo-count of steps on
+        which it stayed (Fox et al. 2011).  The prior's mean probability to stay is
+        ``(alpha + sticky) / (K alpha + sticky)``, at which a state lasts
+        ``(K alpha + sticky) / ((K - 1) alpha)`` steps: for alpha = 1 and a wanted
+        duration d take ``sticky = d (K - 1) - K``.
     initial_spread : float
         Standard deviation of the initial component means in q(theta).
     tolerance : float

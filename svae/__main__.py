@@ -149,8 +149,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("svae: interrupted", file=sys.stderr)
         return 130
-    except (ValueError, OSError, FloatingPointError) as error:
-        message = " ".join(str(error).split())
+    except (ValueError, OSError, FloatingPointError, MemoryError) as error:
+        message = " ".join(str(error).split()) or "the memory does not suffice"
         print(f"svae: error: {message}", file=sys.stderr)
         return 1
 

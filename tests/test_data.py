@@ -395,10 +395,11 @@ def test_the_command_line_names_an_array_after_a_colon(tmp_path, monkeypatch):
             runs.read(wrong)
 
 
-def test_the_command_line_leaves_large_data_in_its_file(tmp_path, monkeypatch):
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_the_command_line_leaves_large_data_in_its_file(suffix, tmp_path, monkeypatch):
     values = np.random.default_rng(0).standard_normal((2, 50, 3))
-    np.save(tmp_path / "a.npy", values)
-    source = str(tmp_path / "a.npy")
+    (np.save if suffix == ".npy" else np.savez)(tmp_path / f"a{suffix}", values)
+    source = str(tmp_path / f"a{suffix}")
     assert all(type(each) is np.ndarray for each in runs.read(source))
     assert runs.excerpt(sequences := runs.read(source)) is sequences
     monkeypatch.setattr(runs, "MEMORY", 299)

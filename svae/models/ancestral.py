@@ -89,18 +89,18 @@ class Scaled(NamedTuple):
 
     def plain(self) -> np.ndarray:
         """Return the numbers, ``inf`` or ``-inf`` beyond the range of float64."""
-        with np.errstate(over="ignore"):
-            return times_power(self.value, self.exponent)
+        return times_power(self.value, self.exponent)
 
     def squared(self) -> np.ndarray:
         """Return RR' of roots, as `plain` does."""
-        with np.errstate(over="ignore"):
-            return times_power(square(self.value), 2 * self.exponent)
+        return times_power(square(self.value), 2 * self.exponent)
 
 
 def times_power(array: np.ndarray, exponents: np.ndarray) -> np.ndarray:
-    """Multiply an array (S, ...) by powers of two (S,)."""
-    return np.ldexp(array, exponents.reshape(-1, *(1,) * (array.ndim - 1)))
+    """Multiply an array (S, ...) by powers of two (S,): to ``inf`` or 0 if need be."""
+    powers = exponents.reshape(-1, *(1,) * (array.ndim - 1))
+    with np.errstate(over="ignore", under="ignore"):
+        return np.ldexp(array, powers)
 
 
 def gaussian_law(J: np.ndarray, h: np.ndarray) -> Law:

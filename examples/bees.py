@@ -1,6 +1,6 @@
 """Dances of honey bees cut into waggles and turns: change points found by an SLDS.
 
-    python examples/bees.py shared/data/bees.npz runs/bees
+    python examples/bees.py bees.npz runs/bees
 
 takes an ``.npz`` with recordings ``y_i (T, 3)`` (place in two coordinates and change of
 heading) and marks ``changes_i (T,)`` where the motion truly changes (Oh, Rehg, Balch
@@ -8,6 +8,19 @@ and Dellaert 2008), and fits three switching dynamics to each recording, for sev
 seeds: to the recording itself, by conjugate inference without networks, and to the
 latents of an autoencoder.  ``metrics.json`` holds precision, recall and F1 of the
 change points, one found point for each true one, within a tolerance of 15 frames.
+
+The recordings are in ``data/beedance`` of the repository ``OctoberChang/klcpd_code`` on
+GitHub (BSD-3-Clause). Beside its files, this makes the one that is read::
+
+    import numpy as np
+    from scipy.io import loadmat
+
+    arrays = {}
+    for n in (1, 2, 3):
+        recording = loadmat(f"beedance-{n}.mat")
+        arrays[f"y_{n}"] = recording["Y"]
+        arrays[f"changes_{n}"] = recording["L"].ravel()
+    np.savez("bees.npz", **arrays)
 """
 
 import argparse

@@ -1,12 +1,24 @@
 """Motion capture parsed into actions: SLDS and HMM beside k-means.
 
-    python examples/behaviour.py shared/data/mocap.npz runs/behaviour
+    python examples/behaviour.py mocap.npz runs/behaviour
 
 takes an ``.npz`` with joint channels ``x_NAME (T, 12)`` and human labels ``z_NAME
 (T,)`` of exercise sequences (Fox, Hughes, Sudderth and Jordan 2014), standardises the
 channels, and fits models that never see the labels, for several seeds.
 ``metrics.json`` holds the framewise accuracy of the inferred states after optimal
 matching, and the adjusted Rand index; the figures show the first seed.
+
+The sequences are the first five of ``mocap6.mat`` in the repository
+``michaelchughes/mocap6dataset`` on GitHub (BSD-2-Clause; recorded by CMU). Beside it,
+this makes the file that is read::
+
+    import numpy as np
+    from scipy.io import loadmat
+
+    sequences = loadmat("mocap6.mat", simplify_cells=True)["DataBySeq"][:5]
+    arrays = {f"x_{n}": sequence["X"] for n, sequence in enumerate(sequences)}
+    arrays |= {f"z_{n}": sequence["TrueZ"] for n, sequence in enumerate(sequences)}
+    np.savez("mocap.npz", **arrays)
 """
 
 import argparse

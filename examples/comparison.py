@@ -68,6 +68,11 @@ def arguments(
     return parser
 
 
+def until(num_steps: int, marks: Sequence[int]) -> list[int]:
+    """Return the marks before a number of steps, and that number."""
+    return [*(mark for mark in marks if mark < num_steps), num_steps]
+
+
 def run(tasks: Sequence[tuple[Any, ...]], num_processes: int) -> list[Record]:
     """Call ``function(*args)`` of every task, which returns records; all of them."""
     if num_processes == 1:

@@ -34,6 +34,11 @@ def main() -> None:
     parser.add_argument("--warmup", type=int, default=400)
     parser.add_argument("--rng", type=int, default=0)
     options = parser.parse_args()
+    if options.num_frames < PREFIX + HORIZON:
+        parser.error(
+            f"argument --num-frames: {options.num_frames}, wanted "
+            f"{PREFIX + HORIZON} or more: {PREFIX} predict the {HORIZON} after them"
+        )
     options.out.mkdir(parents=True, exist_ok=True)
 
     video = synthetic.depth_video(

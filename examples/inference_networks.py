@@ -34,7 +34,7 @@ def main() -> None:
     parser = comparison.arguments(__doc__, num_steps=10000, num_seeds=5)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    marks = [mark for mark in MARKS if mark <= options.num_steps]
+    marks = comparison.until(options.num_steps, MARKS)
     seeds = range(options.num_seeds)
     tasks: list[tuple[Any, ...]] = [(fit_mixture, marks[:3], seed) for seed in seeds]
     tasks += [

@@ -27,9 +27,9 @@ import numpy as np
 
 import svae
 
-WINDOW, PIXELS = 250, 900
+WINDOW = 250
 WARM = 10
-"""Steps that are not timed: in them the workers get their data."""
+"""Steps that are not timed, or the first half of fewer: workers then get their data."""
 
 Context = Any  # a context manager that yields an executor and a way to find its workers
 
@@ -41,7 +41,11 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--num-steps", type=int, default=25)
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[8, 32])
+    parser.add_argument("--num-windows", type=int, default=64)
+    parser.add_argument("--num-pixels", type=int, default=900)
     options = parser.parse_args()
+    if options.num_steps < 2:
+        parser.error("argument --num-steps: wanted 2 or more, the first is not timed")
     options.out.mkdir(parents=True, exist_ok=True)
 
     ways: dict[str, Callable[[], Context]] = {
@@ -50,12 +54,14 @@ def main() -> None:
     }
     if find_spec("distributed") is not None:
         ways["dask"] = lambda: dask(options.workers)
+    shape = options.num_windows * WINDOW, options.num_pixels
+    frames = np.random.default_rng(0).standard_normal(shape)
     rows = []
     for batch_size in options.batch_sizes:
         alone = None
         for name, way in ways.items():
             for lose in (False, True) if name != "one process" else (False,):
-                row = run(way, options.num_steps, batch_size, lose)
+                row = run(way, frames, options.num_steps, batch_size, lose)
                 alone = alone or row
                 row = {
                     "batch_size": batch_size,
@@ -74,11 +80,13 @@ def main() -> None:
 
 
 def run(
-    way: Callable[[], Context], num_steps: int, batch_size: int, lose: bool
+    way: Callable[[], Context],
+    frames: np.ndarray,
+    num_steps: int,
+    batch_size: int,
+    lose: bool,
 ) -> dict[str, float]:
     """Train, perhaps with the loss of a worker halfway; return time and bound."""
-    rng = np.random.default_rng(0)
-    frames = rng.standard_normal((64 * WINDOW, PIXELS))
     model = svae.SVAE(svae.LDS(latent_dim=10))
     with way() as (executor, pids):
 
@@ -97,8 +105,9 @@ def run(
             callback=kill,
         )
         total = time.perf_counter() - start
+    timed = min(WARM, num_steps // 2)
     return {
-        "seconds": float(np.median(model.history_["seconds"][WARM:])),
+        "seconds": float(np.median(model.history_["seconds"][timed:])),
         "total": total,
         "bound": float(model.history_["objective"][-1]),
     }

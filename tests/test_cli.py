@@ -4,13 +4,11 @@ import csv
 import inspect
 import json
 import re
-import runpy
 import shlex
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -940,44 +938,3 @@ def test_version(capsys):
         main(["--version"])
     assert stopped.value.code == 0
     assert capsys.readouterr().out == f"svae {svae.__version__}\n"
-
-
-def blocks_of_the_readme(language):
-    text = (Path(__file__).parents[1] / "README.md").read_text()
-    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
-
-
-def test_the_example_of_the_readme_runs(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    example = blocks_of_the_readme("python")[0]
-    assert "num_steps=1100" in example
-    exec(example.replace("num_steps=1100", "num_steps=2"), {})
-    assert (tmp_path / "dots.png").is_file()
-
-
-def test_the_settings_of_the_readme_are_settings(tmp_path):
-    (text,) = blocks_of_the_readme("toml")
-    settings = choose_settings(parse(["fit", "--config", written(tmp_path, text)]))
-    assert settings["hidden"] == (200, 200)
-
-
-def test_the_commands_of_the_readme_are_commands():
-    lines = "\n".join(blocks_of_the_readme("sh")).splitlines()
-    commands = [line[line.find("svae ") :] for line in lines if "svae " in line]
-    assert len(commands) >= 7
-    for command in commands:
-        if "--version" not in command:
-            parse(shlex.split(command, comments=True)[1:])
-    assert {command.split()[1] for command in commands} == {*COMMANDS, "--version"}
-
-
-@pytest.mark.parametrize("name", ["pinwheel", "dots"])
-def test_examples_run(name, tmp_path, monkeypatch, capsys):
-    script = Path(__file__).parents[1] / "examples" / f"{name}.py"
-    monkeypatch.setattr("sys.argv", [str(script), str(tmp_path), "--num-steps", "2"])
-    runpy.run_path(str(script), run_name="__main__")
-    metrics = json.loads((tmp_path / "metrics.json").read_text())
-    numbers = [number for group in metrics.values() for number in group.values()]
-    assert len(numbers) >= 5
-    assert np.isfinite(numbers).all()
-    assert len(list(tmp_path.glob("*.png"))) >= 3

@@ -1,0 +1,120 @@
+"""What the README shows runs as it stands there, with fewer steps of training."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from svae.__main__ import choose_settings, main, parse
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+COMMANDS = {"fit", "info", "segment", "score", "forecast", "sample", "plot", "profile"}
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def with_fewer_steps(text):
+    """Return a text with one step for every 500 that it asks for, or two."""
+    words = r"(num[_-]steps[= ])(\d+)"
+
+    def fewer(found):
+        return found[1] + str(max(2, int(found[2]) // 500))
+
+    return re.sub(words, fewer, text)
+
+
+def commands():
+    """Return the lines of all sh blocks, split into words."""
+    lines = (line for block in blocks("sh") for line in block.splitlines())
+    return [shlex.split(with_fewer_steps(line), comments=True) for line in lines]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty folder, in which the test runs."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write_files_of_ones_own(folder):
+    """Write the files that `svae.data` opens in the README."""
+    h5py = pytest.importorskip("h5py")
+    frames = np.random.default_rng(0).standard_normal((20, 3))
+    np.save(folder / "a.npy", frames)
+    np.savez(folder / "a.npz", frames=frames)
+    with h5py.File(folder / "a.h5", "w") as file:
+        file["group/frames"] = frames
+    (folder / "proc").mkdir()
+    with h5py.File(folder / "proc/results_00.h5", "w") as file:
+        file["frames"] = np.zeros((4, 8, 8), np.uint8)
+        file["frames_mask"] = np.zeros((4, 8, 8))
+        file["timestamps"] = np.arange(4.0)
+
+
+def test_the_python_blocks_run_in_their_order(folder):
+    for name in ("matplotlib", "tqdm", "h5py"):
+        pytest.importorskip(name)
+    write_files_of_ones_own(folder)
+    namespace = {}
+    for number, block in enumerate(blocks("python")):
+        code = compile(with_fewer_steps(block), f"README.md, block {number}", "exec")
+        exec(code, namespace)
+    assert (folder / "dots.png").is_file()
+    assert (folder / "run" / "checkpoint.npz").is_file()
+    assert np.isnan(namespace["frames"]).any()
+    assert namespace["samples"].shape == (3, 5, 100, 2)
+
+
+def test_the_commands_run_in_their_order(folder, capsys):
+    pytest.importorskip("matplotlib")
+    (settings,) = blocks("toml")
+    (folder / "settings.toml").write_text(settings)
+    seen = set()
+    for words in commands():
+        if words[:2] == ["python", "-c"]:
+            exec(words[2].replace("dots(", "dots(num_frames=400, "), {})
+        elif "svae" in words:
+            command, *rest = words[words.index("svae") + 1 :]
+            if command == "profile":  # which has a test of its own
+                continue
+            if command == "fit" and "--num-steps" not in rest:
+                rest += ["--num-steps", "2"]
+            if command == "fit" and "--resume" not in rest:
+                rest += ["--warmup", "2"]
+            seen.add(command)
+            if command == "--version":
+                with pytest.raises(SystemExit, match="0"):
+                    main([command])
+            else:
+                assert main([command, *rest]) == 0, capsys.readouterr().err
+    assert seen == COMMANDS - {"profile"} | {"--version"}
+    assert (folder / "runs/gmm-pinwheel/figures/bound.png").is_file()
+    assert len((folder / "runs/a/segments.csv").read_text().splitlines()) == 401
+    record = json.loads((folder / "runs/slds-recording/run.json").read_text())
+    assert record["settings"]["hidden"] == [200, 200]
+
+
+@pytest.mark.slow
+def test_the_commands_that_time_run(folder, capsys):
+    pytest.importorskip("matplotlib")
+    timing = [words[1:] for words in commands() if words[:2] == ["svae", "profile"]]
+    assert len(timing) >= 6
+    for words in timing:
+        small = ["--quick", "--repeats", "1"]
+        if "--steps" not in words:
+            small += ["--num-timesteps", "20", "--sizes", "2"]
+        assert main([*words, *small]) == 0, capsys.readouterr().err
+        assert "written to runs/profile" in capsys.readouterr().out
+
+
+def test_the_settings_are_settings(folder):
+    (text,) = blocks("toml")
+    (folder / "settings.toml").write_text(text)
+    settings = choose_settings(parse(["fit", "--config", "settings.toml"]))
+    assert settings["hidden"] == (200, 200)

@@ -18,14 +18,15 @@ import numpy as np
 
 import svae
 from svae import config, kernels, metrics, plot, profile, runs, segments, selfcheck
-from svae.checkpoint import unfinished
+from svae.checkpoint import FINISHED, MODEL, content
 from svae.evaluate import THETAS
 from svae.generative import INFERENCES
+from svae.lock import locked
 from svae.models.student import TAILS
 from svae.networks import ACTIVATIONS, LIKELIHOODS, MEANS
 from svae.objective import NATURAL_GRADIENTS
 from svae.runs import Run
-from svae.store import replacing
+from svae.store import remove_stale, replacing
 from svae.weights import DECODER_POSTERIORS
 
 MODELS: dict[str, Any] = {
@@ -176,19 +177,48 @@ def fit(options: argparse.Namespace) -> int:
     folder, record = begun(options) if options.resume else started(options)
     settings, going_on = record["settings"], options.resume is not None
     model = build_model(record["model"], settings)
-    sequences = runs.read(record["data"])
+    given = not going_on or options.data is not None
+    sequences = runs.read(record["data"]) if given else runs.read_own(folder, record)
     missing, found = runs.survey(sequences)
     describe_missing(missing, say)
     record["num_frames"] = missing.num_frames
-    if not going_on and wants_scaling(options, settings):
-        record["standardize"] = found.to_json()
-    scaling = runs.Scaling.from_json(record["standardize"])
+    if going_on:
+        scaling = runs.Scaling.load(folder, record)
+    else:
+        scaling = found if wants_scaling(options, settings) else None
     if scaling is not None:
         sequences = scaling.apply(sequences)
         say("columns standardised to mean 0 and variance 1 (--no-standardize: as is)")
-    folder.mkdir(parents=True, exist_ok=True)
-    runs.write_json(folder / "run.json", record)
+    with locked(folder):
+        if not going_on:
+            make_room(folder, options.force)
+        write_start(folder, record, scaling)
+        return train(options, folder, record, scaling, model, sequences, say)
 
+
+def write_start(
+    folder: Path, record: dict[str, Any], scaling: runs.Scaling | None
+) -> None:
+    """Write what a run begins with; the record last."""
+    if scaling is None:
+        (folder / runs.SCALING).unlink(missing_ok=True)
+    else:
+        scaling.save(folder)
+    record["standardize"] = scaling is not None
+    runs.write_json(folder / runs.RECORD, record)
+
+
+def train(
+    options: argparse.Namespace,
+    folder: Path,
+    record: dict[str, Any],
+    scaling: runs.Scaling | None,
+    model: svae.SVAE,
+    sequences: list[Any],
+    say: Callable[[str], None],
+) -> int:
+    """Train the model of a run; add what came of it to the folder, and print it."""
+    settings = record["settings"]
     words = {word: settings[word] for word in FIT_WORDS if word in settings}
     if words.get("warmup") == "none":
         words["warmup"] = None
@@ -196,7 +226,7 @@ def fit(options: argparse.Namespace) -> int:
         held_out = runs.read(settings["held_out"])
         words["held_out"] = held_out if scaling is None else scaling.apply(held_out)
     words["progress"] = not options.quiet and find_spec("tqdm") is not None
-    words["checkpoint"], words["resume"] = folder, going_on
+    words["checkpoint"], words["resume"] = folder, options.resume is not None
     if options.workers is not None:
         # none of this process's threads and locks is copied into the workers
         context = get_context("spawn")
@@ -212,13 +242,13 @@ def fit(options: argparse.Namespace) -> int:
         return 130
     shown = runs.excerpt(sequences)
     record["result"] = summarise(model, sequences, shown)
-    runs.write_json(folder / "run.json", record)
+    runs.write_json(folder / runs.RECORD, record)
     describe(record["result"], say)
     if shown is not sequences:
         say(f"states in use, and figures: of the first {sum(map(len, shown))} frames")
     if can_draw(say):
         undo = None if scaling is None else scaling.undo
-        figures = plot.figures(model, shown, None, undo, missing.num_frames)
+        figures = plot.figures(model, shown, None, undo, record["num_frames"])
         save_figures(folder, figures)
     say(f"written to {folder}")
     return 0
@@ -230,23 +260,41 @@ def started(options: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     Raises
     ------
     ValueError
-        If the folder has a run that has not ended: its work would be lost.
+        If the folder has a run already.
     """
     settings = choose_settings(options)
     name = f"{options.model}-{runs.name_of(options.data)}"
     folder = Path(options.out or Path("runs", name))
-    if unfinished(folder):
-        raise ValueError(
-            f"{folder}: has a fit that has not ended; go on with `svae fit --resume "
-            f"{folder}`, or choose another folder with --out"
-        )
+    if not options.force:
+        refuse_another(folder)
     return folder, {
         "model": options.model,
         "data": options.data,
         "settings": settings,
-        "standardize": None,
+        "standardize": False,
         "versions": selfcheck.versions(),
     }
+
+
+def refuse_another(folder: Path) -> None:
+    """Raise ValueError if a folder has a fit: its work would be lost."""
+    found = content(folder)
+    if found is None:
+        return
+    more = " --num-steps N" if found == FINISHED else ""
+    going_on = f"go on with `svae fit --resume {folder}{more}`, "
+    raise ValueError(
+        f"{folder} has {found}: {going_on if found != MODEL else ''}replace it with "
+        "--force, or choose another folder with --out"
+    )
+
+
+def make_room(folder: Path, force: bool) -> None:
+    """Make sure that a folder has no run, by removing one if that is wanted."""
+    remove_stale(folder / "figures")
+    if force:
+        runs.clear(folder)
+    refuse_another(folder)
 
 
 def begun(options: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
@@ -259,9 +307,20 @@ def begun(options: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     for word in sorted(fixed | {"config", "out"}):
         if getattr(options, word) is not None:
             refuse(options, word, "that was settled when the fit began")
+    if options.force:
+        options.usage(
+            "argument --force: --resume goes on with a run, and replaces none"
+        )
     record = runs.read_record(folder)
-    if options.model not in (None, record["model"]):
-        options.usage(f"argument MODEL: {folder} is the run of a {record['model']}")
+    path, name = folder / runs.RECORD, record["model"]
+    record["settings"] = config.read(path, options.words)
+    for word in ("model", "data"):
+        del record["settings"][word]
+    lacking = (DEFAULTS | MODEL_DEFAULTS[name]).keys() - record["settings"].keys()
+    if lacking:
+        raise ValueError(f"{path}: damaged, its settings lack {min(lacking)}")
+    if options.model not in (None, name):
+        options.usage(f"argument MODEL: {folder} is the run of a {name}")
     record["data"] = options.data or record["data"]
     if options.num_steps is not None:
         record["settings"]["num_steps"] = options.num_steps
@@ -800,6 +859,8 @@ def add_fit_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="DIR", help=about)
     about = "go on with the run in a folder (perhaps to another --num-steps)"
     parser.add_argument("--resume", metavar="DIR", help=about)
+    about = "replace the run that the folder has, with all that svae wrote there"
+    parser.add_argument("--force", action="store_true", help=about)
     about = "processes that share the windows of each step; default: this one"
     parser.add_argument("--workers", type=positive, metavar="N", help=about)
     about = "print nothing but errors"

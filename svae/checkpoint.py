@@ -9,33 +9,49 @@ import hashlib
 import json
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from svae import kernels, store
+from svae import data, kernels, lock, store
 from svae.fit import State
 from svae.generative import Parameters
 from svae.optim import AdamState
-from svae.training import ENDED, Course, Fitted, Record, Scored
+from svae.sources.reference import naming
+from svae.training import ENDED, Course, Fitted, Job, Record, Scored, check_course
 from svae.versions import versions
 
-__all__ = ["FILE", "Keeper", "fingerprint", "unfinished"]
+__all__ = [
+    "FILE",
+    "FILES",
+    "FINISHED",
+    "MODEL",
+    "UNFINISHED",
+    "Keeper",
+    "content",
+    "fingerprint",
+]
 
 FILE, KIND = "checkpoint.npz", "svae.checkpoint"
+FILES = ("model.npz", "history.csv", FILE)
+"""What a fit leaves in its folder; of these the checkpoint is removed last."""
+FINISHED, UNFINISHED = "a finished fit", "a fit that has not ended"
+MODEL = "a model without a checkpoint"
 
 
-def fingerprint(sequences: Sequence[Any], mean: np.ndarray) -> dict[str, Any]:
-    """Return what tells data from other data: sizes, and a digest of their mean."""
+def fingerprint(sequences: Sequence[Any], summary: data.Summary) -> dict[str, Any]:
+    """Return what tells data from other data: sizes, and a digest of all values."""
     lengths = np.array([len(sequence) for sequence in sequences])
-    digest = hashlib.sha256(lengths.tobytes() + mean.tobytes()).hexdigest()
+    means = hashlib.sha256(lengths.tobytes() + summary.mean.tobytes()).hexdigest()
     return {
         "sequences": len(lengths),
         "frames": int(lengths.sum()),
-        "dimensions": len(mean),
-        "digest": digest[:16],
+        "dimensions": len(summary.mean),
+        "digest": summary.digest,
+        "mean_digest": means[:16],
     }
 
 
@@ -60,11 +76,19 @@ class Keeper:
         if not interval >= 0:
             raise ValueError(f"checkpoint_interval must be from 0 on, got {interval!r}")
         self.folder, self.interval = folder, interval
-        self._job = json.loads(json.dumps(job, default=str))  # tuples are lists there
+        # tuples are lists there
+        self._job = json.loads(json.dumps(job, default=_plain))
         self._written = -np.inf
 
-    def load(self) -> Course | None:
-        """Read the course; None if there is none.
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Have the folder alone, without what killed fits had begun to write."""
+        with lock.locked(self.folder):
+            store.remove_stale(self.folder)
+            yield
+
+    def load(self, job: Job) -> Course | None:
+        """Read the course of a job; None if there is none.
 
         Raises
         ------
@@ -80,14 +104,18 @@ class Keeper:
         if not (self.folder / FILE).is_file():
             return None
         tree, meta = _read(self.folder)
-        was, now = _flat(meta["job"]), _flat(self._job)
+        with naming(str(self.folder / FILE)):
+            was, now = _comparable(meta["job"], self._job)
+            old, new = dict(meta["versions"]), _versions()
         for name in [*was, *now]:
             if was.get(name) != now.get(name):
                 raise ValueError(
                     f"resume: {self.folder} has a fit with {name} = {was.get(name)}, "
                     f"not {now.get(name)}"
                 )
-        old, new = meta["versions"], _versions()
+        with naming(str(self.folder / FILE)):
+            course = _from_tree(tree)
+            check_course(job, course)
         changed = [
             f"{k} {old[k]}, now {new.get(k)}" for k in old if old[k] != new.get(k)
         ]
@@ -97,18 +125,32 @@ class Keeper:
                 "last digits may differ",
                 stacklevel=3,
             )
-        return _from_tree(tree)
+        return course
 
-    def refuse_unfinished(self) -> None:
-        """Raise ValueError if there is a fit that has not ended, which would be lost.
+    def refuse_another(self) -> None:
+        """Raise ValueError if there is a fit in the folder, which would be lost.
 
         Or if there is a file that is damaged or no checkpoint.
         """
-        if unfinished(self.folder):
+        found = content(self.folder)
+        if found is not None:
+            go_on = "" if found == MODEL else "go on with it (resume=True), "
             raise ValueError(
-                f"checkpoint: {self.folder} has a fit that has not ended: resume it, "
-                "or choose another folder"
+                f"checkpoint: {self.folder} has {found}: {go_on}replace it "
+                "(overwrite=True), or choose another folder"
             )
+
+    def prepare(self, course: Course, overwrite: bool) -> None:
+        """Make sure that a course can be saved; then remove what it overwrites.
+
+        Raises
+        ------
+        TypeError
+            If weights of a network are nested in a way that cannot be saved.
+        """
+        store.check(_to_tree(course))
+        for name in FILES if overwrite else ():
+            (self.folder / name).unlink(missing_ok=True)
 
     def is_due(self) -> bool:
         """Whether it is time to save."""
@@ -127,15 +169,21 @@ class Keeper:
         self._written = time.monotonic()
 
 
-def unfinished(folder: Path) -> bool:
-    """Whether a folder has the checkpoint of a fit that has not ended.
+def content(folder: Path) -> str | None:
+    """Return what there is of a fit in a folder: `FINISHED`, `UNFINISHED`, `MODEL`.
+
+    None if there is nothing that would be lost.
 
     Raises
     ------
     ValueError
-        If the file is damaged or no checkpoint.
+        If there is a checkpoint that is damaged, or none.
     """
-    return (folder / FILE).is_file() and _read(folder)[1]["phase"] != ENDED
+    if not (folder / FILE).is_file():
+        return MODEL if (folder / "model.npz").is_file() else None
+    _, meta = _read(folder)
+    with naming(str(folder / FILE)):
+        return FINISHED if meta["phase"] == ENDED else UNFINISHED
 
 
 def _read(folder: Path) -> tuple[Any, dict[str, Any]]:
@@ -143,6 +191,33 @@ def _read(folder: Path) -> tuple[Any, dict[str, Any]]:
     if meta.get("kind") != KIND:
         raise ValueError(f"{folder / FILE}: not a checkpoint")
     return tree, meta
+
+
+def _plain(value: Any) -> Any:
+    """Return a value in the types of json."""
+    return value.item() if isinstance(value, np.generic) else str(value)
+
+
+def _comparable(
+    was: dict[str, Any], now: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what two jobs have to say of what both speak of, by dotted names.
+
+    Earlier versions digested the means of the data, and named classes without modules.
+    """
+    old, new = _flat(was), _flat(now)
+    if "data.mean_digest" in old:
+        return _without(old, ".mean_digest"), _without(new, ".mean_digest")
+    means = {k.replace(".digest", ".mean_digest"): value for k, value in old.items()}
+    bare = {
+        k: value.rpartition(".")[2] if k.endswith(".class") else value
+        for k, value in _without(new, ".digest").items()
+    }
+    return means, bare
+
+
+def _without(values: dict[str, Any], ending: str) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if not name.endswith(ending)}
 
 
 def _versions() -> dict[str, str]:

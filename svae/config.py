@@ -59,7 +59,7 @@ def _parse(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: a config file ends in .toml or .json")
     try:
         content = loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # also what tomllib and the codec raise
+    except (ValueError, RecursionError) as error:  # also of tomllib and the codec
         raise ValueError(f"{path}: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path}: holds no table of words")

@@ -9,6 +9,7 @@ checked here, once: arrays at the door, recordings whenever a stretch is read.
 `pinwheel` and `dots` are those of `svae.synthetic`.
 """
 
+import hashlib
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -482,14 +483,19 @@ class Summary(NamedTuple):
     """(P,), of what was observed; 0 where nothing was."""
     partly_observed: bool
     """Whether a frame has missing entries beside observed ones."""
+    digest: str | None = None
+    """Of all values, and of where they are missing; None unless it was asked for."""
 
 
-def summarize(sequences: Sequence[Any]) -> Summary:
+def summarize(sequences: Sequence[Any], digest: bool = False) -> Summary:
     """Go through all data once.
 
     Parameters
     ----------
     sequences : list of (T_n, P) arrays or recordings
+    digest : bool
+        Whether to digest the values too, as float64: the same for the same values,
+        however they are stored and read.
 
     Raises
     ------
@@ -498,8 +504,14 @@ def summarize(sequences: Sequence[Any]) -> Summary:
     """
     total = np.zeros(sequences[0].shape[1])
     count, partly = np.zeros(len(total)), False
+    lengths = np.array([len(sequence) for sequence in sequences], "<i8")
+    hashed = hashlib.sha256(lengths.tobytes()) if digest else None
     for _, _, values in stretches(sequences):
         observed = ~np.isnan(values)
+        if hashed is not None:
+            # a NaN is a NaN, whatever is in its other bits
+            values = np.where(observed, values, np.nan)
+            hashed.update(np.ascontiguousarray(values, "<f8").data)
         if observed.all():
             total += values.sum(axis=0)
             count += len(values)
@@ -509,7 +521,8 @@ def summarize(sequences: Sequence[Any]) -> Summary:
         partly = partly or bool(np.any(observed.any(axis=1) & ~observed.all(axis=1)))
     if not count.any():
         raise ValueError("data has no observed value: every entry is NaN")
-    return Summary(total / np.maximum(count, 1), partly)
+    found = None if hashed is None else hashed.hexdigest()[:32]
+    return Summary(total / np.maximum(count, 1), partly, found)
 
 
 def _shape(data: Any) -> tuple[Any, ...]:

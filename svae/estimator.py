@@ -6,7 +6,8 @@ and every other method needs them.  All the work is done elsewhere.
 
 import csv
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ import numpy as np
 
 from svae import data as data_
 from svae import fit as fit_
-from svae import generate, models, networks, store, svi
+from svae import generate, store, svi
+from svae import parts as parts_
 from svae.batches import window_length
 from svae.checkpoint import Keeper, fingerprint
 from svae.errors import NotFitted
@@ -29,11 +31,18 @@ from svae.evaluate import (
     posteriors,
     reconstructions,
 )
-from svae.generative import Generative, Parameters, check_data, check_model
+from svae.generative import (
+    Generative,
+    Parameters,
+    check_data,
+    check_model,
+    check_parameters,
+)
 from svae.models.base import check_positive_int
 from svae.networks import MLP
 from svae.params import Params
 from svae.progress import progress_bars
+from svae.sources.reference import naming
 from svae.training import (
     TRAINING,
     WARM_UP,
@@ -48,12 +57,14 @@ from svae.training import (
     stage,
     train,
 )
+from svae.trees import check_alike
 from svae.workers import evaluate
 
 __all__ = ["SVAE", "NotFitted", "load"]
 
 DEFAULT_NETWORK = MLP()
 KIND = "svae.SVAE"
+ENDINGS = ("steps", "patience", "interrupted", "failed", "running")
 
 
 class SVAE(Params):
@@ -163,6 +174,7 @@ class SVAE(Params):
         patience: int | None = None,
         executor: Any = None,
         num_workers: int | None = None,
+        overwrite: bool = False,
     ) -> "SVAE":
         """Fit the model by stochastic natural-gradient variational inference.
 
@@ -216,7 +228,8 @@ class SVAE(Params):
             Go on from the checkpoint in the folder, to what the fit would have been
             without a stop, bit for bit; start if there is none yet.  The data and all
             arguments must be the same (``rng`` is not read), but ``num_steps`` may be
-            another, and how things are run: executor, bars, times.
+            another, and how things are run: executor, bars, times.  The values of the
+            data are compared, by a digest, not where they are.
         checkpoint_interval : float
             Seconds between checkpoints; 0 for one after every step.
         n_init : int
@@ -237,6 +250,9 @@ class SVAE(Params):
             to rounding.  A step that loses a worker is done again.
         num_workers : int, optional
             Into how many parts steps are divided; default: what the executor tells.
+        overwrite : bool
+            Whether a fit that is in the folder already, ended or not, is removed and
+            replaced by this one.
 
         Returns
         -------
@@ -247,7 +263,11 @@ class SVAE(Params):
         ValueError
             For malformed data or arguments; names what is wrong and where.  For a
             checkpoint that is damaged or of another fit, which is left as it is; for a
-            folder with an unfinished fit, unless it is resumed.
+            folder with a fit, unless that is to go on or to be overwritten; for one in
+            which another fit is running.
+        TypeError
+            If there is a folder, and a network or latent model that cannot be saved
+            (see `save`).
         FloatingPointError
             If the bound or a gradient stops being finite.  The last good parameters
             are kept.
@@ -280,7 +300,11 @@ class SVAE(Params):
                 raise ValueError("patience: there are no held-out data to score")
         if resume and checkpoint is None:
             raise ValueError("resume: there is no folder to go on from (checkpoint=)")
-        summary = data_.summarize(sequences)
+        if resume and overwrite:
+            raise ValueError("resume, overwrite: a fit goes on, or it is replaced")
+        keeps = checkpoint is not None
+        arguments = parts_.arguments(self) if keeps else {}
+        summary = data_.summarize(sequences, digest=keeps)
         model = self._generative()._replace(
             fill=summary.mean, sees_mask=summary.partly_observed
         )
@@ -298,9 +322,9 @@ class SVAE(Params):
             patience=patience,
         )
         told = {
-            "model": self._arguments(),
+            "model": arguments,
             "fit": settings._asdict() | {"warmup": warmup, "n_init": n_init},
-            "data": fingerprint(sequences, summary.mean),
+            "data": fingerprint(sequences, summary),
         }
         if held_out is not None:
             kept = data_.as_sequences(held_out)
@@ -311,19 +335,22 @@ class SVAE(Params):
                     f"{sequences[0].shape[1]}"
                 )
             job = job._replace(score=partial(mean_bound, model, sequences=kept))
-            told["held_out"] = fingerprint(kept, data_.summarize(kept).mean)
+            told["held_out"] = fingerprint(kept, data_.summarize(kept, digest=keeps))
             told["fit"] |= {"score_every": score_every, "patience": patience}
         keeper = course = None
         if checkpoint is not None:
             keeper = Keeper(Path(checkpoint), told, checkpoint_interval)
-            if resume:
-                course = keeper.load()
-            else:
-                keeper.refuse_unfinished()
-        rng = np.random.default_rng(rng) if course is None else generator_at(course.rng)
-        course = begin(job, rng) if course is None else go_on(job, course)
-        with on_workers(job, executor, num_workers) as job:
-            self._train(job, course, rng, keeper, progress, callback)
+        with nullcontext() if keeper is None else keeper.alone():
+            if keeper is not None and resume:
+                course = keeper.load(job)
+            elif keeper is not None and not overwrite:
+                keeper.refuse_another()
+            rng = generator_at(course.rng) if course else np.random.default_rng(rng)
+            course = go_on(job, course) if course else begin(job, rng)
+            if keeper is not None:
+                keeper.prepare(course, overwrite)
+            with on_workers(job, executor, num_workers) as job:
+                self._train(job, course, rng, keeper, progress, callback)
         return self
 
     def _train(
@@ -590,7 +617,18 @@ class SVAE(Params):
         return arrange(data, completed)
 
     def save(self, path: str | Path) -> None:
-        """Write the fitted model to one ``.npz`` file (arrays and json, no pickle)."""
+        """Write the fitted model to one ``.npz`` file (arrays and json, no pickle).
+
+        Latent models and networks that are not the package's own are saved if they are
+        dataclasses of numbers, strings, None, tuples or dicts of these, or such
+        dataclasses; by their qualified names and their fields.  `load` needs to be told
+        of their classes.
+
+        Raises
+        ------
+        TypeError
+            If a part of the model is another object; names it.
+        """
         tree = {
             "parameters": tuple(self._fitted()),
             "history": self.history_,
@@ -598,25 +636,46 @@ class SVAE(Params):
         }
         meta = {
             "kind": KIND,
+            "class": parts_.name_of(type(self)),
             "obs_dim": self.obs_dim_,
             "sees_mask": self.sees_mask_,
             "best_step": self.best_step_,
             "ended": self.ended_,
-            "arguments": self._arguments(),
+            "arguments": parts_.arguments(self),
         }
         store.save(path, tree, meta)
 
-    def _arguments(self) -> dict[str, Any]:
-        """Return what json holds of the constructor's arguments."""
-        return {
-            "latent": store.describe(self.latent),
-            "encoder": store.describe(self.encoder),
-            "decoder": store.describe(self.decoder),
-            "likelihood": self.likelihood,
-            "decoder_posterior": self.decoder_posterior,
-            "natural_gradient": self.natural_gradient,
-            "inference": self.inference,
-        }
+    @classmethod
+    def restore(
+        cls, tree: Any, meta: dict[str, Any], known: Mapping[str, type]
+    ) -> "SVAE":
+        """Return the model of which `save` wrote this.
+
+        Raises
+        ------
+        ValueError
+            If it is of other classes than are known, or does not fit together.
+        """
+        model: SVAE = parts_.restore(cls, meta, known)
+        model.obs_dim_, model.sees_mask_ = meta["obs_dim"], meta["sees_mask"]
+        check_positive_int(obs_dim=model.obs_dim_)
+        if type(model.sees_mask_) is not bool:
+            raise ValueError(f"sees_mask is {model.sees_mask_!r}")
+        check_alike(tree["fill"], np.zeros(model.obs_dim_), "fill")
+        model.fill_ = tree["fill"]
+        model.parameters_ = check_parameters(
+            model._generative(), tree["parameters"], model.obs_dim_
+        )
+        model.history_ = fit_.check_history(tree["history"])
+        # files of version 0.1.0 have neither: their fits took all steps
+        num_steps = len(model.history_["objective"])
+        model.best_step_ = meta.get("best_step", num_steps)
+        model.ended_ = meta.get("ended", "steps")
+        if type(model.best_step_) is not int or not 0 <= model.best_step_ <= num_steps:
+            raise ValueError(f"best_step is {model.best_step_!r}")
+        if model.ended_ not in ENDINGS:
+            raise ValueError(f"it ended by {model.ended_!r}")
+        return model
 
     def _write_run(self, folder: Path) -> None:
         self.save(folder / "model.npz")
@@ -662,8 +721,18 @@ class SVAE(Params):
         return posteriors(self._generative(), parameters, sequences, num_samples, rng)
 
 
-def load(path: str | Path) -> Any:
+def load(
+    path: str | Path, parts: Iterable[type] | Mapping[str, type] | None = None
+) -> Any:
     """Read a model that `SVAE.save` or `SVI.save` wrote.
+
+    Parameters
+    ----------
+    path : path
+    parts : list of classes, or dict from str to class, optional
+        The classes of latent models and networks, or of the model, that are not the
+        package's own: ``[MyNetwork]``.  They are found by their qualified names; for a
+        class that has another name now, ``{"__main__.MyNetwork": MyNetwork}``.
 
     Returns
     -------
@@ -672,26 +741,19 @@ def load(path: str | Path) -> Any:
     Raises
     ------
     ValueError
-        If the file is damaged or holds something else.
+        If the file is damaged, holds something else, or has a class that is neither the
+        package's own nor among the ``parts``; names the file.
+    TypeError
+        If ``parts`` are no classes.
     """
+    known = parts_.classes(parts)
     tree, meta = store.load(path)
-    if meta.get("kind") == svi.KIND:
-        return svi.SVI.restore(tree, meta)
-    if meta.get("kind") != KIND:
-        raise ValueError(f"{path}: not a saved model")
-    arguments = dict(meta["arguments"])
-    arguments["latent"] = store.construct(models, arguments["latent"])
-    for role in ("encoder", "decoder"):
-        arguments[role] = store.construct(networks, arguments[role])
-    model = SVAE(**arguments)
-    model.parameters_ = Parameters(*tree["parameters"])
-    model.history_ = tree["history"]
-    model.fill_ = tree["fill"]
-    model.obs_dim_, model.sees_mask_ = meta["obs_dim"], meta["sees_mask"]
-    # files of version 0.1.0 have neither: their fits took all steps
-    model.best_step_ = meta.get("best_step", len(model.history_["objective"]))
-    model.ended_ = meta.get("ended", "steps")
-    return model
+    with naming(str(path)):
+        if meta.get("kind") == svi.KIND:
+            return svi.SVI.restore(tree, meta, known)
+        if meta.get("kind") == KIND:
+            return SVAE.restore(tree, meta, known)
+        raise ValueError("not a saved model")
 
 
 def _warmup_steps(latent: Any, warmup: Any, num_steps: int) -> int | None:

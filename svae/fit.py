@@ -18,7 +18,7 @@ from svae.models.meanfield import GRADIENT_TOLERANCE
 from svae.networks import tie
 from svae.objective import NATURAL_GRADIENTS, Bound, Gradients, Step, complete
 from svae.optim import AdamState, adam_init, adam_step, natural_step
-from svae.trees import to_vector
+from svae.trees import check_alike, to_vector
 from svae.weights import initial_posterior
 from svae.workers import Evaluate, Task
 
@@ -27,6 +27,7 @@ __all__ = [
     "Settings",
     "State",
     "advance",
+    "check_history",
     "first_state",
     "initial_state",
     "make_settings",
@@ -128,6 +129,22 @@ class StepInfo(NamedTuple):
     """Sequences of which one of the two, or their context, did not converge."""
     backtracks: int
     """Halvings of the natural step."""
+
+
+def check_history(history: Any) -> dict[str, np.ndarray]:
+    """Return a history that was read back.
+
+    Raises
+    ------
+    ValueError
+        If it is none: a dict of columns of numbers of one length, the objective finite.
+    """
+    columns = [history["objective"], *history.values()]
+    check_alike(columns[0], np.zeros(len(columns[0])), "objective")
+    for column in columns:
+        if column.dtype.kind not in "iuf" or column.shape != columns[0].shape:
+            raise ValueError("history has columns that are no numbers, or differ")
+    return dict(history)
 
 
 def initial_state(model: Generative, obs_dim: int, rng: np.random.Generator) -> State:

@@ -8,8 +8,9 @@ import numpy as np
 from svae import data
 from svae.families import product
 from svae.models import LatentModel
-from svae.networks import LIKELIHOODS, Network
-from svae.weights import DECODER_POSTERIORS
+from svae.networks import LIKELIHOODS, Network, template
+from svae.trees import check_alike
+from svae.weights import DECODER_POSTERIORS, initial_posterior
 
 __all__ = [
     "INFERENCES",
@@ -17,6 +18,7 @@ __all__ = [
     "Parameters",
     "check_data",
     "check_model",
+    "check_parameters",
     "initial_encoder",
     "recognition",
 ]
@@ -130,3 +132,28 @@ def recognition(model: Generative, encoder: Any) -> tuple[Any, Any]:
     latent: Any = model.latent
     graph = product.from_free(latent.graph.family, encoder["graph"])
     return encoder["network"], graph
+
+
+def check_parameters(model: Generative, parameters: Any, obs_dim: int) -> Parameters:
+    """Return parameters that were read back, of frames of ``obs_dim`` dimensions.
+
+    Raises
+    ------
+    ValueError
+        If they are not those of this model, not finite, or q(theta) is improper.
+    """
+    prior = model.latent.prior()
+    latent_dim, num_inputs = model.latent.latent_dim, model.num_inputs(obs_dim)
+    network = template(model.encoder, num_inputs, latent_dim)
+    weights = template(model.decoder, latent_dim, obs_dim)
+    expected = Parameters(
+        prior,
+        initial_encoder(model, prior, network),
+        initial_posterior(model.decoder_posterior, weights),
+    )
+    for name, tree, like in zip(Parameters._fields, parameters, expected, strict=True):
+        check_alike(tree, like, name)
+    found = Parameters(*parameters)
+    if not product.in_domain(model.latent.family, found.natparams):
+        raise ValueError("natparams are of no distribution")
+    return found

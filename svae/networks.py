@@ -33,6 +33,7 @@ __all__ = [
     "Residual",
     "log_likelihood",
     "recognize",
+    "template",
     "tie",
 ]
 
@@ -241,6 +242,29 @@ def tie(encoder: Weights, decoder: Weights) -> Weights:
     # the encoder may have more inputs: a mask
     inverse = encoder["skip"][0][: matrix.shape[1]].T.copy()
     return decoder | {"skip": (inverse, bias)}
+
+
+class _NoNumbers:
+    """In the place of a generator: initial weights that are only shapes."""
+
+    def standard_normal(self, shape: Any) -> onp.ndarray:
+        return onp.broadcast_to(0.0, shape)
+
+
+def template(network: Any, in_dim: int, out_dim: int) -> Weights:
+    """Return a tree that is nested and shaped like the weights of a network.
+
+    Where the package knows the network nothing is drawn for it: that of a `Residual`
+    network would take a factorisation of the size of a frame.
+    """
+    nothing: Any = _NoNumbers()
+    if type(network) in (MLP, Linear):
+        return network.init(nothing, in_dim, out_dim)
+    if type(network) is Residual:
+        skip = onp.broadcast_to(0.0, (in_dim, out_dim)), onp.zeros(out_dim)
+        weights = MLP(network.hidden).init(nothing, in_dim, out_dim)
+        return weights | {"skip": skip, "floor": onp.zeros(out_dim)}
+    return network.init(onp.random.default_rng(0), in_dim, out_dim)
 
 
 def recognize(

@@ -1,7 +1,8 @@
 """The folder of a fit made on the command line, and the data that it reads.
 
-``model.npz`` is the fitted model, ``history.csv`` the bound at every step, ``run.json``
-how the run was made and how it ended; ``figures/`` holds its figures.
+``model.npz`` is the fitted model, ``history.csv`` the bound at every step,
+``checkpoint.npz`` that from which it can go on, ``run.json`` how the run was made and
+how it ended, ``scaling.npz`` how columns were standardised; ``figures/`` holds figures.
 """
 
 import json
@@ -11,10 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from svae import data, synthetic
+from svae import checkpoint, data, store, synthetic
 from svae.estimator import SVAE, load
 from svae.sources import MEMORY, Source
-from svae.store import replacing
+from svae.sources.reference import naming
 
 __all__ = [
     "BUILT_IN",
@@ -22,9 +23,11 @@ __all__ = [
     "Missing",
     "Run",
     "Scaling",
+    "clear",
     "excerpt",
     "name_of",
     "read",
+    "read_own",
     "read_record",
     "split",
     "survey",
@@ -35,6 +38,16 @@ FILES = (
     "a .npy, .npz, .csv or .h5 file (FILE:NAME for one of its arrays), "
     "such as MoSeq's results_00.h5"
 )
+
+RECORD, SCALING, SCALING_KIND = "run.json", "scaling.npz", "svae.scaling"
+PRODUCTS = ("segments.csv", "forecast.npz", "sample.npy")
+PARTS: dict[str, tuple[type, ...]] = {
+    "model": (str,),
+    "data": (str,),
+    "settings": (dict,),
+    "standardize": (bool, type(None), dict),
+}
+"""What a record must have, and of which types."""
 
 EXCERPT = 2**24  # numbers of these that are shown in figures
 
@@ -87,16 +100,49 @@ class Scaling(NamedTuple):
         """Bring frames (..., P) back to the units of the data."""
         return np.asarray(self.mean + self.scale * frames)
 
-    def to_json(self) -> dict[str, list[float]]:
-        """Return what json holds of it."""
-        return {name: part.tolist() for name, part in self._asdict().items()}
+    def save(self, folder: Path) -> None:
+        """Write it into the folder of a run."""
+        store.save(folder / SCALING, self._asdict(), {"kind": SCALING_KIND})
 
     @classmethod
-    def from_json(cls, content: dict[str, list[float]] | None) -> "Scaling | None":
-        """Return what `to_json` described, None for nothing."""
-        if content is None:
+    def load(cls, folder: Path, record: dict[str, Any]) -> "Scaling | None":
+        """Read that of a run, None if its data are taken as they are.
+
+        Raises
+        ------
+        ValueError
+            If the file is damaged, or disagrees with the record.
+        """
+        path, said = folder / SCALING, record["standardize"]
+        if isinstance(said, dict):  # of an earlier version, in the record itself
+            path, content = folder / RECORD, said
+        elif not said:
+            if path.is_file():
+                raise ValueError(
+                    f"{folder / RECORD}: says that nothing is standardised, but there "
+                    f"is a {SCALING}"
+                )
             return None
-        return cls(*(np.array(content[name]) for name in cls._fields))
+        else:
+            if not path.is_file():
+                raise ValueError(f"{path}: not found; {RECORD} says that there is one")
+            content, meta = store.load(path)
+            if meta.get("kind") != SCALING_KIND:
+                raise ValueError(f"{path}: not the scaling of a run")
+        with naming(str(path)):
+            return cls(*(content[name] for name in cls._fields)).checked()
+
+    def checked(self) -> "Scaling":
+        """Return it as arrays; raise ValueError unless they are a scaling."""
+        mean, scale = (np.asarray(part, dtype=np.float64) for part in self)
+        if mean.ndim != 1 or mean.shape != scale.shape or not len(mean):
+            raise ValueError(
+                f"mean and scale have shapes {mean.shape} and {scale.shape}, expected "
+                "(P,)"
+            )
+        if not np.all(np.isfinite(mean)) or not np.all((scale > 0) & (scale < np.inf)):
+            raise ValueError("mean or scale is not finite, or a scale not positive")
+        return Scaling(mean, scale)
 
 
 class Scaled(Source):
@@ -138,14 +184,35 @@ class Run(NamedTuple):
         model = load(folder / "model.npz")
         if not isinstance(model, SVAE):
             raise ValueError(f"{folder}: its model is no SVAE")
-        scaling = Scaling.from_json(record["standardize"])
+        scaling = Scaling.load(folder, record)
         if scaling is None:
             scaling = Scaling(np.zeros(model.obs_dim_), np.ones(model.obs_dim_))
+        if len(scaling.mean) != model.obs_dim_:
+            raise ValueError(
+                f"{folder}: its scaling is of {len(scaling.mean)} dimensions, its "
+                f"model of {model.obs_dim_}"
+            )
         return cls(folder, model, record, scaling)
 
     def read(self, source: str | None) -> list[Any]:
         """Read data in the units of the model; by default what it was fitted to."""
-        return self.scaling.apply(read(source or self.record["data"]))
+        if source is None:
+            return self.scaling.apply(read_own(self.folder, self.record))
+        return self.scaling.apply(read(source))
+
+
+def read_own(folder: Path, record: dict[str, Any]) -> list[Any]:
+    """Read the data that a record names.
+
+    Raises
+    ------
+    ValueError
+        If they are not there, or damaged; names the record too.
+    """
+    try:
+        return read(record["data"])
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{folder / RECORD}: its data: {error}") from error
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -156,16 +223,27 @@ def read_record(folder: Path) -> dict[str, Any]:
     ValueError
         If it is not the folder of a run, or the file is damaged.
     """
-    path = folder / "run.json"
+    path = folder / RECORD
     if not path.is_file():
         raise ValueError(f"{folder}: not the folder of a `svae fit`")
     try:
-        record = json.loads(path.read_text())
-        if not {"model", "data", "settings", "standardize"} <= record.keys():
-            raise ValueError("it lacks a part")
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f"{path}: damaged, or not of a run ({error})") from error
+        record = json.loads(path.read_text(encoding="utf-8"))
+        for name, kinds in PARTS.items():
+            if type(record[name]) not in kinds:
+                raise ValueError(f"its {name} is {record[name]!r}")
+        if type(record.get("num_frames", 0)) is not int:
+            raise ValueError(f"its num_frames is {record['num_frames']!r}")
+    # whatever a damaged file makes json raise, or is when it is no table
+    except Exception as error:
+        raise ValueError(f"{path}: damaged, or not of a run ({error!r})") from error
     return dict(record)
+
+
+def clear(folder: Path) -> None:
+    """Remove what a run has written into its folder; the record of it first."""
+    names = (RECORD, SCALING, *checkpoint.FILES, *PRODUCTS)
+    for path in [*(folder / name for name in names), *folder.glob("figures/*.png")]:
+        path.unlink(missing_ok=True)
 
 
 def read(source: str) -> list[Any]:
@@ -269,5 +347,5 @@ def _moments(rows: np.ndarray, absent: np.ndarray) -> tuple[np.ndarray, ...]:
 
 def write_json(path: Path, content: Any) -> None:
     """Write json so that a reader never sees half of it."""
-    with replacing(path, "w") as file:
+    with store.replacing(path, "w", encoding="utf-8") as file:
         file.write(json.dumps(content, indent=2) + "\n")

@@ -1,14 +1,16 @@
 """One file for nested arrays and their description: ``.npz`` with json inside.
 
 Arrays are the members of the archive; how they nest is one json document among them,
-so nothing is ever unpickled.  A file appears under its name only when it is complete.
+so nothing is ever unpickled.  A file appears under its name only when it is complete,
+and holds a digest of itself, so that it is read as it was written or not at all.
 """
 
+import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,10 +18,12 @@ import numpy as np
 
 from svae.sources.npz import read_members
 
-__all__ = ["construct", "describe", "load", "replacing", "save"]
+__all__ = ["check", "load", "remove_stale", "replacing", "save"]
 
 FORMAT, VERSION = "svae", 1
 HEADER = "header"
+KINDS = "biufU"  # of dtypes: bool, integers, floats, text
+PART = re.compile(r".+\.(\d+)\.part")
 
 
 @contextmanager
@@ -38,6 +42,33 @@ def replacing(path: str | Path, mode: str = "wb", **options: Any) -> Iterator[An
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def remove_stale(folder: Path) -> None:
+    """Remove what processes that are no more had begun to write in a folder.
+
+    Those are processes of this machine: on a shared folder one of another may be
+    taken for dead if it is writing at this moment.
+    """
+    for path in folder.glob("*.part"):
+        match = PART.fullmatch(path.name)
+        if match is not None and not _is_alive(int(match[1])):
+            path.unlink(missing_ok=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # it is another user's
+        pass
+    return True
+
+
+def check(arrays: Any) -> None:
+    """Raise TypeError if `save` would for this tree."""
+    _encode(arrays, {})
 
 
 def save(path: str | Path, arrays: Any, meta: dict[str, Any]) -> None:
@@ -65,6 +96,7 @@ def save(path: str | Path, arrays: Any, meta: dict[str, Any]) -> None:
         "tree": _encode(arrays, members),
         "meta": meta,
     }
+    header["digest"] = _digest(header, members)
     members[HEADER] = np.frombuffer(json.dumps(header).encode(), np.uint8)
     with replacing(path) as file:
         np.savez(file, **members)
@@ -93,7 +125,8 @@ def load(path: str | Path) -> tuple[Any, dict[str, Any]]:
                 raise ValueError(f"its format is {header['format']!r}")
             version = header["version"]
             if version == VERSION:
-                return _decode(header["tree"], members), header["meta"]
+                _check_digest(header, members)
+                return _decode(header["tree"], members), dict(header["meta"])
         # whatever a damaged or foreign file makes zipfile, NumPy and json raise
         except Exception as error:
             raise ValueError(
@@ -105,19 +138,28 @@ def load(path: str | Path) -> tuple[Any, dict[str, Any]]:
     )
 
 
-def describe(part: Any) -> dict[str, Any]:
-    """Return what json holds of a dataclass: its name and its fields."""
-    return {"class": type(part).__name__, **asdict(part)}
+def _digest(header: dict[str, Any], members: dict[str, np.ndarray]) -> str:
+    """Return a digest of a header without one, and of the arrays beside it.
+
+    The checksums of an archive are of its members one by one: they say nothing of
+    names that were swapped.
+    """
+    digest = hashlib.sha256(json.dumps(header).encode())
+    for name in sorted(members):
+        array = members[name]
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).view(np.uint8).data)
+    return digest.hexdigest()
 
 
-def construct(module: Any, description: dict[str, Any]) -> Any:
-    """Return the dataclass of a module that `describe` described."""
-    options = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in description.items()
-        if name != "class"
-    }
-    return getattr(module, description["class"])(**options)
+def _check_digest(header: dict[str, Any], members: dict[str, np.ndarray]) -> None:
+    """Raise ValueError if the content is not that which was saved, as far as is known.
+
+    Files of earlier versions have no digest.
+    """
+    saved = header.pop("digest", None)
+    if saved is not None and saved != _digest(header, members):
+        raise ValueError("its content is not what was saved")
 
 
 def _read(file: BinaryIO) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -139,7 +181,7 @@ def _encode(tree: Any, members: dict[str, np.ndarray]) -> Any:
         return {"dict": [[key, _encode(tree[key], members)] for key in tree]}
     if kind in (tuple, list):
         return {kind.__name__: [_encode(branch, members) for branch in tree]}
-    if isinstance(tree, (np.ndarray, np.generic)) and tree.dtype.kind in "biufU":
+    if isinstance(tree, (np.ndarray, np.generic)) and tree.dtype.kind in KINDS:
         if isinstance(tree, np.generic):
             return {"scalar": [tree.dtype.str, tree.item()]}
         name = f"array{len(members)}"
@@ -158,7 +200,11 @@ def _decode(node: Any, members: dict[str, np.ndarray]) -> Any:
     if kind == "array":
         return members[content]
     if kind == "scalar":
-        dtype, value = content
-        return np.dtype(dtype).type(value)
+        dtype, value = np.dtype(content[0]), content[1]
+        if dtype.kind not in KINDS:
+            raise ValueError(f"it has a scalar of type {dtype}")
+        return dtype.type(value)
+    if kind not in ("tuple", "list"):
+        raise ValueError(f"it has a {kind!r}")
     branches = [_decode(branch, members) for branch in content]
     return tuple(branches) if kind == "tuple" else branches

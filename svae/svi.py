@@ -17,25 +17,27 @@ and is halved until it does not (see `svae.conjugate`).
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import autograd.numpy as np
 import numpy as onp
 
-from svae import conjugate, models, store
+from svae import conjugate, parts, store
 from svae import data as data_
 from svae.batches import shuffled, spread
 from svae.conjugate import Points
 from svae.errors import NotFitted
 from svae.evaluate import Posterior, arrange, by_sequence, chunks
 from svae.families import product
+from svae.fit import check_history
 from svae.models import LinearEmission
 from svae.models.base import check_positive_int
 from svae.observed import Emitted, Known, check_missing, observed_model, read
 from svae.params import Params
 from svae.progress import progress_bars
+from svae.trees import check_alike
 
 __all__ = ["SVI"]
 
@@ -293,26 +295,43 @@ class SVI(Params):
         return model.draw(theta, num_steps, rng)
 
     def save(self, path: str | Path) -> None:
-        """Write the fitted model to one ``.npz`` file; `svae.load` reads it."""
+        """Write the fitted model to one ``.npz`` file; `svae.load` reads it.
+
+        Raises
+        ------
+        TypeError
+            If a part of the model is no dataclass that could come back; see
+            `svae.SVAE.save`.
+        """
         tree = {"natparams": self._fitted(), "history": self.history_}
-        emission = None if self.emission is None else store.describe(self.emission)
         meta = {
             "kind": KIND,
+            "class": parts.name_of(type(self)),
             "obs_dim": self.obs_dim_,
-            "arguments": {"latent": store.describe(self.latent), "emission": emission},
+            "arguments": parts.arguments(self),
         }
         store.save(path, tree, meta)
 
     @classmethod
-    def restore(cls, tree: Any, meta: dict[str, Any]) -> "SVI":
-        """Return the model of which `save` wrote this."""
-        arguments = {
-            name: None if part is None else store.construct(models, part)
-            for name, part in meta["arguments"].items()
-        }
-        model = cls(**arguments)
-        model.natparams_, model.history_ = tree["natparams"], tree["history"]
+    def restore(
+        cls, tree: Any, meta: dict[str, Any], known: Mapping[str, type]
+    ) -> "SVI":
+        """Return the model of which `save` wrote this.
+
+        Raises
+        ------
+        ValueError
+            If it is of other classes than are known, or does not fit together.
+        """
+        model: SVI = parts.restore(cls, meta, known)
         model.obs_dim_ = meta["obs_dim"]
+        check_positive_int(obs_dim=model.obs_dim_)
+        observed = model._model()
+        natparams = tree["natparams"]
+        check_alike(natparams, observed.prior(model.obs_dim_), "natparams")
+        if not product.in_domain(observed.family, natparams):
+            raise ValueError("natparams are of no distribution")
+        model.natparams_, model.history_ = natparams, check_history(tree["history"])
         return model
 
     def _model(self) -> Known | Emitted:

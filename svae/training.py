@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from svae import data, fit, warmup
-from svae.generative import Generative, Parameters
+from svae.generative import Generative, Parameters, check_parameters
+from svae.trees import check_alike, to_vector
 from svae.workers import Evaluate, Sharded
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Fitted",
     "Job",
     "begin",
+    "check_course",
     "ended",
     "generator_at",
     "go_on",
@@ -33,6 +35,17 @@ __all__ = [
 ]
 
 WARM_UP, TRAINING, ENDED = "warm-up", "training", "ended"
+GENERATORS: dict[str, Any] = {
+    bits.__name__: bits
+    for bits in (
+        np.random.PCG64,
+        np.random.PCG64DXSM,
+        np.random.MT19937,
+        np.random.Philox,
+        np.random.SFC64,
+    )
+}
+"""Bit generators whose state can be kept."""
 Record = dict[str, float]
 
 
@@ -162,6 +175,70 @@ def on_workers(job: Job, executor: Any, num_workers: int | None) -> Iterator[Job
         workers.close()
 
 
+def check_course(job: Job, course: Course) -> None:
+    """Raise ValueError if a course that was read back cannot be one of a job."""
+    generator_at(course.rng)
+    if course.phase not in (WARM_UP, TRAINING, ENDED):
+        raise ValueError(f"phase is {course.phase!r}")
+    _check_count("restart", course.restart, job.n_init)
+    if course.phase == WARM_UP or course.warmup is not None:
+        _check_count("warmup", course.warmup)
+    warming = course.phase == WARM_UP
+    _check_state(job, course.state, warming)
+    _check_records(job, course.records, 0 if warming else course.state.step)
+    if course.leader is not None:
+        _check_best(job, *course.leader)
+    if course.phase == ENDED and course.champion is None:
+        raise ValueError("it has ended without a champion")
+    if course.champion is not None:
+        best = course.champion
+        _check_best(job, best.merit, best.step, best.parameters)
+        _check_count("restart", best.restart, job.n_init)
+        _check_records(job, best.records, len(best.records))
+
+
+def _check_state(job: Job, state: fit.State, warming: bool) -> None:
+    obs_dim, windows = job.sequences[0].shape[1], job.windows
+    model = warmup.autoencoder(job.model) if warming else job.model
+    parameters = check_parameters(model, state.parameters, obs_dim)
+    weights = to_vector((parameters.encoder, parameters.decoder))
+    _check_count("step", state.step)
+    _check_count("step of Adam", state.adam.step)
+    moments = state.adam.mean, state.adam.square
+    check_alike(moments, (weights, weights), "moments of Adam")
+    if np.any(state.adam.square < 0):
+        raise ValueError("moments of Adam are negative")
+    num_windows = len(windows)
+    if warming:
+        num_windows = int((windows[:, 2] - windows[:, 1]).sum())
+    check_alike(state.queue, np.zeros(np.size(state.queue)), "queue")
+    for window in [*state.queue.tolist(), *state.memory]:
+        _check_count("window", window, num_windows)
+    for probs in state.memory.values():
+        num_states = getattr(job.model.latent, "num_states", 0)
+        check_alike(probs, np.zeros((len(probs), num_states)), "memory")
+
+
+def _check_records(job: Job, records: list[Record], count: int) -> None:
+    """Raise ValueError unless there are so many, of all that is recorded."""
+    names = {*fit.HISTORY, *(["held_out"] if job.score is not None else [])}
+    numbers = all(isinstance(x, (int, float)) for r in records for x in r.values())
+    if len(records) != count or any(r.keys() != names for r in records) or not numbers:
+        raise ValueError(f"records are not those of {count} steps")
+
+
+def _check_best(job: Job, merit: float, step: int, parameters: Parameters) -> None:
+    if not isinstance(merit, float) or np.isnan(merit):
+        raise ValueError(f"merit is {merit!r}")
+    _check_count("step", step)
+    check_parameters(job.model, parameters, job.sequences[0].shape[1])
+
+
+def _check_count(name: str, count: Any, stop: float = np.inf) -> None:
+    if type(count) is not int or not 0 <= count < stop:
+        raise ValueError(f"{name} is {count!r}")
+
+
 def train(
     job: Job, course: Course, rng: np.random.Generator | None = None
 ) -> Iterator[Course]:
@@ -210,14 +287,32 @@ def ended(job: Job, course: Course) -> str:
 
 
 def generator_at(state: dict[str, Any]) -> np.random.Generator:
-    """Return a generator whose bit generator has a state."""
-    bits = getattr(np.random, state["bit_generator"])()
+    """Return a generator whose bit generator has a state.
+
+    Raises
+    ------
+    ValueError
+        If it is none of NumPy's.
+    """
+    bits = _generator_of(state)()
     bits.state = state
     return np.random.Generator(bits)
 
 
 def _state_of(rng: np.random.Generator) -> dict[str, Any]:
-    return dict(rng.bit_generator.state)
+    state = dict(rng.bit_generator.state)
+    _generator_of(state)
+    return state
+
+
+def _generator_of(state: dict[str, Any]) -> Any:
+    name = state["bit_generator"]
+    if name not in GENERATORS:
+        raise ValueError(
+            f"rng: the bit generator must be one of {', '.join(GENERATORS)}, "
+            f"got {name!r}"
+        )
+    return GENERATORS[name]
 
 
 def _proceed(

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["from_vector", "leaves", "rebuild", "to_vector", "tree_map"]
+__all__ = ["check_alike", "from_vector", "leaves", "rebuild", "to_vector", "tree_map"]
 
 Tree = Any
 
@@ -73,3 +73,51 @@ def from_vector(tree: Tree, vector: np.ndarray) -> Tree:
         parts.append(vector[start:stop].reshape(np.shape(leaf)))
         start = stop
     return rebuild(tree, parts)
+
+
+def check_alike(tree: Tree, template: Tree, name: str) -> None:
+    """Raise ValueError unless a tree is nested and shaped like another, all finite.
+
+    Parameters
+    ----------
+    tree : tree
+        Of anything.
+    template : tree
+        Of arrays, of which only the shapes count.
+    name : str
+        What the error calls the tree.
+    """
+    if isinstance(template, (dict, tuple, list)):
+        kind = next(k for k in (dict, tuple, list) if isinstance(template, k))
+        if not isinstance(tree, kind) or _keys(tree) != _keys(template):
+            raise ValueError(
+                f"{name} is {_summary(tree)}, expected {_summary(template)}"
+            )
+        for key in _keys(template):
+            check_alike(tree[key], template[key], f"{name}[{key!r}]")
+    elif template is None:
+        if tree is not None:
+            raise ValueError(f"{name} is {_summary(tree)}, expected nothing")
+    else:
+        if isinstance(tree, (dict, tuple, list)) or tree is None:
+            raise ValueError(f"{name} is {_summary(tree)}, expected an array")
+        array, shape = np.asarray(tree), np.shape(template)
+        if array.dtype.kind not in "iuf" or array.shape != shape:
+            raise ValueError(
+                f"{name} has shape {array.shape} and type {array.dtype}, expected "
+                f"{shape} and numbers"
+            )
+        if not np.all(np.isfinite(array)):
+            raise ValueError(f"{name} is not finite")
+
+
+def _keys(tree: Tree) -> list[Any]:
+    return sorted(tree, key=str) if isinstance(tree, dict) else list(range(len(tree)))
+
+
+def _summary(tree: Tree) -> str:
+    if isinstance(tree, dict):
+        return f"a dict of {_keys(tree)}"
+    if isinstance(tree, (tuple, list)):
+        return f"a {type(tree).__name__} of {len(tree)}"
+    return "nothing" if tree is None else f"a {type(tree).__name__}"

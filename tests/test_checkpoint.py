@@ -182,7 +182,7 @@ def test_an_unfinished_fit_is_not_overwritten(tmp_path):
     with pytest.warns(UserWarning, match="interrupted"):
         run("lds", tmp_path, False, callback=interrupt_at(3))
     before = (tmp_path / checkpoint.FILE).read_bytes()
-    with pytest.raises(ValueError, match="has a fit that has not ended: resume it"):
+    with pytest.raises(ValueError, match="has a fit that has not ended: go on"):
         run("lds", tmp_path, resume=False)
     assert (tmp_path / checkpoint.FILE).read_bytes() == before
     assert len(svae.load(tmp_path / "model.npz").history_["objective"]) == 3
@@ -214,6 +214,10 @@ def test_other_data_and_models_are_refused(whole, tmp_path):
     changed[3, 1] += 1e-9
     with pytest.raises(ValueError, match="data.digest = "):
         make().fit([changed, second], **options)
+    with pytest.raises(ValueError, match="data.digest = "):
+        make().fit([first[::-1], second], **options)
+    with pytest.raises(ValueError, match="data.digest = "):
+        make().fit([second, first], **options)
     with pytest.raises(ValueError, match="data.frames = 120, not 100"):
         make().fit([first, first], **options)
     with pytest.raises(ValueError, match="model.decoder_posterior = gaussian, not"):
@@ -222,6 +226,71 @@ def test_other_data_and_models_are_refused(whole, tmp_path):
         svae.SVAE(
             svae.LDS(2, affine=True), NETWORK, NETWORK, decoder_posterior="gaussian"
         ).fit([first, second], **options)
+
+
+def test_data_of_the_same_means_are_other_data(tmp_path):
+    """Sums of integers are exact in any order: means say nothing of that."""
+    data = np.random.default_rng(0).integers(0, 9, (40, 3))
+    gappy = data.astype(float)
+    gappy[3, 1] = gappy[7, 2] = np.nan
+    moved = gappy.copy()
+    moved[3, 1], moved[8, 1] = moved[8, 1], np.nan
+    swapped = data.copy()
+    swapped[[3, 8], 1] = swapped[[8, 3], 1] + np.array([1, -1])
+
+    def fit(folder, values, held_out, **options):
+        model = svae.SVAE(svae.LDS(2), NETWORK, NETWORK)
+        options = {"num_steps": 2, "rng": 0, "checkpoint": tmp_path / folder} | options
+        model.fit(values, held_out=held_out, score_every=1, **options)
+
+    fit("whole", data, data)
+    fit("gappy", gappy, gappy)
+    for folder, values, others in (
+        ("whole", data, (data[::-1], swapped, data + (np.arange(40) == 5)[:, None])),
+        ("gappy", gappy, (gappy[::-1], moved)),
+    ):
+        for other in others:
+            with pytest.raises(ValueError, match="with data.digest = "):
+                fit(folder, other, values, num_steps=3, resume=True)
+            with pytest.raises(ValueError, match="with held_out.digest = "):
+                fit(folder, values, other, num_steps=3, resume=True)
+        fit(folder, values, values.astype(float), num_steps=3, resume=True)
+
+
+def test_the_same_data_are_the_same_wherever_they_are(tmp_path, monkeypatch):
+    """In memory, mapped, in HDF5, in any order of bytes and with any stretches."""
+    h5py = pytest.importorskip("h5py")
+    frames = np.random.default_rng(0).standard_normal((2, 30, 3)).astype(np.float32)
+    frames[0, 4] = frames[1, 7, 2] = np.nan
+    payload = frames.copy()
+    payload.view(np.uint32)[np.isnan(frames)] |= 5  # another NaN is a NaN too
+    np.save(tmp_path / "a.npy", frames)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("x", data=frames, chunks=(1, 7, 3), compression="gzip")
+        mapped = np.load(tmp_path / "a.npy", mmap_mode="r")
+        masked = np.ma.masked_invalid(frames)
+        digests = set()
+        for stretch in (1, 7, 50, 2**20):
+            monkeypatch.setattr(svae.data, "STRETCH", stretch)
+            for data in (
+                frames,
+                frames.astype(float),
+                frames.astype(">f8"),
+                np.asfortranarray(frames),
+                payload,
+                mapped,
+                file["x"],
+                masked,
+                [frames[0].tolist(), frames[1]],
+            ):
+                sequences = svae.data.as_sequences(data)
+                digests.add(svae.data.summarize(sequences, digest=True).digest)
+    (digest,) = digests
+    assert len(digest) == 32
+    sequences = [frames[0, :20], np.concatenate([frames[0, 20:], frames[1]])]
+    other = svae.data.summarize(svae.data.as_sequences(sequences), digest=True)
+    assert other.digest != digest
+    assert svae.data.summarize(svae.data.as_sequences(frames)).digest is None
 
 
 @pytest.mark.parametrize("damage", ["cut", "byte", "empty", "text", "model", "pickle"])

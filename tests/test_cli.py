@@ -5,6 +5,7 @@ import inspect
 import json
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 import svae
-from svae import runs, selfcheck
+from svae import runs, selfcheck, store
 from svae.__main__ import choose_settings, main, parse, segmented
 
 svae_fit = svae.SVAE.fit
@@ -75,7 +76,7 @@ def test_data_in_a_file_too_large_for_memory_is_fitted_and_scored_alike(
         monkeypatch.setattr(runs, "MEMORY", limit)
         monkeypatch.setattr(runs, "EXCERPT", 90)
         for source in sources:
-            assert main(["fit", "lds", source, *LOUD_LDS]) == 0
+            assert main(["fit", "lds", source, *LOUD_LDS, "--force"]) == 0
             assert ("of the first 30 frames" in capsys.readouterr().out) == (
                 limit < 120
             )
@@ -108,7 +109,7 @@ def test_fit_writes_a_run(tmp_path, capsys):
     record = json.loads((out / "run.json").read_text())
     assert record["settings"]["hidden"] == [4]
     assert record["settings"]["num_steps"] == 3
-    assert record["standardize"] is None
+    assert record["standardize"] is False
     assert record["versions"] == selfcheck.versions()
     assert record["result"]["objective"] == pytest.approx(objective[-1] / 500)
 
@@ -266,7 +267,8 @@ def test_the_recipe_of_the_switching_data(tmp_path, capsys):
     assert record["settings"]["warmup"] == 2
     assert record["settings"]["window"] == 200
     frames = svae.synthetic.switching_lds(rng=1).frames
-    np.testing.assert_allclose(record["standardize"]["mean"], frames.mean(axis=0))
+    scaling = runs.Run.load(out).scaling
+    np.testing.assert_allclose(scaling.mean, frames.mean(axis=0))
     assert record["result"]["num_states"] == 2
     assert record["result"]["iterations"] > 0
 
@@ -323,9 +325,9 @@ def test_files_hold_the_same_data(frames, tmp_path, suffix):
     else:
         (np.save if suffix == ".npy" else np.savez)(path, frames)
     assert main(["fit", "lds", str(path), "--out", str(out), *SMALL_LDS]) == 0
-    record = json.loads((out / "run.json").read_text())
-    np.testing.assert_allclose(record["standardize"]["mean"], frames.mean(axis=0))
-    np.testing.assert_allclose(record["standardize"]["scale"], frames.std(axis=0))
+    scaling = runs.Run.load(out).scaling
+    np.testing.assert_allclose(scaling.mean, frames.mean(axis=0))
+    np.testing.assert_allclose(scaling.scale, frames.std(axis=0))
     scaled = (frames - frames.mean(axis=0)) / frames.std(axis=0)
     direct = svae.SVAE(svae.LDS(2), svae.MLP((4,)), svae.MLP((4,)))
     direct.fit(scaled, num_steps=3, window=20, batch_size=2, rng=0)
@@ -349,9 +351,111 @@ def test_standardising_is_said_and_can_be_refused(frames, tmp_path, capsys):
     loud = ["fit", "gaussian", str(path), "--out", str(out), *LOUD]
     assert main(loud) == 0
     assert "standardised" in capsys.readouterr().out
-    assert main([*loud, "--no-standardize"]) == 0
+    assert main([*loud, "--no-standardize", "--force"]) == 0
     assert "standardised" not in capsys.readouterr().out
-    assert json.loads((out / "run.json").read_text())["standardize"] is None
+    assert json.loads((out / "run.json").read_text())["standardize"] is False
+    assert not (out / "scaling.npz").exists()
+
+
+def test_the_scaling_is_no_part_of_the_record(lds_run):
+    """Which has a line for each word, not one for each pixel."""
+    text = (lds_run / "run" / "run.json").read_text()
+    assert json.loads(text)["standardize"] is True
+    assert len(text.splitlines()) < 60
+
+
+@pytest.mark.parametrize(
+    ("scaling", "message"),
+    [
+        ({"mean": np.full(3, np.nan), "scale": np.ones(3)}, "is not finite"),
+        ({"mean": np.zeros(3), "scale": np.array([1.0, 0.0, 1.0])}, "not positive"),
+        ({"mean": np.zeros(3), "scale": -np.ones(3)}, "not positive"),
+        ({"mean": np.zeros(3), "scale": np.full(3, np.inf)}, "not finite"),
+        ({"mean": np.zeros(2), "scale": np.ones(3)}, "shapes"),
+        ({"mean": np.zeros((3, 1)), "scale": np.ones((3, 1))}, "shapes"),
+        ({"mean": np.zeros(2), "scale": np.ones(2)}, "2 dimensions, its model of 3"),
+        ({"mean": np.zeros(3)}, "KeyError"),
+        ({"mean": np.array(["a"]), "scale": np.ones(1)}, "could not convert"),
+        (None, "not found; run.json says that there is one"),
+    ],
+)
+def test_a_wrong_scaling_is_refused(scaling, message, lds_run, tmp_path, capsys):
+    """With NaN for a mean all data would be missing, and score -0."""
+    shutil.copytree(lds_run / "run", tmp_path / "run")
+    path = tmp_path / "run" / "scaling.npz"
+    path.unlink()
+    if scaling is not None:
+        store.save(path, scaling, {"kind": "svae.scaling"})
+    resumed = ["fit", "--resume", str(tmp_path / "run"), "--quiet"]
+    complaint = error_of(capsys, ["score", str(tmp_path / "run")])
+    assert message in complaint
+    assert str(tmp_path / "run") in complaint
+    complaint = error_of(capsys, resumed)
+    assert message in complaint or "data has 3 dimensions, the model" in complaint
+
+
+def test_the_scaling_of_an_earlier_record_is_checked_too(lds_run, tmp_path, capsys):
+    shutil.copytree(lds_run / "run", tmp_path / "run")
+    (tmp_path / "run" / "scaling.npz").unlink()
+    path = tmp_path / "run" / "run.json"
+    record = json.loads(path.read_text())
+    for mean in ([np.nan, 0.0, 0.0], [0.0], "abc", [[0.0]], ["a", "b", "c"], {}):
+        record["standardize"] = {"mean": mean, "scale": [1.0, 1.0, 1.0]}
+        path.write_text(json.dumps(record))
+        complaint = error_of(capsys, ["score", str(tmp_path / "run")])
+        assert f"{path}: " in complaint
+    record["standardize"] = {"mean": [0.0] * 3, "scale": [1.0] * 3}
+    path.write_text(json.dumps(record))
+    assert main(["score", str(tmp_path / "run")]) == 0
+
+
+def test_a_record_and_a_scaling_that_disagree(lds_run, tmp_path, capsys):
+    shutil.copytree(lds_run / "run", tmp_path / "run")
+    path = tmp_path / "run" / "run.json"
+    record = json.loads(path.read_text())
+    for said in (False, None):
+        path.write_text(json.dumps(record | {"standardize": said}))
+        complaint = error_of(capsys, ["score", str(tmp_path / "run")])
+        assert "run.json: says that nothing is standardised, but" in complaint
+
+
+@pytest.mark.parametrize(
+    ("word", "values"),
+    [
+        ("model", (None, 3, [], "ldss")),
+        ("data", (None, 3, [], "nowhere.npy", "", "a\0b", "x" * 5000)),
+        ("settings", (None, 3, [], {}, {"num_steps": 3})),
+        ("standardize", (3, "yes", [])),
+        ("num_frames", (None, "many", 2.5)),
+    ],
+)
+def test_a_damaged_record_is_named_in_one_line(word, values, lds_run, tmp_path, capsys):
+    shutil.copytree(lds_run / "run", tmp_path / "run")
+    path = tmp_path / "run" / "run.json"
+    record, folder = json.loads(path.read_text()), str(tmp_path / "run")
+    for value in values:
+        path.write_text(json.dumps(record | {word: value}))
+        assert "run.json" in error_of(capsys, ["fit", "--resume", folder, "--quiet"])
+        if value == "ldss" or isinstance(value, dict):
+            continue  # these matter only to a fit that goes on
+        assert "run.json: " in error_of(capsys, ["score", folder])
+    for text in ("", "[]", "3", "{", "\xff", "[" * 100_000):
+        path.write_bytes(text.encode("latin-1"))
+        for arguments in (["score", folder], ["fit", "--resume", folder]):
+            assert "run.json: damaged" in error_of(capsys, arguments)
+
+
+def test_settings_of_a_record_are_read_as_options_are(lds_run, tmp_path, capsys):
+    shutil.copytree(lds_run / "run", tmp_path / "run")
+    path, folder = tmp_path / "run" / "run.json", str(tmp_path / "run")
+    record = json.loads(path.read_text())
+    for word in record["settings"]:
+        for value in ({}, "", [None], 1e999):
+            path.write_text(
+                json.dumps(record | {"settings": record["settings"] | {word: value}})
+            )
+            complaint = error_of(capsys, ["fit", "--resume", folder, "--quiet"])
+            assert word in complaint or "resume: " in complaint
 
 
 def test_a_constant_column_is_only_centred(tmp_path):
@@ -361,8 +465,7 @@ def test_a_constant_column_is_only_centred(tmp_path):
     path, out = tmp_path / "frames.npy", tmp_path / "run"
     np.save(path, frames)
     assert main(["fit", "gaussian", str(path), "--out", str(out), *SMALL]) == 0
-    record = json.loads((out / "run.json").read_text())
-    assert record["standardize"]["scale"][1] == 1.0
+    assert runs.Run.load(out).scaling.scale[1] == 1.0
 
 
 def test_score_is_in_the_units_of_the_data(lds_run, frames, capsys):
@@ -588,7 +691,8 @@ def test_a_file_may_name_model_and_data(tmp_path, without_figures):
     arguments = ["fit", "--config", path, "--out", str(out), "--quiet"]
     assert main(arguments) == 0
     assert json.loads((out / "run.json").read_text())["data"] == "dots"
-    assert main([*arguments, "gmm", "pinwheel", "--num-states", "2"]) == 0
+    more = ["gmm", "pinwheel", "--num-states", "2", "--force"]
+    assert main([*arguments, *more]) == 0
     record = json.loads((out / "run.json").read_text())
     assert (record["model"], record["data"]) == ("gmm", "pinwheel")
 

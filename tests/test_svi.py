@@ -656,8 +656,8 @@ def test_data_that_hardly_vary(latent, frames):
 def test_commands_read_no_such_model(rng, tmp_path):
     model = SVI(svae.GMM(2, 2)).fit(blobs(rng)[0], num_steps=1, rng=0)
     model.save(tmp_path / "model.npz")
-    parts = ("model", "data", "settings", "standardize")
-    (tmp_path / "run.json").write_text(json.dumps(dict.fromkeys(parts)))
+    record = {"model": "gmm", "data": "a.npy", "settings": {}, "standardize": False}
+    (tmp_path / "run.json").write_text(json.dumps(record))
     with pytest.raises(ValueError, match="no SVAE"):
         Run.load(tmp_path)
 

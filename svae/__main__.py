@@ -2,11 +2,13 @@
 
 import argparse
 import csv
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import fields
+from difflib import get_close_matches
 from functools import partial
 from importlib.util import find_spec
 from itertools import groupby
@@ -133,6 +135,7 @@ LATENT_WORDS = {
     "tolerance": "iterations",
     "max_iterations": "iterations",
 }
+ERRORS = (ValueError, OSError, FloatingPointError, MemoryError, ImportError)
 EXIT_STATUS = "exit status: 0; 1 after an error, 2 for wrong usage, 130 if interrupted"
 
 
@@ -150,7 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("svae: interrupted", file=sys.stderr)
         return 130
-    except (ValueError, OSError, FloatingPointError, MemoryError) as error:
+    except ERRORS as error:
         message = " ".join(str(error).split()) or "the memory does not suffice"
         print(f"svae: error: {message}", file=sys.stderr)
         return 1
@@ -167,8 +170,17 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if left and not left[0].startswith("-") and getattr(options, "data", "") is None:
         options.data = left.pop(0)
     if left:
-        options.usage(f"unrecognized arguments: {' '.join(left)}")
+        options.usage(f"unrecognized arguments: {' '.join(left)}{meant(options, left)}")
     return options
+
+
+def meant(options: argparse.Namespace, left: Sequence[str]) -> str:
+    """Return which options of a command are near to those that it does not have."""
+    there = re.findall(r"--[\w-]+", options.synopsis())
+    pairs = [
+        (word, get_close_matches(word.partition("=")[0], there, 1)) for word in left
+    ]
+    return "".join(f"; for {word}, is it {near[0]}?" for word, near in pairs if near)
 
 
 def fit(options: argparse.Namespace) -> int:
@@ -481,7 +493,7 @@ def describe(result: dict[str, Any], say: Callable[[str], None]) -> None:
 def can_draw(say: Callable[[str], None]) -> bool:
     """Whether figures can be made; say so if not."""
     if find_spec("matplotlib") is None:
-        say("no figures: they need matplotlib")
+        say("no figures: they need matplotlib (pip install matplotlib)")
         return False
     return True
 
@@ -594,16 +606,15 @@ def draw(options: argparse.Namespace) -> int:
     """Draw the figures of a run again, perhaps for other data."""
     run = Run.load(options.run)
     sequences = runs.excerpt(run.read(options.data))
-    if can_draw(print):
-        figures = plot.figures(
-            run.model,
-            sequences,
-            options.shape,
-            run.scaling.undo,
-            run.record.get("num_frames"),
-        )
-        save_figures(run.folder, figures)
-        print(f"written to {run.folder / 'figures'}")
+    figures = plot.figures(
+        run.model,
+        sequences,
+        options.shape,
+        run.scaling.undo,
+        run.record.get("num_frames"),
+    )
+    save_figures(run.folder, figures)
+    print(f"written to {run.folder / 'figures'}")
     return 0
 
 
@@ -700,7 +711,7 @@ def build_parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(
             name, help=about, description=about, epilog=epilog, formatter_class=raw
         )
-        sub.set_defaults(command=command, usage=sub.error)
+        sub.set_defaults(command=command, usage=sub.error, synopsis=sub.format_usage)
         return sub
 
     sub = add(

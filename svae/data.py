@@ -11,7 +11,7 @@ checked here, once: arrays at the door, recordings whenever a stretch is read.
 
 import hashlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -365,7 +365,7 @@ def as_sequences(data: Any) -> list[Any]:
     if not _is_indexable(data):
         raise ValueError(
             "data must be an array (T, P) or (N, T, P) or a list of arrays (T_n, P), "
-            f"got {type(data).__name__}"
+            f"got {type(data).__name__}{_how_to_convert(data)}"
         )
     if len(shape) == 2:
         sequences = [_as_sequence(data, 0)]
@@ -533,7 +533,17 @@ def _shape(data: Any) -> tuple[Any, ...]:
 def _is_indexable(data: Any) -> bool:
     has_length = hasattr(data, "__len__") or hasattr(data, "shape")
     has_both = has_length and hasattr(data, "__getitem__")
-    return has_both and not isinstance(data, (str, bytes, dict))
+    return has_both and not isinstance(data, (str, bytes, Mapping))
+
+
+def _how_to_convert(data: Any) -> str:
+    if isinstance(data, (str, Path)):
+        return "; svae.data.load reads a file"
+    if isinstance(data, Mapping):
+        return "; list(data.values()) has its arrays as sequences"
+    if isinstance(data, Iterable):
+        return "; list(data) has its items as sequences"
+    return ""
 
 
 def _is_lazy(data: Any) -> bool:
@@ -551,7 +561,13 @@ def _as_sequence(item: Any, index: int) -> np.ndarray | Recording:
     if _is_lazy(item):
         return Recording(item, index)
     if not isinstance(item, np.ndarray):
-        item = np.asarray(item)
+        try:
+            item = np.asarray(item)
+        except ValueError as error:
+            raise ValueError(
+                f"sequence {index} is no array (T, P): its frames differ in length, or "
+                "what a list of arrays should have is a level deeper"
+            ) from error
     _check_kind(item.dtype, index)
     _check_shape(item.shape, index)
     return _checked(item, index)
@@ -561,15 +577,22 @@ def _check_kind(dtype: Any, index: int) -> None:
     """Raise ValueError unless it is of numbers; pass what is no dtype of NumPy."""
     kind = getattr(dtype, "kind", None)
     if kind is not None and kind not in NUMERIC:
-        raise ValueError(f"sequence {index} is not numeric but {dtype}")
+        hint = "; data.astype(float) converts numbers that are text or objects"
+        raise ValueError(
+            f"sequence {index} is not numeric but {dtype}{hint * (kind in 'OSUT')}"
+        )
 
 
 def _check_shape(shape: tuple[Any, ...], index: int) -> None:
     sized = all(isinstance(size, (int, np.integer)) and size > 0 for size in shape)
     if len(shape) != 2 or not sized:
+        hint = (
+            "; a list holds sequences: of a list of frames make an array first, "
+            "numpy.array(data), and of one channel x[:, None]"
+        )
         raise ValueError(
             f"sequence {index} has shape {shape}, expected (T, P) with at "
-            "least one step and one dimension"
+            f"least one step and one dimension{hint * (len(shape) < 2)}"
         )
 
 

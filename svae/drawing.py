@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from svae.errors import needing
 from svae.segments import bouts
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ FEW = 4
 
 def new_figure(width: float, height: float) -> "Figure":
     """Return an empty figure whose axes make room for each other."""
-    from matplotlib.figure import Figure
+    with needing("matplotlib", "figures"):
+        from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained", dpi=120)
 

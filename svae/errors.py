@@ -1,10 +1,13 @@
-"""Errors: of inference, each naming the sequence and the step where it stopped."""
+"""Errors: of inference, naming sequence and step; of packages that are not there."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 
-__all__ = ["Impossible", "NotFitted", "NotPositiveDefinite"]
+__all__ = ["Impossible", "NotFitted", "NotPositiveDefinite", "needing"]
 
 
 class _AtStep(Exception):
@@ -62,3 +65,24 @@ class Impossible(_AtStep, ValueError):
 
 class NotFitted(ValueError, AttributeError):
     """A method that needs a fitted model was called before its ``fit``."""
+
+
+@contextmanager
+def needing(package: str, purpose: str) -> Iterator[None]:
+    """Import an optional package inside, or say what wants it and how to get it.
+
+    Raises
+    ------
+    ImportError
+        If the package is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != package:
+            raise
+        raise ImportError(
+            f"{purpose}: this needs {package}, which is not installed "
+            f"(pip install {package})",
+            name=package,
+        ) from error

@@ -89,6 +89,11 @@ def _init_layers(
 
 
 def _check(network: Any) -> Any:
+    if not isinstance(network.hidden, (tuple, list)):
+        raise ValueError(
+            "hidden must be a tuple of widths, one for each layer, like (50,) or "
+            f"(200, 200), got {network.hidden!r}"
+        )
     if not all(isinstance(n, int) and n > 0 for n in network.hidden):
         raise ValueError(f"hidden must be positive integers, got {network.hidden}")
     if network.activation not in ACTIVATIONS:

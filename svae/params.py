@@ -8,6 +8,7 @@ more.  Fields of an argument that is a dataclass have names with two underscores
 
 import inspect
 from dataclasses import fields, is_dataclass, replace
+from difflib import get_close_matches
 from typing import Any, TypeVar
 
 __all__ = ["Params"]
@@ -49,15 +50,21 @@ class Params:
         for name in params.keys() - whole.keys():
             argument, _, field = name.partition("__")
             if argument not in known or field not in _fields(changed[argument]):
-                raise ValueError(f"{_name(self)} has no parameter {name!r}")
+                raise self._unknown(name)
             changed[argument] = replace(changed[argument], **{field: params[name]})
         for name in whole.keys() - known.keys():
-            raise ValueError(
-                f"{_name(self)} has no parameter {name!r}; it has {list(known)}"
-            )
+            raise self._unknown(name)
         for name, value in changed.items():
             setattr(self, name, value)
         return self
+
+    def _unknown(self, name: str) -> ValueError:
+        """Return the error for a name that is none of the parameters."""
+        near = get_close_matches(name, self.get_params(), 1)
+        hint = (
+            f"is it {near[0]!r}?" if near else f"it has {list(self.get_params(False))}"
+        )
+        return ValueError(f"{_name(self)} has no parameter {name!r}; {hint}")
 
     def __repr__(self) -> str:
         """Return the call of the constructor, without what it takes by default."""

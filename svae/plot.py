@@ -254,14 +254,14 @@ def transitions(model: Any, sequences: Any = None) -> "Figure":
     """
     if "transitions" not in model.latent.family:
         raise TypeError(f"transitions: {visible.name_of(model)} has no transitions")
-    from matplotlib.colors import PowerNorm
-
     ranks, used = visible.ranks_of(model), visible.used_states(model, sequences)
     full = dirichlet.mean(model.parameters_.natparams["transitions"])
     matrix = full[np.ix_(used, used)]
     durations = 1 / (1 - matrix.diagonal())
 
     figure = drawing.new_figure(9.5, 4.5)
+    from matplotlib.colors import PowerNorm
+
     left, right = figure.subplots(1, 2, width_ratios=[1.15, 1.0])
     # of states that last, all but the diagonal is small
     image = left.imshow(matrix, cmap="cividis", norm=PowerNorm(0.5, 0.0, 1.0))

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from svae.errors import needing
+
 __all__ = ["progress_bars", "steps_of"]
 
 Item = TypeVar("Item")
@@ -17,6 +19,7 @@ SHOWN = {
 }
 """Words of the bar, and what of a step's record they show."""
 
+PURPOSE = "progress bars (progress=False goes without)"
 
 Show = Callable[[str | None, int, int, dict[str, float]], None]
 
@@ -36,7 +39,8 @@ def progress_bars(num_frames: int, show: bool) -> Iterator[Show]:
     if not show:
         yield lambda *step: None
         return
-    from tqdm import tqdm
+    with needing("tqdm", PURPOSE):
+        from tqdm import tqdm
 
     bars: list[Any] = []
     stages: list[str | None] = []
@@ -75,7 +79,8 @@ def steps_of(items: Sequence[Item], show: bool, unit: str) -> Iterable[Item]:
     """
     if not show:
         return items
-    from tqdm import tqdm
+    with needing("tqdm", PURPOSE):
+        from tqdm import tqdm
 
     bar: Iterable[Item] = tqdm(items, unit=unit)
     return bar

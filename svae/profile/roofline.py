@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from svae.drawing import COLORS, MARKERS
+from svae.drawing import COLORS, MARKERS, new_figure
 from svae.profile.timing import Record, Report
 
 if TYPE_CHECKING:
@@ -26,9 +26,7 @@ def plot(report: Report) -> "Figure":
     matplotlib.figure.Figure
         Of one axes.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8.0, 5.5), layout="constrained", dpi=120)
+    figure = new_figure(8.0, 5.5)
     ax = figure.subplots()
     records = [record for record in report.records if record.num_threads == 1]
     _roofs(ax, report, records)

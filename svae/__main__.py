@@ -193,7 +193,7 @@ def fit(options: argparse.Namespace) -> int:
     sequences = runs.read(record["data"]) if given else runs.read_own(folder, record)
     missing, found = runs.survey(sequences)
     describe_missing(missing, say)
-    record["num_frames"] = missing.num_frames
+    record["num_frames"] = missing.frames_with_data
     if going_on:
         scaling = runs.Scaling.load(folder, record)
     else:
@@ -253,7 +253,7 @@ def train(
         )
         return 130
     shown = runs.excerpt(sequences)
-    record["result"] = summarise(model, sequences, shown)
+    record["result"] = summarise(model, record["num_frames"], shown)
     runs.write_json(folder / runs.RECORD, record)
     describe(record["result"], say)
     if shown is not sequences:
@@ -445,14 +445,13 @@ def describe_missing(missing: runs.Missing, say: Callable[[str], None]) -> None:
         )
 
 
-def summarise(
-    model: svae.SVAE, sequences: list[Any], shown: list[Any]
-) -> dict[str, Any]:
+def summarise(model: svae.SVAE, num_frames: int, shown: list[Any]) -> dict[str, Any]:
     """Return what the fit came to, the bound as a mean over its last tenth.
 
-    States in use are those of the sequences that are ``shown``.
+    It is that of each of ``num_frames`` frames with data.  States in use are those of
+    the sequences that are ``shown``.
     """
-    history, num_frames = model.history_, sum(map(len, sequences))
+    history = model.history_
     last = max(1, len(history["objective"]) // 10)
     result = {part: history[part][-last:].mean() / num_frames for part in plot.PARTS}
     result["steps_averaged"] = last
@@ -512,14 +511,24 @@ def score(options: argparse.Namespace) -> int:
         options.usage("argument --theta: only with --num-importance-samples")
     run = Run.load(options.run)
     sequences = run.read(options.data)
-    bound = run.model.score(
+    weighted = options.num_importance_samples is not None
+    found = run.model.score(
         sequences,
         options.num_samples,
         options.num_importance_samples,
         options.theta or "mean",
         options.rng,
+        detailed=weighted,
     )
+    bound = found.score if weighted else found
     print(f"{bound + run.scaling.log_density(sequences):.6f} nats per frame")
+    if weighted:
+        sizes = found.effective_samples
+        print(
+            f"standard error: {found.standard_error:.2g}; effective samples: "
+            f"{sizes.min():.1f} to {sizes.max():.1f} "
+            f"of {options.num_importance_samples}"
+        )
     return 0
 
 

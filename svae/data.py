@@ -40,6 +40,7 @@ __all__ = [
     "batch",
     "deeplabcut",
     "dots",
+    "frames_with_data",
     "load",
     "moseq",
     "pinwheel",
@@ -483,6 +484,8 @@ class Summary(NamedTuple):
     """(P,), of what was observed; 0 where nothing was."""
     partly_observed: bool
     """Whether a frame has missing entries beside observed ones."""
+    num_frames: int
+    """How many frames have an observed value: what is per frame is per one of these."""
     digest: str | None = None
     """Of all values, and of where they are missing; None unless it was asked for."""
 
@@ -503,11 +506,12 @@ def summarize(sequences: Sequence[Any], digest: bool = False) -> Summary:
         If no value at all was observed.
     """
     total = np.zeros(sequences[0].shape[1])
-    count, partly = np.zeros(len(total)), False
+    count, partly, num_frames = np.zeros(len(total)), False, 0
     lengths = np.array([len(sequence) for sequence in sequences], "<i8")
     hashed = hashlib.sha256(lengths.tobytes()) if digest else None
     for _, _, values in stretches(sequences):
         observed = ~np.isnan(values)
+        num_frames += int(observed.any(axis=1).sum())
         if hashed is not None:
             # a NaN is a NaN, whatever is in its other bits
             values = np.where(observed, values, np.nan)
@@ -522,7 +526,15 @@ def summarize(sequences: Sequence[Any], digest: bool = False) -> Summary:
     if not count.any():
         raise ValueError("data has no observed value: every entry is NaN")
     found = None if hashed is None else hashed.hexdigest()[:32]
-    return Summary(total / np.maximum(count, 1), partly, found)
+    return Summary(total / np.maximum(count, 1), partly, num_frames, found)
+
+
+def frames_with_data(sequences: Sequence[Any]) -> int:
+    """Count the frames of which a value is observed; may be 0."""
+    return sum(
+        int((~np.isnan(values)).any(axis=1).sum())
+        for _, _, values in stretches(sequences)
+    )
 
 
 def _shape(data: Any) -> tuple[Any, ...]:

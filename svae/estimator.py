@@ -25,7 +25,6 @@ from svae.evaluate import (
     THETAS,
     Posterior,
     arrange,
-    importance_scores,
     mean_bound,
     most_likely_states,
     posteriors,
@@ -38,6 +37,7 @@ from svae.generative import (
     check_model,
     check_parameters,
 )
+from svae.importance import ImportanceScore, importance_score
 from svae.models.base import check_positive_int
 from svae.networks import MLP
 from svae.params import Params
@@ -350,7 +350,9 @@ class SVAE(Params):
             if keeper is not None:
                 keeper.prepare(course, overwrite)
             with on_workers(job, executor, num_workers) as job:
-                self._train(job, course, rng, keeper, progress, callback)
+                self._train(
+                    job, course, rng, keeper, progress, callback, summary.num_frames
+                )
         return self
 
     def _train(
@@ -361,11 +363,11 @@ class SVAE(Params):
         keeper: Keeper | None,
         progress: bool,
         callback: Callable[[int, dict[str, float]], None] | None,
+        num_frames: int,
     ) -> None:
         """Train from a course to the end, or until stopped; keep what was reached."""
         self.obs_dim_ = job.sequences[0].shape[1]
         self.fill_, self.sees_mask_ = job.model.fill, job.model.sees_mask
-        num_frames = sum(len(sequence) for sequence in job.sequences)
         self.ended_ = "running"
         with progress_bars(num_frames, progress) as show:
             try:
@@ -418,7 +420,8 @@ class SVAE(Params):
         ----------
         data : as in `fit`
         num_samples : int
-            Samples of x that estimate ``elbo``.
+            Samples of x, and of gamma where it has a Gaussian q(gamma), that estimate
+            ``elbo``.
         rng : int or numpy.random.Generator
 
         Returns
@@ -433,7 +436,7 @@ class SVAE(Params):
         return _field(self.infer(data, num_samples=1), "mean")
 
     def reconstruct(self, data: Any, num_samples: int = 10, rng: Any = 0) -> Any:
-        """Encode and decode each sequence.
+        """Encode and decode each sequence, gamma drawn from q(gamma) for each sample.
 
         Parameters
         ----------
@@ -476,33 +479,55 @@ class SVAE(Params):
         num_importance_samples: int | None = None,
         theta: str = "mean",
         rng: Any = 0,
-    ) -> float:
-        r"""Return the bound on held-out data, in nats for each frame.
+        *,
+        detailed: bool = False,
+    ) -> Any:
+        r"""Return the bound on held-out data, in nats for each frame with data.
 
         The local part of the objective, ``E log p(y | x) - KL(q(x) || p(x))`` with
-        q(theta) as fitted, over the number of frames.  With importance samples, the
-        bound ``E log mean_s p(y | x_s) p(x_s | theta) / q(x_s)`` of each sequence,
-        which grows to its log likelihood with their number (Burda et al. 2016).
+        q(theta) and q(gamma) as fitted, over the number of frames of which a value was
+        observed at least.  With importance samples, the bound
+        ``E log mean_s p(y | x_s) p(x_s | theta) / q(x_s)`` of each sequence, which
+        grows to its log likelihood with their number (Burda et al. 2016).
+
+        Frames without data at the end of a sequence change nothing.  Those at its
+        beginning or between others have no likelihood, but cost what the message of
+        q(theta) makes of them.
 
         Parameters
         ----------
         data : as in `fit`
         num_samples : int
-            Samples of x in the bound.
+            Samples of x in the bound, and of gamma where it has a Gaussian q(gamma).
         num_importance_samples : int, optional
             Samples of x in the importance-weighted bound.
         theta : {"mean", "sample"}
-            Of the importance-weighted bound: the mean of q(theta) for all samples, or a
-            draw from q(theta) for each, which integrates theta out.  The mean is one
-            theta, E[pi], E[mu] or E[A], and covariances are inverses of mean
-            precisions; see `svae.families.product.mean`.
+            Of the importance-weighted bound: the means of q(theta) and of q(gamma) for
+            all samples, or a draw from both for each, which integrates them out.  The
+            mean is one theta, E[pi], E[mu] or E[A], and covariances are inverses of
+            mean precisions; see `svae.families.product.mean`.  The bound itself is
+            always an expectation over both.
         rng : int or numpy.random.Generator
+        detailed : bool
+            Return an importance-weighted bound with what tells how far to trust it.
+
+        Returns
+        -------
+        float, or ImportanceScore
+            With ``detailed``: ``score``, ``effective_samples`` (N,) of each sequence,
+            and the ``standard_error`` of the score.
+
+        Raises
+        ------
+        ValueError
+            If no value at all is observed.  For ``theta="sample"`` or ``detailed``
+            without importance samples.
         """
         _check_word("theta", theta, THETAS)
         if num_importance_samples is not None:
             check_positive_int(num_importance_samples=num_importance_samples)
             parameters, sequences = self._fitted(), self._sequences(data)
-            scores = importance_scores(
+            found: ImportanceScore = importance_score(
                 self._generative(),
                 parameters,
                 sequences,
@@ -510,19 +535,35 @@ class SVAE(Params):
                 theta,
                 np.random.default_rng(rng),
             )
-            return sum(scores) / sum(len(sequence) for sequence in sequences)
+            return found if detailed else found.score
+        for asked, word in (
+            (theta == "sample", "theta='sample'"),
+            (detailed, "detailed"),
+        ):
+            if asked:
+                raise ValueError(
+                    f"{word} is of the importance-weighted bound: give "
+                    "num_importance_samples. The bound without them is an expectation "
+                    "over q(theta) already"
+                )
         check_positive_int(num_samples=num_samples)
         parameters, sequences = self._fitted(), self._sequences(data)
         return mean_bound(self._generative(), parameters, sequences, num_samples, rng)
 
     def sample(self, num_steps: int, rng: Any = None) -> np.ndarray:
-        """Draw ``num_steps`` frames (num_steps, P) from the model, theta ~ q(theta)."""
+        """Draw ``num_steps`` frames (num_steps, P) from the model.
+
+        One theta is drawn from q(theta), and one gamma from a Gaussian q(gamma).
+        """
         check_positive_int(num_steps=num_steps)
         parameters, rng = self._fitted(), np.random.default_rng(rng)
         return generate.sample(self._generative(), parameters, num_steps, rng)[0]
 
     def decode(self, latents: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean and variance of the frames (..., P) at latents (..., D)."""
+        """Return mean and variance of the frames (..., P) at latents (..., D).
+
+        At one gamma: the point estimate, or the mean of a Gaussian q(gamma).
+        """
         latents = np.asarray(latents, dtype=np.float64)
         if latents.shape[-1:] != (self.latent.latent_dim,):
             raise ValueError(
@@ -548,8 +589,8 @@ class SVAE(Params):
         num_samples : int
             Sampled paths.
         theta : {"mean", "sample"}
-            Whether all paths follow the mean of q(theta), as in `score`, or each has a
-            theta drawn from q(theta).
+            Whether all paths follow the means of q(theta) and of q(gamma), as in
+            `score`, or each has a theta and a gamma drawn from these.
         rng : int or numpy.random.Generator
 
         Returns
@@ -592,6 +633,10 @@ class SVAE(Params):
         self, data: Any, num_samples: int = 50, num_passes: int = 1, rng: Any = 0
     ) -> Any:
         """Return the data with missing values replaced by their expectations.
+
+        Over x, over the states of a mixture, and over gamma where it has a Gaussian
+        q(gamma).  Frames after the last one with data are forecast, at the mean of
+        q(theta).
 
         Parameters
         ----------

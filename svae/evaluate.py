@@ -4,32 +4,38 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.special import logsumexp
 
 from svae import data
 from svae.families import product
 from svae.generate import decode
 from svae.generative import Generative, Parameters, recognition
 from svae.models import Local
-from svae.models.base import LOG_2PI, live_steps
+from svae.models.prediction import Moments
 from svae.objective import (
     Batch,
     draw_uniforms,
     expected,
     frame_log_likelihood,
     local_factor,
-    log_proposal,
+    without_empty,
 )
-from svae.weights import mean_weights
+from svae.trailing import continued_paths, continued_samples, extended, trimmed
+from svae.weights import draw_seeds, each_gamma
 
 __all__ = [
     "THETAS",
+    "Inference",
     "Posterior",
     "Reconstruction",
     "arrange",
     "by_sequence",
     "chunks",
-    "importance_scores",
+    "at_least_one",
+    "batches",
+    "frames_with_data",
+    "inferences",
+    "inferred",
+    "log_likelihoods",
     "mean_bound",
     "most_likely_states",
     "posteriors",
@@ -49,6 +55,9 @@ THETAS = ("mean", "sample")
 class Posterior(NamedTuple):
     """What inference knows about the latents of one sequence of T frames.
 
+    Frames without data at its end change nothing before them, and have the moments of
+    what is predicted at the mean of q(theta), `svae.families.product.mean`.
+
     For stacked sequences (N, T, P) every field has N in front; for a list of sequences
     there is a list of posteriors.
     """
@@ -63,7 +72,8 @@ class Posterior(NamedTuple):
     r"""Log of the integral of ``exp(E log p(x|theta) + <r(y), t(x)>)``; of a structured
     inference network ``log Z(phi)``, with its own graph in the place of the prior."""
     elbo: Any
-    """``E log p(y | x) - KL``, the sequence's share of the bound, in nats."""
+    """``E log p(y | x, gamma) - KL``, the sequence's share of the bound, in nats: over
+    x, and over gamma where it has a Gaussian q(gamma)."""
 
 
 class Reconstruction(NamedTuple):
@@ -83,6 +93,11 @@ class Inference(NamedTuple):
     noise: np.ndarray
     """(M, S, T, D)"""
     local: Local
+    lengths: np.ndarray
+    """(M,), of the sequences with the frames without data at their ends, before which
+    inference stops; see `svae.trailing`."""
+    seeds: np.ndarray | None
+    """(S,), of the gamma of each sample; None where all have the same."""
 
 
 def posteriors(
@@ -106,15 +121,25 @@ def posteriors(
     for inference in inferences(model, parameters, sequences, num_samples, rng):
         local = inference.local
         cov = _covariance(local.mean, local.second_moment)
-        frames = log_likelihoods(model, parameters, inference)
-        elbo = expected(frames, local.weights) - local.kl
-        per_step = local.mean, cov, local.states
-        yield from (
-            Posterior(*steps, *totals)
-            for steps, totals in _cut(
-                model, inference.batch, per_step, (local.log_normalizer, elbo)
-            )
+        per_step = extended(
+            model,
+            parameters,
+            inference.batch,
+            inference.lengths,
+            Moments(local.mean, cov, local.states),
         )
+        totals = local.log_normalizer, bounds(model, parameters, inference)
+        for steps, numbers in _cut(model, inference, per_step, totals):
+            yield Posterior(*steps, *numbers)
+
+
+def bounds(
+    model: Generative, parameters: Parameters, inference: Inference
+) -> np.ndarray:
+    """Return the share of each sequence in the bound, (M,)."""
+    frames = log_likelihoods(model, parameters, inference)
+    elbo: np.ndarray = expected(frames, inference.local.weights) - inference.local.kl
+    return elbo
 
 
 def mean_bound(
@@ -124,13 +149,44 @@ def mean_bound(
     num_samples: int = 10,
     rng: Any = 0,
 ) -> float:
-    """Return the local part of the bound, in nats for each frame; see `posteriors`."""
+    """Return the local part of the bound, in nats for each frame with data.
+
+    Arguments as in `posteriors`.
+
+    Raises
+    ------
+    ValueError
+        If there is no frame with data.
+    """
     rng = np.random.default_rng(rng)
-    total = num_frames = 0.0
-    for posterior in posteriors(model, parameters, sequences, num_samples, rng):
-        total += posterior.elbo
-        num_frames += len(posterior.mean)
-    return float(total / num_frames)
+    total, num_frames = 0.0, 0
+    for inference in inferences(model, parameters, sequences, num_samples, rng):
+        elbo = bounds(model, parameters, inference)
+        for _, (share,) in _cut(model, inference, (), (elbo,)):
+            total += share
+        num_frames += frames_with_data(inference.batch)
+    return float(total / at_least_one(num_frames))
+
+
+def frames_with_data(batch: Batch) -> int:
+    """Count the frames of which a value was observed at least."""
+    counted = batch.counted()
+    if counted is None:
+        return int(batch.values.shape[0] * batch.values.shape[1])
+    return int(counted.any(axis=-1).sum())
+
+
+def at_least_one(num_frames: int) -> int:
+    """Return a number of frames with data that is not 0.
+
+    Raises
+    ------
+    ValueError
+        If it is.
+    """
+    if num_frames == 0:
+        raise ValueError("data has no observed value to score: every entry is NaN")
+    return num_frames
 
 
 def reconstructions(
@@ -142,18 +198,34 @@ def reconstructions(
 ) -> Iterator[Reconstruction]:
     """Yield the reconstruction of each sequence; arguments as in `posteriors`."""
     for inference in inferences(model, parameters, sequences, num_samples, rng):
-        batch = inference.batch
-        counted = batch.counted()
-        mean, squared_error = np.zeros(batch.values.shape), 0.0
-        for samples, weights in blocks(inference):
-            location, _ = decode(model, parameters, samples)
-            squares = (batch.values[:, None] - location) ** 2
+        batch, lengths = inference.batch, inference.lengths
+        samples, weights = continued_samples(
+            model, parameters, batch, lengths, inference.local, rng
+        )
+        values, counted = padded(batch, samples.shape[2])
+        mean, squared_error = np.zeros(values.shape), np.zeros(values.shape[:2])
+        for gamma, some, shares in blocks(
+            model, parameters, samples, weights, inference.seeds
+        ):
+            location, _ = decode(model, parameters, some, gamma)
+            squares = (values[:, None] - location) ** 2
             if counted is not None:
                 squares = np.where(counted[:, None], squares, 0.0)
-            mean += np.einsum("mst,mstp->mtp", weights, location)
-            squared_error += np.einsum("mst,mstp->mt", weights, squares)
-        for (steps, errors), _ in _cut(model, batch, (mean, squared_error), ()):
+            mean += np.einsum("mst,mstp->mtp", shares, location)
+            squared_error += np.einsum("mst,mstp->mt", shares, squares)
+        for (steps, errors), _ in _cut(model, inference, (mean, squared_error), ()):
             yield Reconstruction(steps, errors)
+
+
+def padded(batch: Batch, num_steps: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return values and the mask of what counts, with steps without data appended."""
+    counted, more = batch.counted(), num_steps - batch.values.shape[1]
+    if more == 0:
+        return batch.values, counted
+    if counted is None:
+        counted = np.ones(batch.values.shape, dtype=bool)
+    widths = (0, 0), (0, more), (0, 0)
+    return np.pad(batch.values, widths), np.pad(counted, widths)
 
 
 def most_likely_states(
@@ -164,7 +236,8 @@ def most_likely_states(
 ) -> Iterator[np.ndarray]:
     """Yield the most likely path of the discrete states of each sequence, (T,) int64.
 
-    Viterbi's path in the factor q(z).
+    Viterbi's path in the factor q(z), as far as there are data, and then what most
+    likely follows it.
     """
     latent: Any = model.latent  # one with discrete states
     stats = product.expected_stats(latent.family, parameters.natparams)
@@ -175,73 +248,12 @@ def most_likely_states(
             inference.local.state_potentials,
             inference.batch.lengths,
         )
-        for (steps,), _ in _cut(model, inference.batch, (paths,), ()):
+        if not latent.independent:
+            paths = continued_paths(
+                model, parameters, inference.batch, inference.lengths, paths
+            )
+        for (steps,), _ in _cut(model, inference, (paths,), ()):
             yield steps
-
-
-def importance_scores(
-    model: Generative,
-    parameters: Parameters,
-    sequences: Sequence[Any],
-    num_samples: int,
-    theta: str,
-    rng: np.random.Generator,
-) -> Iterator[float]:
-    r"""Yield the importance-weighted bound of each sequence, in nats.
-
-    .. math:: \log \tfrac1S \sum_s
-              \frac{p(y \mid x_s)\, p(x_s \mid \theta)}{q(x_s)}, \qquad x_s \sim q(x),
-
-    with the discrete states summed out of p(x | theta) (Burda et al. 2016).  It grows
-    to log p(y | theta) with S; with a theta_s ~ q(theta) of its own for each sample, to
-    the log of ``E_q(theta) p(y | theta)``.
-    """
-    latent, natparams = model.latent, parameters.natparams
-    for inference in inferences(
-        model, parameters, sequences, num_samples, rng, joint=True
-    ):
-        batch, local = inference.batch, inference.local
-        # a frame without data takes its latent along where nothing else is tied to it
-        frames = None if latent.coupled else batch.frames()
-        if theta == "mean":
-            point = product.mean(latent.family, natparams)
-            thetas = [product.stats(latent.family, point)] * num_samples
-        else:
-            draws = product.sample(latent.family, natparams, rng, num_samples)
-            every = product.stats(latent.family, draws)
-            thetas = [
-                {name: tuple(part[s] for part in every[name]) for name in every}
-                for s in range(num_samples)
-            ]
-        log_prior = np.stack(
-            [
-                latent.log_density(stats, local.samples[:, s], batch.lengths, frames)
-                for s, stats in enumerate(thetas)
-            ],
-            axis=1,
-        )
-        log_q = (
-            log_proposal(model, parameters.encoder, batch, local)
-            if model.inference == "sin"
-            else log_gaussian(inference, frames)
-        )
-        log_likelihood = log_likelihoods(model, parameters, inference).sum(axis=-1)
-        weights = log_likelihood + log_prior - log_q
-        if latent.independent and frames is not None:
-            weights = np.where(frames, weights, 0.0)
-        scores = logsumexp(weights, axis=1) - np.log(num_samples)
-        for _, (score,) in _cut(model, batch, (), (scores,)):
-            yield float(score)
-
-
-def log_gaussian(inference: Inference, frames: Any) -> np.ndarray:
-    """Return log q(x) (M, S) at the samples of a Gaussian q, from their noise."""
-    counted = live_steps(inference.batch.lengths, inference.batch.values)
-    if frames is not None:
-        counted = counted & frames
-    squares = np.sum(inference.noise**2 + LOG_2PI, axis=-1)
-    exponent = np.sum(np.where(counted[:, None], squares, 0.0), axis=-1)
-    return inference.local.half_log_det[:, None] - 0.5 * exponent
 
 
 def inferences(
@@ -257,47 +269,83 @@ def inferences(
     ``joint`` for samples of x that are drawn with z, and have no weights.
     """
     stats = product.expected_stats(model.latent.family, parameters.natparams)
+    for batch, lengths in batches(model, sequences):
+        shape = (len(batch.values), num_samples, batch.values.shape[1])
+        noise = rng.standard_normal((*shape, model.latent.latent_dim))
+        uniforms = draw_uniforms(model, shape, rng) if joint else None
+        seeds = draw_seeds(
+            model.decoder_posterior, parameters.decoder, num_samples, rng
+        )
+        local = inferred(model, parameters, stats, batch, noise, uniforms)
+        yield Inference(batch, noise, local, lengths, seeds)
+
+
+def batches(
+    model: Generative, sequences: Sequence[Any]
+) -> Iterator[tuple[Batch, np.ndarray]]:
+    """Yield chunks of sequences as far as they have data, and their full lengths."""
     for chunk, cut in chunks(sequences, model.latent.independent):
         values, observed, lengths = data.batch(chunk, cut)
-        batch = Batch(values, lengths, 1.0, observed)
-        shape = (len(values), num_samples, values.shape[1], model.latent.latent_dim)
-        noise = rng.standard_normal(shape)
-        uniforms = draw_uniforms(model, shape[:-1], rng) if joint else None
-        local = local_factor(
-            model,
-            stats,
-            parameters.encoder,
-            batch,
-            noise,
-            dense=True,
-            uniforms=uniforms,
-        )
-        yield Inference(batch, noise, local)
+        yield trimmed(model, Batch(values, lengths, 1.0, observed))
+
+
+def inferred(
+    model: Generative,
+    parameters: Parameters,
+    stats: Any,
+    batch: Batch,
+    noise: np.ndarray,
+    uniforms: np.ndarray | None,
+) -> Local:
+    """Return the local factor; a sequence without data costs nothing."""
+    local = local_factor(
+        model,
+        stats,
+        parameters.encoder,
+        batch,
+        noise,
+        dense=True,
+        uniforms=uniforms,
+    )
+    return local if batch.observed is None else without_empty(local, batch.observed)
 
 
 def log_likelihoods(
     model: Generative, parameters: Parameters, inference: Inference
 ) -> np.ndarray:
-    """Return log p(y_t | x_t), (M, S, T), at the samples of x."""
-    weights = mean_weights(model.decoder_posterior, parameters.decoder)
+    """Return log p(y_t | x_t, gamma), (M, S, T), at the samples of x and gamma."""
+    local = inference.local
     terms = [
-        frame_log_likelihood(model, weights, inference.batch, samples)
-        for samples, _ in blocks(inference)
+        frame_log_likelihood(model, gamma, inference.batch, samples)
+        for gamma, samples, _ in blocks(
+            model, parameters, local.samples, local.weights, inference.seeds
+        )
     ]
     return np.concatenate(terms, axis=1)
 
 
-def blocks(inference: Inference) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield samples (M, S', T, D) with their weights (M, S', T), a part at a time.
+def blocks(
+    model: Generative,
+    parameters: Parameters,
+    samples: np.ndarray,
+    weights: np.ndarray | None,
+    seeds: np.ndarray | None,
+) -> Iterator[tuple[Any, np.ndarray, np.ndarray]]:
+    """Yield gamma, its samples (M, S', T, D) and their weights (M, S', T), in parts.
 
     Hidden layers of all samples at once would fill the memory.
     """
-    samples, weights = inference.local.samples, inference.local.weights
     if weights is None:
         weights = np.full(samples.shape[:-1], 1 / samples.shape[1])
-    number = min(-(-samples[..., 0].size // FRAMES), samples.shape[1])
-    parts = (np.array_split(array, number, axis=1) for array in (samples, weights))
-    yield from zip(*parts, strict=True)
+    gammas = each_gamma(
+        model.decoder_posterior, parameters.decoder, seeds, samples.shape[1]
+    )
+    for gamma, some in gammas:
+        x, shares = samples[:, some], weights[:, some]
+        number = min(-(-x[..., 0].size // FRAMES), x.shape[1])
+        parts = (np.array_split(array, number, axis=1) for array in (x, shares))
+        for part, share in zip(*parts, strict=True):
+            yield gamma, part, share
 
 
 def chunks(
@@ -325,10 +373,13 @@ def by_sequence(
 
 
 def _cut(
-    model: Generative, batch: Batch, per_step: Sequence[Any], totals: Sequence[Any]
+    model: Generative,
+    inference: Inference,
+    per_step: Sequence[Any],
+    totals: Sequence[Any],
 ) -> Iterator[tuple[list[Any], list[Any]]]:
-    lengths = live_steps(batch.lengths, batch.values).sum(axis=1)
-    return by_sequence(model.latent.independent, lengths, per_step, totals)
+    independent = model.latent.independent
+    return by_sequence(independent, inference.lengths, per_step, totals)
 
 
 def _covariance(mean: np.ndarray, second_moment: np.ndarray) -> np.ndarray:

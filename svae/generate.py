@@ -19,13 +19,22 @@ from svae import data
 from svae.families import product
 from svae.generative import Generative, Parameters
 from svae.layers import sigmoid
-from svae.models import Local, belief_after
+from svae.models import belief_after
 from svae.models.base import check_range, draw_latents
 from svae.objective import Batch, draw_uniforms, infer
+from svae.trailing import continued_samples, trimmed
 from svae.trees import tree_map
-from svae.weights import mean_weights
+from svae.weights import draw_seeds, each_gamma, mean_weights
 
-__all__ = ["Forecast", "decode", "forecast", "draw_frames", "impute", "sample"]
+__all__ = [
+    "Forecast",
+    "decode",
+    "decode_samples",
+    "forecast",
+    "draw_frames",
+    "impute",
+    "sample",
+]
 
 
 class Forecast(NamedTuple):
@@ -62,15 +71,42 @@ class Forecast(NamedTuple):
 
 
 def decode(
-    model: Generative, parameters: Parameters, latents: np.ndarray
+    model: Generative, parameters: Parameters, latents: np.ndarray, weights: Any = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and variance of frames, (..., P) each, given latents (..., D)."""
-    weights = mean_weights(model.decoder_posterior, parameters.decoder)
+    """Mean and variance of frames, (..., P) each, given latents (..., D) and gamma.
+
+    ``weights`` are gamma, by default the point estimate or the mean of q(gamma).
+    """
+    if weights is None:
+        weights = mean_weights(model.decoder_posterior, parameters.decoder)
     location, scale = model.decoder.apply(weights, latents)
     if model.likelihood == "gaussian":
         return location, scale
     probability = sigmoid(location)
     return probability, probability * (1 - probability)
+
+
+def decode_samples(
+    model: Generative,
+    parameters: Parameters,
+    latents: np.ndarray,
+    seeds: np.ndarray | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance of frames, (M, S, ..., P) each, given latents (M, S, ..., D).
+
+    Each sample has the gamma of its seed; see `svae.weights`.
+    """
+    gammas = each_gamma(
+        model.decoder_posterior, parameters.decoder, seeds, latents.shape[1]
+    )
+    parts = [
+        decode(model, parameters, latents[:, samples], weights)
+        for weights, samples in gammas
+    ]
+    if len(parts) == 1:
+        return parts[0]
+    mean, variance = (np.concatenate(part, axis=1) for part in zip(*parts, strict=True))
+    return mean, variance
 
 
 def draw_frames(
@@ -88,7 +124,7 @@ def sample(
     num_steps: int,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Draw theta from q(theta), then frames from the model.
+    """Draw theta from q(theta) and gamma from q(gamma), then frames from the model.
 
     Returns
     -------
@@ -100,7 +136,9 @@ def sample(
     theta = product.sample(latent.family, parameters.natparams, rng)
     drawn = draw_latents(latent, theta, num_steps, rng)
     latents = drawn.latents.reshape(num_steps, -1)
-    frames = draw_frames(model.likelihood, *decode(model, parameters, latents), rng)
+    seeds = draw_seeds(model.decoder_posterior, parameters.decoder, 1, rng)
+    mean, variance = decode_samples(model, parameters, latents[None, None], seeds)
+    frames = draw_frames(model.likelihood, mean[0, 0], variance[0, 0], rng)
     return frames, latents, None if drawn.states is None else drawn.states.ravel()
 
 
@@ -126,8 +164,8 @@ def forecast(
     num_samples : int
         S, the number of paths that represent the frames' distribution.
     theta : {"mean", "sample"}
-        Whether all paths follow the mean of q(theta), `svae.families.product.mean`, or
-        each a theta ~ q(theta) of its own.
+        Whether all paths follow the means of q(theta), `svae.families.product.mean`,
+        and of q(gamma), or each a theta and a gamma of its own, drawn from these.
     rng : numpy.random.Generator
 
     Returns
@@ -142,7 +180,8 @@ def forecast(
     """
     latent = model.latent
     message = product.expected_stats(latent.family, parameters.natparams)
-    batch = _one_sequence(sequence)
+    batch, lengths = trimmed(model, _one_sequence(sequence))
+    skipped = int(lengths[0]) - batch.values.shape[1]  # frames without data at the end
     local = infer(model, message, parameters.encoder, batch, dense=True)
     belief = tree_map(
         lambda part: np.repeat(part, num_samples, axis=0),
@@ -153,17 +192,24 @@ def forecast(
     else:
         thetas = product.mean(latent.family, parameters.natparams)
     of_states, of_latents, of_frames = streams(rng, 3)
-    shape = (horizon + 1, num_samples)  # the first step is the last frame again
+    # the first step is the last frame with data again
+    shape = (1 + skipped + horizon, num_samples)
     drawn = latent.draw(
         product.stats(latent.family, thetas),
         of_states.random(shape).T,
         of_latents.standard_normal((*shape, latent.latent_dim)).swapaxes(0, 1),
         belief,
     )
-    latents, means, covs = (part[:, 1:] for part in drawn[1:])
+    latents, means, covs = (part[:, 1 + skipped :] for part in drawn[1:])
     check_range(latents, means)
-    states = None if drawn.states is None else drawn.states[:, 1:]
-    mean, variance = decode(model, parameters, latents)
+    states = None if drawn.states is None else drawn.states[:, 1 + skipped :]
+    seeds = None
+    if theta == "sample":
+        kind, decoder = model.decoder_posterior, parameters.decoder
+        seeds = draw_seeds(kind, decoder, num_samples, rng)
+    mean, variance = (
+        part[0] for part in decode_samples(model, parameters, latents[None], seeds)
+    )
     by_step = mean.swapaxes(0, 1), variance.swapaxes(0, 1)
     samples = draw_frames(model.likelihood, *by_step, of_frames).swapaxes(0, 1)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -214,9 +260,10 @@ def impute(
 ) -> np.ndarray:
     """Return ``sequence`` (T, P) with missing values replaced by their expectations.
 
-    The expectation is over q(x) given what was observed.  In each further pass the
-    encoder gets the frames that were partly observed as the last pass completed them,
-    with fresh noise (the Markov chain of Rezende et al. 2014, Appendix F).
+    The expectation is over q(x) given what was observed, and over q(gamma).  In each
+    further pass the encoder gets the frames that were partly observed as the last pass
+    completed them, with fresh noise (the Markov chain of Rezende et al. 2014, Appendix
+    F).  Frames after the last one with data are forecasts.
 
     Parameters
     ----------
@@ -236,29 +283,43 @@ def impute(
     latent = model.latent
     stats = product.expected_stats(latent.family, parameters.natparams)
     partly = missing & ~missing.all(axis=1, keepdims=True)
-    batch = _rows(frames) if latent.independent else _one_sequence(frames)
+    batch, lengths = _sequence_or_rows(model, frames)
     for last in (False,) * (num_passes - 1) + (True,):
         shape = (len(batch.values), num_samples, batch.values.shape[1])
         noise = rng.standard_normal((*shape, latent.latent_dim))
         # x of the frames that the encoder gets next is drawn with z
         uniforms = None if last else draw_uniforms(model, shape, rng)
-        local = infer(model, stats, parameters.encoder, batch, noise, uniforms=uniforms)
-        mean, variance = decode(model, parameters, local.samples)
+        seeds = draw_seeds(
+            model.decoder_posterior, parameters.decoder, num_samples, rng
+        )
+        local = infer(
+            model,
+            stats,
+            parameters.encoder,
+            batch,
+            noise,
+            dense=lengths.max() > shape[2],  # what follows starts from a covariance
+            uniforms=uniforms,
+        )
+        samples, weights = continued_samples(
+            model, parameters, batch, lengths, local, rng
+        )
+        mean, variance = decode_samples(model, parameters, samples, seeds)
         if last:
-            frames[missing] = averaged(mean, local).reshape(frames.shape)[missing]
+            frames[missing] = averaged(mean, weights).reshape(frames.shape)[missing]
             break
         draw = draw_frames(model.likelihood, mean[:, 0], variance[:, 0], rng)
         completed = np.array(sequence, dtype=np.float64)
         completed[partly] = draw.reshape(frames.shape)[partly]
-        batch = _rows(completed) if latent.independent else _one_sequence(completed)
+        batch, lengths = _sequence_or_rows(model, completed)
     return frames
 
 
-def averaged(values: np.ndarray, local: Local) -> np.ndarray:
-    """Average values (M, S, T, ...) at the samples of a local factor: (M, T, ...)."""
-    if local.weights is None:
+def averaged(values: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    """Average values (M, S, T, ...) at samples, which may have weights: (M, T, ...)."""
+    if weights is None:
         return values.mean(axis=1)
-    return np.einsum("mst,mst...->mt...", local.weights, values)
+    return np.einsum("mst,mst...->mt...", weights, values)
 
 
 def _one_sequence(sequence: Any) -> Batch:
@@ -266,6 +327,9 @@ def _one_sequence(sequence: Any) -> Batch:
     return Batch(values, lengths, 1.0, observed)
 
 
-def _rows(sequence: Any) -> Batch:
+def _sequence_or_rows(model: Generative, sequence: Any) -> tuple[Batch, np.ndarray]:
+    """Return a sequence up to its last data, or its rows, and the full lengths."""
+    if not model.latent.independent:
+        return trimmed(model, _one_sequence(sequence))
     values, observed, lengths = data.batch([sequence], data.windows([sequence], 1))
-    return Batch(values, lengths, 1.0, observed)
+    return trimmed(model, Batch(values, lengths, 1.0, observed))

@@ -63,6 +63,7 @@ __all__ = [
     "local_terms",
     "log_proposal",
     "plain_gradient",
+    "without_empty",
 ]
 
 
@@ -291,7 +292,12 @@ def local_factor(
     local = infer(model, stats, encoder, batch, noise, dense, report, uniforms)
     if not model.latent.independent or batch.observed is None:
         return local
-    kept = batch.observed.any(axis=(1, 2))
+    return without_empty(local, batch.observed)
+
+
+def without_empty(local: Local, observed: onp.ndarray) -> Local:
+    """Let sequences of which nothing was observed, (M, T, P), cost nothing."""
+    kept = observed.any(axis=(1, 2))
     return local._replace(
         kl=np.where(kept, local.kl, 0.0),
         log_normalizer=np.where(kept, local.log_normalizer, 0.0),

@@ -467,15 +467,15 @@ def figures(
     undo : callable, optional
         Brings frames (..., P) to the units in which images and courses are shown.
     num_frames : int, optional
-        Of the data that the model was fitted to: the bound is shown for each of them.
-        Default: those of ``sequences``.
+        Of the data that the model was fitted to, with data: the bound is shown for each
+        of them.  Default: those of ``sequences``.
 
     Returns
     -------
     dict of str to matplotlib.figure.Figure
     """
     family, head = model.latent.family, _head(sequences, 5000)
-    num_frames = num_frames or sum(map(len, sequences))
+    num_frames = num_frames or data_.frames_with_data(sequences)
     drawn = {"bound": bound(model.history_, num_frames)}
     planar = model.latent.latent_dim > 1 and sequences[0].shape[1] > 1
     if planar and "dynamics" not in family:

@@ -88,13 +88,15 @@ class Scaling(NamedTuple):
     def log_density(self, sequences: list[Any]) -> float:
         """Return log of the density of sequences over that of what `apply` makes.
 
-        A mean over frames, in nats: each value that is observed counts its scale.
+        A mean over frames with data, in nats: each value that is observed counts its
+        scale.
         """
-        observed = sum(
-            np.sum(~np.isnan(rows), axis=0) for _, _, rows in data.stretches(sequences)
-        )
-        num_frames = sum(len(each) for each in sequences)
-        return float(-np.sum(observed * np.log(self.scale)) / num_frames)
+        count, num_frames = np.zeros(len(self.scale)), 0
+        for _, _, rows in data.stretches(sequences):
+            observed = ~np.isnan(rows)
+            count += observed.sum(axis=0)
+            num_frames += int(observed.any(axis=1).sum())
+        return float(-np.sum(count * np.log(self.scale)) / max(num_frames, 1))
 
     def undo(self, frames: np.ndarray) -> np.ndarray:
         """Bring frames (..., P) back to the units of the data."""
@@ -302,6 +304,11 @@ class Missing(NamedTuple):
     frames: int
     """Frames of which there is no value at all."""
     num_frames: int
+
+    @property
+    def frames_with_data(self) -> int:
+        """Frames of which there is a value; numbers per frame are per one of these."""
+        return self.num_frames - self.frames
 
 
 def survey(sequences: list[Any]) -> tuple[Missing, Scaling]:

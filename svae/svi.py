@@ -29,7 +29,7 @@ from svae import data as data_
 from svae.batches import shuffled, spread
 from svae.conjugate import Points
 from svae.errors import NotFitted
-from svae.evaluate import Posterior, arrange, by_sequence, chunks
+from svae.evaluate import Posterior, arrange, at_least_one, by_sequence, chunks
 from svae.families import product
 from svae.fit import check_history
 from svae.models import LinearEmission
@@ -172,7 +172,7 @@ class SVI(Params):
         check_tolerance(tolerance, batch_size)
         prior = model.prior(sequences[0].shape[1])
         check_missing(model, sequences)
-        data_.summarize(sequences)  # refuses data without any value
+        num_frames = data_.summarize(sequences).num_frames  # refuses data without any
         if window is None:
             window = max(len(sequence) for sequence in sequences)
         windows = data_.windows(sequences, 1 if self.latent.independent else window)
@@ -183,7 +183,6 @@ class SVI(Params):
         scale = len(windows) / len(few)
         self.obs_dim_ = sequences[0].shape[1]
         self.natparams_ = conjugate.extrapolate(model.family, prior, start, scale)
-        num_frames = sum(len(sequence) for sequence in sequences)
         records: list[dict[str, float]] = []
         source = minibatches(sequences, windows, batch_size, rng)
         try:
@@ -269,7 +268,7 @@ class SVI(Params):
         return arrange(data, results)
 
     def score(self, data: Any, theta: str = "posterior") -> float:
-        """Return the log likelihood of held-out data, in nats for each frame.
+        """Return the log likelihood of held-out data, in nats for each frame with data.
 
         Parameters
         ----------
@@ -284,8 +283,8 @@ class SVI(Params):
         total, num_frames = 0.0, 0
         for points in self._chunks(data):
             total += float(onp.sum(model.local(stats, points)))
-            num_frames += int(onp.sum(points.lengths))
-        return total / num_frames
+            num_frames += int(onp.sum(points.known()))
+        return total / at_least_one(num_frames)
 
     def sample(self, num_steps: int, rng: Any = None) -> onp.ndarray:
         """Draw ``num_steps`` frames (num_steps, P) from the model, theta ~ q(theta)."""

@@ -3,8 +3,13 @@
 The functions are those of either kind of `DECODER_POSTERIORS`.  A point estimate is the
 tree of weights itself; the Gaussian is a dict of two such trees, ``mean`` and
 ``log_std``, and its prior is N(0, I) (Johnson et al. 2016, Algorithm 1).
+
+Beside training, whatever is an expectation over the posterior has a gamma ~ q(gamma) of
+its own for each sample.  A sample's gamma is made from a seed when it is needed: there
+may be too many samples to hold the weights of all.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import autograd.numpy as np
@@ -15,6 +20,8 @@ from svae.trees import from_vector, leaves, to_vector, tree_map
 
 __all__ = [
     "DECODER_POSTERIORS",
+    "draw_seeds",
+    "each_gamma",
     "initial_posterior",
     "kl_from_prior",
     "mean_weights",
@@ -54,6 +61,33 @@ def sample_weights(kind: str, decoder: Any, noise: onp.ndarray) -> Any:
         decoder["log_std"],
         from_vector(decoder["mean"], noise),
     )
+
+
+def draw_seeds(
+    kind: str, decoder: Any, number: int, rng: onp.random.Generator
+) -> onp.ndarray | None:
+    """Draw seeds of the gammas of ``number`` samples; None, and no draw, of a point."""
+    if noise_size(kind, decoder) == 0:
+        return None
+    return rng.integers(2**63, size=number)
+
+
+def each_gamma(
+    kind: str, decoder: Any, seeds: onp.ndarray | None, number: int
+) -> Iterator[tuple[Any, slice]]:
+    """Yield every gamma with the samples, of ``number``, that it belongs to.
+
+    Without seeds all have the point estimate, or the mean of q(gamma).  Where samples
+    stand for all values of z there are several for each seed, one after the other.
+    """
+    if seeds is None:
+        yield mean_weights(kind, decoder), slice(0, number)
+        return
+    size, each = noise_size(kind, decoder), number // len(seeds)
+    for index, seed in enumerate(seeds):
+        noise = onp.random.default_rng(seed).standard_normal(size)
+        samples = slice(index * each, (index + 1) * each)
+        yield sample_weights(kind, decoder, noise), samples
 
 
 def kl_from_prior(kind: str, decoder: Any) -> Any:

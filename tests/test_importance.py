@@ -1,5 +1,7 @@
 """The importance-weighted score: its weights one by one, and what it tends to."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from exact import (
@@ -18,8 +20,11 @@ from gradients import assert_identical, relative_error
 from scipy import stats as scipy_stats
 from scipy.special import logsumexp
 
-from svae.evaluate import importance_scores, inferences
+from svae import importance
+from svae.evaluate import inferences
 from svae.families import product
+from svae.generative import initial_encoder
+from svae.importance import importance_score, importance_scores
 from svae.objective import (
     Batch,
     expected,
@@ -97,7 +102,7 @@ def weights_by_definition(this, inference, thetas, stats):
         kept = np.arange(T) < length
         if not this.latent.coupled:
             kept &= observed[m].any(axis=-1)
-        if not kept.any():
+        if not observed[m].any():  # no data: no likelihood
             continue
         flat = points[m][:, kept].reshape(len(points[m]), -1)
         of_q = scipy_stats.multivariate_normal(
@@ -267,6 +272,100 @@ def test_a_bernoulli_score_tends_to_the_evidence_on_a_grid(rng):
         terms = (frame * odds - np.logaddexp(odds, 0.0))[:, ~np.isnan(frame)]
         want += logsumexp(prior + terms.sum(axis=1)) + 2 * np.log(axis[1] - axis[0])
     assert abs(got - want) < 0.05
+
+
+@pytest.fixture
+def limit(monkeypatch):
+    """Let at most so many numbers be drawn at a time."""
+    return lambda numbers: monkeypatch.setattr(importance, "NUMBERS", numbers)
+
+
+@pytest.mark.parametrize("theta", ["mean", "sample"])
+@pytest.mark.parametrize("name", [*NAMES, "sin-gmm", "sin-hmm"])
+def test_scores_do_not_depend_on_how_draws_are_divided(name, theta, rng, limit):
+    """Not on their memory, and then what is drawn next does not either."""
+    inference = "sin" if name.startswith("sin") else "svae"
+    this = wider(unsure(name.removeprefix("sin-"), 20.0), 0.4)
+    model = this.model._replace(inference=inference)
+    encoder = initial_encoder(model, this.parameters.natparams, this.parameters.encoder)
+    this = this._replace(
+        model=model, parameters=this.parameters._replace(encoder=encoder)
+    )
+    sequences = [with_gaps(rng, (n, 3), "frames") for n in (4, 7, 3)]
+    found, after = [], []
+    for numbers in (2**22, 4000, 60, 1):
+        limit(numbers)
+        again = np.random.default_rng(2)
+        arguments = this.model, this.parameters, sequences, 9, theta, again
+        found.append(importance_score(*arguments))
+        after.append(again.random())
+    assert len(set(after)) == 1
+    for got in found[1:]:
+        for part, want in found[0]._asdict().items():
+            assert relative_error(getattr(got, part), want) < 1e-11
+
+
+def test_draws_that_are_divided_take_bounded_memory(rng, limit):
+    """Of 1000 samples no more than a hundred are there at a time."""
+    this = world("lds")
+    frames = rng.standard_normal((50, 3))
+    limit(2**13)
+
+    def peak(number):
+        tracemalloc.start()
+        scores(this, [frames], number)
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    peak(10)
+    assert peak(1000) < 1.5 * peak(100)
+    assert peak(1000) < 8 * 1000 * 50 * 2  # the draws alone
+
+
+@pytest.mark.parametrize("theta", ["mean", "sample"])
+@pytest.mark.parametrize("name", ["lds", "gmm"])
+def test_the_standard_error_is_that_of_repeated_scores(name, theta, rng):
+    this = wider(unsure(name, 60.0), 0.4)
+    sequences = [rng.standard_normal((3, 3)) for _ in range(3)]
+    found = [
+        importance_score(
+            this.model,
+            this.parameters,
+            sequences,
+            60,
+            theta,
+            np.random.default_rng(seed),
+        )
+        for seed in range(40)
+    ]
+    spread = np.std([each.score for each in found], ddof=1)
+    told = np.sqrt(np.mean([each.standard_error**2 for each in found]))
+    assert 0.6 < told / spread < 1.6
+    sizes = np.array([each.effective_samples for each in found])
+    assert sizes.shape == (40, 3)
+    assert np.all((sizes >= 1) & (sizes <= 60))
+
+
+def test_effective_samples_are_all_where_q_is_the_posterior(rng):
+    this = world("lds")
+    frames = rng.standard_normal((5, 3))
+    got = this.fitted().score(frames, num_importance_samples=50, detailed=True)
+    assert got.effective_samples == pytest.approx([50.0], rel=1e-9)
+    assert got.standard_error < 1e-6
+    assert got.score == this.fitted().score(frames, num_importance_samples=50)
+    alone = this.fitted().score(frames, num_importance_samples=1, detailed=True)
+    assert alone.standard_error == np.inf
+    assert alone.effective_samples == pytest.approx([1.0])
+
+
+@pytest.mark.parametrize(
+    "options", [{"theta": "sample"}, {"detailed": True}], ids=["theta", "detailed"]
+)
+def test_what_is_of_the_weighted_bound_needs_its_samples(options, rng):
+    model = world("lds").fitted()
+    with pytest.raises(ValueError, match="num_importance_samples"):
+        model.score(rng.standard_normal((3, 3)), **options)
 
 
 def test_arguments_are_named(rng):

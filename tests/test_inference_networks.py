@@ -31,11 +31,12 @@ from scipy.special import digamma
 import svae
 from svae import GMM, HMM, LDS, Linear, generate
 from svae import data as data_
-from svae.evaluate import importance_scores, inferences
+from svae.evaluate import inferences
 from svae.families import dirichlet, niw, product
 from svae.families.arrays import free_root
 from svae.fit import first_state, make_settings
 from svae.generative import Parameters, initial_encoder
+from svae.importance import importance_scores
 from svae.models import structured
 from svae.models.base import live_steps
 from svae.networks import recognize

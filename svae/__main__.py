@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from itertools import groupby
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -149,7 +149,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = parse(arguments)
     try:
-        return int(options.command(options))
+        with warnings.catch_warnings():
+            warnings.showwarning = say_warning
+            return int(options.command(options))
     except KeyboardInterrupt:
         print("svae: interrupted", file=sys.stderr)
         return 130
@@ -157,6 +159,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message = " ".join(str(error).split()) or "the memory does not suffice"
         print(f"svae: error: {message}", file=sys.stderr)
         return 1
+
+
+def say_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Print a warning as a line, without the place in the code that gave it."""
+    print(f"svae: warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -883,7 +897,7 @@ def add_fit_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help=about)
     about = "processes that share the windows of each step; default: this one"
     parser.add_argument("--workers", type=positive, metavar="N", help=about)
-    about = "print nothing but errors"
+    about = "print nothing but warnings and errors"
     parser.add_argument("--quiet", action="store_true", help=about)
 
 
@@ -904,7 +918,7 @@ def add_profile_options(parser: argparse.ArgumentParser) -> None:
     add("--steps", action="store_true", help=about)
     add("--out", default="runs/profile", metavar="DIR")
     add("--rng", type=seed, default=0, metavar="SEED")
-    add("--quiet", action="store_true", help="print nothing but errors")
+    add("--quiet", action="store_true", help="print nothing but warnings and errors")
 
 
 def seed(text: str) -> int:

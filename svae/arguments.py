@@ -7,6 +7,7 @@ autograd. Whatever an argument holds past the length of a sequence is not looked
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -70,6 +71,23 @@ def node_input(
     if not finite:
         require_finite(name, x, lengths, onp.arange(x.shape[1]), log=log)
     return x
+
+
+def warn_of_probabilities(name: str, x: Array, event_ndim: int) -> None:
+    """Warn of log potentials (..., K) that look like probabilities.
+
+    Looks at the first event only: not negative, and rows sum to one.
+    """
+    values = value_of(x)
+    if values.size == 0 or values.shape[-1] == 1:
+        return
+    first = values[(0,) * (values.ndim - event_ndim)]
+    if first.min() >= 0 and (abs(first.sum(axis=-1) - 1) < 1e-6).all():
+        warnings.warn(
+            f"{name}: these look like probabilities (none is negative, and they sum "
+            f"to one): log potentials are expected; pass np.log({name})",
+            stacklevel=4,
+        )
 
 
 def _repeat(x: Array, num_sequences: int) -> Array:

@@ -32,6 +32,7 @@ __all__ = [
     "assemble",
     "context_belief",
     "draw",
+    "excerpt",
     "hidden_stretches",
     "padded",
     "shuffled",
@@ -39,6 +40,10 @@ __all__ = [
     "take",
     "window_length",
 ]
+
+
+EXCERPT = 2**12
+"""Frames that show what states are like."""
 
 
 def window_length(
@@ -57,6 +62,16 @@ def spread(windows: np.ndarray, max_frames: int) -> np.ndarray:
     if number >= len(windows):
         return windows
     return windows[np.linspace(0, len(windows) - 1, number).astype(int)]
+
+
+def excerpt(sequences: Sequence[Any], windows: np.ndarray) -> np.ndarray:
+    """Return windows evenly spread over the data that show what states are like.
+
+    Long ones are cut: a whole sequence may be more than what has to be looked at.
+    """
+    if int((windows[:, 2] - windows[:, 1]).max()) > EXCERPT // 8:
+        windows = data.windows(sequences, EXCERPT // 8)
+    return spread(windows, EXCERPT)
 
 
 def take(

@@ -486,6 +486,14 @@ class Summary(NamedTuple):
     """Whether a frame has missing entries beside observed ones."""
     num_frames: int
     """How many frames have an observed value: what is per frame is per one of these."""
+    num_observed: np.ndarray
+    """(P,), how many values were observed."""
+    low: np.ndarray
+    """(P,), the smallest of them; NaN where there is none."""
+    high: np.ndarray
+    """(P,), the largest."""
+    magnitude: np.ndarray
+    """(P,), mean absolute value of what was observed; 0 where nothing was."""
     digest: str | None = None
     """Of all values, and of where they are missing; None unless it was asked for."""
 
@@ -506,10 +514,14 @@ def summarize(sequences: Sequence[Any], digest: bool = False) -> Summary:
         If no value at all was observed.
     """
     total = np.zeros(sequences[0].shape[1])
-    count, partly, num_frames = np.zeros(len(total)), False, 0
+    count, size, num_frames = np.zeros(len(total)), np.zeros(len(total)), 0
+    low, high = np.full((2, len(total)), np.nan)
+    partly = False
     lengths = np.array([len(sequence) for sequence in sequences], "<i8")
     hashed = hashlib.sha256(lengths.tobytes()) if digest else None
     for _, _, values in stretches(sequences):
+        low = np.fmin(low, np.fmin.reduce(values, axis=0))
+        high = np.fmax(high, np.fmax.reduce(values, axis=0))
         observed = ~np.isnan(values)
         num_frames += int(observed.any(axis=1).sum())
         if hashed is not None:
@@ -518,15 +530,21 @@ def summarize(sequences: Sequence[Any], digest: bool = False) -> Summary:
             hashed.update(np.ascontiguousarray(values, "<f8").data)
         if observed.all():
             total += values.sum(axis=0)
+            size += _size_of(values)
             count += len(values)
             continue
-        total += np.where(observed, values, 0.0).sum(axis=0)
+        seen = np.where(observed, values, 0.0)
+        total += seen.sum(axis=0)
+        size += _size_of(seen)
         count += observed.sum(axis=0)
         partly = partly or bool(np.any(observed.any(axis=1) & ~observed.all(axis=1)))
     if not count.any():
         raise ValueError("data has no observed value: every entry is NaN")
     found = None if hashed is None else hashed.hexdigest()[:32]
-    return Summary(total / np.maximum(count, 1), partly, num_frames, found)
+    number = np.maximum(count, 1)
+    return Summary(
+        total / number, partly, num_frames, count, low, high, size / number, found
+    )
 
 
 def frames_with_data(sequences: Sequence[Any]) -> int:
@@ -535,6 +553,12 @@ def frames_with_data(sequences: Sequence[Any]) -> int:
         int((~np.isnan(values)).any(axis=1).sum())
         for _, _, values in stretches(sequences)
     )
+
+
+def _size_of(values: np.ndarray) -> np.ndarray:
+    """Sum absolute values (S, P) over steps; infinite past the largest number."""
+    with np.errstate(over="ignore"):
+        return np.abs(values).sum(axis=0)
 
 
 def _shape(data: Any) -> tuple[Any, ...]:

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from svae import data as data_
+from svae import diagnostics, generate, models, store, svi
 from svae import fit as fit_
-from svae import generate, store, svi
 from svae import parts as parts_
-from svae.batches import window_length
+from svae.batches import excerpt, window_length
 from svae.checkpoint import Keeper, fingerprint
-from svae.errors import NotFitted
+from svae.errors import Impossible, NotFitted, NotPositiveDefinite
 from svae.evaluate import (
     THETAS,
     Posterior,
@@ -29,6 +29,7 @@ from svae.evaluate import (
     most_likely_states,
     posteriors,
     reconstructions,
+    state_probabilities,
 )
 from svae.generative import (
     Generative,
@@ -52,6 +53,7 @@ from svae.training import (
     ended,
     generator_at,
     go_on,
+    on_few_threads,
     on_workers,
     result,
     stage,
@@ -65,6 +67,14 @@ __all__ = ["SVAE", "NotFitted", "load"]
 DEFAULT_NETWORK = MLP()
 KIND = "svae.SVAE"
 ENDINGS = ("steps", "patience", "interrupted", "failed", "running")
+LESS_HALVING = (
+    "fit fewer columns (principal components, say), or use "
+    "natural_gradient='conjugate', whose steps need no halving"
+)
+BETTER_STATES = (
+    "train for longer, with a longer warmup or several starts (n_init), or choose "
+    "fewer states or latent dimensions"
+)
 
 
 class SVAE(Params):
@@ -276,7 +286,11 @@ class SVAE(Params):
         -----
         UserWarning
             When Ctrl-C ended training, or when other versions of the package or of what
-            it needs began it.
+            it needs began it.  Of data and settings that can hardly be meant so, of
+            natural steps that were nearly always halved, and of states that are not in
+            use or not told apart after 100 steps or more.
+        ConvergenceWarning
+            If inference did not converge for more than 1 % of the sequences.
         """
         sequences = data_.as_sequences(data)
         check_data(self._generative(), sequences)
@@ -305,6 +319,10 @@ class SVAE(Params):
         keeps = checkpoint is not None
         arguments = parts_.arguments(self) if keeps else {}
         summary = data_.summarize(sequences, digest=keeps)
+        num_states = getattr(self.latent, "num_states", None)
+        diagnostics.tell(
+            diagnostics.of_data(summary, self.likelihood, num_states), stacklevel=2
+        )
         model = self._generative()._replace(
             fill=summary.mean, sees_mask=summary.partly_observed
         )
@@ -320,6 +338,17 @@ class SVAE(Params):
             n_init,
             score_every=score_every,
             patience=patience,
+        )
+        lengths = job.windows[:, 2] - job.windows[:, 1]
+        fit_.check_stretch(hide, int(lengths.max()))
+        diagnostics.tell(
+            diagnostics.of_settings(
+                learning_rate,
+                context,
+                int(lengths.max()),
+                len(lengths) > len(sequences),
+            ),
+            stacklevel=2,
         )
         told = {
             "model": arguments,
@@ -349,10 +378,14 @@ class SVAE(Params):
             course = go_on(job, course) if course else begin(job, rng)
             if keeper is not None:
                 keeper.prepare(course, overwrite)
-            with on_workers(job, executor, num_workers) as job:
+            with (
+                on_workers(job, executor, num_workers) as working,
+                on_few_threads(job, course),
+            ):
                 self._train(
-                    job, course, rng, keeper, progress, callback, summary.num_frames
+                    working, course, rng, keeper, progress, callback, summary.num_frames
                 )
+        self._look_back(job)
         return self
 
     def _train(
@@ -395,6 +428,36 @@ class SVAE(Params):
                 raise
             finally:
                 self._keep(job, course, keeper)
+
+    def _look_back(self, job: Job) -> None:
+        """Warn of what went wrong in a fit that came to its end."""
+        if self.ended_ == "interrupted":
+            return
+        history, num_sequences = self.history_, job.settings.batch_size
+        unconverged = diagnostics.of_inference(
+            history["unconverged"],
+            min(num_sequences, len(job.windows)),
+            getattr(self.latent, "max_iterations", 0),
+        )
+        diagnostics.tell(unconverged, models.ConvergenceWarning, stacklevel=3)
+        messages = diagnostics.of_natural_steps(history["backtracks"], LESS_HALVING)
+        if hasattr(self.latent, "num_states") and job.num_steps >= diagnostics.SHORT:
+            messages += self._look_at_states(job)
+        diagnostics.tell(messages, stacklevel=3)
+
+    def _look_at_states(self, job: Job) -> list[str]:
+        """Look at the states of frames from everywhere in the data."""
+        few = excerpt(job.sequences, job.windows)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", models.ConvergenceWarning)
+                states = state_probabilities(
+                    job.model, self.parameters_, job.sequences, few
+                )
+        except (NotPositiveDefinite, Impossible, FloatingPointError) as error:
+            return [f"inference with the fitted parameters fails: {error}"]
+        is_chain = not self.latent.independent
+        return diagnostics.of_states(states, is_chain, BETTER_STATES)
 
     def _keep(self, job: Job, course: Course, keeper: Keeper | None) -> None:
         """Take the best fit so far for the model's own, and write both."""

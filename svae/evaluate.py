@@ -16,6 +16,7 @@ from svae.objective import (
     draw_uniforms,
     expected,
     frame_log_likelihood,
+    infer,
     local_factor,
     without_empty,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "most_likely_states",
     "posteriors",
     "reconstructions",
+    "state_probabilities",
 ]
 
 CHUNK = 64
@@ -254,6 +256,28 @@ def most_likely_states(
             )
         for (steps,), _ in _cut(model, inference, (paths,), ()):
             yield steps
+
+
+def state_probabilities(
+    model: Generative,
+    parameters: Parameters,
+    sequences: Sequence[Any],
+    windows: np.ndarray,
+) -> np.ndarray:
+    """Return the probabilities (T, K) of the states of the frames in windows (M, 3).
+
+    Of each that has any data; every window begins as a sequence.
+    """
+    stats = product.expected_stats(model.latent.family, parameters.natparams)
+    size = int((windows[:, 2] - windows[:, 1]).max()) * sequences[0].shape[1]
+    step, found = max(1, data.STRETCH // size), []
+    for first in range(0, len(windows), step):
+        values, observed, lengths = data.batch(sequences, windows[first : first + step])
+        batch = Batch(values, lengths, 1.0, observed)
+        states = infer(model, stats, parameters.encoder, batch).states
+        told = np.ones(states.shape[:2], bool) if observed is None else observed.any(-1)
+        found.append(states[told])
+    return np.concatenate(found)
 
 
 def inferences(

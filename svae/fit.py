@@ -28,6 +28,7 @@ __all__ = [
     "State",
     "advance",
     "check_history",
+    "check_stretch",
     "first_state",
     "initial_state",
     "make_settings",
@@ -47,6 +48,16 @@ HISTORY = (
     "seconds",
 )
 """What is recorded for each step."""
+
+
+BEYOND = {
+    "learning_rate": (
+        "Adam moves every weight by about as much in each step; values from 1e-4 to "
+        "1e-2 are usual"
+    ),
+    "natural_step": "at 1 the new q(theta) replaces the old, and nothing is beyond it",
+}
+"""Why a rate cannot be more than 1."""
 
 
 class Settings(NamedTuple):
@@ -86,6 +97,8 @@ def make_settings(
         rate = getattr(settings, name)
         if not 0 < rate < np.inf:
             raise ValueError(f"{name} must be a positive number, got {rate!r}")
+        if rate > 1:
+            raise ValueError(f"{name} must be 1 at most, got {rate!r}: {BEYOND[name]}")
     for name in ("context", "hide"):
         count = getattr(settings, name)
         if not isinstance(count, (int, np.integer)) or count < 0:
@@ -145,6 +158,15 @@ def check_history(history: Any) -> dict[str, np.ndarray]:
         if column.dtype.kind not in "iuf" or column.shape != columns[0].shape:
             raise ValueError("history has columns that are no numbers, or differ")
     return dict(history)
+
+
+def check_stretch(hide: int, longest: int) -> None:
+    """Raise ValueError if a hidden stretch leaves nothing of the longest window."""
+    if hide and hide >= longest:
+        raise ValueError(
+            f"hide: a stretch of {hide} frames leaves nothing to see of windows of "
+            f"{longest} frames; choose a shorter stretch or longer windows"
+        )
 
 
 def initial_state(model: Generative, obs_dim: int, rng: np.random.Generator) -> State:

@@ -49,6 +49,7 @@ from svae.arguments import (
     pair_input,
     require_finite,
     require_shape,
+    warn_of_probabilities,
     wrong_shape,
 )
 from svae.primitives import chain_primitive, value_of
@@ -225,6 +226,11 @@ def markov_chain(
         If an argument has a wrong shape or holds NaN or +inf.
     Impossible
         If no path of a sequence has positive probability.
+
+    Warns
+    -----
+    UserWarning
+        If `init` or `pair` looks like probabilities: none negative, with sums of one.
     """
     potentials = as_arrays((init, pair, node), "init", "pair", "node")
     lengths, inputs = _markov_inputs(potentials, lengths)
@@ -306,6 +312,8 @@ def _markov_inputs(
         pair_input("pair", pair, lengths, T, (K, K), finite, log=True),
         node_input("node", node, lengths, finite, log=True),
     ]
+    warn_of_probabilities("init", init, 1)
+    warn_of_probabilities("pair", pair, 2)
     return lengths, inputs
 
 

@@ -257,7 +257,10 @@ def transitions(model: Any, sequences: Any = None) -> "Figure":
     ranks, used = visible.ranks_of(model), visible.used_states(model, sequences)
     full = dirichlet.mean(model.parameters_.natparams["transitions"])
     matrix = full[np.ix_(used, used)]
-    durations = 1 / (1 - matrix.diagonal())
+    leaving = 1 - matrix.diagonal()
+    # the only state of a model is never left, and no bar is as long
+    durations = np.divide(1, leaving, where=leaving > 0, out=np.zeros_like(leaving))
+    labels = [f"{duration:.1f}" if duration else "never left" for duration in durations]
 
     figure = drawing.new_figure(9.5, 4.5)
     from matplotlib.colors import PowerNorm
@@ -275,7 +278,7 @@ def transitions(model: Any, sequences: Any = None) -> "Figure":
     places = np.arange(len(used))
     colors = [drawing.color_of(ranks[k]) for k in used]
     bars = right.barh(places, durations, color=colors, height=0.7)
-    right.bar_label(bars, fmt="%.1f", padding=3, fontsize="small")
+    right.bar_label(bars, labels, padding=3, fontsize="small")
     for ax in (left, right):
         ax.set_yticks(places, [str(k) for k in used])
     left.set_xticks(places, [str(k) for k in used])
@@ -459,9 +462,9 @@ def figures(
     ----------
     model : SVAE
     sequences : list of (T_n, P) arrays
-        Of a mixture, and for frames of states, the first 5000 rows are shown; of a
-        chain the first 200 frames, the second half of them forecast from the first; of
-        discrete states the first 600.
+        Of a mixture, and for frames of states, the first 5000 rows are shown, which the
+        figure says; of a chain the first 200 frames, the second half of them forecast
+        from the first; of discrete states the first 600.
     shape : (rows, columns), optional
         Of the image that a frame is: with it, there are images.
     undo : callable, optional
@@ -475,6 +478,7 @@ def figures(
     dict of str to matplotlib.figure.Figure
     """
     family, head = model.latent.family, _head(sequences, 5000)
+    total = sum(map(len, sequences))
     num_frames = num_frames or data_.frames_with_data(sequences)
     drawn = {"bound": bound(model.history_, num_frames)}
     planar = model.latent.latent_dim > 1 and sequences[0].shape[1] > 1
@@ -489,6 +493,10 @@ def figures(
         drawn["states"] = state_frames(model, head, shape, undo=undo)
     if shape is not None and planar:
         drawn["manifold"] = manifold(model, shape, head, undo=undo)
+    for name in ("mixture", "states", "manifold"):
+        if name in drawn and sum(map(len, head)) < total:
+            note = f"from the first {sum(map(len, head))} of {total} frames"
+            drawn[name].suptitle(note, fontsize="small")
     first = sequences[0][:200]
     prefix = len(first) // 2
     if prefix > 0 and not model.latent.independent:

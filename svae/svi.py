@@ -24,9 +24,9 @@ from typing import Any, NamedTuple
 import autograd.numpy as np
 import numpy as onp
 
-from svae import conjugate, parts, store
+from svae import conjugate, diagnostics, parts, store
 from svae import data as data_
-from svae.batches import shuffled, spread
+from svae.batches import excerpt, shuffled, spread
 from svae.conjugate import Points
 from svae.errors import NotFitted
 from svae.evaluate import Posterior, arrange, at_least_one, by_sequence, chunks
@@ -45,6 +45,10 @@ KIND = "svae.SVI"
 HISTORY = ("objective", "local", "global_kl", "step_size", "backtracks", "seconds")
 """What is recorded for each step."""
 
+BETTER_STATES = (
+    "try more clusterings (num_restarts), columns of mean 0 and variance 1, or fewer "
+    "states"
+)
 THETAS = ("posterior", "mean")
 """What `SVI.score` puts in the place of theta: the expected t(theta), or the mean."""
 
@@ -165,6 +169,11 @@ class SVI(Params):
             For malformed data or arguments; names what is wrong and where.
         FloatingPointError
             If the bound stops being finite.  The last good parameters are kept.
+
+        Warns
+        -----
+        UserWarning
+            Of data that can hardly be meant so, and of states that are not told apart.
         """
         model, sequences = self._model(), data_.as_sequences(data)
         check_positive_int(num_steps=num_steps, num_restarts=num_restarts)
@@ -172,7 +181,12 @@ class SVI(Params):
         check_tolerance(tolerance, batch_size)
         prior = model.prior(sequences[0].shape[1])
         check_missing(model, sequences)
-        num_frames = data_.summarize(sequences).num_frames  # refuses data without any
+        summary = data_.summarize(sequences)  # refuses data without any
+        num_states = getattr(self.latent, "num_states", None)
+        diagnostics.tell(
+            diagnostics.of_data(summary, num_states=num_states), stacklevel=2
+        )
+        num_frames = summary.num_frames
         if window is None:
             window = max(len(sequence) for sequence in sequences)
         windows = data_.windows(sequences, 1 if self.latent.independent else window)
@@ -204,6 +218,11 @@ class SVI(Params):
                 name: onp.array([record[name] for record in records])
                 for name in HISTORY
             }
+        if num_states is not None:
+            states = self._states(model, sequences, excerpt(sequences, windows))
+            is_chain = not self.latent.independent
+            messages = diagnostics.of_states(states, is_chain, BETTER_STATES)
+            diagnostics.tell(messages, stacklevel=2)
         return self
 
     def infer(self, data: Any) -> Any:
@@ -332,6 +351,14 @@ class SVI(Params):
             raise ValueError("natparams are of no distribution")
         model.natparams_, model.history_ = natparams, check_history(tree["history"])
         return model
+
+    def _states(
+        self, model: Known | Emitted, sequences: Any, windows: onp.ndarray
+    ) -> onp.ndarray:
+        """Return the probabilities (T, K) of the states of observed frames."""
+        points = read(sequences, windows)
+        states = model.posterior(self._stats("posterior"), points)[2]
+        return onp.asarray(states)[points.known()]
 
     def _model(self) -> Known | Emitted:
         return observed_model(self.latent, self.emission)

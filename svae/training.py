@@ -6,14 +6,15 @@ bit.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from svae import data, fit, warmup
+from svae.blas import blas_threads
 from svae.generative import Generative, Parameters, check_parameters
-from svae.trees import check_alike, to_vector
+from svae.trees import check_alike, leaves, to_vector
 from svae.workers import Evaluate, Sharded
 
 __all__ = [
@@ -28,11 +29,15 @@ __all__ = [
     "ended",
     "generator_at",
     "go_on",
+    "on_few_threads",
     "on_workers",
     "result",
     "stage",
     "train",
 ]
+
+WORTH_THREADS = 2**25
+"""Multiply-adds in a product from which threads share it: a core's millisecond."""
 
 WARM_UP, TRAINING, ENDED = "warm-up", "training", "ended"
 GENERATORS: dict[str, Any] = {
@@ -237,6 +242,24 @@ def _check_best(job: Job, merit: float, step: int, parameters: Parameters) -> No
 def _check_count(name: str, count: Any, stop: float = np.inf) -> None:
     if type(count) is not int or not 0 <= count < stop:
         raise ValueError(f"{name} is {count!r}")
+
+
+@contextmanager
+def on_few_threads(job: Job, course: Course) -> Iterator[None]:
+    """Keep BLAS to one thread if the products of a step are small.
+
+    Threads that wait for each other make small steps many times slower, most of all
+    beside other work.  The largest product of a step is that of all its frames with the
+    largest matrix of a network.
+    """
+    lengths = job.windows[:, 2] - job.windows[:, 1]
+    num_windows = min(job.settings.batch_size, len(lengths))
+    num_frames = num_windows * int(lengths.max()) * job.settings.num_samples
+    parameters = course.state.parameters
+    networks = leaves((parameters.encoder, parameters.decoder))
+    largest = num_frames * max(np.size(leaf) for leaf in networks)
+    with blas_threads(1) if largest < WORTH_THREADS else nullcontext():
+        yield
 
 
 def train(

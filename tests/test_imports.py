@@ -17,6 +17,7 @@ ROOMS = (
         "synthetic",
         "drawing",
         "versions",
+        "blas",
         "params",
         "sources",
         "segments",
@@ -26,7 +27,7 @@ ROOMS = (
     {"primitives", "progress"},
     {"arguments"},
     {"reference", "data", "metrics", "store", "drawing"},
-    {"_core", "_lapack"},
+    {"_core", "_lapack", "diagnostics"},
     {"kernels", "visible"},
     {"layers", "optim"},
     {"networks"},
@@ -53,7 +54,7 @@ ROOMS = (
     {"__main__"},
 )
 LEAVES = {"reference", "data", "metrics", "store"}
-OPTIONAL = {"matplotlib", "tqdm", "h5py", "dask"}
+OPTIONAL = {"matplotlib", "tqdm", "h5py", "dask", "threadpoolctl"}
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 MODULES = sorted(
     path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py"

@@ -807,7 +807,7 @@ def test_a_sequence_alone_has_the_posterior_it_has_among_others(name, gaps, rng)
     [
         {"context": 3},
         {"hide": 2},
-        {"context": 2, "hide": 9},
+        {"context": 2, "hide": 3},
         {"warmup": 3},
         {"warmup": 0},
     ],

@@ -563,6 +563,7 @@ LONELY = {
 
 @pytest.mark.parametrize("kind", ["every other", "first", "one"])
 @pytest.mark.parametrize("name", LONELY)
+@pytest.mark.filterwarnings("ignore::svae.ConvergenceWarning")
 def test_frames_without_observed_neighbours_are_fitted(name, kind, rng):
     frames = without_neighbours(kind, rng)
     model = svae.SVAE(LONELY[name], svae.MLP((5,)), svae.MLP((5,)))
@@ -574,6 +575,7 @@ def test_frames_without_observed_neighbours_are_fitted(name, kind, rng):
 
 @pytest.mark.parametrize("kind", ["every other", "first", "one"])
 @pytest.mark.parametrize("name", ["lds", "affine-lds", "hmm"])
+@pytest.mark.filterwarnings("ignore:data. columns 0 and 1 .* are constant")
 def test_frames_without_observed_neighbours_are_fitted_without_networks(
     name, kind, rng
 ):
@@ -597,6 +599,7 @@ def test_data_without_any_value_is_refused():
         make("lds").fit(np.full((5, 3), np.nan), num_steps=1)
 
 
+@pytest.mark.filterwarnings("ignore:data. column 1 is never observed")
 def test_a_dimension_that_was_never_observed_is_filled_with_zero(rng):
     frames = rng.standard_normal((9, 3))
     frames[:, 1] = np.nan

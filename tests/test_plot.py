@@ -657,6 +657,36 @@ def test_figures_suit_the_model(gmm, lds, points, frames):
     assert set(plot.figures(lds, [frames[:1]])) == {"bound", "dynamics"}
 
 
+def test_figures_say_that_they_show_the_first_frames_only(gmm, hmm, frames):
+    points = np.tile(svae.data.pinwheel(rng=0)[0], (11, 1))
+    assert len(points) > 5000
+    note = f"from the first 5000 of {len(points)} frames"
+    assert plot.figures(gmm, [points])["mixture"].get_suptitle() == note
+    assert plot.figures(gmm, [points[:5000]])["mixture"].get_suptitle() == ""
+    many = np.tile(frames, (84, 1))
+    drawn = plot.figures(hmm, [many[:3000], many[3000:]])
+    assert drawn["states"].get_suptitle() == "from the first 5000 of 5040 frames"
+
+
+@pytest.mark.parametrize(
+    "latent",
+    [svae.HMM(1, 2), svae.SLDS(1, 2), svae.GMM(1, 2), svae.StudentMixture(1, 2)],
+    ids=lambda latent: type(latent).__name__,
+)
+def test_a_single_state_is_never_left(latent, switching, tmp_path):
+    frames = switching.frames
+    model = svae.SVAE(latent, svae.MLP((5,)), svae.MLP((5,)))
+    model.fit(frames, 3, window=40, rng=0)
+    drawn = plot.figures(model, [frames], shape=(1, 2))
+    for figure in drawn.values():
+        assert saved(figure, tmp_path / "figure.png") > 5_000
+    if "transitions" in drawn:
+        right = drawn["transitions"].axes[1]
+        assert [text.get_text() for text in right.texts] == ["never left"]
+        (bar,) = right.patches
+        assert bar.get_width() == 0.0
+
+
 def test_figures_leave_pyplot_alone(gmm, lds, points, frames):
     loaded = "matplotlib.pyplot" in sys.modules
     plot.figures(gmm, [points])

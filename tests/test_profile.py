@@ -13,7 +13,7 @@ from scipy.special import logsumexp
 
 from svae import kernels, profile, reference
 from svae.__main__ import main
-from svae.profile import blas, clock, memory, peers
+from svae.profile import clock, memory, peers
 from svae.profile.cases import Case, Problem, largest_error, log_constant
 from svae.profile.report import csv_text
 from svae.profile.steps import Trained, faster_order, matrix_products, multiply
@@ -279,16 +279,6 @@ def test_the_command_times_steps(tmp_path, capsys):
     assert quick(tmp_path, "--steps", "--threads", "1") == 0
     assert "dots" in capsys.readouterr().out
     assert (tmp_path / "steps.csv").exists()
-
-
-def test_one_thread_of_blas_is_a_loan():
-    before = blas.thread_counts()
-    if not before:
-        pytest.skip("no OpenBLAS, or the system does not show it")
-    with pytest.raises(KeyError), blas.blas_threads(1):
-        assert set(blas.thread_counts()) == {1}
-        raise KeyError
-    assert blas.thread_counts() == before
 
 
 def test_calls_are_timed_in_turns_with_their_own_threads():

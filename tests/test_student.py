@@ -911,6 +911,7 @@ def test_words_that_make_no_sense(options, message):
         StudentMixture(**options)
 
 
+@pytest.mark.filterwarnings("ignore:state 1 has 100 % of the frames")
 def test_sampled_tails_need_a_structured_inference_network(rng):
     x = rng.standard_normal((20, 2))
     latent = StudentMixture(2, 2, tails="sampled")

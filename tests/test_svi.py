@@ -613,6 +613,7 @@ def test_seeds(rng):
     [svae.GMM(2, 3), svae.HMM(2, 3), svae.SLDS(2, 3), svae.LDS(2), svae.LDS(4)],
     ids=["gmm", "hmm", "slds", "lds2", "lds4"],
 )
+@pytest.mark.filterwarnings("ignore:state 0 has 100 % of the frames")
 def test_saved_models_are_the_same(latent, rng, tmp_path):
     frames = rng.standard_normal((30, 3))
     emission = svae.LinearEmission(0.5, 10.0) if isinstance(latent, svae.LDS) else None
@@ -647,6 +648,9 @@ def test_progress_shows_the_bound(rng, capsys):
 
 @pytest.mark.parametrize("frames", [np.ones((6, 1)), np.ones((1, 1)), np.eye(3)])
 @pytest.mark.parametrize("latent", [svae.GMM, svae.HMM, svae.SLDS])
+@pytest.mark.filterwarnings(
+    "ignore:(data. column 0 is constant|num_states. there are more)"
+)
 def test_data_that_hardly_vary(latent, frames):
     dim = frames.shape[1]
     mixture = SVI(latent(2, dim)).fit(frames, num_steps=3, rng=0)

@@ -241,6 +241,7 @@ def test_frames_are_encoded_a_part_at_a_time(monkeypatch, rng):
     assert np.all(gaps.latents[~gaps.known()] == 0.0)
 
 
+@pytest.mark.filterwarnings("ignore:data. fewer rows")
 def test_a_window_may_have_more_numbers_than_are_read_together(rng):
     """Such as 200 frames of 80 x 80 pixels, the command line's default window."""
     frames = rng.standard_normal((2, 200, 80 * 80)).astype(np.float32)

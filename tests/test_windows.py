@@ -313,7 +313,7 @@ def history(model):
         {"context": 3},
         {"hide": 2},
         {"context": 3, "hide": 2},
-        {"context": 3, "hide": 9, "warm_start": True},
+        {"context": 3, "hide": 3, "warm_start": True},
     ],
     ids=["context", "hide", "both", "all"],
 )
@@ -330,6 +330,7 @@ def test_fits_with_context_and_hidden_stretches_are_finite(name, options, gaps, 
 
 
 @pytest.mark.parametrize("name", CHAINS)
+@pytest.mark.filterwarnings("ignore:context is 5, but no sequence is longer")
 def test_context_of_uncut_sequences_changes_nothing(name, rng):
     sequences = recordings(rng)
     first, second = (

@@ -19,11 +19,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from svae import data
+from svae.blas import blas_threads
 from svae.fit import State, advance, initial_state, make_settings
 from svae.generative import Generative, recognition
 from svae.models import GMM, LDS, SLDS
 from svae.networks import MLP, Residual
-from svae.profile.blas import blas_threads
 from svae.profile.clock import Timed, interleave, usable_cpus
 from svae.profile.timing import environment
 from svae.progress import steps_of

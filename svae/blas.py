@@ -1,12 +1,14 @@
-"""As many threads of BLAS as are wanted while the clock runs.
+"""As many threads of BLAS as are wanted, for a while.
 
 A BLAS starts its threads when it is loaded, with NumPy and SciPy: long before anyone
-wants to time something on one core, where they only stand in each other's way.
+knows that products will be small, or wants to time something on one core, where threads
+only stand in each other's way.
 """
 
 import ctypes
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,11 +40,18 @@ class _Library(NamedTuple):
 
 @contextmanager
 def blas_threads(count: int = 1) -> Iterator[None]:
-    """Let each OpenBLAS of this process use ``count`` threads with the calling one.
+    """Let each BLAS of this process use ``count`` threads with the calling one.
 
-    Where the system shows what is loaded (Linux); elsewhere, and for other libraries,
+    Every one that threadpoolctl knows, if that is installed; without it each OpenBLAS,
+    where the system shows what is loaded (Linux).  Elsewhere, and for other libraries,
     `ENVIRONMENT` does it from the start.
     """
+    if find_spec("threadpoolctl") is not None:
+        from threadpoolctl import threadpool_limits
+
+        with threadpool_limits(count, user_api="blas"):
+            yield
+        return
     libraries = _libraries()
     before = [library.get() for library in libraries]
     for library in libraries:

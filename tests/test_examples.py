@@ -120,7 +120,7 @@ def test_an_example_runs_and_its_numbers_are_finite(words, tmp_path, monkeypatch
         [sys.executable, ROOT / script, *arguments, *SMALL[name].split()],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     out = Path(arguments[-1])

@@ -291,8 +291,10 @@ def started(options: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     settings = choose_settings(options)
     name = f"{options.model}-{runs.name_of(options.data)}"
     folder = Path(options.out or Path("runs", name))
-    if not options.force:
-        refuse_another(folder)
+    if folder.is_dir():
+        with locked(folder):  # one in which a fit is running is no other's
+            if not options.force:
+                refuse_another(folder)
     return folder, {
         "model": options.model,
         "data": options.data,

@@ -107,6 +107,8 @@ class Keeper:
         with naming(str(self.folder / FILE)):
             was, now = _comparable(meta["job"], self._job)
             old, new = dict(meta["versions"]), _versions()
+            if not all(type(version) is str for version in old.values()):
+                raise ValueError(f"its versions are {old}")
         for name in [*was, *now]:
             if was.get(name) != now.get(name):
                 raise ValueError(

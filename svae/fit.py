@@ -152,11 +152,12 @@ def check_history(history: Any) -> dict[str, np.ndarray]:
     ValueError
         If it is none: a dict of columns of numbers of one length, the objective finite.
     """
-    columns = [history["objective"], *history.values()]
-    check_alike(columns[0], np.zeros(len(columns[0])), "objective")
-    for column in columns:
-        if column.dtype.kind not in "iuf" or column.shape != columns[0].shape:
-            raise ValueError("history has columns that are no numbers, or differ")
+    objective = history["objective"]
+    check_alike(objective, np.zeros(len(objective)), "objective")
+    for name, column in history.items():
+        numbers = type(name) is str and column.dtype.kind in "iuf"
+        if not numbers or column.shape != objective.shape:
+            raise ValueError(f"history has no numbers for each step in {name!r}")
     return dict(history)
 
 

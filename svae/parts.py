@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -41,6 +41,7 @@ BUILT_IN: dict[str, type] = {
         networks.Linear,
     )
 }
+NUMBERS = (bool, int, float)
 ALLOWED = "numbers, strings, None, tuples or dicts of these, or dataclasses"
 
 Known = Mapping[str, type]
@@ -184,7 +185,29 @@ def from_json(content: Any, known: Known) -> Any:
     options = {name: from_json(item, known) for name, item in content.items()}
     if "class" not in content:
         return options
-    return known[options.pop("class")](**options)
+    kind = known[options.pop("class")]
+    if kind in BUILT_IN.values():
+        _check_types(kind, options)
+    return kind(**options)
+
+
+def _check_types(kind: type, options: dict[str, Any]) -> None:
+    """Raise ValueError if there is text where a class has a number, or the reverse."""
+    hints = get_type_hints(kind)
+    for name, value in options.items():
+        if name in hints and not _fits(value, hints[name]):
+            raise ValueError(f"{name} of {kind.__name__} is {value!r}")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    if hint in NUMBERS:  # one is as good as another, if it is of the same value
+        return type(value) in NUMBERS
+    if hint in (str, type(None)):
+        return type(value) is hint
+    if get_origin(hint) is tuple:
+        items = get_args(hint)[0]
+        return type(value) is tuple and all(_fits(each, items) for each in value)
+    return any(_fits(value, each) for each in get_args(hint))
 
 
 def _describe(part: Any, where: str) -> dict[str, Any]:

@@ -216,7 +216,7 @@ def _check_state(job: Job, state: fit.State, warming: bool) -> None:
     num_windows = len(windows)
     if warming:
         num_windows = int((windows[:, 2] - windows[:, 1]).sum())
-    check_alike(state.queue, np.zeros(np.size(state.queue)), "queue")
+    check_alike(state.queue, np.zeros(np.size(state.queue), dtype=np.int64), "queue")
     for window in [*state.queue.tolist(), *state.memory]:
         _check_count("window", window, num_windows)
     for probs in state.memory.values():

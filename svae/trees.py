@@ -83,7 +83,7 @@ def check_alike(tree: Tree, template: Tree, name: str) -> None:
     tree : tree
         Of anything.
     template : tree
-        Of arrays, of which only the shapes count.
+        Of arrays, of which only the shapes and types count; float64 will always do.
     name : str
         What the error calls the tree.
     """
@@ -102,10 +102,11 @@ def check_alike(tree: Tree, template: Tree, name: str) -> None:
         if isinstance(tree, (dict, tuple, list)) or tree is None:
             raise ValueError(f"{name} is {_summary(tree)}, expected an array")
         array, shape = np.asarray(tree), np.shape(template)
-        if array.dtype.kind not in "iuf" or array.shape != shape:
+        dtypes = np.dtype(np.float64), np.asarray(template).dtype
+        if array.dtype not in dtypes or array.shape != shape:
             raise ValueError(
                 f"{name} has shape {array.shape} and type {array.dtype}, expected "
-                f"{shape} and numbers"
+                f"{shape} and {dtypes[-1]}"
             )
         if not np.all(np.isfinite(array)):
             raise ValueError(f"{name} is not finite")

@@ -167,15 +167,22 @@ def trials(
         yield run, name, "other values in silence" if silent else result
 
 
-def fuzz(kind: str, runs: range, seed: int, folder: Path, results: Any) -> None:
+Trials = Callable[[str, range, int, Path], Iterator[tuple[int, str, str]]]
+
+
+def fuzz(
+    try_all: Trials, kind: str, runs: range, seed: int, folder: Path, results: Any
+) -> None:
     """Send what trials yield, each of which has limits."""
     _limit()
-    for trial in trials(kind, runs, seed, folder):
+    for trial in try_all(kind, runs, seed, folder):
         signal.alarm(0 if trial[2] else SECONDS)
         results.send(trial)
 
 
-def survey(kind: str, runs: int, seed: int) -> tuple[Counter[str], list[str]]:
+def survey(
+    kind: str, runs: int, seed: int, try_all: Trials = trials
+) -> tuple[Counter[str], list[str]]:
     """Fuzz a kind in a process of its own; return counts, and what went wrong."""
     counts: Counter[str] = Counter()
     wrong: list[str] = []
@@ -184,7 +191,7 @@ def survey(kind: str, runs: int, seed: int) -> tuple[Counter[str], list[str]]:
     with tempfile.TemporaryDirectory() as folder:
         while start < runs:
             receive, send = context.Pipe(duplex=False)
-            arguments = (kind, range(start, runs), seed, Path(folder), send)
+            arguments = (try_all, kind, range(start, runs), seed, Path(folder), send)
             process = context.Process(target=fuzz, args=arguments)
             process.start()
             send.close()

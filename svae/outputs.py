@@ -11,7 +11,29 @@ import numpy as np
 from autograd.core import SparseObject, VSpace
 from autograd.extend import Box, defvjp, primitive
 
-__all__ = ["Outputs"]
+__all__ = ["Outputs", "Unavailable"]
+
+
+class Unavailable:
+    """A cotangent that nobody can compute, which is no matter unless it is used.
+
+    Parameters
+    ----------
+    reason : str
+        What to tell whoever uses it.
+    """
+
+    __slots__ = ("reason",)
+    __array_ufunc__ = None  # a sum with an array is for __radd__
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+    def __add__(self, other: Any) -> "Unavailable":
+        """Return a sum, which cannot be computed either."""
+        return self
+
+    __radd__ = __add__
 
 
 class Outputs:
@@ -36,8 +58,16 @@ class Outputs:
         return cls(parts, [part.shape for part in parts])
 
     def __getitem__(self, k: int) -> Any:
-        """Return an array, zeros if it was left out."""
+        """Return an array, zeros if it was left out.
+
+        Raises
+        ------
+        NotImplementedError
+            If it is unavailable.
+        """
         part = self.parts[k]
+        if isinstance(part, Unavailable):
+            raise NotImplementedError(part.reason)
         return np.zeros(self.shapes[k]) if part is None else part
 
 

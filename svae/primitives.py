@@ -21,7 +21,7 @@ import numpy as onp
 from autograd.extend import defvjp_argnums, primitive
 from autograd.tracer import getval, isbox
 
-from svae.outputs import Outputs
+from svae.outputs import Outputs, Unavailable
 
 __all__ = ["chain_primitive", "per_sequence", "value_of"]
 
@@ -146,21 +146,27 @@ def _all_zero(arrays: Sequence[Array]) -> bool:
     return not any(value_of(x).any() for x in reversed(arrays))
 
 
+_NO_DERIVATIVE = (
+    "a chain's statistics and samples have one derivative, its log normalizer has two; "
+    "svae.reference has derivatives of any order"
+)
+
+
 def _refuse_third_derivative(
     outputs_bar: Sequence[Array], directions: Sequence[Array]
 ) -> None:
     if not _all_zero(outputs_bar) and not _all_zero(directions):
-        raise NotImplementedError(
-            "a chain's statistics and samples have one derivative, its log normalizer "
-            "has two; svae.reference has derivatives of any order"
-        )
+        raise NotImplementedError(_NO_DERIVATIVE)
 
 
-def _tangent_of_samples(samples_bar: Array, directions: Sequence[Array]) -> Array:
+def _tangent_of_samples(
+    samples_bar: Array, directions: Sequence[Array]
+) -> Array | Unavailable:
     """Tangent of samples, which no kernel computes.
 
     Autograd asks for it also where it drops it, beside the second derivative of log Z,
-    so this is no place to raise; where it is used, the result is not a number.
+    so it is refused only where it is used.
     """
-    tangent = _zeros_like(samples_bar)
-    return tangent if _all_zero(directions) else tangent + onp.nan
+    if _all_zero(directions):
+        return _zeros_like(samples_bar)
+    return Unavailable(_NO_DERIVATIVE)

@@ -2,6 +2,7 @@
 
 import autograd.numpy as np
 import pytest
+from autograd import grad, make_vjp
 from gradients import (
     assert_close,
     assert_identical,
@@ -158,6 +159,44 @@ def test_second_derivatives_of_statistics_are_refused(kernels, rng):
             hessian_vector_product(
                 lambda *a, o=output: np.sum(f(*a)[o]), args, random_like(rng, args)
             )
+
+
+def test_second_derivatives_through_the_cotangent_of_samples_are_refused(kernels, rng):
+    """A cotangent of samples that depends on samples: their tangent comes in."""
+    args, f = arguments(gaussian_problem(rng)), chain(kernels)
+    fixed = args[0]
+
+    def of_noise(noise):
+        return np.sum(f(*args[:-1], noise)[-1] ** 2)
+
+    def of_both(h, noise):
+        *_, samples = f(fixed, h, *args[2:-1], noise)
+        return np.sum(samples**3) + np.sum(h)
+
+    direction = random_like(rng, args)
+    with pytest.raises(NotImplementedError, match="have one derivative"):
+        hessian_vector_product(of_noise, [args[-1]], direction[-1:])
+    with pytest.raises(NotImplementedError, match="have one derivative"):
+        hessian_vector_product(
+            of_both, [args[1], args[-1]], [direction[1], direction[-1]]
+        )
+
+
+def test_the_cotangent_of_samples_is_a_variable(kernels, reference, rng):
+    """d/dc of a VJP with cotangent c is the JVP, which no kernel computes."""
+    args = arguments(gaussian_problem(rng))
+    samples_bar, noise_bar_bar = (rng.standard_normal(args[-1].shape) for _ in range(2))
+
+    def pulled_back(module, samples_bar):
+        def samples_of(noise):
+            return chain(module)(*args[:-1], noise)[-1]
+
+        return np.sum(make_vjp(samples_of)(args[-1])[0](samples_bar) * noise_bar_bar)
+
+    want = grad(lambda bar: pulled_back(reference, bar))(samples_bar)
+    assert np.isfinite(want).all()
+    with pytest.raises(NotImplementedError, match="svae.reference"):
+        grad(lambda bar: pulled_back(kernels, bar))(samples_bar)
 
 
 @pytest.mark.parametrize("S", [0, 2])

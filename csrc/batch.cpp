@@ -14,6 +14,7 @@
 #include <exception>
 #include <mutex>
 #include <new>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -137,19 +138,16 @@ void leave_cpu([[maybe_unused]] int cpu) {
 
 class Pool {
  public:
-  // The calling thread and as many helpers; alone if another call has the pool.
+  // The calling thread and as many helpers, or as many as there can be; alone if another
+  // call has the pool.
   void run(Job& job, Index num_helpers) {
     std::unique_lock<std::mutex> mine(in_use_, std::try_to_lock);
     if (!mine || num_helpers < 1) return job.work();
     {
       std::lock_guard<std::mutex> lock(mutex_);
-      while (Index(threads_.size()) < num_helpers) {
-        const Index index = Index(threads_.size());
-        threads_.emplace_back([this, index, seen = call_] { help(index, seen); });
-      }
       job_ = &job;
       caller_cpu_ = current_cpu();
-      num_helpers_ = num_working_ = num_helpers;
+      num_helpers_ = num_working_ = hire(num_helpers);
       ++call_;
     }
     wake_.notify_all();
@@ -158,12 +156,41 @@ class Pool {
     done_.wait(lock, [this] { return num_working_ == 0; });
   }
 
+  // Lets those beyond the first `count` helpers go.
+  void keep_at_most(Index count) {
+    std::lock_guard<std::mutex> mine(in_use_);
+    std::vector<std::thread> leaving;
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      for (; Index(threads_.size()) > count; threads_.pop_back())
+        leaving.push_back(std::move(threads_.back()));
+      num_helpers_ = 0;
+      ++call_;
+    }
+    wake_.notify_all();
+    for (std::thread& thread : leaving) thread.join();
+  }
+
  private:
+  // Returns how many of so many helpers there are: a system may refuse more threads, and
+  // no result depends on their number.
+  Index hire(Index count) {
+    try {
+      while (Index(threads_.size()) < count) {
+        const Index index = Index(threads_.size());
+        threads_.emplace_back([this, index, seen = call_] { help(index, seen); });
+      }
+    } catch (const std::system_error&) {
+    }
+    return std::min(count, Index(threads_.size()));
+  }
+
   void help(Index index, unsigned long seen) {
     std::unique_lock<std::mutex> lock(mutex_);
     for (;;) {
       wake_.wait(lock, [&] { return call_ != seen; });
       seen = call_;
+      if (index >= Index(threads_.size())) return;
       if (index >= num_helpers_) continue;
       const int caller_cpu = caller_cpu_;
       lock.unlock();
@@ -191,7 +218,7 @@ pid_t owner = 0;
 
 int default_num_threads() {
   const unsigned count = std::thread::hardware_concurrency();
-  return count > 0 ? int(count) : 1;
+  return int(std::min<unsigned>(std::max(count, 1u), kMostThreads));
 }
 
 std::atomic<int> num_threads{default_num_threads()};
@@ -212,7 +239,10 @@ void* allocate(std::size_t bytes) {
 void* take_recycled(std::size_t bytes) { return recycling().take(bytes); }
 void give_back(void* memory, std::size_t bytes) { recycling().give_back(memory, bytes); }
 
-void set_num_threads(int count) { num_threads = count; }
+void set_num_threads(int count) {
+  num_threads = count;
+  if (pool && owner == getpid()) pool->keep_at_most(count - 1);
+}
 int get_num_threads() { return num_threads; }
 
 void prepare_threads() {

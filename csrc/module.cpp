@@ -11,11 +11,12 @@ namespace {
 
 const Kernels* chosen_kernels = nullptr;
 
-void set_num_threads_checked(int num_threads) {
-  if (num_threads < 1)
+void set_num_threads_checked(long long num_threads) {
+  if (num_threads < 1 || num_threads > kMostThreads)
     throw py::value_error("num_threads is " + std::to_string(num_threads) +
-                          ", wanted 1 or more");
-  set_num_threads(num_threads);
+                          ", wanted 1 to " + std::to_string(kMostThreads));
+  py::gil_scoped_release released;
+  set_num_threads(int(num_threads));
 }
 
 void read_environment() {
@@ -25,9 +26,10 @@ void read_environment() {
   char* end;
   errno = 0;
   const long num_threads = std::strtol(text, &end, 10);
-  if (*end || errno || num_threads < 1 || num_threads > 4096)
+  if (*end || errno || num_threads < 1 || num_threads > kMostThreads)
     throw std::runtime_error("SVAE_NUM_THREADS=" + std::string(text) +
-                             " is not a number of threads, 1 to 4096");
+                             " is not a number of threads, 1 to " +
+                             std::to_string(kMostThreads));
   set_num_threads(int(num_threads));
 }
 

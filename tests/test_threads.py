@@ -1,6 +1,7 @@
 """The number of threads changes nothing but the time, in a forked process too."""
 
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -74,10 +75,71 @@ def test_calls_from_several_python_threads(kernels, problems, num_threads):
             assert_identical(got, want)
 
 
-@pytest.mark.parametrize("count", [0, -1])
-def test_a_number_of_threads_below_one_is_refused(num_threads, count):
-    with pytest.raises(ValueError, match="thread"):
+@pytest.mark.parametrize("count", [0, -1, 1025, 2000, 2**40])
+def test_a_number_of_threads_out_of_range_is_refused(num_threads, count):
+    before = svae.get_num_threads()
+    with pytest.raises(ValueError, match=f"num_threads is {count}, wanted 1 to 1024"):
         num_threads(count)
+    assert svae.get_num_threads() == before
+
+
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+@on_linux
+def test_threads_that_are_not_wanted_any_more_end(kernels, problems, num_threads):
+    def threads():
+        return len(os.listdir("/proc/self/task"))
+
+    gaussian, _, _ = problems
+    want = kernels.gaussian_chain(*gaussian)
+    num_threads(1)
+    before = threads()
+    for count in (6, 2, 9, 1):
+        num_threads(count)
+        assert_identical(kernels.gaussian_chain(*gaussian), want)
+        assert threads() - before == count - 1
+
+
+NO_THREADS = """
+import os, resource, sys
+gigabyte = 2**30
+_, most = resource.getrlimit(resource.RLIMIT_STACK)
+if resource.getrlimit(resource.RLIMIT_STACK)[0] != gigabyte:
+    # what a new process gives to the stack of each of its threads
+    resource.setrlimit(resource.RLIMIT_STACK, (gigabyte, most))
+    os.execv(sys.executable, [sys.executable, "-c", sys.orig_argv[-1]])
+
+import numpy as np
+import svae
+from svae import kernels
+
+rng = np.random.default_rng(0)
+init, pair, node = np.zeros(8), np.zeros((8, 8)), rng.standard_normal((128, 1000, 8))
+svae.set_num_threads(1)
+want, _ = kernels.markov_chain(init, pair, node)
+page = os.sysconf("SC_PAGE_SIZE")
+used = int(open("/proc/self/statm").read().split()[0]) * page
+unlimited = resource.getrlimit(resource.RLIMIT_AS)
+resource.setrlimit(resource.RLIMIT_AS, (used + 5 * gigabyte // 2, unlimited[1]))
+svae.set_num_threads(16)
+for _ in range(3):
+    got, _ = kernels.markov_chain(init, pair, node)
+    assert np.array_equal(got, want)
+few = len(os.listdir("/proc/self/task"))
+resource.setrlimit(resource.RLIMIT_AS, unlimited)
+got, _ = kernels.markov_chain(init, pair, node)
+assert np.array_equal(got, want)
+many = len(os.listdir("/proc/self/task"))
+svae.set_num_threads(1)
+print(few < 16 <= many, len(os.listdir("/proc/self/task")) < many)
+"""
+
+
+@on_linux
+def test_where_the_system_refuses_threads_fewer_do_the_work(run_python):
+    done = run_python(NO_THREADS, OPENBLAS_NUM_THREADS="1")
+    assert done.stdout.strip() == "True True", done.stderr
 
 
 def test_the_environment_sets_the_number_of_threads(run_python):
@@ -85,6 +147,12 @@ def test_the_environment_sets_the_number_of_threads(run_python):
         "import svae; print(svae.get_num_threads())", SVAE_NUM_THREADS="3"
     )
     assert done.stdout.strip() == "3", done.stderr
+
+
+def test_the_environment_has_the_same_bounds(run_python):
+    done = run_python("import svae", SVAE_NUM_THREADS="2000")
+    assert done.returncode == 1
+    assert "SVAE_NUM_THREADS=2000 is not a number of threads, 1 to 1024" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["SVAE_NUM_THREADS", "SVAE_ISA"])

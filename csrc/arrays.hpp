@@ -1,5 +1,6 @@
 // NumPy arrays as the kernels see them. Nothing is converted or copied here: an array of
-// another type, shape or inner layout is refused.
+// another type, shape or inner layout is refused, and one whose numbers do not lie at
+// multiples of their size. Masks are lost on the way here: svae/kernels.py refuses them.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -9,6 +10,7 @@
 #include <algorithm>
 #include <cstring>
 #include <initializer_list>
+#include <new>
 #include <string>
 #include <vector>
 
@@ -39,9 +41,20 @@ inline void require_shape(const char* name, const py::array& array, const Shape&
                           describe(shape.data(), Index(shape.size())));
 }
 
+// A step along an axis of one entry leads nowhere, whatever its stride is.
+inline void require_aligned(const char* name, const py::array& array) {
+  bool is_aligned = std::uintptr_t(array.data()) % sizeof(double) == 0;
+  for (Index k = 0; k < array.ndim(); ++k)
+    is_aligned &= array.shape(k) <= 1 || array.strides(k) % Index(sizeof(double)) == 0;
+  if (!is_aligned && array.size() > 0)
+    throw py::value_error(std::string(name) +
+                          " is not aligned to whole numbers in memory; pass a copy");
+}
+
 // A row for each index of the first `outer` axes, contiguous over the others.
 template <class T, class ArrayT>
 Rows<T> rows_of(const char* name, const ArrayT& array, T* data, Index outer) {
+  require_aligned(name, array);
   Index contiguous = sizeof(double);
   for (Index k = array.ndim() - 1; k >= outer; --k) {
     if (array.size() > 0 && array.shape(k) > 1 && array.strides(k) != contiguous)
@@ -54,21 +67,41 @@ Rows<T> rows_of(const char* name, const ArrayT& array, T* data, Index outer) {
   return {data, stride(0), stride(1)};
 }
 
-// A row for each sequence and step; an array with one sequence is shared by all.
+// A row for each index of the first `outer` axes of an array of this very shape.
+inline Rows<const double> exact_input(const char* name, const Array& array,
+                                      const Shape& shape, Index outer) {
+  require_shape(name, array, shape);
+  return rows_of<const double>(name, array, array.data(), outer);
+}
+
+// All numbers of an array of this very shape, one after the other.
+inline const double* values(const char* name, const Array& array, const Shape& shape) {
+  return exact_input(name, array, shape, 0).data;
+}
+
+// A row for each sequence and step; an array with one sequence is shared by all. Its rows
+// have the stride zero, so it is never to be read but through them.
 inline Rows<const double> input(const char* name, const Array& array, const Shape& shape,
                                 Index outer) {
   const bool is_shared = array.ndim() == Index(shape.size()) && array.shape(0) == 1;
   Shape own = shape;
   if (is_shared) own[0] = 1;
-  require_shape(name, array, own);
-  return rows_of<const double>(name, array, array.data(), outer);
+  return exact_input(name, array, own, outer);
+}
+
+inline std::size_t bytes_of(const Shape& shape) {
+  std::size_t bytes = sizeof(double);
+  for (const Index size : shape) {
+    if (size < 0) throw py::value_error("shape has a negative size");
+    if (__builtin_mul_overflow(bytes, std::size_t(size), &bytes)) throw std::bad_alloc();
+  }
+  return bytes;
 }
 
 // A new array for the kernels to fill: all of it if `is_filled`, else it is zero before.
 // They leave out what is past the length of a sequence.
 inline Array new_array(const Shape& shape, bool is_filled = false) {
-  std::size_t bytes = sizeof(double);
-  for (const Index size : shape) bytes *= std::size_t(size);
+  const std::size_t bytes = bytes_of(shape);
   void* data = take_recycled(bytes);
   if (!is_filled) std::memset(data, 0, bytes);
   struct Memory {
@@ -99,6 +132,7 @@ inline const Index* input_lengths(const IntArray& lengths, Index num_sequences,
   require_shape("lengths", lengths, {num_sequences});
   if (!(lengths.flags() & py::array::c_style))
     throw py::value_error("lengths is not contiguous");
+  require_aligned("lengths", lengths);
   const std::int64_t* values = lengths.data();
   for (Index n = 0; n < num_sequences; ++n)
     if (values[n] < 1 || values[n] > num_timesteps)

@@ -39,26 +39,53 @@ struct Sizes {
   Index rows, columns;
 };
 
+const double* numbers_of(const char* name, const Matrix& array) {
+  require_aligned(name, array);
+  return array.data();
+}
+
+// What is written to; it may not overlap another array that the same pass uses.
+double* written(const char* name, Matrix& array) {
+  if (!array.writeable()) throw py::value_error(std::string(name) + " is read-only");
+  numbers_of(name, array);
+  return array.mutable_data();
+}
+
+void require_apart(const char* name, const Matrix& array, const char* other_name,
+                   const py::array& other) {
+  const auto first = std::uintptr_t(array.data()), second = std::uintptr_t(other.data());
+  if (array.size() > 0 && other.size() > 0 &&
+      first < second + std::uintptr_t(other.nbytes()) &&
+      second < first + std::uintptr_t(array.nbytes()))
+    throw py::value_error(std::string(name) + " shares memory with " + other_name);
+}
+
 Sizes sizes_of(const char* name, const Matrix& matrix) {
   if (matrix.ndim() != 2)
     throw py::value_error(std::string(name) + " has to have 2 axes");
+  numbers_of(name, matrix);
   return {matrix.shape(0), matrix.shape(1)};
 }
 
 const double* row_of(const char* name, const Matrix& array, Index size) {
   require_shape(name, array, {size});
-  return array.data();
+  return numbers_of(name, array);
 }
 
 const double* matrix_of(const char* name, const Matrix& array, const Sizes& sizes) {
   require_shape(name, array, {sizes.rows, sizes.columns});
-  return array.data();
+  return numbers_of(name, array);
 }
 
 Array activate(const Matrix& inputs, Activation which) {
   const Shape shape(inputs.shape(), inputs.shape() + inputs.ndim());
   Array outputs = new_array(shape, true);
-  const double* from = inputs.data();
+  const double* from = numbers_of("x", inputs);
+  if (which == Activation::kLog)
+    for (Index i = 0; i < inputs.size(); ++i)
+      if (from[i] < 0)
+        throw py::value_error("x holds " + std::to_string(from[i]) +
+                              ", which has no logarithm");
   double* to = outputs.mutable_data();
   Blocks(inputs.size(), 1).run(20, [&](Index first, Index last) {
     kernels().activate(which, from + first, to + first, last - first);
@@ -68,7 +95,8 @@ Array activate(const Matrix& inputs, Activation which) {
 
 void tanh_layer(Matrix values, const Matrix& bias) {
   const Sizes sizes = sizes_of("values", values);
-  const TanhLayer layer{sizes.columns, values.mutable_data(),
+  require_apart("values", values, "bias", bias);
+  const TanhLayer layer{sizes.columns, written("values", values),
                         row_of("bias", bias, sizes.rows)};
   Blocks(sizes.rows, sizes.columns).run(20, [&](Index first, Index last) {
     kernels().tanh_layer(layer, first, last);
@@ -98,24 +126,45 @@ py::tuple gaussian_head(Matrix location, Matrix scale, const Matrix& location_bi
   if (data.ndim() != 3) throw py::value_error("data has to have 3 axes, (N, T, P)");
   const Index N = data.shape(0), T = data.shape(1);
   require_shape("data", data, {N, T, sizes.columns});
-  if (num_samples < 0 || N * num_samples * T != sizes.rows)
+  Index num_rows;
+  if (num_samples < 0 || __builtin_mul_overflow(N * T, num_samples, &num_rows) ||
+      num_rows != sizes.rows)
     throw py::value_error("location has " + std::to_string(sizes.rows) +
-                          " rows, wanted " + std::to_string(N * num_samples * T));
+                          " rows, wanted " + std::to_string(N * T) + " times " +
+                          std::to_string(num_samples) + " samples");
   if (observed) require_shape("observed", *observed, {N, T, sizes.columns});
+  require_apart("location", location, "scale", scale);
+  const auto require_apart_from_heads = [&](const char* name, const py::array& array) {
+    require_apart("location", location, name, array);
+    require_apart("scale", scale, name, array);
+  };
+  require_apart_from_heads("location_bias", location_bias);
+  require_apart_from_heads("scale_bias", scale_bias);
+  require_apart_from_heads("data", data);
+  if (observed) require_apart_from_heads("observed", *observed);
+  if (offset) require_apart_from_heads("offset", *offset);
+  if (floor) {
+    require_apart_from_heads("floor", *floor);
+    const double* least = row_of("floor", *floor, sizes.columns);
+    for (Index k = 0; k < sizes.columns; ++k)
+      if (least[k] <= 0)
+        throw py::value_error("floor[" + std::to_string(k) + "] is " +
+                              std::to_string(least[k]) + ", wanted positive numbers");
+  }
   Array log_density = new_array({sizes.rows}, true), variance_slope;
   if (floor) variance_slope = new_array({sizes.rows, sizes.columns}, true);
   const GaussianHead head{sizes.columns,
                           num_samples,
                           T,
                           logistic_mean,
-                          location.mutable_data(),
-                          scale.mutable_data(),
+                          written("location", location),
+                          written("scale", scale),
                           floor ? variance_slope.mutable_data() : nullptr,
                           row_of("location_bias", location_bias, sizes.columns),
                           row_of("scale_bias", scale_bias, sizes.columns),
                           offset ? matrix_of("offset", *offset, sizes) : nullptr,
                           floor ? row_of("floor", *floor, sizes.columns) : nullptr,
-                          data.data(),
+                          numbers_of("data", data),
                           observed ? observed->data() : nullptr,
                           log_density.mutable_data()};
   Blocks(sizes.rows, sizes.columns).run(50, [&](Index first, Index last) {
@@ -139,8 +188,25 @@ bool adam(const std::vector<Matrix>& parameters, const std::vector<Matrix>& grad
     if (gradient[k].size() != parameters[k].size())
       throw py::value_error("gradient and parameters have arrays of different sizes");
   }
-  const Matrix* moments[] = {&mean, &square, &new_vector, &new_mean, &new_square};
-  for (const Matrix* moment : moments) require_shape("moments", *moment, {size});
+  const double* first_mean = row_of("mean", mean, size);
+  const double* first_square = row_of("square", square, size);
+  row_of("new_vector", new_vector, size);
+  row_of("new_mean", new_mean, size);
+  row_of("new_square", new_square, size);
+  require_apart("new_vector", new_vector, "new_mean", new_mean);
+  require_apart("new_vector", new_vector, "new_square", new_square);
+  require_apart("new_mean", new_mean, "new_square", new_square);
+  const std::pair<const char*, const Matrix*> news[] = {
+      {"new_vector", &new_vector}, {"new_mean", &new_mean}, {"new_square", &new_square}};
+  for (const auto& [name, array] : news) {
+    require_apart(name, *array, "mean", mean);
+    require_apart(name, *array, "square", square);
+    for (const Matrix& part : parameters) require_apart(name, *array, "parameters", part);
+    for (const Matrix& part : gradient) require_apart(name, *array, "gradient", part);
+  }
+  double* to_vector = written("new_vector", new_vector);
+  double* to_mean = written("new_mean", new_mean);
+  double* to_square = written("new_square", new_square);
 
   struct Piece {
     AdamStep step;
@@ -153,13 +219,13 @@ bool adam(const std::vector<Matrix>& parameters, const std::vector<Matrix>& grad
                         square_decay,
                         rate,
                         epsilon,
-                        parameters[k].data(),
-                        gradient[k].data(),
-                        mean.data() + start,
-                        square.data() + start,
-                        new_vector.mutable_data() + start,
-                        new_mean.mutable_data() + start,
-                        new_square.mutable_data() + start};
+                        numbers_of("parameters", parameters[k]),
+                        numbers_of("gradient", gradient[k]),
+                        first_mean + start,
+                        first_square + start,
+                        to_vector + start,
+                        to_mean + start,
+                        to_square + start};
     const Index count = parameters[k].size();
     for (Index first = 0; first < count; first += kEntriesOfBlock)
       pieces.push_back({step, first, std::min(count, first + kEntriesOfBlock)});

@@ -49,10 +49,6 @@ Sizes sizes_of(const Components& components, const RowArrays& rows) {
   return sizes;
 }
 
-const double* values(const char* name, const Array& array, const Shape& shape) {
-  return input(name, array, shape, 0).data;
-}
-
 MixtureProblem problem_of(const Components& components, const RowArrays& rows,
                           const Sizes& sizes, const std::vector<Index>& ones) {
   MixtureProblem problem{};
@@ -61,7 +57,7 @@ MixtureProblem problem_of(const Components& components, const RowArrays& rows,
   problem.latent_dim = sizes.D;
   problem.num_samples = sizes.S;
   problem.lengths = ones.data();
-  problem.init = input("init", rows.init, sizes.rows(), 1);
+  problem.init = exact_input("init", rows.init, sizes.rows(), 1);
   problem.components =
       values("components", components.potentials, {sizes.K, sizes.D * sizes.D + sizes.D});
   problem.constants = values("constants", components.constants, {sizes.K});
@@ -72,10 +68,10 @@ MixtureProblem problem_of(const Components& components, const RowArrays& rows,
     problem.node_weights = values("node_weights", (*components.tails)[2], {sizes.Q});
   }
   problem.dense_nodes = rows.node[0].ndim() == 3;
-  problem.node_J = input("node_J", rows.node[0],
+  problem.node_J = exact_input("node_J", rows.node[0],
                          problem.dense_nodes ? sizes.matrices() : sizes.vectors(), 1);
-  problem.node_h = input("node_h", rows.node[1], sizes.vectors(), 1);
-  if (rows.noise) problem.noise = input("noise", *rows.noise, sizes.samples(), 2);
+  problem.node_h = exact_input("node_h", rows.node[1], sizes.vectors(), 1);
+  if (rows.noise) problem.noise = exact_input("noise", *rows.noise, sizes.samples(), 2);
   if (rows.told) problem.told = values("told", *rows.told, {sizes.N});
   return problem;
 }
@@ -103,7 +99,7 @@ py::tuple mixture(const Array& init, const Array& components, const Array& const
   MixtureAscent how{tolerance, max_iterations, from_data, from_prior, 0, {}};
   if (starts) {
     how.num_starts = starts->ndim() == 3 ? starts->shape(1) : 0;
-    how.starts = input("starts", *starts, {sizes.N, how.num_starts, sizes.K}, 2);
+    how.starts = exact_input("starts", *starts, {sizes.N, how.num_starts, sizes.K}, 2);
   }
 
   std::array<Array, 5> numbers;
@@ -154,15 +150,15 @@ py::tuple mixture_vjp(const Array& init, const Array& components, const Array& c
   MixtureAdjoint adjoint{};
   adjoint.tolerance = tolerance;
   adjoint.max_iterations = max_iterations;
-  adjoint.fixed = input("fixed", fixed, sizes.rows(), 1);
+  adjoint.fixed = exact_input("fixed", fixed, sizes.rows(), 1);
   adjoint.log_normalizer_bar = values("log_normalizer_bar", bars[0], {sizes.N});
   adjoint.evidence_bar = values("evidence_bar", bars[1], {sizes.N});
-  adjoint.second_moment_bar = input("second_moment_bar", bars[2], sizes.matrices(), 1);
-  adjoint.mean_bar = input("mean_bar", bars[3], sizes.vectors(), 1);
-  adjoint.states_bar = input("states_bar", bars[4], sizes.rows(), 1);
-  adjoint.potentials_bar = input("potentials_bar", bars[5], sizes.rows(), 1);
+  adjoint.second_moment_bar = exact_input("second_moment_bar", bars[2], sizes.matrices(), 1);
+  adjoint.mean_bar = exact_input("mean_bar", bars[3], sizes.vectors(), 1);
+  adjoint.states_bar = exact_input("states_bar", bars[4], sizes.rows(), 1);
+  adjoint.potentials_bar = exact_input("potentials_bar", bars[5], sizes.rows(), 1);
   if (samples_bar)
-    adjoint.samples_bar = input("samples_bar", *samples_bar, sizes.samples(), 2);
+    adjoint.samples_bar = exact_input("samples_bar", *samples_bar, sizes.samples(), 2);
   adjoint.init_bar = output(results[0], 1);
   adjoint.constants_bar = output(results[1], 1);
   adjoint.component_evidence_bar = output(results[2], 1);
@@ -197,7 +193,7 @@ py::tuple mixture_evidence(const Array& init, const Array& components,
                          output(second_moment, 1),
                          output(mean, 1),
                          improper.data()};
-  if (statistics) result.statistics = input("statistics", *statistics, sizes.rows(), 1);
+  if (statistics) result.statistics = exact_input("statistics", *statistics, sizes.rows(), 1);
   run_packs(packs_of(sizes), "NotPositiveDefinite", improper,
             [&](Index first, Workspace& workspace) {
               kernels().mixture_evidence(problem, result, first, workspace);
@@ -218,8 +214,8 @@ py::tuple mixture_evidence_vjp(const Array& init, const Array& components,
   Array statistics_bar = filled(sizes.rows()), J_bar = filled(sizes.matrices()),
         h_bar = filled(sizes.vectors());
   const MixtureEvidenceAdjoint adjoint{
-      input("statistics", statistics, sizes.rows(), 1),
-      input("evidence_bar", evidence_bar, sizes.rows(), 1), output(statistics_bar, 1),
+      exact_input("statistics", statistics, sizes.rows(), 1),
+      exact_input("evidence_bar", evidence_bar, sizes.rows(), 1), output(statistics_bar, 1),
       output(J_bar, 1), output(h_bar, 1)};
   run_packs(packs_of(sizes), "", {}, [&](Index first, Workspace& workspace) {
     kernels().mixture_evidence_vjp(problem, adjoint, first, workspace);

@@ -331,8 +331,9 @@ class MixtureLabels {
   V update(const V* evidence, V* statistics) {
     const V zero = broadcast<V>(0.0), one = broadcast<V>(1.0);
     for (Index k = 0; k < pack_.num_states(); ++k) {
-      potentials[k] =
-          pack_.told * (tails_.phi(k, evidence[k]) + pack_.problem.constants[k]);
+      // chosen, not multiplied by zero: a constant of -inf says nothing there either
+      potentials[k] = select(
+          pack_.told > zero, tails_.phi(k, evidence[k]) + pack_.problem.constants[k], zero);
       gains[k] = tails_.gain(k, evidence[k]);
     }
     normalise();

@@ -1,6 +1,8 @@
 // The extension module svae._core: arrays in, arrays out, for svae/kernels.py alone.
 #include <cerrno>
+#include <cmath>
 #include <cstdlib>
+#include <cstring>
 #include <stdexcept>
 
 #include "arrays.hpp"
@@ -39,14 +41,20 @@ py::tuple multiply_add(Index rounds) {
   return py::make_tuple(flops, sum);
 }
 
-// x - x is zero for numbers, and NaN for NaN and infinities.
-bool are_finite(const std::vector<py::array_t<double, py::array::c_style>>& arrays) {
+// Whether no entry is NaN or larger than the limit. Arrays of callers may lie anywhere in
+// memory.
+bool are_within(const std::vector<py::array_t<double, py::array::c_style>>& arrays,
+                double limit) {
   for (const auto& array : arrays) {
-    const double* values = array.data();
-    double sums[4] = {0, 0, 0, 0};
+    const char* bytes = reinterpret_cast<const char*>(array.data());
     const Index size = array.size();
-    for (Index i = 0; i < size; ++i) sums[i % 4] += values[i] - values[i];
-    if (!(sums[0] + sums[1] + sums[2] + sums[3] == 0)) return false;
+    std::int64_t num_beyond = 0;
+    for (Index i = 0; i < size; ++i) {
+      double value;
+      std::memcpy(&value, bytes + i * Index(sizeof value), sizeof value);
+      num_beyond += !(std::fabs(value) <= limit);
+    }
+    if (num_beyond > 0) return false;
   }
   return true;
 }
@@ -75,16 +83,17 @@ PYBIND11_MODULE(_core, module) {
   module.def("isa", [] { return kernels().isa; }, "Name of the instruction set in use.");
   module.def(
       "set_num_threads", set_num_threads_checked, py::arg("num_threads"),
-      "Set how many threads a kernel may use; by default as many as the machine has, "
-      "or SVAE_NUM_THREADS. Results do not depend on it.");
+      "Set how many threads a kernel may use, 1 to 1024; by default as many as the "
+      "machine has, or SVAE_NUM_THREADS. Results do not depend on it. Threads that are "
+      "no longer wanted end, and where the system refuses some, fewer do the work.");
   module.def("get_num_threads", get_num_threads, "How many threads a kernel may use.");
   module.def("use_lapack", use_lapack, py::arg("dgemm"), py::arg("dtrsm"),
              py::arg("dpotrf"),
              "Take the addresses of BLAS and LAPACK functions, for large matrices.");
   module.def("multiply_add", multiply_add, py::arg("rounds"),
              "Multiply-adds that wait for nothing: their flops, and their sum.");
-  module.def("are_finite", are_finite, py::arg("arrays"),
-             "Whether no entry of any array is NaN or infinite.");
+  module.def("are_within", are_within, py::arg("arrays"), py::arg("limit"),
+             "Whether no entry of any array is NaN or larger than that in magnitude.");
   bind_gaussian_chain(module);
   bind_markov_chain(module);
   bind_layers(module);

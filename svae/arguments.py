@@ -21,6 +21,10 @@ Array = Any  # a NumPy array, or autograd's box around one
 
 _FLOAT64 = onp.dtype(onp.float64)
 
+LARGEST_LOG_POTENTIAL = 1e300
+"""Sums of log potentials along a path, and their differences, pass 1.8e308 if the
+potentials may be greater; and nothing that is possible has one."""
+
 
 def init_input(
     name: str,
@@ -97,6 +101,8 @@ def _repeat(x: Array, num_sequences: int) -> Array:
     """
     if not isbox(x) or value_of(x).shape[0] == num_sequences:
         return x
+    if num_sequences == 0:  # which autograd's broadcast has no adjoint for
+        return x[:0]
     return np.broadcast_to(x, (num_sequences, *value_of(x).shape[1:]))
 
 
@@ -108,6 +114,8 @@ def like(potential: Array, stat: Array) -> Array:
 
 def as_arrays(values: Iterable[Array], *names: str) -> list[Array]:
     """Arrays of float64, one for each name; boxes stay boxes."""
+    if not isinstance(values, Iterable) and not isbox(values):
+        raise TypeError(f"wanted arrays {', '.join(names)}, got {values!r:.80}")
     values = list(values)
     if len(values) != len(names):
         raise ValueError(f"got {len(values)} arrays, wanted {', '.join(names)}")
@@ -119,21 +127,31 @@ def as_array(name: str, value: Array) -> Array:
     if type(value) is onp.ndarray and value.dtype is _FLOAT64:
         return value
     if not isbox(value):
-        try:
-            value = onp.asarray(value)
-        except ValueError as error:
-            raise ValueError(f"{name} is not an array: {error}") from error
+        value = _as_plain(name, value)
     dtype = value_of(value).dtype
     if dtype.kind not in "biuf":
         raise ValueError(f"{name} has dtype {dtype}, wanted real numbers")
     return value if dtype == _FLOAT64 else value.astype(onp.float64)
 
 
+def _as_plain(name: str, value: Any) -> Any:
+    """Array of NumPy's own type, which has no mask that the core would ignore."""
+    if isinstance(value, onp.ma.MaskedArray) and onp.ma.is_masked(value):
+        raise ValueError(
+            f"{name} has masked entries, which no kernel leaves out: shorten sequences "
+            "by their lengths, or give steps without data potentials of zero"
+        )
+    try:
+        return onp.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} is not an array: {error}") from error
+
+
 def as_lengths(lengths: Any, num_sequences: int, num_timesteps: int) -> Array:
     """Lengths (N,), those of all steps by default."""
     if lengths is None:
         return onp.full(num_sequences, num_timesteps, onp.int64)
-    lengths = onp.asarray(lengths)
+    lengths = _as_plain("lengths", value_of(lengths))
     if lengths.shape != (num_sequences,):
         raise wrong_shape("lengths", lengths, f"({num_sequences},)")
     if lengths.dtype.kind not in "iu":
@@ -179,10 +197,14 @@ def require_finite(
 ) -> None:
     """Refuse NaN and infinities; with `steps` of time, only those within the lengths.
 
-    In the log of a potential -inf is as good as a finite number.
+    In the log of a potential -inf is as good as a finite number, but none may be larger
+    than `LARGEST_LOG_POTENTIAL`.
     """
     array = value_of(x)
-    right = array < onp.inf if log else onp.isfinite(array)
+    if log:
+        right = (onp.abs(array) <= LARGEST_LOG_POTENTIAL) | (array == -onp.inf)
+    else:
+        right = onp.isfinite(array)
     if right.all():
         return
     wrong = ~right
@@ -197,7 +219,9 @@ def require_finite(
         wrong &= live
     if wrong.any():
         index = tuple(onp.argwhere(wrong)[0].tolist())
-        wanted = "finite numbers or -inf" if log else "finite numbers"
+        wanted = "finite numbers"
+        if log:
+            wanted += f" up to {LARGEST_LOG_POTENTIAL:g}, or -inf"
         raise ValueError(f"{name}{list(index)} is {array[index]}, wanted {wanted}")
 
 
@@ -207,6 +231,11 @@ def contiguous(arrays: Sequence[Array], outer_axes: Sequence[int]) -> list[Array
         x if _is_contiguous_inside(x, outer) else x.copy()
         for x, outer in zip(arrays, outer_axes, strict=False)
     ]
+
+
+def packed(x: Array) -> Array:
+    """Array whose numbers lie one after the other."""
+    return contiguous([x], [0])[0]
 
 
 def _is_contiguous_inside(x: Array, outer: int) -> bool:

@@ -15,30 +15,18 @@ networks, of which `svae.layers` makes primitives.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from functools import wraps
+from numbers import Integral, Real
+from typing import Any, TypeVar, cast
 
 import numpy as onp
 from numpy.typing import NDArray
 
 from svae import _core, _lapack
-from svae._core import (
-    adam,
-    empty,
-    exp,
-    gaussian_head,
-    get_num_threads,
-    isa,
-    log,
-    logistic,
-    multiply_add,
-    set_num_threads,
-    softplus,
-    tanh,
-    tanh_layer,
-    tanh_layer_vjp,
-)
+from svae._core import empty, get_num_threads, isa, multiply_add, set_num_threads
 from svae.arguments import (
+    LARGEST_LOG_POTENTIAL,
     as_array,
     as_arrays,
     as_lengths,
@@ -46,12 +34,14 @@ from svae.arguments import (
     init_input,
     like,
     node_input,
+    packed,
     pair_input,
     require_finite,
     require_shape,
     warn_of_probabilities,
     wrong_shape,
 )
+from svae.errors import Impossible
 from svae.primitives import chain_primitive, value_of
 
 __all__ = [
@@ -83,6 +73,35 @@ __all__ = [
 Array = Any  # a NumPy array, or autograd's box around one
 
 _core.use_lapack(**_lapack.addresses())
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def _without_masks(function: _Function) -> _Function:
+    """Refuse masked entries, which the core does not see."""
+
+    @wraps(function)
+    def checked(*arguments: Any) -> Any:
+        for k, argument in enumerate(arguments):
+            parts = argument if isinstance(argument, (list, tuple)) else (argument,)
+            if any(isinstance(x, onp.ma.MaskedArray) and x.mask.any() for x in parts):
+                raise ValueError(
+                    f"argument {k} of {function.__name__} has masked entries"
+                )
+        return function(*arguments)
+
+    return cast(_Function, checked)
+
+
+exp = _without_masks(_core.exp)
+log = _without_masks(_core.log)
+tanh = _without_masks(_core.tanh)
+logistic = _without_masks(_core.logistic)
+softplus = _without_masks(_core.softplus)
+tanh_layer = _without_masks(_core.tanh_layer)
+tanh_layer_vjp = _without_masks(_core.tanh_layer_vjp)
+gaussian_head = _without_masks(_core.gaussian_head)
+adam = _without_masks(_core.adam)
 
 
 def gaussian_chain(
@@ -123,6 +142,8 @@ def gaussian_chain(
         If an argument has a wrong shape or holds a number that is not finite.
     NotPositiveDefinite
         If the joint precision of a sequence is not positive definite.
+    FloatingPointError
+        If a result is too large for a float.
     """
     init = as_arrays(init, "init J", "init h")
     pair = as_arrays(pair, "pair J11", "pair J12", "pair J22")
@@ -158,9 +179,30 @@ def gaussian_chain(
     return outputs[0], (tuple(stats[:2]), tuple(stats[2:5]), tuple(stats[5:])), samples
 
 
-def are_finite(arrays: Iterable[Array]) -> bool:
-    """Tell in one call what is so nearly always; if not, errors want to know more."""
-    return _core.are_finite([value_of(x) for x in arrays])
+def are_finite(arrays: Iterable[Array], limit: float = onp.finfo(float).max) -> bool:
+    """Tell in one call what is so nearly always; if not, errors want to know more.
+
+    With a `limit`, whether all numbers are at most that in magnitude.
+    """
+    return _core.are_within([value_of(x) for x in arrays], limit)
+
+
+def _require_no_overflow(outputs: Sequence[Array], name: str = "sequence") -> None:
+    """Refuse what finite arguments have made so large that it is no number."""
+    if are_finite(outputs):
+        return
+    wrong = onp.zeros(len(outputs[0]), bool)
+    for output in outputs:
+        axes = tuple(range(1, output.ndim))
+        wrong |= ~onp.isfinite(output).all(axes)
+    raise _overflow(name, int(onp.flatnonzero(wrong)[0]))
+
+
+def _overflow(name: str, index: int) -> FloatingPointError:
+    return FloatingPointError(
+        f"{name} {index}: its log normalizer, a statistic or a sample passes 1.8e308. "
+        "Scale the data that the potentials come from"
+    )
 
 
 _GAUSSIAN_OUTER = (1, 1, 2, 2, 2, 2, 2, 2)  # axes; the others are contiguous
@@ -169,7 +211,9 @@ _GAUSSIAN_OUTER = (1, 1, 2, 2, 2, 2, 2, 2)  # axes; the others are contiguous
 def _gaussian_forward(lengths: Array, *inputs: Array) -> tuple[Array, ...]:
     *potentials, noise = _gaussian_rows(inputs)
     logZ, stats, samples = _core.gaussian_chain(potentials, noise, lengths)
-    return (logZ, *stats) if noise is None else (logZ, *stats, samples)
+    outputs = (logZ, *stats) if noise is None else (logZ, *stats, samples)
+    _require_no_overflow(outputs)
+    return outputs
 
 
 def _gaussian_adjoint(
@@ -223,7 +267,8 @@ def markov_chain(
     Raises
     ------
     ValueError
-        If an argument has a wrong shape or holds NaN or +inf.
+        If an argument has a wrong shape, or holds NaN, +inf or a finite number above
+        1e300 in magnitude: sums of such along a path would be none.
     Impossible
         If no path of a sequence has positive probability.
 
@@ -306,7 +351,7 @@ def _markov_inputs(
     if T < 1 or K < 1:
         raise wrong_shape("node", node, "a step and a state at least")
     lengths = as_lengths(lengths, N, T)
-    finite = are_finite(potentials)
+    finite = are_finite(potentials, LARGEST_LOG_POTENTIAL)
     inputs = [
         init_input("init", init, lengths, (K,), finite, log=True),
         pair_input("pair", pair, lengths, T, (K, K), finite, log=True),
@@ -384,30 +429,33 @@ def mixture(
     Raises
     ------
     ValueError
-        If a number is not finite.
+        If an argument has a wrong shape or holds what is no number, if ``told`` is not
+        0 or 1, or if there is nowhere to start.
     NotPositiveDefinite
         If x of a row has no proper Gaussian.
     Impossible
         If no state of a row has positive probability.
+    FloatingPointError
+        If a result is too large for a float.
     """
-    init, components, constants = potentials
-    rows = onp.full(len(init), 1, onp.int64)
-    require_finite("init", init, rows, log=True)
-    require_finite("components", components, rows)
-    require_finite("constants", constants, rows, log=True)
-    require_finite("node J", node[0], rows)
-    require_finite("node h", node[1], rows)
-    for name, array in (("noise", noise), ("starts", starts)):
-        if array is not None:
-            require_finite(name, array, rows)
-    return _core.mixture(
-        *_mixture_arguments(potentials, tails, node, noise, told),
-        None if starts is None else onp.ascontiguousarray(starts),
-        from_data,
-        from_prior,
-        tolerance,
-        max_iterations,
-    )
+    _require_search(tolerance, max_iterations)
+    arguments = _mixture_arguments(potentials, tails, node, noise, told)
+    N, K = arguments[0].shape
+    if starts is not None:
+        starts = as_array("starts", starts)
+        require_shape("starts", starts, (N, "R", K))
+        _require_all_finite({"starts": starts})
+        (starts,) = contiguous([starts], [2])
+    if not (from_data or from_prior or (starts is not None and starts.shape[1] > 0)):
+        raise ValueError("nowhere to start: give starts, from_data or from_prior")
+    how = bool(from_data), bool(from_prior), tolerance, max_iterations
+    try:
+        results = _core.mixture(*arguments, starts, *how)
+    except Impossible as error:  # no potential forbids it: its evidence is -inf
+        raise _overflow("row", error.sequence) from None
+    *numbers, potentials_of_states, samples = results  # of which -inf may be right
+    _require_no_overflow(numbers if samples is None else [*numbers, samples], "row")
+    return results
 
 
 def mixture_vjp(
@@ -447,11 +495,27 @@ def mixture_vjp(
     noise_bar : (N, S, D)
     iterations, residual : (N,) of the linear solve
     """
+    _require_search(tolerance, max_iterations)
+    arguments = _mixture_arguments(potentials, tails, node, noise, told)
+    fixed, *bars = as_arrays(
+        (fixed, *outputs_bar),
+        "fixed",
+        "log_normalizer_bar",
+        "evidence_bar",
+        "second_moment_bar",
+        "mean_bar",
+        "states_bar",
+        "potentials_bar",
+    )
+    if samples_bar is not None:
+        samples_bar = as_array("samples_bar", samples_bar)
+    require_shape("fixed", fixed, arguments[0].shape)
+    _require_all_finite({"fixed": fixed})
     return _core.mixture_vjp(
-        *_mixture_arguments(potentials, tails, node, noise, told),
-        fixed,
-        [onp.ascontiguousarray(bar) for bar in outputs_bar],
-        None if samples_bar is None else onp.ascontiguousarray(samples_bar),
+        *arguments,
+        packed(fixed),
+        [packed(bar) for bar in bars],
+        None if samples_bar is None else packed(samples_bar),
         tolerance,
         max_iterations,
     )
@@ -480,17 +544,27 @@ def mixture_evidence(
     evidence : (N, K)
         Of every component; without ``states`` the log normalizers of x.
     second_moment, mean : (N, D, D), (N, D)
-        Not filled without ``states``.
+        None without ``states``.
 
     Raises
     ------
+    ValueError
+        If an argument has a wrong shape or holds what is no number, or if ``told`` is
+        not 0 or 1.
     NotPositiveDefinite
         If x of a row has no proper Gaussian.
+    FloatingPointError
+        If a result is too large for a float.
     """
-    rows = onp.full(1, 1, onp.int64)
-    require_finite("components", components, rows)
-    states = None if states is None else onp.ascontiguousarray(states)
-    return _core.mixture_evidence(*_evidence_arguments(components, node, told), states)
+    arguments = _evidence_arguments(components, node, told)
+    if states is None:
+        evidence = _core.mixture_evidence(*arguments, None)[0]
+        _require_no_overflow([evidence], "row")
+        return evidence, None, None
+    states = _as_states("states", states, arguments)
+    results = _core.mixture_evidence(*arguments, states)
+    _require_no_overflow(results, "row")
+    return results
 
 
 def mixture_evidence_vjp(
@@ -507,17 +581,61 @@ def mixture_evidence_vjp(
     states_bar : (N, K)
     J_bar, h_bar : (N, D, D), (N, D)
     """
+    arguments = _evidence_arguments(components, node, told)
+    evidence_bar = as_array("evidence_bar", evidence_bar)
     return _core.mixture_evidence_vjp(
-        *_evidence_arguments(components, node, told),
-        onp.ascontiguousarray(states),
-        onp.ascontiguousarray(evidence_bar),
+        *arguments,
+        _as_states("states", states, arguments),
+        packed(evidence_bar),
     )
+
+
+def _as_states(name: str, states: Any, arguments: Sequence[Any]) -> Any:
+    """Statistics (N, K) of the states of the rows."""
+    states = as_array(name, states)
+    require_shape(name, states, arguments[0].shape)
+    _require_all_finite({name: states})
+    return packed(states)
+
+
+def _require_search(tolerance: Any, max_iterations: Any) -> None:
+    """Refuse what does not say how long to iterate."""
+    if not isinstance(tolerance, Real) or not float(tolerance) >= 0:
+        raise ValueError(f"tolerance is {tolerance}, wanted a number, 0 or more")
+    if not isinstance(max_iterations, Integral) or int(max_iterations) < 1:
+        raise ValueError(
+            f"max_iterations is {max_iterations}, wanted a whole number, 1 or more"
+        )
+
+
+def _require_all_finite(arrays: dict[str, Any]) -> None:
+    """Refuse NaN and infinities in arrays that have no lengths."""
+    if not are_finite(arrays.values()):
+        for name, array in arrays.items():
+            require_finite(name, array, _NO_LENGTHS)
+
+
+def _require_possible(init: Any, constants: Any, told: Any) -> None:
+    """Refuse what are no log potentials, and a row that forbids all states."""
+    require_finite("init", init, _NO_LENGTHS, log=True)
+    require_finite("constants", constants, _NO_LENGTHS, log=True)
+    of_row = constants if told is None else onp.where(told[:, None] > 0, constants, 0.0)
+    impossible = onp.flatnonzero((init + of_row == -onp.inf).all(axis=1))
+    if impossible.size:
+        raise Impossible(int(impossible[0]), 0)
+
+
+_NO_LENGTHS = onp.ones(1, onp.int64)
 
 
 def _evidence_arguments(
     components: Any, node: Any, told: Any
 ) -> tuple[Any, Any, Any, Any, Any]:
     """Arrays as the core reads them, with nothing known of the states."""
+    components = as_array("components", components)
+    node = as_arrays(node, "node J", "node h")
+    require_shape("components", components, ("K", "D D + D"))
+    require_shape("node h", node[1], ("N", "D"))
     nothing = onp.zeros(len(components))
     init = onp.broadcast_to(nothing, (len(node[1]), len(components)))
     potentials = init, components, nothing
@@ -529,15 +647,69 @@ def _mixture_arguments(
     potentials: Any, tails: Any, node: Any, noise: Any, told: Any
 ) -> tuple[Any, Any, Any, Any, Any, Any, Any]:
     """Arrays as the core reads them."""
-    init, components, constants = potentials
-    if init.strides[-1] != init.itemsize:
-        init = onp.ascontiguousarray(init)
+    init, components, constants = as_arrays(
+        potentials, "init", "components", "constants"
+    )
+    node_J, node_h = as_arrays(node, "node J", "node h")
+    require_shape("node h", node_h, ("N", "D"))
+    require_shape("constants", constants, ("K",))
+    (N, D), K = node_h.shape, len(constants)
+    if D < 1:
+        raise wrong_shape("node h", node_h, "a dimension at least")
+    if K < 1:
+        raise wrong_shape("constants", constants, "a state at least")
+    require_shape("init", init, (N, K))
+    require_shape("components", components, (K, D * D + D))
+    require_shape("node J", node_J, (N, D), (N, D, D))
+    told = _as_told(told, N)
+    finite = {"components": components, "node J": node_J, "node h": node_h}
+    if tails is not None:
+        tails = _as_tails(tails, K)
+    if noise is not None:
+        finite["noise"] = noise = as_array("noise", noise)
+        require_shape("noise", noise, (N, "S", D))
+    if not are_finite([init, constants], LARGEST_LOG_POTENTIAL):
+        _require_possible(init, constants, told)
+    _require_all_finite(finite)
+    if noise is not None:
+        (noise,) = contiguous([noise], [2])
+    rows = contiguous([init, node_J, node_h], [1, 1, 1])
     return (
-        init,
-        onp.ascontiguousarray(components),
-        onp.ascontiguousarray(constants),
-        None if tails is None else [onp.ascontiguousarray(part) for part in tails],
-        [onp.ascontiguousarray(part) for part in node],
-        None if noise is None else onp.ascontiguousarray(noise),
+        rows[0],
+        packed(components),
+        packed(constants),
+        tails,
+        rows[1:],
+        noise,
         told,
     )
+
+
+def _as_tails(tails: Any, num_states: int) -> list[Any]:
+    """Offsets (K,), degrees of freedom (K, Q) and weights (Q,) of their nodes."""
+    names = "offsets", "degrees of freedom", "weights"
+    tails = as_arrays(tails, *names)
+    offsets, dofs, weights = tails
+    require_shape("weights", weights, ("Q",))
+    if len(weights) < 1:
+        raise wrong_shape("weights", weights, "a node at least")
+    require_shape("offsets", offsets, (num_states,))
+    require_shape("degrees of freedom", dofs, (num_states, len(weights)))
+    _require_all_finite(dict(zip(names, tails, strict=True)))
+    if not (dofs > 0).all():
+        raise ValueError(f"degrees of freedom hold {dofs.min()}, wanted positive ones")
+    if not (weights >= 0).all():
+        raise ValueError(f"weights hold {weights.min()}, wanted 0 or more")
+    return [packed(part) for part in tails]
+
+
+def _as_told(told: Any, num_rows: int) -> Any:
+    """Which rows have data, (N,) numbers; or None, for all."""
+    if told is None:
+        return None
+    told = as_array("told", told)
+    require_shape("told", told, (num_rows,))
+    wrong = onp.flatnonzero((told != 0) & (told != 1))
+    if wrong.size:
+        raise ValueError(f"told[{wrong[0]}] is {told[wrong[0]]}, wanted 0 or 1")
+    return packed(told)

@@ -242,7 +242,7 @@ def _forward(
         filtered.append(probs)
         backward.append(origins)
     _refuse_impossible(getval(_stack(scales)))
-    offsets = sum(np.sum(shift.reshape(len(live), -1), 1) for shift in shifts)
+    offsets = sum(np.sum(shift, tuple(range(1, shift.ndim))) for shift in shifts)
     logZ = np.sum(_select(live, _stack(scales)), 1) + offsets
     return logZ, filtered, backward
 

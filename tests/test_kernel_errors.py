@@ -2,8 +2,10 @@
 
 import pickle
 
+import autograd.numpy as anp
 import numpy as np
 import pytest
+from autograd import grad
 from oracles import gaussian_problem, markov_problem
 
 from svae.errors import Impossible, NotPositiveDefinite
@@ -241,3 +243,117 @@ def test_complex_numbers_are_refused(kernels, rng):
         kernels.gaussian_chain(*replaced(problem, (2, 1), problem.node[1] * 1j))
     with pytest.raises((ValueError, TypeError)):
         kernels.markov_chain(init, pair, node * 1j)
+
+
+NO_ARRAYS = [None, 3, "three", [[1.0], [1.0, 2.0]], object()]
+
+
+@pytest.mark.parametrize("value", NO_ARRAYS, ids=repr)
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_what_is_no_potential_of_a_chain_is_named(kernels, rng, place, value):
+    name = ("init", "pair", "node")[place]
+    problem = replaced(gaussian_problem(rng), (place,), value)
+    with pytest.raises((ValueError, TypeError), match=name):
+        kernels.gaussian_chain(*problem)
+    for function in CHAINS:
+        problem = markov_problem(rng)._replace(**{name: value})
+        problem = problem._replace(lengths=np.array([4, 4, 4]))
+        with pytest.raises((ValueError, TypeError), match=name):
+            if function == "sample_markov_chain":
+                kernels.sample_markov_chain(*problem[:3], np.full((3, 2, 4), 0.5))
+            else:
+                getattr(kernels, function)(*problem)
+
+
+@places
+@pytest.mark.parametrize("value", [None, 3, "three", [[1.0], [1.0, 2.0]]], ids=repr)
+def test_what_is_no_array_is_named(kernels, rng, name, where, value):
+    if name == "noise" and value is None:
+        return
+    with pytest.raises((ValueError, TypeError), match=name):
+        kernels.gaussian_chain(*replaced(gaussian_problem(rng), where, value))
+
+
+@pytest.mark.parametrize("lengths", [[[1], [1, 2], [3]], "three", object()], ids=repr)
+def test_lengths_that_are_no_array(kernels, rng, lengths):
+    with pytest.raises((ValueError, TypeError), match="lengths"):
+        kernels.gaussian_chain(*gaussian_problem(rng)[:4], lengths)
+    with pytest.raises((ValueError, TypeError), match="lengths"):
+        kernels.markov_chain(*markov_problem(rng)[:3], lengths)
+
+
+@places
+def test_masked_entries_of_a_gaussian_chain_are_refused(kernels, rng, name, where):
+    problem = gaussian_problem(rng)
+    x = np.ma.array(lookup(problem, where))
+    kernels.gaussian_chain(*replaced(problem, where, x))  # no entry is masked
+    x[(0,) * x.ndim] = np.ma.masked
+    with pytest.raises(ValueError, match=f"{name}.* masked .*lengths"):
+        kernels.gaussian_chain(*replaced(problem, where, x))
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("function", CHAINS)
+def test_masked_entries_of_a_markov_chain_are_refused(kernels, rng, place, function):
+    problem = markov_problem(rng)
+    name = ("init", "pair", "node")[place]
+    x = np.ma.array(problem[place])
+    x[(0,) * x.ndim] = np.ma.masked
+    with pytest.raises(ValueError, match=f"{name} has masked"):
+        call(kernels, function, problem._replace(**{name: x}))
+
+
+def test_masked_lengths_and_uniforms_are_refused(kernels, rng):
+    problem = markov_problem(rng)
+    lengths = np.ma.array([4, 4, 4], mask=[False, True, False])
+    with pytest.raises(ValueError, match="lengths has masked"):
+        kernels.markov_chain(*problem[:3], lengths)
+    uniforms = np.ma.masked_less(np.full((3, 2, 4), 0.5), 1.0)
+    with pytest.raises(ValueError, match="uniforms has masked"):
+        kernels.sample_markov_chain(*problem[:3], uniforms)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+@pytest.mark.parametrize("function", CHAINS)
+def test_log_potentials_whose_sums_would_be_none(kernels, rng, place, sign, function):
+    """Of four steps, the potentials of a path would add up to 1.2e309."""
+    problem = markov_problem(rng, sharing="step")
+    for x in problem[:3]:
+        x[...] = sign * 1e300
+    logZ, _ = kernels.markov_chain(*problem)
+    np.testing.assert_allclose(logZ, 8 * sign * 1e300, rtol=1e-12)
+    call(kernels, function, problem)
+    problem[place][...] = sign * 1.5e308
+    name = ("init", "pair", "node")[place]
+    with pytest.raises(ValueError, match=rf"{name}\[.*1.5e\+308, wanted .* 1e\+300"):
+        call(kernels, function, problem)
+
+
+@pytest.mark.parametrize(("where", "value"), [((2, 1), 1e200), ((2, 0), -1e308)])
+def test_a_gaussian_chain_beyond_the_range_of_floats(kernels, rng, where, value):
+    problem = gaussian_problem(rng, sharing="step", N=3)
+    lookup(problem, where)[1] = value
+    with pytest.raises((FloatingPointError, NotPositiveDefinite), match="sequence 1"):
+        kernels.gaussian_chain(*problem)
+
+
+def test_no_sequences(chains):
+    """An empty batch has results, and gradients, of its shape."""
+    one = np.eye(2)
+    node = np.zeros((0, 3, 2)), np.zeros((0, 3, 2))
+    logZ, stats, _ = chains.gaussian_chain((-one, one[0]), (-one, one, -one), node)
+    assert logZ.shape == (0,)
+    assert [x.shape for x in stats[1]] == [(2, 2)] * 3
+    logZ, stats = chains.markov_chain(
+        np.zeros(2), np.zeros((2, 2)), np.zeros((0, 3, 2))
+    )
+    assert logZ.shape == (0,)
+
+    def total(pair):
+        node = np.zeros((0, 3, 2))
+        return anp.sum(chains.markov_chain(np.zeros(2), pair, node)[0])
+
+    for lead in [(), (1, 1), (1, 2), (0, 2)]:
+        pair = np.zeros((*lead, 2, 2))
+        np.testing.assert_array_equal(grad(total)(pair), pair)

@@ -1,0 +1,32 @@
+"""The fuzzer of the kernels, for a while; `kernels.py` runs for as long as wanted."""
+
+import pytest
+from campaign import campaign
+from kernels import fuzz
+
+
+def test_some_calls_of_every_kernel():
+    counts = campaign(fuzz, 400)
+    assert counts.total() == 400
+    for name in ("gaussian_chain", "markov_chain", "mixture"):
+        for outcome in ("agrees", "agrees, with its adjoint", "refused"):
+            assert counts[f"{name}: {outcome}"] > 0
+
+
+def test_calls_from_several_threads_are_those_from_one():
+    assert campaign(fuzz, 150, seed=1, threads=4) == campaign(fuzz, 150, seed=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [2, 3])
+def test_many_calls(seed):
+    assert campaign(fuzz, 10_000, seed).total() == 10_000
+
+
+def test_a_failure_tells_how_to_repeat_it():
+    def fails(rng):
+        assert rng.random() < 0.9, "too large"
+        return "small"
+
+    with pytest.raises(AssertionError, match="run [0-9]+ of seed 5: .*too large"):
+        campaign(fails, 1000, seed=5)

@@ -110,7 +110,8 @@ def test_the_commands_that_time_run(folder, capsys):
         if "--steps" not in words:
             small += ["--num-timesteps", "20", "--sizes", "2"]
         assert main([*words, *small]) == 0, capsys.readouterr().err
-        assert "written to runs/profile" in capsys.readouterr().out
+        said = "peak/in+out" if "--memory" in words else "written to runs/profile"
+        assert said in capsys.readouterr().out
 
 
 def test_the_settings_are_settings(folder):

@@ -115,8 +115,8 @@ def of_data(
         )
     if num_states is not None and num_states > rows:
         messages.append(
-            f"num_states: there are more states ({num_states}) than rows ({rows}): "
-            "most are never used; choose fewer"
+            f"num_states: there are more states ({num_states}) than rows with data "
+            f"({rows}): most are never used; choose fewer"
         )
     return messages
 
@@ -217,28 +217,30 @@ def of_states(states: np.ndarray, is_chain: bool, advice: str) -> list[str]:
     num_frames, num_states = states.shape
     if num_states == 1 or num_frames < ENOUGH * num_states:
         return []
-    same = _same_states(states)
+    messages, same = [], _same_states(states)
     if same:
         names = "; ".join(_some(group, "and") for group in same)
-        return [
+        messages.append(
             f"states {names} are the same: they share every frame in one proportion, "
             f"and what else they have in common is the prior; {advice}"
-        ]
+        )
     shares = np.bincount(states.argmax(axis=1), minlength=num_states) / num_frames
     first, used = int(shares.argmax()), int(np.sum(shares >= IN_USE))
+    if any(first in group for group in same):  # then chance decides which it is
+        return messages
     if shares[first] >= NEARLY_ALL:
-        return [
+        messages.append(
             f"state {first} has {100 * shares[first]:.3g} % of the frames, the other "
             f"{num_states - 1} nearly none: the model does not switch; {advice}"
-        ]
-    if is_chain and used * FEW <= num_states:
+        )
+    elif is_chain and used * FEW <= num_states:
         order = np.argsort(-shares, kind="stable")[:used]
         names = ", ".join(f"{k} ({100 * shares[k]:.0f} %)" for k in order)
-        return [
+        messages.append(
             f"only {used} of {num_states} states are in use: {names}; unless the data "
             f"have no more, the others were lost: {advice}"
-        ]
-    return []
+        )
+    return messages
 
 
 def _same_states(states: np.ndarray) -> list[list[int]]:

@@ -84,7 +84,7 @@ def test_a_column_that_was_never_observed_is_told_without_networks():
 def test_more_states_than_rows_are_told():
     for fit in (model(svae.HMM(9, 2)).fit, svae.SVI(svae.HMM(9, 2)).fit):
         (message,) = said(fit, FRAMES[::20], 2, rng=0)
-        assert_tells(message, r"more states \(9\) than rows \(6\)", "choose fewer")
+        assert_tells(message, r"states \(9\) than rows with data \(6\)", "choose fewer")
 
 
 def assert_tells(message, seen, remedy):
@@ -239,6 +239,17 @@ def test_states_that_are_the_same_are_told(rng):
     assert message.startswith("states 0, 1, 2 and 3 are the same")
 
 
+def test_states_that_are_the_same_do_not_hide_that_few_are_in_use():
+    path = np.where(np.arange(300) < 280, 1, 4)
+    states = np.full((300, 10), 0.001)
+    states[np.arange(300), path] = 0.6
+    states[:20, [7, 8]] = 0.3  # never the likeliest
+    states /= states.sum(axis=1, keepdims=True)
+    first, second = diagnostics.of_states(states, True, "change")
+    assert first.startswith("states 7 and 8 are the same")
+    assert second.startswith("only 2 of 10 states are in use: 1 (93 %), 4 (7 %)")
+
+
 @pytest.mark.parametrize("num_states", [1, 2, 4])
 def test_states_that_share_the_frames_are_passed_in_silence(num_states, rng):
     if num_states == 1:
@@ -254,10 +265,9 @@ def test_a_collapsed_fit_is_told(rng):
     """Noise has no states: one takes all frames, or all are the same."""
     noise = rng.standard_normal((200, 2))
     options = {"warmup": None, "window": 50, "rng": 0}
-    (message,) = said(model(svae.SLDS(3, 2)).fit, noise, diagnostics.SHORT, **options)
-    assert_tells(
-        message, "^(state . has|states .* are the same)", "choose fewer states"
-    )
+    same, one = said(model(svae.SLDS(3, 2)).fit, noise, diagnostics.SHORT, **options)
+    assert_tells(same, "states 0 and 1 are the same", "choose fewer states")
+    assert_tells(one, "state 2 has 100 % of the frames", "choose fewer states")
     assert said(model(svae.SLDS(3, 2)).fit, noise, 5, **options) == []
     (message,) = said(svae.SVI(svae.SLDS(2, 2)).fit, noise, 20, rng=0)
     assert_tells(message, "^(state . has|states .* are the same)", "num_restarts")

@@ -564,6 +564,7 @@ LONELY = {
 @pytest.mark.parametrize("kind", ["every other", "first", "one"])
 @pytest.mark.parametrize("name", LONELY)
 @pytest.mark.filterwarnings("ignore::svae.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore:num_states. there are more states")
 def test_frames_without_observed_neighbours_are_fitted(name, kind, rng):
     frames = without_neighbours(kind, rng)
     model = svae.SVAE(LONELY[name], svae.MLP((5,)), svae.MLP((5,)))
@@ -576,6 +577,7 @@ def test_frames_without_observed_neighbours_are_fitted(name, kind, rng):
 @pytest.mark.parametrize("kind", ["every other", "first", "one"])
 @pytest.mark.parametrize("name", ["lds", "affine-lds", "hmm"])
 @pytest.mark.filterwarnings("ignore:data. columns 0 and 1 .* are constant")
+@pytest.mark.filterwarnings("ignore:num_states. there are more states")
 def test_frames_without_observed_neighbours_are_fitted_without_networks(
     name, kind, rng
 ):

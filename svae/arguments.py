@@ -86,7 +86,8 @@ def warn_of_probabilities(name: str, x: Array, event_ndim: int) -> None:
     if values.size == 0 or values.shape[-1] == 1:
         return
     first = values[(0,) * (values.ndim - event_ndim)]
-    if first.min() >= 0 and (abs(first.sum(axis=-1) - 1) < 1e-6).all():
+    within = first.min() >= 0 and first.max() <= 1
+    if within and (abs(first.sum(axis=-1) - 1) < 1e-6).all():
         warnings.warn(
             f"{name}: these look like probabilities (none is negative, and they sum "
             f"to one): log potentials are expected; pass np.log({name})",

@@ -188,20 +188,21 @@ def are_finite(arrays: Iterable[Array], limit: float = onp.finfo(float).max) -> 
 
 
 def _require_no_overflow(outputs: Sequence[Array], name: str = "sequence") -> None:
-    """Refuse what finite arguments have made so large that it is no number."""
-    if are_finite(outputs):
+    """Refuse what finite arguments have made so large that its sum is no number."""
+    limit = onp.finfo(float).max / max(len(outputs[0]), 1)
+    if are_finite(outputs, limit):
         return
     wrong = onp.zeros(len(outputs[0]), bool)
     for output in outputs:
         axes = tuple(range(1, output.ndim))
-        wrong |= ~onp.isfinite(output).all(axes)
+        wrong |= ~(onp.abs(output) <= limit).all(axes)
     raise _overflow(name, int(onp.flatnonzero(wrong)[0]))
 
 
 def _overflow(name: str, index: int) -> FloatingPointError:
     return FloatingPointError(
-        f"{name} {index}: its log normalizer, a statistic or a sample passes 1.8e308. "
-        "Scale the data that the potentials come from"
+        f"{name} {index}: its log normalizer, a statistic or a sample, or the sum of "
+        "such, passes 1.8e308. Scale the data that the potentials come from"
     )
 
 
@@ -211,9 +212,11 @@ _GAUSSIAN_OUTER = (1, 1, 2, 2, 2, 2, 2, 2)  # axes; the others are contiguous
 def _gaussian_forward(lengths: Array, *inputs: Array) -> tuple[Array, ...]:
     *potentials, noise = _gaussian_rows(inputs)
     logZ, stats, samples = _core.gaussian_chain(potentials, noise, lengths)
-    outputs = (logZ, *stats) if noise is None else (logZ, *stats, samples)
-    _require_no_overflow(outputs)
-    return outputs
+    # E x_i^2 bounds all moments but sums over pairs, which are as few as sequences
+    squares = stats[5] if stats[5].ndim == 3 else onp.einsum("ntdd->ntd", stats[5])
+    sums = [stat for stat in stats[2:5] if stat.shape[1] == 1]
+    _require_no_overflow([logZ, squares, *sums, *([] if noise is None else [samples])])
+    return (logZ, *stats) if noise is None else (logZ, *stats, samples)
 
 
 def _gaussian_adjoint(
@@ -636,6 +639,8 @@ def _evidence_arguments(
     node = as_arrays(node, "node J", "node h")
     require_shape("components", components, ("K", "D D + D"))
     require_shape("node h", node[1], ("N", "D"))
+    if len(components) < 1:
+        raise wrong_shape("components", components, "a state at least")
     nothing = onp.zeros(len(components))
     init = onp.broadcast_to(nothing, (len(node[1]), len(components)))
     potentials = init, components, nothing

@@ -55,9 +55,9 @@ def mixture(
     else:
         offsets, dofs, weights = tails
         evidence = linear + told[:, None] * offsets
-        rest = 1.0 - 2.0 * evidence[..., None] / dofs
-        phi = np.sum(-0.5 * weights * (dofs + D) * np.log(rest), -1)
-        gain = np.sum(weights * (dofs + D) / (dofs * rest), -1)
+        grown = -2.0 * evidence[..., None] / dofs
+        phi = np.sum(-0.5 * weights * (dofs + D) * np.log1p(grown), -1)
+        gain = np.sum(weights * (1.0 + D / dofs) / (1.0 + grown), -1)
         gain = np.where(told[:, None] > 0, gain, 1.0)
     levels = np.where(told[:, None] > 0, phi + constants, 0.0)
     log_states = logsumexp(init + levels, axis=1)

@@ -463,7 +463,9 @@ def mixture(rng: Generator) -> str:
             fixed, potentials, tails, node, noise, told
         )
         if np.all(residual < 1e-12) and max(residual, default=0) <= tolerance:
-            assert np.max(np.abs(updated - fixed), initial=0.0) < 1e-8, "no fixed point"
+            scale = np.max(np.abs(fixed), initial=1.0)
+            error = np.max(np.abs(updated - fixed), initial=0.0)
+            assert error < TOLERANCE * scale, "no fixed point"
         return [fixed, *results, *got[-2:]]
 
     def gradient(rng):
@@ -641,10 +643,10 @@ def gaussian_head(rng: Generator) -> str:
         return [density]
 
     def define(location, scale, location_bias, scale_bias, data, offset, floor, got):
-        shape = N, S, T, P
+        shape = data.shape[0], S, *data.shape[1:]
 
         def head(rows, bias):  # one feature for each number, and no product
-            return np.eye(P), bias, rows.reshape(shape)
+            return np.eye(shape[-1]), bias, rows.reshape(shape)
 
         offset = 0.0 if offset is None else offset.reshape(shape)
         matrix, bias, rows = head(location, location_bias)

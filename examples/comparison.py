@@ -18,8 +18,8 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 import svae
 from svae import metrics
-from svae.drawing import COLORS
 from svae.families import niw
+from svae.plot.drawing import COLORS
 
 Record = dict[str, Any]
 COLUMNS = ("sum_mse", "mean_mse", "bound", "log_p", "purity", "entropy", "nmi")

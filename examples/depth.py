@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 import svae
-from svae import metrics, synthetic
+from svae import metrics
+from svae.data import synthetic
 
 SHAPE, WINDOW, BATCH_SIZE = (30, 30), 250, 8
 PREFIX, HORIZON = 200, 30

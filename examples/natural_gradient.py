@@ -19,7 +19,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import svae
-from svae.drawing import COLORS
+from svae.plot.drawing import COLORS
 
 RUNS = (
     ("full", 0.1),

@@ -18,8 +18,8 @@ import numpy as np
 from comparison import COLUMNS, Labelled, Record
 
 import svae
-from svae.primitives import value_of
-from svae.trees import tree_map
+from svae.autodiff.operations import value_of
+from svae.autodiff.trees import tree_map
 
 NUM_STATES, DOF = 10, 5.0
 NUM_POINTS, BATCH_SIZE = 700, 100

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 import svae
-from svae import metrics, synthetic
+from svae import metrics
+from svae.data import synthetic
 
 WINDOW, BATCH_SIZE = 200, 2
 STEPS_PER_EPOCH = 2000 // (WINDOW * BATCH_SIZE)

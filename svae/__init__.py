@@ -17,9 +17,10 @@ except ImportError as error:
         "clone of the repository, and import from outside of the clone"
     ) from error
 
-from svae import data, families, metrics, plot, profile, reference, synthetic
+from svae import data, families, metrics, plot, profile, reference
+from svae.data import synthetic
 from svae.errors import Impossible, NotFitted, NotPositiveDefinite
-from svae.estimator import SVAE, load
+from svae.estimators import SVAE, SVI, load
 from svae.kernels import get_num_threads, set_num_threads
 from svae.models import (
     GMM,
@@ -32,7 +33,6 @@ from svae.models import (
     StudentMixture,
 )
 from svae.networks import MLP, Linear, Residual
-from svae.svi import SVI
 
 __version__ = version("svae")
 __all__ = [

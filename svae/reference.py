@@ -19,7 +19,8 @@ sequence shorter than T is followed by steps that nothing couples to it; what th
 arguments hold there is selected away before any arithmetic, and zero (-1 in a path) is
 returned.
 
-Of networks, the layers of `svae.layers` that have compiled passes, and a step of Adam.
+Of networks, the layers of `svae.kernels.layers` that have compiled passes, and a step
+of Adam.
 """
 
 from __future__ import annotations
@@ -382,7 +383,7 @@ def _solve(A: Array, b: Array) -> Array:
 
 
 def tanh_layer(inputs: Array, matrix: Array, bias: Array) -> Array:
-    """Hidden layer of a perceptron; see `svae.layers.tanh_layer`."""
+    """Hidden layer of a perceptron; see `svae.kernels.layers.tanh_layer`."""
     return np.tanh(np.dot(inputs, matrix) + bias)
 
 
@@ -396,7 +397,7 @@ def gaussian_head(
     offset: Array | None = None,
     floor: Array | None = None,
 ) -> Array:
-    """Log density under the Gaussian of two heads; see `svae.layers.gaussian_head`."""
+    """Log density under the Gaussian of two heads; see `svae.kernels.layers`."""
     matrix, bias = location
     m = np.dot(features, matrix) + bias
     m = m if offset is None else m + offset
@@ -424,7 +425,7 @@ def adam(
     mean_decay: float,
     square_decay: float,
 ) -> Triple:
-    """Step of Adam, upwards; see `svae.optim.adam_step`.
+    """Step of Adam, upwards; see `svae.training.adam.adam_step`.
 
     Returns
     -------

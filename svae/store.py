@@ -8,17 +8,28 @@ and holds a digest of itself, so that it is read as it was written or not at all
 import hashlib
 import json
 import os
+import platform
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from svae.sources.npz import read_members
+from svae.data.sources.npz import read_members
 
-__all__ = ["check", "load", "remove_stale", "replacing", "save"]
+__all__ = [
+    "check",
+    "load",
+    "remove_stale",
+    "replacing",
+    "save",
+    "versions",
+    "write_json",
+]
+
 
 FORMAT, VERSION = "svae", 1
 HEADER = "header"
@@ -208,3 +219,17 @@ def _decode(node: Any, members: dict[str, np.ndarray]) -> Any:
         raise ValueError(f"it has a {kind!r}")
     branches = [_decode(branch, members) for branch in content]
     return tuple(branches) if kind == "tuple" else branches
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write json so that a reader never sees half of it."""
+    with replacing(path, "w", encoding="utf-8") as file:
+        file.write(json.dumps(content, indent=2) + "\n")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the package, of what it needs, and of Python."""
+    names = ("svae", "numpy", "scipy", "autograd")
+    return {name: version(name) for name in names} | {
+        "python": platform.python_version()
+    }

@@ -1,6 +1,7 @@
 """Graphs with evidence by enumeration: a dense Gaussian for every path of the states.
 
-What `svae.models.structured` does by message passing, written out for one sequence.
+What `svae.models.inference.structured` does by message passing, written out for one
+sequence.
 """
 
 import numpy as np

@@ -13,7 +13,7 @@ from problems import exact_networks, generative
 import svae
 from svae import GMM, HMM, LDS, SLDS, Gaussian
 from svae.families import dirichlet, mniw, niw, product
-from svae.generative import Generative, Parameters
+from svae.objective.model import Generative, Parameters
 
 NAMES = ("gaussian", "gmm", "hmm", "lds", "slds")
 CHAINS = ("hmm", "lds", "slds")

@@ -4,7 +4,7 @@ import os
 import signal
 
 import svae
-from svae import fit
+from svae.training import step as fit
 
 NETWORK = svae.MLP((6,))
 FRAMES = svae.synthetic.switching_lds(num_blocks=4, block_length=30, rng=0).frames

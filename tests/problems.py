@@ -4,13 +4,15 @@ import warnings
 
 import numpy as np
 
-from svae import GMM, HMM, LDS, SLDS, Gaussian, Linear, Residual, StudentMixture, fit
-from svae.batches import assemble, draw
+from svae import GMM, HMM, LDS, SLDS, Gaussian, Linear, Residual, StudentMixture
+from svae.autodiff.trees import from_vector, leaves, to_vector, tree_map
 from svae.families import product
-from svae.generative import Generative, Parameters
 from svae.models import ConvergenceWarning
-from svae.objective import Batch, Noise, contribution
-from svae.trees import from_vector, leaves, to_vector, tree_map
+from svae.objective.batch import Batch, Noise
+from svae.objective.bound import contribution
+from svae.objective.model import Generative, Parameters
+from svae.training import step as fit
+from svae.training.batches import assemble, draw
 
 
 def generative(latent, network=None, likelihood="gaussian", decoder_posterior="point"):
@@ -196,7 +198,7 @@ def central_difference(function, direction, step=1e-3):
 def read_windows(model, parameters, sequences, cut, rng, scale=1.0, **options):
     """Read windows as a step does; return the batch and contexts without convergence.
 
-    ``options`` are those of `svae.batches.draw`.
+    ``options`` are those of `svae.training.batches.draw`.
     """
     drawn = draw(model, parameters.decoder, cut, scale, rng, **options)
     message = product.expected_stats(model.latent.family, parameters.natparams)

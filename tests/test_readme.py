@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from svae.__main__ import choose_settings, main, parse
+from svae.cli.main import choose_settings, main, parse
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -4,19 +4,14 @@ Matrices are (..., D, D).  Only their symmetric part counts, which also makes th
 cotangents symmetric.
 """
 
-import math
-from itertools import accumulate
 from typing import Any
 
 import autograd.numpy as np
 import numpy as onp
-from autograd.extend import defvjp, defvjp_argnums, primitive
+from autograd.extend import defvjp, primitive
 from autograd.tracer import isbox
 
-from svae.primitives import value_of
-
 __all__ = [
-    "cut",
     "draw_shape",
     "free_root",
     "from_free_root",
@@ -24,7 +19,6 @@ __all__ = [
     "inverse_and_log_det",
     "inverse_root",
     "is_positive_definite",
-    "joined",
     "log_det",
     "matvec",
     "outer",
@@ -124,6 +118,8 @@ defvjp(
     inverse,
     lambda ans, matrix: lambda g: -np.matmul(ans, np.matmul(symmetric(g), ans)),
 )
+
+
 defvjp(
     log_det,
     lambda ans, matrix: lambda g: g[..., None, None] * inverse(matrix),
@@ -167,64 +163,6 @@ def from_free_root(root: Any) -> tuple[Any, Any]:
     below = onp.tril(onp.ones(identity.shape), -1)
     factor = below * root + identity * np.exp(logs)[..., None]
     return np.matmul(factor, transpose(factor)), np.sum(logs, axis=-1)
-
-
-@primitive
-def cut(array: Any, axis: int, start: int, stop: int) -> Any:
-    """Return a stretch along an axis, counted from the last if negative.
-
-    What autograd does for a slice, it adds to zeros by index, is ten times as slow.
-    """
-    return array[_stretch(array, axis, start, stop)]
-
-
-@primitive
-def _spread(stretch: Any, shape: tuple[int, ...], where: tuple[Any, ...]) -> Any:
-    array = onp.zeros(shape)
-    array[where] = stretch
-    return array
-
-
-def _stretch(array: Any, axis: int, start: int, stop: int) -> tuple[Any, ...]:
-    everything = [slice(None)] * array.ndim
-    everything[axis] = slice(start, stop)
-    return tuple(everything)
-
-
-defvjp(
-    cut,
-    lambda ans, array, axis, start, stop: (
-        lambda g: _spread(g, array.shape, _stretch(array, axis, start, stop))
-    ),
-)
-defvjp(_spread, lambda ans, stretch, shape, where: lambda g: g[where])
-
-
-@primitive
-def joined(axes: int, *parts: Any) -> Any:
-    """Line up arrays of the same first ``axes`` behind these, each as one row (..., F).
-
-    One node in a trace, where every reshape and their concatenation would be others.
-    """
-    rows = [onp.reshape(x, (*x.shape[:axes], math.prod(x.shape[axes:]))) for x in parts]
-    return onp.concatenate(rows, axis=-1)
-
-
-def _joined_vjp(argnums: Any, ans: Any, args: Any, kwargs: Any) -> Any:
-    axes, *parts = args
-    shapes = [onp.shape(value_of(x)) for x in parts]
-    edges = [0, *accumulate(math.prod(shape[axes:]) for shape in shapes)]
-
-    def pull_back(g: Any) -> Any:
-        return [
-            np.reshape(cut(g, -1, edges[n - 1], edges[n]), shapes[n - 1])
-            for n in argnums
-        ]
-
-    return pull_back
-
-
-defvjp_argnums(joined, _joined_vjp)
 
 
 def draw_shape(size: int | tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -6,12 +6,14 @@ independent members too (one for each discrete state, say), so numbers are summe
 factors and batches.  The empty product is legal: it has no parameters and KL 0.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import autograd.numpy as np
 import numpy as onp
 
 from svae import families
+from svae.autodiff.trees import tree_map
 
 __all__ = [
     "expected_stats",
@@ -20,10 +22,12 @@ __all__ = [
     "kl",
     "log_normalizer",
     "mean",
+    "natural_step",
     "sample",
     "stats",
     "to_free",
 ]
+
 
 Family = dict[str, Any]
 Tree = dict[str, Any]
@@ -89,3 +93,46 @@ def to_free(family: Family, message: Tree) -> Tree:
 def from_free(family: Family, coordinates: Tree) -> Tree:
     """Return the messages of free coordinates."""
     return {name: f.from_free(coordinates[name]) for name, f in family.items()}
+
+
+def natural_step(
+    natparams: Any,
+    direction: Any,
+    step_size: float,
+    in_domain: Callable[[Any], bool],
+    max_halvings: int = 60,
+) -> tuple[Any, int]:
+    """Move natural parameters along a direction, halving until they are valid.
+
+    Parameters
+    ----------
+    natparams, direction : trees of arrays, one structure
+        A valid point and an ascent direction.
+    step_size : float
+        The step tried first.
+    in_domain : callable
+        Whether a tree of natural parameters is a proper distribution.
+    max_halvings : int
+
+    Returns
+    -------
+    natparams : tree
+    num_backtracks : int
+        How often the step was halved.
+
+    Raises
+    ------
+    FloatingPointError
+        If the direction is not finite, or no step of at least
+        ``step_size / 2**max_halvings`` is valid.
+    """
+    scale = step_size
+    for num_backtracks in range(max_halvings + 1):
+        moved = tree_map(lambda e, d, s=scale: e + s * d, natparams, direction)
+        if in_domain(moved):
+            return moved, num_backtracks
+        scale /= 2
+    raise FloatingPointError(
+        f"natural gradient step: no step between {scale * 2:.1e} and {step_size:.1e} "
+        "stays in the domain of q(theta); the gradient may not be finite"
+    )

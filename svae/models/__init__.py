@@ -12,8 +12,8 @@ from svae.models.emission import LinearEmission
 from svae.models.gaussian import Gaussian
 from svae.models.gmm import GMM
 from svae.models.hmm import HMM
+from svae.models.inference.fixed_point import ConvergenceWarning
 from svae.models.lds import LDS
-from svae.models.meanfield import ConvergenceWarning
 from svae.models.slds import SLDS
 from svae.models.student import StudentMixture
 

@@ -17,10 +17,9 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 import autograd.numpy as np
 import numpy as onp
-from autograd.extend import defvjp, defvjp_argnums, primitive
 
+from svae.autodiff.operations import value_of
 from svae.families import gaussian, product
-from svae.primitives import per_sequence, value_of
 
 __all__ = [
     "Belief",
@@ -33,17 +32,15 @@ __all__ = [
     "belief_after",
     "check_positive_int",
     "check_range",
-    "combination",
     "draw_latents",
     "exact_local",
     "half_log_det",
-    "inner",
     "live_steps",
     "where_given",
 ]
 
-LOG_2PI = onp.log(2.0 * onp.pi)
 
+LOG_2PI = onp.log(2.0 * onp.pi)
 LARGEST = 1e300
 """Of x that can be decoded: sums of it with weights are numbers still."""
 
@@ -231,7 +228,7 @@ class LatentModel(Protocol):
 class StructuredModel(LatentModel, Protocol):
     """A latent model that can have a structured inference network.
 
-    See `svae.models.structured`.
+    See `svae.models.inference.structured`.
     """
 
     @property
@@ -356,31 +353,3 @@ def check_positive_int(**arguments: int) -> None:
     for name, value in arguments.items():
         if not isinstance(value, (int, onp.integer)) or value < 1:
             raise ValueError(f"{name} must be a positive integer, got {value!r}")
-
-
-@primitive
-def inner(potential: Any, statistic: Any) -> Any:
-    """Inner product over all axes but the first."""
-    number = len(potential)
-    return onp.einsum(
-        "nk,nk->n", potential.reshape(number, -1), statistic.reshape(number, -1)
-    )
-
-
-@primitive
-def combination(beside: Any, counts: Any, *numbers: Any) -> Any:
-    """Sum numbers, each times its counts (N,), and what is ``beside``, (N,)."""
-    return sum((c * x for c, x in zip(counts, numbers, strict=True)), beside)
-
-
-defvjp(
-    inner,
-    lambda ans, potential, statistic: lambda g: per_sequence(g, statistic),
-    lambda ans, potential, statistic: lambda g: per_sequence(g, potential),
-)
-defvjp_argnums(
-    combination,
-    lambda argnums, ans, args, kwargs: (
-        lambda g: [np.sum(args[1][argnum - 2] * g) for argnum in argnums]
-    ),
-)

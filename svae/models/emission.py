@@ -14,10 +14,10 @@ from typing import Any, ClassVar
 import autograd.numpy as np
 import numpy as onp
 
+from svae.autodiff.operations import inner, multiply
 from svae.families import mniw
 from svae.families.arrays import matvec, transpose
-from svae.models.base import LOG_2PI, inner
-from svae.models.potentials import multiply
+from svae.models.base import LOG_2PI
 
 __all__ = ["LinearEmission"]
 

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import autograd.numpy as np
 import numpy as onp
 
+from svae.autodiff.operations import value_of
 from svae.families import gaussian
 from svae.models.base import (
     LOG_2PI,
@@ -24,7 +25,6 @@ from svae.models.base import (
     exact_local,
     live_steps,
 )
-from svae.primitives import value_of
 
 __all__ = ["Gaussian"]
 

@@ -5,7 +5,7 @@ r"""Gaussian mixture with a conjugate prior: warped mixtures, once decoded.
     z_n \mid \pi \sim \pi, \quad x_n \mid z_n \sim \mathcal{N}(\mu_{z_n}, \Sigma_{z_n}),
 
 Johnson et al. (2016), Section 2.1.  The local factor is mean field, q(z_n) q(x_n), and
-its fixed point is found and differentiated by `svae.models.meanfield`.
+its fixed point is found and differentiated by `svae.models.inference.fixed_point`.
 """
 
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 import numpy as onp
 
 from svae.families import dirichlet, niw
-from svae.models.mixture import Mixture
-from svae.models.switches import Emission
+from svae.models.inference.mixture import Mixture
+from svae.models.inference.switches import Emission
 
 __all__ = ["GMM", "spread_components", "unit_components"]
 

@@ -17,8 +17,8 @@ import numpy as onp
 
 from svae.families import dirichlet, niw
 from svae.models.gmm import spread_components, unit_components
-from svae.models.mixture import Mixture
-from svae.models.switches import Emission
+from svae.models.inference.mixture import Mixture
+from svae.models.inference.switches import Emission
 
 __all__ = ["HMM", "markov_prior"]
 

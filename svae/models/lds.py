@@ -18,6 +18,7 @@ import autograd.numpy as np
 import numpy as onp
 
 from svae import kernels
+from svae.autodiff.operations import combination, inner, value_of
 from svae.families import mniw, niw
 from svae.models.base import (
     LOG_2PI,
@@ -26,21 +27,18 @@ from svae.models.base import (
     Exact,
     Local,
     check_positive_int,
-    combination,
     exact_local,
     half_log_det,
-    inner,
     live_steps,
 )
-from svae.models.potentials import (
+from svae.models.inference.potentials import (
     begin,
     each_sequence,
     log_normalizer_of,
     of_live,
     shift,
 )
-from svae.models.switches import Dynamics
-from svae.primitives import value_of
+from svae.models.inference.switches import Dynamics
 
 __all__ = ["LDS", "dynamics_prior"]
 
@@ -122,7 +120,7 @@ class LDS:
         uniforms: Any = None,
         without_data: Any = None,
     ) -> Exact:
-        """Return the chain with evidence; see `svae.models.structured`."""
+        """Return the chain with evidence; see `svae.models.inference.structured`."""
         chain = ChainPotentials.of(stats)
         live = live_steps(lengths, node[1])
         node_J, node_h = node = of_live(node, live)

@@ -19,9 +19,9 @@ import numpy as onp
 
 from svae.families import dirichlet, mniw, niw
 from svae.models.hmm import check_markov_prior, markov_prior
+from svae.models.inference.switches import Dynamics
+from svae.models.inference.switching import Switching
 from svae.models.lds import check_noise_variance, dynamics_prior
-from svae.models.switches import Dynamics
-from svae.models.switching import Switching
 
 __all__ = ["SLDS"]
 

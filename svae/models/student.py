@@ -44,15 +44,15 @@ import numpy as onp
 from autograd.scipy.special import gammaln
 from scipy.special import gammaincinv
 
+from svae.autodiff.operations import cut, joined
 from svae.families import categorical, dirichlet, gaussian, niw
-from svae.families.arrays import cut, joined
-from svae.models.ancestral import of_path
 from svae.models.base import Draw, Local
 from svae.models.gmm import GMM
-from svae.models.mixture import Mixture, MixtureStatistics
-from svae.models.potentials import dense, independent, moments, split
-from svae.models.switches import Emission, Factor, Given, evidence_of_factor
-from svae.models.switching import first_states, markov_potentials
+from svae.models.inference.ancestral import of_path
+from svae.models.inference.mixture import Mixture, MixtureStatistics
+from svae.models.inference.potentials import dense, independent, moments, split
+from svae.models.inference.switches import Emission, Factor, Given, evidence_of_factor
+from svae.models.inference.switching import first_states, markov_potentials
 from svae.models.transport import inflations, student
 
 __all__ = ["StudentEmission", "StudentMixture"]

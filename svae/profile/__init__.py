@@ -36,7 +36,7 @@ reference
     steps differ).
 
 All is timed on one core, except where threads are compared, with one thread of BLAS
-(`svae.blas`). Calls are timed in turns and the median is kept. Other processes
+(`svae.training.blas`). Calls are timed in turns and the median is kept. Other processes
 on the machine still show: compare what stands in one report, and mind its load.
 """
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from svae import kernels
-from svae.blas import ENVIRONMENT, blas_threads
+from svae.training.blas import ENVIRONMENT, blas_threads
 
 __all__ = ["Roofs", "Timed", "interleave", "pinned", "run_child", "usable_cpus"]
 

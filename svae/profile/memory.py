@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from svae import kernels
+from svae.autodiff.trees import leaves
 from svae.profile.cases import Case, Problem
 from svae.profile.clock import run_child
-from svae.progress import steps_of
-from svae.trees import leaves
+from svae.training.progress import steps_of
 
 __all__ = ["Peak", "peak", "peaks"]
 

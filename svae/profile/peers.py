@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from svae import kernels
+from svae.autodiff.vjp import trace
 from svae.profile.cases import (
     KERNELS,
     Case,
@@ -26,8 +27,7 @@ from svae.profile.cases import (
     potentials,
 )
 from svae.profile.clock import Timed, interleave
-from svae.progress import steps_of
-from svae.vjp import trace
+from svae.training.progress import steps_of
 
 __all__ = ["AGREE", "PEERS", "Comparison", "cases", "compare", "missing"]
 

@@ -13,8 +13,7 @@ from svae.profile.memory import Peak
 from svae.profile.peers import AGREE, Comparison
 from svae.profile.steps import StepReport
 from svae.profile.timing import Record, Report
-from svae.runs import write_json
-from svae.store import replacing
+from svae.store import replacing, write_json
 
 __all__ = [
     "aligned",

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from svae.drawing import COLORS, MARKERS, new_figure
+from svae.plot.drawing import COLORS, MARKERS, new_figure
 from svae.profile.timing import Record, Report
 
 if TYPE_CHECKING:

@@ -19,15 +19,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from svae import data
-from svae.blas import blas_threads
-from svae.fit import State, advance, initial_state, make_settings
-from svae.generative import Generative, recognition
 from svae.models import GMM, LDS, SLDS
 from svae.networks import MLP, Residual
+from svae.objective.model import Generative, recognition
 from svae.profile.clock import Timed, interleave, usable_cpus
 from svae.profile.timing import environment
-from svae.progress import steps_of
-from svae.workers import evaluate
+from svae.training.blas import blas_threads
+from svae.training.progress import steps_of
+from svae.training.step import State, advance, initial_state, make_settings
+from svae.training.workers import evaluate
 
 __all__ = ["WORKLOADS", "StepRecord", "StepReport", "Workload", "run_steps"]
 

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from svae import kernels, reference, selfcheck
+from svae import kernels, reference, store
+from svae.autodiff.trees import leaves
 from svae.profile import peers
 from svae.profile.cases import Case, Problem, cases, largest_error, shorter
 from svae.profile.clock import Roofs, Timed, interleave, usable_cpus
 from svae.profile.memory import peak
 from svae.profile.peers import Comparison
-from svae.progress import steps_of
-from svae.trees import leaves
+from svae.training.progress import steps_of
 
 __all__ = ["Record", "Report", "run"]
 
@@ -231,7 +231,7 @@ def environment() -> dict[str, str]:
         "load": f"{os.getloadavg()[0]:.1f}",
         "instructions": kernels.isa(),
         "system": platform.platform(),
-        **selfcheck.versions(),
+        **store.versions(),
     }
 
 

@@ -1,0 +1,1 @@
+"""The command line: `svae fit`, and what one asks of a run."""

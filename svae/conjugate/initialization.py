@@ -1,0 +1,187 @@
+"""Where q(theta) starts from: coordinate ascent from clusterings of known latents."""
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import autograd.numpy as np
+import numpy as onp
+from scipy.cluster.vq import kmeans2
+
+from svae.conjugate.ascent import Points, ascend, climb
+
+__all__ = [
+    "initialize",
+]
+
+
+BLOCKS = (10, 25, 50)
+"""Lengths of the stretches whose dynamics are clustered."""
+MAX_FRAMES = 20000
+"""Frames that are enough to start from."""
+
+
+def initialize(
+    latent: Any,
+    prior: Any,
+    points: Points,
+    rng: onp.random.Generator,
+    num_restarts: int = 3,
+    max_iterations: int = 200,
+) -> tuple[Any, float]:
+    """Fit q(theta) to known latents by coordinate ascent from clusterings of them.
+
+    Parameters
+    ----------
+    latent : LatentModel
+    prior : dict
+    points : Points
+    rng : numpy.random.Generator
+    num_restarts : int
+        Of each way to cluster.
+    max_iterations : int
+        Steps of each ascent.
+
+    Returns
+    -------
+    natparams : dict
+    bound : float
+        On the log evidence of the latents.
+    """
+
+    def local(stats: Any) -> Any:
+        return np.sum(latent.log_density(stats, *points))
+
+    if not hasattr(latent, "num_states"):
+        return ascend(local, latent.family, prior, prior, max_iterations=max_iterations)
+    ends = [
+        ascend(
+            local,
+            latent.family,
+            start,
+            prior,
+            max_iterations=max_iterations,
+            ascends=latent.ascends,
+        )
+        for start in starts(latent, prior, points, rng, num_restarts)
+    ]
+    return max(ends, key=lambda end: end[1])
+
+
+def starts(
+    latent: Any,
+    prior: Any,
+    points: Points,
+    rng: onp.random.Generator,
+    num_restarts: int,
+) -> Iterator[Any]:
+    """Yield natural parameters of q(theta) given the labels of each clustering."""
+    for _ in range(num_restarts):
+        for labels in clusterings(latent, points, rng):
+            states = onp.eye(latent.num_states, dtype=bool)[labels]
+
+            def complete(stats: Any, states: onp.ndarray = states) -> Any:
+                return np.sum(latent.log_density(stats, *points, states=states))
+
+            sure = latent.ascends
+            yield climb(complete, latent.family, prior, prior, ascends=sure)[0]
+
+
+def clusterings(
+    latent: Any, points: Points, rng: onp.random.Generator
+) -> Iterator[onp.ndarray]:
+    """Yield labels (N, T): by where x is and, for dynamics, by how it moves.
+
+    Where no two neighbours are known it does not move: it is where it is.
+    """
+    features = latents = points.latents
+    known = points.known()
+    moves = latent.coupled and bool((known[:, 1:] & known[:, :-1]).any())
+    if moves:
+        steps = onp.diff(latents, axis=1, prepend=latents[:, :1])
+        before = onp.concatenate([known[:, :1], known[:, :-1]], axis=1)
+        steps = onp.where(before[..., None], steps, 0.0)
+        features = onp.concatenate([latents, steps], axis=-1)
+    yield spread(cluster(features[known], latent.num_states, rng), known)
+    if moves:
+        for size in BLOCKS:
+            if size < latents.shape[1]:
+                yield by_dynamics(latent, latents, known, size, rng)
+
+
+def by_dynamics(
+    latent: Any,
+    latents: onp.ndarray,
+    known: onp.ndarray,
+    size: int,
+    rng: onp.random.Generator,
+) -> onp.ndarray:
+    """Label stretches of ``size`` steps by the regressions of x_t on x_{t-1} in them.
+
+    Each regression is drawn to that of all data, with the weight of D + 1 steps.
+    """
+    pairs = known[:, 1:] & known[:, :-1]
+    x = onp.where(pairs[..., None], latents[:, :-1], 0.0)
+    if latent.affine:
+        x = onp.concatenate([x, pairs[..., None]], axis=-1)
+    y = onp.where(pairs[..., None], latents[:, 1:], 0.0)
+    edges = onp.arange(0, x.shape[1], size)
+    xx = onp.add.reduceat(onp.einsum("nti,ntj->ntij", x, x), edges, axis=1)
+    xy = onp.add.reduceat(onp.einsum("nti,ntj->ntij", x, y), edges, axis=1)
+    total, count = xx.sum(axis=(0, 1)), max(int(pairs.sum()), 1)
+    shared = onp.linalg.lstsq(total, xy.sum(axis=(0, 1)), rcond=None)[0]
+    pull = (x.shape[-1] + 1) / count * total
+    coefficients = onp.array(
+        [
+            onp.linalg.lstsq(a + pull, b + pull @ shared, rcond=None)[0]
+            for a, b in zip(
+                xx.reshape(-1, *xx.shape[2:]),
+                xy.reshape(-1, *xy.shape[2:]),
+                strict=True,
+            )
+        ]
+    )
+    filled = onp.add.reduceat(pairs, edges, axis=1).ravel() > 0
+    labels = spread(
+        cluster(
+            coefficients.reshape(len(coefficients), -1)[filled], latent.num_states, rng
+        ),
+        filled,
+    ).reshape(len(latents), -1)
+    # a pair belongs to its later step
+    steps = onp.maximum(onp.arange(latents.shape[1]) - 1, 0) // size
+    return labels[:, steps]
+
+
+def spread(labels: onp.ndarray, mask: onp.ndarray) -> onp.ndarray:
+    """Put labels where the mask is True, 0 elsewhere."""
+    everywhere = onp.zeros(mask.shape, dtype=onp.int64)
+    everywhere[mask] = labels
+    return everywhere
+
+
+def cluster(
+    points: onp.ndarray, num_clusters: int, rng: onp.random.Generator
+) -> onp.ndarray:
+    """Cluster points (M, F) of standardised columns by k-means; labels (M,).
+
+    Centres start at points drawn with probability proportional to the squared distance
+    from those before them (Arthur and Vassilvitskii 2007).  Of no points there are no
+    labels.
+    """
+    if not len(points):
+        return onp.zeros(0, dtype=onp.int64)
+    deviation = points.std(axis=0)
+    points = (points - points.mean(axis=0)) / onp.where(deviation > 0, deviation, 1.0)
+    centres = points[[rng.integers(len(points))]]
+    distance = onp.full(len(points), onp.inf)
+    for _ in range(num_clusters - 1):
+        new = onp.sum((points - centres[-1]) ** 2, axis=1)
+        distance = onp.minimum(distance, new)
+        total = distance.sum()
+        law = distance / total if total > 0 else None
+        centres = onp.append(centres, points[rng.choice(len(points), 1, p=law)], axis=0)
+    # an empty cluster keeps its centre, and scipy says so: the ascent fills it or not
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return onp.asarray(kmeans2(points, centres, minit="matrix")[1], dtype=onp.int64)

@@ -1,0 +1,318 @@
+r"""Mean-field inference between a discrete and a continuous factor.
+
+Let ``s`` be the expected statistics of the discrete factor q(z), and let ``u`` be its
+natural parameters.  Given s, the continuous factor q(x) is optimal in closed form, and
+its statistics give back the potentials of q(z):
+
+.. math:: u = U(s; a), \qquad s = \mathbb{E}_u[t(z)] =: S(u; a),
+
+a being the message m and the node potentials r.  Block coordinate ascent iterates the
+two until they agree, from one start or from several of which the best end is kept.  At
+the fixed point the local factor is a function of a, and its derivative follows from the
+implicit function theorem.  With H the Hessian of q(z)'s log normalizer (the Jacobian of
+S in u) and K the Jacobian of U in s, which is symmetric too,
+
+.. math:: (I - H K)\, ds = H\, \partial_a U\, da + \partial_a S\, da ,
+
+so a cotangent g on s is pulled back by solving ``(I - K H) v = g``, handing ``v`` to
+the VJP of S in a and ``H v`` to that of U.  ``I - K H`` is self-adjoint in the inner
+product ``a' H b`` and positive definite there at a strict local optimum, so conjugate
+gradients solve it; a direction of negative curvature shows that the ascent stopped at a
+saddle point.
+
+This differentiates the fixed point of Johnson et al. (2016), Section 4.2, without
+truncation; the linear system is that of Bendekgey et al. (2023), symmetrised.
+"""
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from autograd.extend import defvjp_argnums, primitive
+
+from svae.autodiff.trees import tree_map
+from svae.autodiff.vjp import trace
+
+__all__ = [
+    "Alternation",
+    "ConvergenceWarning",
+    "conjugate_gradients",
+    "fixed_point",
+    "warn_of_gradient",
+    "warn_of_inference",
+]
+
+
+GRADIENT_TOLERANCE = 1e-8
+"""Relative residual at which the linear solve of a gradient has converged."""
+GRADIENT_ITERATIONS = 1000
+"""Iterations that it may take."""
+
+
+class ConvergenceWarning(RuntimeWarning):
+    """An iterative solve of inference ended before it reached its tolerance."""
+
+
+class Alternation(NamedTuple):
+    """The two blocks, sequence by sequence: functions of s or u, constants, arguments.
+
+    The constants are a tree of arrays with the sequence axis first, in which nothing is
+    differentiated; the arguments are arrays.
+    """
+
+    potentials: Callable[..., Any]
+    """U: (s, constants, *arguments) -> u."""
+    statistics: Callable[..., Any]
+    """S: (u, constants, *arguments) -> s."""
+    surrogate: Callable[..., Any]
+    """(s, constants, *arguments) -> (N,), what the ascent ascends."""
+    starts: Callable[..., Sequence[np.ndarray]]
+    """(constants, *arguments) -> values of s to start from."""
+    per_sequence: tuple[bool, ...]
+    """Which of the arguments have the sequence axis first."""
+    normalized: bool = True
+    """Whether s are probabilities over the last axis, which a constant added to all
+    entries of u there does not change."""
+
+
+def ascend(
+    blocks: Alternation,
+    start: Any,
+    tolerance: float,
+    max_iterations: int,
+    constants: Any,
+    arguments: Sequence[Any],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Iterate s <- S(U(s)) for each sequence until it moves less than ``tolerance``.
+
+    Sequences leave the iteration as they converge, so that the result for one does not
+    depend on its neighbours.  Returns s, iterations (N,) and last moves (N,).
+    """
+    current = np.array(start)
+    iterations = np.zeros(len(current))
+    residual = np.full(len(current), np.inf)
+    active = np.arange(len(current))
+    for _ in range(max_iterations):
+        local = [
+            a[active] if per_sequence else a
+            for a, per_sequence in zip(arguments, blocks.per_sequence, strict=True)
+        ]
+        fixed = tree_map(lambda a, rows=active: a[rows], constants)
+        natparams = blocks.potentials(current[active], fixed, *local)
+        updated = blocks.statistics(natparams, fixed, *local)
+        change = np.abs(updated - current[active])
+        residual[active] = change.reshape(len(active), -1).max(axis=1)
+        current[active] = updated
+        iterations[active] += 1
+        active = active[residual[active] > tolerance]
+        if len(active) == 0:
+            break
+    return current, iterations, residual
+
+
+def best_ascent(
+    blocks: Alternation,
+    starts: Sequence[Any],
+    tolerance: float,
+    max_iterations: int,
+    constants: Any,
+    arguments: Sequence[Any],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Ascend from every start; of each sequence keep the end of highest surrogate."""
+    ends = [
+        ascend(blocks, start, tolerance, max_iterations, constants, arguments)
+        for start in starts
+    ]
+    if len(ends) == 1:
+        best = ends[0]
+    else:
+        heights = [blocks.surrogate(end[0], constants, *arguments) for end in ends]
+        choice, rows = np.argmax(heights, axis=0), np.arange(len(heights[0]))
+        states, iterations, residual = (
+            np.stack(column) for column in zip(*ends, strict=True)
+        )
+        spent = iterations.sum(axis=0)
+        best = states[choice, rows], spent, residual[choice, rows]
+    warn_of_inference(best[2], tolerance, max_iterations)
+    return best
+
+
+def warn_of_inference(
+    residual: np.ndarray, tolerance: float, max_iterations: int
+) -> None:
+    """Warn of sequences (N,) whose ascent did not converge."""
+    unconverged = np.flatnonzero(residual > tolerance)
+    if len(unconverged):
+        warnings.warn(
+            f"mean-field inference of {len(unconverged)} of {len(residual)} sequences "
+            f"(first: {unconverged[0]}) moved by {residual.max():.1e} > "
+            f"{tolerance:.1e} in iteration {max_iterations}, the last allowed",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+
+
+def conjugate_gradients(
+    hessian: Callable[[np.ndarray], np.ndarray],
+    coupling: Callable[[np.ndarray], np.ndarray],
+    target: np.ndarray,
+    states: np.ndarray | None,
+    tolerance: float = GRADIENT_TOLERANCE,
+    max_iterations: int = GRADIENT_ITERATIONS,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Solve (I - K H) v = g for each sequence, in the inner product a' H b.
+
+    Where s are probabilities H does not see constants over the last axis: adding one to
+    the potentials of all states changes no probability.  They are projected away, so
+    that the small variance of a nearly certain state keeps its digits.
+
+    Parameters
+    ----------
+    hessian, coupling : callable
+        The symmetric products H a and K a, (N, ..., K) to the same, sequence by
+        sequence.
+    target : (N, ..., K) array
+        g.
+    states : (N, ..., K) array or None
+        The probabilities s at which H is taken; None if s are none.
+    tolerance : float
+        Relative size of the residual, in the norm of H, at which to stop.
+    max_iterations : int
+
+    Returns
+    -------
+    solution : (N, ...) array
+        v, up to constants over the last axis.
+    product : (N, ...) array
+        H v.
+    iterations : (N,) array
+    residual : (N,) array
+        Relative size of the residual reached.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If a sequence needs more iterations, or meets a direction of negative curvature
+        (the fixed point is a saddle); its last iterate is returned.
+    """
+
+    def dot(a: Any, b: Any) -> Any:
+        return np.sum(a * b, axis=tuple(range(1, a.ndim)))
+
+    def scale(factor: Any, array: Any) -> Any:
+        return factor.reshape((-1,) + (1,) * (array.ndim - 1)) * array
+
+    def divide(a: Any, b: Any, where: Any) -> Any:
+        return np.divide(a, b, out=np.zeros_like(a), where=where)
+
+    def project(array: Any) -> Any:
+        if states is None:
+            return array
+        return array - np.sum(states * array, axis=-1, keepdims=True)
+
+    # H v is summed beside v: a product with H is a pass through the chain
+    solution, product = np.zeros_like(target), np.zeros_like(target)
+    iterations = np.zeros(len(target))
+    direction = residual = project(target)
+    hessian_direction = hessian_residual = hessian(residual)
+    start_size = size = dot(residual, hessian_residual)
+    active = size > 0
+    for _ in range(max_iterations):
+        if not np.any(active):
+            break
+        image = project(direction - coupling(hessian_direction))
+        curvature = dot(hessian_direction, image)
+        active = active & (curvature > 0)
+        iterations += active
+        rate = divide(size, curvature, active)
+        solution = solution + scale(rate, direction)
+        product = product + scale(rate, hessian_direction)
+        residual = residual - scale(rate, image)
+        hessian_residual = hessian(residual)
+        new_size = np.where(active, dot(residual, hessian_residual), size)
+        growth = divide(new_size, size, active)
+        direction = residual + scale(growth, direction)
+        hessian_direction = hessian_residual + scale(growth, hessian_direction)
+        size = new_size
+        active = active & (size > tolerance**2 * start_size)
+    reached = np.sqrt(divide(np.abs(size), start_size, start_size > 0))
+    warn_of_gradient(reached, tolerance)
+    return solution, product, iterations, reached
+
+
+def warn_of_gradient(residual: np.ndarray, tolerance: float) -> None:
+    """Warn of sequences (N,) whose gradient's linear solve did not converge."""
+    failed = np.flatnonzero(residual > tolerance)
+    if len(failed):
+        warnings.warn(
+            f"the gradient through mean-field inference is inexact for {len(failed)} "
+            f"of {len(residual)} sequences (first: {failed[0]}): relative residual "
+            f"{residual.max():.1e} > {tolerance:.1e}",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+
+
+def fixed_point(
+    blocks: Alternation, tolerance: float, max_iterations: int
+) -> Callable[..., Any]:
+    """Make the differentiable map from arguments to the mean-field fixed point.
+
+    Parameters
+    ----------
+    blocks : Alternation
+    tolerance : float
+        Largest change of an entry of s at which a sequence counts as converged.
+    max_iterations : int
+
+    Returns
+    -------
+    solve : callable
+        ``solve(report, starts, constants, *arguments) -> (s, iterations, residual)``,
+        (N, ...), (N,) and (N,), the first differentiable in the arguments.  A sequence
+        that did not converge shows in its residual and in a `ConvergenceWarning`.
+        ``starts`` None means those of the blocks.  ``report`` (N, 2) has no influence;
+        its cotangent holds iterations and residual of the solve in the gradient.
+    """
+
+    @primitive
+    def solve(report: Any, starts: Any, constants: Any, *arguments: Any) -> Any:
+        if starts is None:
+            starts = blocks.starts(constants, *arguments)
+        return best_ascent(
+            blocks, starts, tolerance, max_iterations, constants, arguments
+        )
+
+    def solve_vjp(argnums: Any, ans: Any, args: Any, kwargs: Any) -> Any:
+        fixed = ans[0]
+        _, _, constants, *arguments = args
+
+        def pull_back(g: Any) -> Any:
+            coupling, (natparams,) = trace(
+                lambda s: (blocks.potentials(s, constants, *arguments),), [fixed]
+            )
+            hessian, _ = trace(
+                lambda u: (blocks.statistics(u, constants, *arguments),), [natparams]
+            )
+            solution, product, iterations, residual = conjugate_gradients(
+                lambda a: hessian(a)[0],
+                lambda a: coupling(a)[0],
+                g[0],
+                fixed if blocks.normalized else None,
+            )
+            through_U, _ = trace(
+                lambda *a: (blocks.potentials(fixed, constants, *a),), arguments
+            )
+            through_S, _ = trace(
+                lambda *a: (blocks.statistics(natparams, constants, *a),), arguments
+            )
+            pairs = zip(through_U(product), through_S(solution), strict=True)
+            report_bar = np.stack([iterations, residual], axis=1)
+            cotangents = [report_bar, None, None, *(a + b for a, b in pairs)]
+            return [cotangents[argnum] for argnum in argnums]
+
+        return pull_back
+
+    defvjp_argnums(solve, solve_vjp)
+    return solve

@@ -1,0 +1,266 @@
+r"""Mixtures whose labels are independent or a Markov chain, with evidence for each x.
+
+.. math:: q(x, z) = \tfrac1Z\, q(z) \prod_t
+          \mathcal{N}(x_t; \mu_{z_t}, \Sigma_{z_t})\, e^{\langle r_t, t(x_t) \rangle}
+
+is a Gaussian for every state at every step and, the x integrated out, a Markov chain
+whose node potentials are their log normalizers: exact, without a mean field (Lin et al.
+2018, Section 3).  In information form evidence of zero is legal: it leaves q(z) as it
+is.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import autograd.numpy as np
+import numpy as onp
+
+from svae import kernels
+from svae.autodiff.operations import joined, value_of
+from svae.families.arrays import outer
+from svae.models.base import Belief, Exact, Local, live_steps
+from svae.models.inference.one_step import Ascent, local_factor
+from svae.models.inference.potentials import (
+    dense,
+    each_sequence,
+    gaussian_rows,
+    independent,
+    of_live,
+    split,
+)
+from svae.models.inference.switches import Given, where_kept
+from svae.models.inference.switching import Switching, first_states, markov_potentials
+from svae.models.transport import inflations, student
+
+__all__ = ["Mixture", "MixtureStatistics"]
+
+
+class MixtureStatistics(NamedTuple):
+    """What E[t(z, x)] of each sequence is made of."""
+
+    first: Any
+    """(N, K), probabilities of z_1."""
+    pairs: Any
+    """(N, 1, K, K), expected transitions."""
+    states: Any
+    """(N, T, K), probabilities of z_t; zero at steps without data."""
+    features: Any
+    """(N, T, K, D D + D), E[x x'] and E[x] given z_t = k."""
+    samples: Any
+    """(S, N, T, K, D), samples of x given z_t = k, or None."""
+    belief: Belief | None
+
+
+class Mixture(Switching):
+    """A model of which x_t is a Gaussian that z_t selects."""
+
+    def local_factor(
+        self, stats: Any, node: Any, noise: Any, given: Given, starts: Any, report: Any
+    ) -> Local:
+        """Return the local factor; see `infer`.  Sequences of one step are rows."""
+        switch, rows = self.switch, self.switch.rows(stats)
+        if node[1].shape[1] > 1:
+            local = super().local_factor(stats, node, noise, given, starts, report)
+        else:
+            init = first_states(markov_potentials(stats)[0], given.belief)
+            ascent = Ascent(self.tolerance, self.max_iterations, self.starts, starts)
+            local = local_factor(switch, ascent, init, rows, node, noise, given, report)
+        if given.observed is None:
+            return local
+        return filled(switch, rows, local, noise, given)
+
+    @property
+    def graph(self) -> Any:
+        """Itself; see `StructuredModel`."""
+        return self
+
+    def exact(
+        self,
+        stats: Any,
+        node: Any,
+        noise: Any = None,
+        lengths: Any = None,
+        *,
+        observed: Any = None,
+        belief: Belief | None = None,
+        uniforms: Any = None,
+        without_data: Any = None,
+    ) -> Exact:
+        """Return the graph with evidence; see `svae.models.inference.structured`."""
+        live = live_steps(lengths, node[1])
+        rows, constant = gaussian_rows(stats["components"])
+        if noise is not None:
+            noise = for_each_state(noise, self.num_states)
+        dofs = None
+        if observed is not None and without_data is not None:
+            of_prior, dofs = map(value_of, without_data)
+            # autograd's where does not sum what comes back for a broadcast argument
+            everywhere = rows + onp.zeros((*observed.shape, 1, 1))
+            rows = np.where(observed[..., None, None], everywhere, of_prior)
+            if noise is not None and dofs is not None:
+                noise = with_tails(noise, dofs, live & ~observed)
+        x = given_states(split(rows, self.latent_dim), node, live, noise)
+        init, pair = markov_potentials(stats)
+        chain = (
+            first_states(each_sequence(init, live), belief),
+            each_sequence(pair, live, per_step=True),
+            where_kept(observed, x.log_normalizer + constant),
+        )
+        log_normalizer, (first, pairs, states) = kernels.markov_chain(*chain, lengths)
+        samples, weights = x.samples, None
+        if uniforms is not None:
+            paths = kernels.sample_markov_chain(*chain, uniforms, lengths)
+            samples = of_paths(value_of(x.samples), paths)
+        elif samples is not None:
+            samples, weights = stacked(samples, states)
+        told = states if observed is None else states * observed[..., None]
+        features = joined(3, x.second_moment, x.mean)
+        second_moment = np.sum(states[..., None, None] * x.second_moment, axis=2)
+        if dofs is not None:
+            spread = x.second_moment - outer(x.mean, x.mean)
+            second_moment = second_moment + excess(
+                value_of(states), value_of(spread), dofs, live & ~observed
+            )
+        return Exact(
+            log_normalizer,
+            np.sum(told * x.evidence, axis=(1, 2)),
+            np.sum(states[..., None] * x.mean, axis=2),
+            second_moment,
+            samples,
+            weights,
+            MixtureStatistics(first, pairs, told, features, x.samples, belief),
+            states,
+            chain[2],
+        )
+
+    def without_data(self, stats: Any) -> tuple[Any, Any]:
+        """Return P of x given each state, and degrees of freedom (K,) if it has any."""
+        return gaussian_rows(stats["components"])[0], None
+
+    def expected_log_density(self, stats: Any, q: Exact) -> Any:
+        """Return the expectation of E log p(x, z | theta), (N,), under an exact q."""
+        emissions = self.expected_emissions(stats, q.statistics)
+        return expected_log_chain(stats, q.statistics) + np.sum(
+            q.statistics.states * emissions, axis=(1, 2)
+        )
+
+    def expected_emissions(self, stats: Any, of: MixtureStatistics) -> Any:
+        """Return the expectation of E log p(x_t | z_t = k, theta), (N, T, K)."""
+        switch, rows = self.switch, self.switch.rows(stats)
+        return switch.potentials(switch.own_evidence(of.features, rows), rows)
+
+
+def filled(
+    switch: Any, rows: Sequence[Any], local: Local, noise: Any, given: Given
+) -> Local:
+    """Give steps without data the law of the mixture, as constants."""
+    missing = live_steps(given.lengths, local.mean) & ~given.observed
+    if not missing.any():
+        return local
+    if noise is not None:
+        noise = onp.moveaxis(value_of(noise), 1, 0)[:, missing]
+    rows = [value_of(part) for part in rows]
+    found = switch.unobserved(value_of(local.states)[missing], rows, noise)
+
+    def put(steps: Any, values: Any) -> Any:
+        """Replace those of (N, T, ...) steps that are missing."""
+        full = onp.zeros(steps.shape)
+        full[missing] = values
+        where = missing.reshape(missing.shape + (1,) * (full.ndim - 2))
+        return np.where(where, full, steps)
+
+    mean, second_moment, samples = found
+    local = local._replace(
+        mean=put(local.mean, mean),
+        second_moment=put(local.second_moment, second_moment),
+    )
+    if noise is None:
+        return local
+    drawn = put(np.moveaxis(local.samples, 1, 2), onp.moveaxis(samples, 0, 1))
+    return local._replace(samples=np.moveaxis(drawn, 2, 1))
+
+
+class GivenStates(NamedTuple):
+    """x_t given z_t = k, with its evidence."""
+
+    log_normalizer: Any
+    """(N, T, K)"""
+    evidence: Any
+    """(N, T, K), the expectation of <r_t, t(x_t)>."""
+    second_moment: Any
+    """(N, T, K, D, D)"""
+    mean: Any
+    """(N, T, K, D)"""
+    samples: Any
+    """(S, N, T, K, D), or None without noise."""
+
+
+def for_each_state(noise: onp.ndarray, num_states: int) -> onp.ndarray:
+    """Repeat the noise (N, S, T, D) of a step for all states: (S, N, T, K, D)."""
+    return onp.repeat(onp.moveaxis(noise, 1, 0)[:, :, :, None], num_states, 3)
+
+
+def with_tails(
+    noise: onp.ndarray, dofs: onp.ndarray, missing: onp.ndarray
+) -> onp.ndarray:
+    """Give noise (S, N, T, K, D) of steps without data the tails of each state."""
+    noise = noise.copy()
+    for state, dof in enumerate(dofs):
+        noise[:, missing, state] = student(noise[:, missing, state], dof)
+    return noise
+
+
+def excess(
+    states: onp.ndarray, covs: onp.ndarray, dofs: onp.ndarray, missing: onp.ndarray
+) -> onp.ndarray:
+    """Return what tails add to second moments (N, T, D, D) of steps without data.
+
+    Infinite where a state of finite probability has none.
+    """
+    inflation, heavy = inflations(dofs)
+    weights = states * (inflation - 1.0) * missing[..., None]
+    more = onp.einsum("ntk,ntkij->ntij", weights, covs)
+    more[missing & onp.any(states[..., heavy] > 0, axis=-1)] = onp.inf
+    return more
+
+
+def given_states(graph: Any, node: Any, live: onp.ndarray, noise: Any) -> GivenStates:
+    """Combine Gaussians (..., K, D, D), (..., K, D) with node potentials."""
+    J, h = of_live(node, live)
+    J, h = dense(J)[:, :, None], h[:, :, None]
+    logZ, second, mean, samples = independent(graph[0] + J, graph[1] + h, noise)
+    evidence = np.sum(J * second, axis=(-2, -1)) + np.sum(h * mean, axis=-1)
+    return GivenStates(logZ, evidence, second, mean, samples)
+
+
+def expected_log_chain(stats: Any, of: MixtureStatistics) -> Any:
+    """Return the expectation of E log p(z | theta), (N,).
+
+    Of a sequence with a belief: of what follows z_1.
+    """
+    init, pair = markov_potentials(stats)
+    first = np.dot(of.first, init)
+    if of.belief is not None:
+        first = np.where(of.belief.given, 0.0, first)
+    if "transitions" not in stats:
+        return first
+    return first + np.sum(of.pairs * pair, axis=(1, 2, 3))
+
+
+def stacked(samples: Any, states: Any) -> tuple[Any, Any]:
+    """Line up samples (S, N, T, K, D) as (N, S K, T, D), with their probabilities."""
+    number, _, steps, num_states, dim = samples.shape
+    sequences = samples.shape[1]
+    samples = np.reshape(
+        np.transpose(samples, (1, 0, 3, 2, 4)),
+        (sequences, number * num_states, steps, dim),
+    )
+    weights = np.transpose(states, (0, 2, 1)) / number
+    return samples, np.concatenate([weights] * number, axis=1)
+
+
+def of_paths(samples: onp.ndarray, paths: onp.ndarray) -> onp.ndarray:
+    """Select from samples (S, N, T, K, D) those of paths (N, S, T): (N, S, T, D)."""
+    states = onp.maximum(onp.moveaxis(paths, 1, 0), 0)[..., None, None]
+    chosen = onp.take_along_axis(samples, states, axis=3)[..., 0, :]
+    return onp.moveaxis(chosen, 0, 1)

@@ -1,0 +1,317 @@
+r"""What a discrete state selects of a Gaussian chain: a node, or a pair.
+
+Given z, the potentials of x are rows of a matrix P, one row for each state; given x,
+the potentials of z are features of x times P'.
+
+.. math:: \eta_x = P' s_z + r, \qquad u_z = P\, \mathbb{E}[f(x)] + c .
+
+The switch has P and c; what it makes of P f are the potentials, c added.
+
+With `Emission` the state selects the node, x_t ~ N(mu_z, Sigma_z), and given z the x_t
+are independent (GMM, HMM); with `Dynamics` it selects the pair, x_t = A_z x_{t-1} +
+noise, and z_1 the initial factor (SLDS).  In both, z_t selects the law of x_t given
+x_{t-1} (Fox et al. 2009 and the authors' code; Johnson et al. 2016 write A_{z_n} x_n in
+Section 2.2, the same model with the index of z shifted by one).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import autograd.numpy as np
+import numpy as onp
+
+from svae import kernels
+from svae.autodiff.operations import cut, joined, multiply, value_of
+from svae.families.arrays import matvec, outer
+from svae.models.base import LOG_2PI, Belief, half_log_det, live_steps
+from svae.models.inference import ancestral, frames
+from svae.models.inference.potentials import (
+    begin,
+    dense,
+    gaussian_rows,
+    log_normalizer_of,
+    mixed,
+    moments,
+    pair_rows,
+    shift,
+    split,
+    split_pair,
+)
+from svae.models.transport import select
+
+__all__ = ["Dynamics", "Emission", "Factor", "Given"]
+
+
+class Given(NamedTuple):
+    """What is known of each sequence beside its potentials; constants."""
+
+    lengths: Any
+    """(N,)"""
+    observed: Any
+    """(N, T) bool, or None where there are data of every frame."""
+    belief: Belief | None
+
+
+class Factor(NamedTuple):
+    """q(x), optimal for given probabilities of the states."""
+
+    log_normalizer: Any
+    """(N,)"""
+    features: Any
+    """What P multiplies: of every step, or of the first and of the others."""
+    mean: Any
+    """(N, T, D)"""
+    second_moment: Any
+    """(N, T, D, D), or its diagonal (N, T, D) for diagonal node potentials."""
+    samples: Any
+    half_log_det: Any
+    """(N,)"""
+
+
+@dataclass(frozen=True)
+class Emission:
+    """The state selects the Gaussian of its step.
+
+    ``rows`` are P (K, D D + D), natural parameters (J, h), and c (K,).  A step without
+    data has no part in the law of z, and its x given z is the prior's.
+    """
+
+    dim: int
+    num_rows: ClassVar[int] = 2
+    conjugate: ClassVar[bool] = True
+    """Whether the potentials of z are linear in its evidence."""
+
+    def rows(self, stats: Any) -> tuple[Any, ...]:
+        """Return P and c of expected statistics, leading axes kept."""
+        return gaussian_rows(stats["components"])
+
+    def factor(
+        self,
+        states: Any,
+        rows: Sequence[Any],
+        node: Any,
+        given: Given,
+        noise: Any = None,
+    ) -> Factor:
+        """Return q(x): a chain without couplings."""
+        J, h = mixed(states, split(rows[0], self.dim))
+        if (kept := given.observed) is not None:
+            J = np.where(kept[..., None, None], J, -0.5 * onp.eye(self.dim))
+            h = np.where(kept[..., None], h, 0.0)
+        J, h = J + dense(node[0]), h + node[1]
+        nothing = onp.zeros((self.dim, self.dim))
+        logZ, stats, samples = kernels.gaussian_chain(
+            (nothing, nothing[0]), (nothing,) * 3, (J, h), noise, given.lengths
+        )
+        second_moment, mean = stats[2]
+        features = joined(2, second_moment, mean)
+        half = half_log_det(logZ, h, mean, given.lengths)
+        factor = Factor(logZ, features, mean, second_moment, samples, half)
+        if kept is None:
+            return factor
+        without_data = live_steps(given.lengths, mean) & ~kept
+        logZ = logZ - 0.5 * self.dim * LOG_2PI * without_data.sum(axis=1)
+        return factor._replace(log_normalizer=logZ)
+
+    def unobserved(
+        self, states: onp.ndarray, rows: Sequence[Any], noise: Any
+    ) -> tuple[Any, Any, Any]:
+        """Return means, second moments and samples of x of which there are no data.
+
+        Their law is the mixture of all components, from ``states`` (n, K): samples
+        (S, n, D), if there is noise, have drawn a state first.
+        """
+        covs, means = moments(*split(rows[0], self.dim))
+        mean = states @ means
+        second_moment = onp.tensordot(states, covs + outer(means, means), 1)
+        if noise is None:
+            return mean, second_moment, None
+        chosen, first = select(states, noise[..., 0])
+        noise = onp.concatenate([first[..., None], noise[..., 1:]], axis=-1)
+        samples = onp.empty(noise.shape)
+        for state, root in enumerate(onp.linalg.cholesky(covs)):
+            where = chosen == state
+            deviation = self.deviation(noise[where], rows, state)
+            samples[where] = means[state] + deviation @ root.T
+        return mean, second_moment, samples
+
+    def deviation(
+        self, noise: onp.ndarray, rows: Sequence[Any], state: int
+    ) -> onp.ndarray:
+        """Return draws (..., D) of x given a state, of mean 0 and scale 1."""
+        return noise
+
+    def conditionals(self, rows: Sequence[Any]) -> tuple[Any, ...]:
+        """Return P, c and the law of tails (b, nu, weights), as `kernels.mixture`."""
+        return (*rows, None, None, None)
+
+    def evidence(self, features: Any, rows: Sequence[Any]) -> Any:
+        """Return P f, (N, T, K)."""
+        return multiply(features, rows[0].T)
+
+    def evidence_given(
+        self, states: Any, rows: Sequence[Any], node: Any, given: Given
+    ) -> Any:
+        """Return P f, (N, T, K), of x given probabilities of the states."""
+        told = live_steps(given.lengths, states)
+        if given.observed is not None:
+            told = told & given.observed
+        return frames.evidence(states, rows[0], *node, given.lengths, told)
+
+    def own_evidence(self, features: Any, rows: Sequence[Any]) -> Any:
+        """Return P f, (..., K), of features (..., K, F) given each state."""
+        return np.sum(features * rows[0], axis=-1)
+
+    def potentials(self, evidence: Any, rows: Sequence[Any]) -> Any:
+        """Return the potentials of z (..., K) of evidence P f."""
+        return evidence + rows[1]
+
+    def kept(self, given: Given, num_steps: int) -> Any:
+        """Mask (N, T) of the steps that tell of z, or None if all do."""
+        return given.observed
+
+    def of_points(self, latents: Any) -> Any:
+        """Return the features of known x."""
+        return joined(latents.ndim - 1, outer(latents, latents), latents)
+
+    def points_kept(self, observed: Any) -> Any:
+        """Mask (N, T) of the known x that tell of z."""
+        return observed
+
+    def start(self, rows: Sequence[Any], node: Any) -> onp.ndarray:
+        """Return evidence for z with x integrated out, exact for known components."""
+        return frames.evidence_of_each(rows[0], *node)
+
+    def path(
+        self, states: onp.ndarray, rows: Sequence[Any], noise: Any, belief: Any
+    ) -> tuple[Any, Any, Any]:
+        """Return samples, mean and covariance of x on paths of states (S, H)."""
+        law = ancestral.gaussian_law(*split(rows[0], self.dim))
+        mean = ancestral.of_path(law.mean, states)
+        root = ancestral.of_path(law.root, states, axes=2)
+        return mean + matvec(root, noise), mean, ancestral.square(root)
+
+
+@dataclass(frozen=True)
+class Dynamics:
+    """The state selects the law of x_t given x_{t-1}, at the first step that of x_1.
+
+    ``rows`` are P (K, D D + D) and c of the initial factor, then P (K, 3 D D), or
+    (K, 3 D D + 2 D) for affine dynamics, and c of the pairs.
+    """
+
+    dim: int
+    affine: bool = False
+    num_rows: ClassVar[int] = 4
+    conjugate: ClassVar[bool] = True
+
+    def rows(self, stats: Any) -> tuple[Any, Any, Any, Any]:
+        """Return P and c of initial factors and of pairs, leading axes kept."""
+        return (*gaussian_rows(stats["init"]), *pair_rows(stats["dynamics"], self.dim))
+
+    def factor(
+        self,
+        states: Any,
+        rows: Sequence[Any],
+        node: Any,
+        given: Given,
+        noise: Any = None,
+    ) -> Factor:
+        """Return q(x): a chain whose pair potentials change from step to step."""
+        init = mixed(states[:, 0], split(rows[0], self.dim))
+        init = begin(init, given.belief)
+        steps = states.shape[1]
+        later = cut(states, 1, 1, steps)
+        of_pair, of_shifts = split_pair(rows[2], self.dim)
+        pair = mixed(later, of_pair)
+        h = shift(node[1], mixed(later, of_shifts) if self.affine else None)
+        logZ, stats, samples = kernels.gaussian_chain(
+            init, pair, (node[0], h), noise, given.lengths
+        )
+        (second, first), pair_stats, (second_moment, mean) = stats
+        linear_terms = value_of(h) + 0.0
+        linear_terms[:, 0] += value_of(init[1])
+        half = half_log_det(logZ, linear_terms, mean, given.lengths)
+        features = [*pair_stats]
+        if self.affine:
+            features += [cut(mean, 1, 0, steps - 1), cut(mean, 1, 1, steps)]
+        both = joined(1, second, first), joined(2, *features)
+        logZ = logZ - log_normalizer_of(given.belief)
+        return Factor(logZ, both, mean, second_moment, samples, half)
+
+    def evidence(self, features: Any, rows: Sequence[Any]) -> Any:
+        """Return P f, (N, T, K)."""
+        first, later = features
+        linear = [multiply(first, rows[0].T)[:, None], multiply(later, rows[2].T)]
+        return np.concatenate(linear, axis=1)
+
+    def evidence_given(
+        self, states: Any, rows: Sequence[Any], node: Any, given: Given
+    ) -> Any:
+        """Return P f, (N, T, K), of x given probabilities of the states."""
+        return evidence_of_factor(self, states, rows, node, given)
+
+    def potentials(self, evidence: Any, rows: Sequence[Any]) -> Any:
+        """Return the potentials of z (N, T, K) of evidence P f."""
+        later = onp.ones((evidence.shape[1] - 1, 1)) * rows[3]
+        return evidence + np.concatenate([rows[1][None], later], axis=0)
+
+    def kept(self, given: Given, num_steps: int) -> Any:
+        """Mask (N, T) of the steps that tell of z, or None if all do.
+
+        The first step of a sequence that begins with a belief does not: its x has the
+        law of the belief.  Frames without data are tied to their neighbours' x and do.
+        """
+        if given.belief is None:
+            return None
+        later = onp.arange(num_steps) > 0
+        return later | ~given.belief.given[:, None]
+
+    def of_points(self, latents: Any) -> Any:
+        """Return the features of known x."""
+        x, y = latents[:, :-1], latents[:, 1:]
+        first = latents[:, 0]
+        features = [outer(x, x), outer(x, y), outer(y, y)]
+        if self.affine:
+            features += [x, y]
+        return joined(1, outer(first, first), first), joined(2, *features)
+
+    def points_kept(self, observed: Any) -> Any:
+        """Mask (N, T) of the known x that tell of z: a pair needs both of its own."""
+        if observed is None:
+            return None
+        both = observed[:, 1:] & observed[:, :-1]
+        return onp.concatenate([observed[:, :1], both], axis=1)
+
+    def start(self, rows: Sequence[Any], node: Any) -> onp.ndarray:
+        """Return evidence for z as if x were known, at means of the frames alone.
+
+        A frame's x_t has the initial factor, averaged over states, and its evidence.
+        The variances stay out: they would speak for the state of largest noise.
+        """
+        mean = frames.means(onp.mean(rows[0], axis=0), *node)
+        return self.evidence(self.of_points(mean), rows)
+
+    def path(
+        self, states: onp.ndarray, rows: Sequence[Any], noise: Any, belief: Any
+    ) -> tuple[Any, Any, Any]:
+        """Return samples, mean and covariance of x on paths of states (S, H)."""
+        first = split(ancestral.of_path(rows[0], states[:, 0]), self.dim)
+        transitions = ancestral.transition(*split_pair(rows[2], self.dim))
+        law = ancestral.gaussian_law(*begin(first, belief))
+        return ancestral.gaussian_path(law, transitions, states, noise)
+
+
+def evidence_of_factor(
+    switch: Any, states: Any, rows: Sequence[Any], node: Any, given: Given
+) -> Any:
+    """Return P f, (N, T, K), of q(x) that is optimal for probabilities of states."""
+    factor = switch.factor(states, rows, node, given)
+    evidence = switch.evidence(factor.features, rows)
+    return where_kept(switch.kept(given, evidence.shape[1]), evidence)
+
+
+def where_kept(kept: Any, potentials: Any) -> Any:
+    """Set the potentials (N, T, K) of steps that tell nothing of z to zero."""
+    return potentials if kept is None else np.where(kept[..., None], potentials, 0.0)

@@ -1,0 +1,168 @@
+"""The local factor of a batch: recognition network, message passing, likelihood."""
+
+from typing import Any, cast
+
+import autograd.numpy as np
+import numpy as onp
+
+from svae.autodiff.operations import inner
+from svae.models import Local
+from svae.models.base import StructuredModel
+from svae.models.inference import structured
+from svae.networks import log_likelihood, recognize
+from svae.objective.batch import Batch
+from svae.objective.model import Generative, recognition
+
+__all__ = [
+    "expected",
+    "frame_log_likelihood",
+    "infer",
+    "local_factor",
+    "local_terms",
+    "log_proposal",
+    "without_empty",
+]
+
+
+def infer(
+    model: Generative,
+    stats: Any,
+    encoder: Any,
+    batch: Batch,
+    noise: onp.ndarray | None = None,
+    dense: bool = False,
+    report: Any = None,
+    uniforms: onp.ndarray | None = None,
+) -> Local:
+    """Return the local factor: recognition network, then message passing.
+
+    Parameters
+    ----------
+    model : Generative
+    stats : dict
+        Expected statistics of q(theta), the message m.
+    encoder : tree
+        phi: the weights of the recognition network, and perhaps a graph.
+    batch : Batch
+    noise : (M, S, T, D) array or None
+    dense : bool
+        For a chain, return second moments of x as (M, T, D, D), not their diagonals.
+    report : (M, 2) array, optional
+        See `LatentModel.infer`.
+    uniforms : (M, S, T) array, optional
+        From `draw_uniforms`: samples are then draws from q(x), without weights.
+
+    Returns
+    -------
+    Local
+    """
+    network, graph = recognition(model, encoder)
+    node = evidence(model, network, batch)
+    if dense and not model.latent.independent:
+        node = node[0][..., None] * onp.eye(model.latent.latent_dim), node[1]
+    known = {"observed": batch.frames(), "belief": batch.belief}
+    if graph is not None:
+        return structured.infer(
+            cast(StructuredModel, model.latent),
+            graph,
+            stats,
+            node,
+            noise,
+            batch.lengths,
+            **known,
+            uniforms=uniforms,
+        )
+    return model.latent.infer(
+        stats,
+        node,
+        noise,
+        batch.lengths,
+        **known,
+        starts=batch.starts,
+        report=report,
+    )
+
+
+def evidence(model: Generative, network: Any, batch: Batch) -> Any:
+    """Return the node potentials (J, h) of the recognition network, (M, T, D) each."""
+    return recognize(
+        model.encoder, network, batch.values, batch.seen(), model.fill, model.sees_mask
+    )
+
+
+def log_proposal(
+    model: Generative, encoder: Any, batch: Batch, local: Local
+) -> onp.ndarray:
+    """Return log q(x) (M, S) at the samples of a structured inference network."""
+    network, graph = recognition(model, encoder)
+    return structured.log_density(
+        cast(StructuredModel, model.latent),
+        graph,
+        evidence(model, network, batch),
+        local,
+        batch.lengths,
+        # x of a frame without data is part of q where others are tied to it
+        None if model.latent.coupled else batch.frames(),
+    )
+
+
+def local_factor(
+    model: Generative,
+    stats: Any,
+    encoder: Any,
+    batch: Batch,
+    noise: onp.ndarray,
+    dense: bool = False,
+    report: Any = None,
+    uniforms: onp.ndarray | None = None,
+) -> Local:
+    """Return the local factor; a row without data is no datum and costs nothing."""
+    local = infer(model, stats, encoder, batch, noise, dense, report, uniforms)
+    if not model.latent.independent or batch.observed is None:
+        return local
+    return without_empty(local, batch.observed)
+
+
+def without_empty(local: Local, observed: onp.ndarray) -> Local:
+    """Let sequences of which nothing was observed, (M, T, P), cost nothing."""
+    kept = observed.any(axis=(1, 2))
+    return local._replace(
+        kl=np.where(kept, local.kl, 0.0),
+        log_normalizer=np.where(kept, local.log_normalizer, 0.0),
+    )
+
+
+def local_terms(
+    model: Generative,
+    stats: Any,
+    encoder: Any,
+    weights: Any,
+    batch: Batch,
+    noise: onp.ndarray,
+    report: Any = None,
+) -> tuple[Any, Local]:
+    """Return E log p(y | x, gamma), (M,), and the local factor with its KL, (M,)."""
+    local = local_factor(model, stats, encoder, batch, noise, report=report)
+    frames = frame_log_likelihood(model, weights, batch, local.samples)
+    return expected(frames, local.weights), local
+
+
+def frame_log_likelihood(
+    model: Generative, weights: Any, batch: Batch, latents: Any
+) -> Any:
+    """Return log p(y_t | x_t, gamma), (M, S, T), at latents (M, S, T, D)."""
+    return log_likelihood(
+        model.likelihood,
+        model.decoder,
+        weights,
+        latents,
+        batch.values,
+        batch.counted(),
+    )
+
+
+def expected(frames: Any, weights: Any) -> Any:
+    """Sum frames (M, S, T) over time, and average over samples: (M,)."""
+    if weights is None:
+        weights = onp.full(frames.shape, 1.0 / frames.shape[1])
+    return inner(weights, frames)

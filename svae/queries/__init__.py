@@ -1,0 +1,1 @@
+"""What one asks of a fitted model: posteriors, scores, forecasts, imputed values."""

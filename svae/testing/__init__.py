@@ -1,0 +1,1 @@
+"""What tests of this package, and of others beside it, are made of."""

@@ -1,0 +1,95 @@
+r"""Optimisers as pure functions: state in, state out.
+
+Two kinds of parameter, two kinds of step.  Networks take Adam steps (Kingma and Ba,
+2015).  The factor q(theta) takes steps along the natural gradient,
+
+.. math:: \eta \leftarrow \eta + \rho\,\tilde\nabla_\eta \mathcal{L},
+
+where the conjugate part alone is a convex combination of valid parameters and stays
+valid for 0 < rho <= 1, but the correction term of Johnson et al. (2016), Eq. (4), can
+leave the domain.  A step that does is halved until it does not, and the halvings are
+counted.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from svae import kernels
+from svae.autodiff.trees import from_vector, leaves
+
+__all__ = [
+    "AdamState",
+    "adam_init",
+    "adam_step",
+]
+
+
+class AdamState(NamedTuple):
+    """Moments of Adam over a flat parameter vector of length P."""
+
+    step: int
+    mean: np.ndarray
+    """(P,), running mean of the gradient."""
+    square: np.ndarray
+    """(P,), running mean of the squared gradient."""
+
+
+def adam_init(size: int) -> AdamState:
+    """Return the state of Adam before its first step."""
+    return AdamState(0, np.zeros(size), np.zeros(size))
+
+
+def adam_step(
+    parameters: Any,
+    gradient: Any,
+    state: AdamState,
+    learning_rate: float,
+    decay: tuple[float, float] = (0.9, 0.999),
+    epsilon: float = 1e-8,
+) -> tuple[Any, AdamState]:
+    """Take one ascent step of Adam.
+
+    Parameters
+    ----------
+    parameters, gradient : trees of arrays, one structure, of P entries altogether
+        Parameters and the gradient of the objective to be *maximised*.
+    state : AdamState
+    learning_rate : float
+    decay : pair of floats
+        Decay rates of the two moments.
+    epsilon : float
+        Added to the root of the second moment, as in the paper.
+
+    Returns
+    -------
+    parameters : tree of views of one vector (P,)
+    state : AdamState
+
+    Raises
+    ------
+    FloatingPointError
+        If the gradient is not finite.
+
+    References
+    ----------
+    Kingma and Ba (2015), Algorithm 1.
+    """
+    step = state.step + 1
+    unbias = np.sqrt(1 - decay[1] ** step)
+    rate = learning_rate * unbias / (1 - decay[0] ** step)
+    new = kernels.empty((3, state.mean.size))
+    is_finite = kernels.adam(
+        [np.asarray(x, float, order="C") for x in leaves(parameters)],
+        [np.asarray(x, float, order="C") for x in leaves(gradient)],
+        state.mean,
+        state.square,
+        rate,
+        epsilon * unbias,
+        *decay,
+        *new,
+    )
+    if not is_finite:
+        raise FloatingPointError("the gradient is not finite")
+    vector, mean, square = new
+    return from_vector(parameters, vector), AdamState(step, mean, square)

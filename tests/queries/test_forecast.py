@@ -1,0 +1,491 @@
+"""Forecasts: the generative process at a point, mixtures of paths, laws of draws."""
+
+import warnings
+
+import numpy as np
+import pytest
+from exact import (
+    CHAINS,
+    concentrated,
+    known_theta,
+    latent_model,
+    log_prob_of_path,
+    path_moments,
+    paths,
+    with_gaps,
+    world,
+)
+from gradients import assert_identical, relative_error
+from problems import generative, typical_natparams
+
+import svae
+from svae.families import mniw, product
+from svae.models import belief_after
+from svae.objective.batch import Batch
+from svae.objective.local import infer
+from svae.objective.model import Parameters
+from svae.queries.forecasts import Forecast, forecast
+
+HORIZON = 3
+
+
+def typical(latent, seed=0):
+    """Return a model between two nonlinear networks, away from any special point."""
+    rng = np.random.default_rng(seed)
+    model = generative(latent)
+    encoder, decoder = model.encoder.init(rng, 3, 2), model.decoder.init(rng, 2, 3)
+    natparams = latent.initial_posterior(rng)
+    if not hasattr(latent, "num_states"):
+        natparams = typical_natparams(latent, rng)
+    return model, Parameters(natparams, encoder, decoder)
+
+
+def local_of(model, parameters, frames):
+    stats = product.expected_stats(model.latent.family, parameters.natparams)
+    missing = np.isnan(frames)
+    batch = Batch(np.nan_to_num(frames)[None], None, 1.0, ~missing[None])
+    return infer(model, stats, parameters.encoder, batch, dense=True)
+
+
+def until_data(frames):
+    """Return frames up to the last with data, at least one, and how many follow."""
+    told = np.flatnonzero(~np.isnan(frames).all(axis=1))
+    end = told[-1] + 1 if len(told) else 1
+    return frames[:end], len(frames) - end
+
+
+def cov_of(second_moment, mean):
+    return second_moment - mean[..., :, None] * mean[..., None, :]
+
+
+def point_stats(latent, natparams):
+    """T(theta) at the mean of q(theta)."""
+    return product.stats(latent.family, product.mean(latent.family, natparams))
+
+
+@pytest.mark.parametrize("affine", [False, True])
+@pytest.mark.parametrize("kind", ["none", "frames", "entries", "all"])
+def test_lds_forecast_is_smoothing_without_data_at_the_mean(kind, affine, rng):
+    """Exactly: a sequence that begins as q leaves the last frame and has no data."""
+    latent = latent_model("lds", affine=affine)
+    model, parameters = typical(latent) if not affine else typical_affine(latent)
+    frames = with_gaps(rng, (6, 3), kind)
+    got = forecast(model, parameters, frames, HORIZON, 4, "mean", rng)
+    frames, skipped = until_data(frames)
+    steps = 1 + skipped + HORIZON
+    nothing = np.zeros((1, steps, 2, 2)), np.zeros((1, steps, 2))
+    local = latent.infer(
+        point_stats(latent, parameters.natparams),
+        nothing,
+        belief=belief_after(local_of(model, parameters, frames), None),
+    )
+    mean, cov = local.mean[0], cov_of(local.second_moment, local.mean)[0]
+    assert relative_error(got.latent_mean, mean[1 + skipped :]) < 1e-10
+    assert relative_error(got.latent_cov, cov[1 + skipped :]) < 1e-10
+
+
+@pytest.mark.parametrize("name", ["lds", "affine-lds", "hmm", "slds"])
+@pytest.mark.parametrize("theta", ["mean", "sample"])
+def test_the_law_of_a_frame_does_not_depend_on_the_horizon(name, theta, rng):
+    """Of wide posteriors too; and all draws of a shorter horizon are drawn again."""
+    affine = {"affine": True} if name == "affine-lds" else {}
+    latent = latent_model(name.removeprefix("affine-"), **affine)
+    model, parameters = typical(latent) if not affine else typical_affine(latent)
+    frames = rng.standard_normal((6, 3))
+    got = {
+        horizon: forecast(
+            model, parameters, frames, horizon, 30, theta, np.random.default_rng(1)
+        )
+        for horizon in (1, 3, 200)
+    }
+    for horizon, result in got.items():
+        for part, value in result._asdict().items():
+            if value is None:
+                continue
+            axis = value.ndim - 2 if part in ("mean", "variance", "latent_mean") else 1
+            axis = 0 if part == "latent_cov" else axis
+            first = np.take(got[200]._asdict()[part], range(horizon), axis=axis)
+            np.testing.assert_allclose(value, first, 1e-12, 1e-12, err_msg=part)
+
+
+def test_a_forecast_begins_with_the_first_frame_of_the_generative_process(rng):
+    """At the mean of a q(theta) that is as wide as two steps leave it.
+
+    Under the message the mean of the first frame shrank with the horizon.
+    """
+    latent = latent_model("lds")
+    model, parameters = typical(latent)
+    M = np.array([[1.0, 0.2], [-0.2, 1.0]])
+    wide = mniw.from_standard(M, 0.5 * np.eye(2), 2.0 * np.eye(2), 4.0)
+    natparams = parameters.natparams | {"dynamics": wide}
+    parameters = parameters._replace(natparams=natparams)
+    frames = rng.standard_normal((6, 3))
+    local = local_of(model, parameters, frames)
+    mean, cov = local.mean[0, -1], cov_of(local.second_moment, local.mean)[0, -1]
+    for horizon in (1, 3, 200):
+        got = forecast(model, parameters, frames, horizon, 5, "mean", rng)
+        assert relative_error(got.latent_mean[0], M @ mean) < 1e-12
+        assert relative_error(got.latent_cov[0], M @ cov @ M.T + np.eye(2) / 2) < 1e-12
+
+
+def test_forecast_and_score_have_one_mean_of_theta(rng):
+    """Both are of the point that families document: E[A], E[Q^-1] and E[pi]."""
+    latent = latent_model("slds")
+    _, parameters = typical(latent)
+    means = product.mean(latent.family, parameters.natparams)
+    draws = product.sample(latent.family, parameters.natparams, rng, 4000)
+    for name, mean in means.items():
+        parts = zip(
+            *((x if isinstance(x, tuple) else (x,)) for x in (mean, draws[name])),
+            strict=True,
+        )
+        for part, of_draws in parts:
+            error = of_draws.std(axis=0) / np.sqrt(4000)
+            assert np.max(np.abs(of_draws.mean(axis=0) - part) / error) < 5, name
+
+
+def random_walk_model(rng):
+    """Return a model fitted to 30 frames of a random walk, and these."""
+    frames = np.cumsum(rng.standard_normal((30, 2)), axis=0)
+    frames = (frames - frames.mean(axis=0)) / frames.std(axis=0)
+    model = svae.SVAE(svae.LDS(2), svae.MLP((20,)), svae.MLP((20,)))
+    return model.fit(frames, num_steps=60, rng=0), frames
+
+
+def test_drawn_dynamics_may_grow(rng):
+    """Of 50 draws from a q(theta) of few frames some do, over 300 steps by far."""
+    model, frames = random_walk_model(rng)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for seed in range(4):
+            got = model.forecast(frames, 300, theta="sample", rng=seed)
+            for part in got:
+                assert part is None or np.isfinite(part).all()
+            assert np.isfinite(got.cov).all()
+    assert np.abs(got.latents).max() > 1e3
+
+
+def test_what_outgrows_numbers_is_refused_by_path_and_step(rng):
+    this = world("lds")
+    A = np.array([[30.0, 1.0], [0.0, 20.0]])
+    theta = this.theta | {"dynamics": (A, this.theta["dynamics"][1])}
+    parameters = this.parameters._replace(natparams=concentrated(theta))
+    frames = rng.standard_normal((5, 3))
+    arguments = this.model, parameters, frames
+    got = forecast(*arguments, 190, 4, "mean", rng)
+    for step, cov, latent_cov in zip(range(190), got.cov, got.latent_cov, strict=True):
+        assert np.isfinite(cov).all() or (step > 99 and np.isposinf(cov).all())
+        assert np.isfinite(latent_cov).all() or np.isposinf(latent_cov).all()
+    assert np.isinf(got.latent_cov[-1]).all()
+    assert np.isinf(got.variance[-1]).all()
+    for part in (got.mean, got.samples, got.latents, got.latent_mean):
+        assert np.isfinite(part).all()
+    with pytest.raises(FloatingPointError, match=r"path \d+ .* 1e\+300 at step 20\d"):
+        forecast(*arguments, 400, 4, "mean", rng)
+    with pytest.raises(FloatingPointError, match=r"path 0 .* 1e\+300 at step 20\d"):
+        svae.queries.forecasts.sample(this.model, parameters, 400, rng)
+
+
+def typical_affine(latent):
+    rng = np.random.default_rng(1)
+    model = generative(latent)
+    natparams = latent.prior()
+    M = np.array([[0.8, 0.3, 0.5], [-0.4, 0.7, -0.2]])
+    natparams["dynamics"] = mniw.from_standard(M, 0.2 * np.eye(3), 9 * np.eye(2), 12.0)
+    encoder, decoder = model.encoder.init(rng, 3, 2), model.decoder.init(rng, 2, 3)
+    return model, Parameters(natparams, encoder, decoder)
+
+
+def test_a_certain_lds_forecast_is_the_prediction_of_kalman(rng):
+    this = world("lds")
+    frames = rng.standard_normal((5, 3))
+    got = forecast(this.model, this.parameters, frames, HORIZON, 4, "mean", rng)
+    local = local_of(this.model, this.parameters, frames)
+    mean, cov = local.mean[0, -1], cov_of(local.second_moment, local.mean)[0, -1]
+    A, precision = this.theta["dynamics"]
+    for step in range(HORIZON):
+        mean, cov = A @ mean, A @ cov @ A.T + np.linalg.inv(precision)
+        assert np.max(np.abs(got.latent_mean[step] - mean)) < 1e-8
+        assert relative_error(got.latent_cov[step], cov) < 1e-8
+
+
+@pytest.mark.parametrize("theta", ["mean", "sample"])
+def test_slds_with_one_state_forecasts_as_an_lds(theta, rng):
+    lds, slds = latent_model("lds"), latent_model("slds", num_states=1)
+    model, parameters = typical(lds)
+    natparams = slds.prior() | {
+        name: tuple(np.asarray(part)[None] for part in factor)
+        for name, factor in parameters.natparams.items()
+    }
+    frames = with_gaps(rng, (6, 3), "frames")
+    arguments = frames, HORIZON, 20000, theta, np.random.default_rng(0)
+    want = forecast(model, parameters, *arguments)
+    arguments = frames, HORIZON, 20000, theta, np.random.default_rng(0)
+    got = forecast(
+        model._replace(latent=slds),
+        parameters._replace(natparams=natparams),
+        *arguments,
+    )
+    assert np.all(got.states == 0)
+    assert want.states is None
+    if theta == "mean":  # the same draws
+        for name, part in want._asdict().items():
+            if part is not None:
+                assert relative_error(getattr(got, name), part) < 1e-8, name
+        return
+    spread = np.sqrt(np.diagonal(want.latent_cov, axis1=1, axis2=2))
+    error = np.abs(got.latent_mean - want.latent_mean) / spread
+    assert np.max(error) < 5 * np.sqrt(2 / 20000)
+
+
+def moments_by_paths(this, local, horizon):
+    """Mean and covariance of the future under the law of the chain, all z summed out.
+
+    z_T and x_T are independent in q; later states follow the Markov chain.
+    """
+    theta = this.theta
+    mean_T, second_T = local.mean[0, -1], local.second_moment[0, -1]
+    probs, means, seconds = [], [], []
+    for states in paths(range(2), repeat=horizon + 1):
+        prob = local.states[0, -1, states[0]]
+        for a, b in zip(states[:-1], states[1:], strict=True):
+            prob = prob * theta["transitions"][a, b]
+        mean, cov = mean_T, second_T - np.outer(mean_T, mean_T)
+        of_path = []
+        for z in states[1:]:
+            if "dynamics" in theta:
+                A, noise = (
+                    theta["dynamics"][0][z],
+                    np.linalg.inv(theta["dynamics"][1][z]),
+                )
+                mean, cov = A @ mean, A @ cov @ A.T + noise
+            else:
+                mean = theta["components"][0][z]
+                cov = np.linalg.inv(theta["components"][1][z])
+            of_path.append((mean, cov + np.outer(mean, mean)))
+        probs.append(prob)
+        means.append([m for m, _ in of_path])
+        seconds.append([s for _, s in of_path])
+    mean = np.tensordot(probs, means, 1)
+    occupancy = np.zeros((horizon, 2))
+    for prob, states in zip(probs, paths(range(2), repeat=horizon + 1), strict=True):
+        occupancy[np.arange(horizon), states[1:]] += prob
+    return mean, cov_of(np.tensordot(probs, seconds, 1), mean), occupancy
+
+
+@pytest.mark.parametrize("kind", ["none", "frames"])
+@pytest.mark.parametrize("name", ["hmm", "slds"])
+def test_switching_forecasts_are_mixtures_over_all_paths(name, kind, rng):
+    this = world(name)
+    frames = with_gaps(rng, (5, 3), kind)
+    number = 20000
+    got = forecast(this.model, this.parameters, frames, HORIZON, number, "mean", rng)
+    frames, skipped = until_data(frames)
+    local = local_of(this.model, this.parameters, frames)
+    mean, cov, occupancy = (
+        part[skipped:] for part in moments_by_paths(this, local, skipped + HORIZON)
+    )
+    deviation = np.sqrt(np.diagonal(cov, axis1=1, axis2=2))
+    bound = 5 / np.sqrt(number)
+    assert np.max(np.abs(got.latent_mean - mean) / deviation) < bound
+    scale = deviation[:, :, None] * deviation[:, None, :]
+    assert np.max(np.abs(got.latent_cov - cov) / scale) < 2 * bound
+    frequencies = np.stack([np.mean(got.states == k, axis=0) for k in range(2)], -1)
+    assert np.max(np.abs(frequencies - occupancy)) < bound
+    # and the draws of x have these moments too
+    assert np.max(np.abs(got.latents.mean(axis=0) - mean) / deviation) < bound
+    centered = got.latents - mean
+    empirical = np.einsum("shi,shj->hij", centered, centered) / number
+    assert np.max(np.abs(empirical - cov) / scale) < 2 * bound
+    pairs = np.mean(got.states[:, 0] != got.states[:, 1])
+    off = occupancy[0] @ np.array([0.2, 0.3])
+    assert abs(pairs - off) < bound
+
+
+def simulate(latent, theta, local, horizon, rng):
+    """One path of x after the last frame, a theta of its own."""
+    mean = local.mean[0, -1]
+    cov = local.second_moment[0, -1] - np.outer(mean, mean)
+    x = rng.multivariate_normal(mean, cov)
+    z = None
+    if hasattr(latent, "num_states"):
+        z = rng.choice(2, p=local.states[0, -1] / local.states[0, -1].sum())
+    steps = []
+    for _ in range(horizon):
+        if z is not None:
+            z = rng.choice(2, p=theta["transitions"][z])
+        if "components" in theta:
+            mean, precision = (part[z] for part in theta["components"])
+            x = rng.multivariate_normal(mean, np.linalg.inv(precision))
+        else:
+            A, precision = (p if z is None else p[z] for p in theta["dynamics"])
+            x = A @ x + rng.multivariate_normal(np.zeros(2), np.linalg.inv(precision))
+        steps.append(x)
+    return np.array(steps)
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_paths_with_a_theta_each_agree_with_direct_simulation(name, rng):
+    this = world(name)
+    natparams = concentrated(known_theta(name), 15.0)
+    parameters = this.parameters._replace(natparams=natparams)
+    frames = rng.standard_normal((5, 3))
+    number = 2000
+    got = forecast(this.model, parameters, frames, HORIZON, number, "sample", rng)
+    local = local_of(this.model, parameters, frames)
+    draws = product.sample(this.latent.family, natparams, rng, number)
+    want = np.array(
+        [
+            simulate(
+                this.latent,
+                {
+                    part: tuple(x[s] for x in d) if isinstance(d, tuple) else d[s]
+                    for part, d in draws.items()
+                },
+                local,
+                HORIZON,
+                rng,
+            )
+            for s in range(number)
+        ]
+    )
+    errors = np.sqrt((want.var(axis=0) + got.latents.var(axis=0)) / number)
+    assert np.max(np.abs(got.latents.mean(axis=0) - want.mean(axis=0)) / errors) < 4.5
+    errors = np.sqrt(want.var(axis=0) * 2 / number)
+    assert np.max(np.abs(got.latent_mean - want.mean(axis=0)) / errors) < 4.5
+    ratio = got.latents.var(axis=0) / want.var(axis=0)
+    assert np.all((ratio > 0.75) & (ratio < 1.33))
+    ratio = np.diagonal(got.latent_cov, axis1=1, axis2=2) / want.var(axis=0)
+    assert np.all((ratio > 0.75) & (ratio < 1.33))
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli"])
+@pytest.mark.parametrize("name", CHAINS)
+def test_moments_of_frames_are_those_of_the_samples(name, likelihood, rng):
+    latent = latent_model(name)
+    model, parameters = typical(latent)
+    model = model._replace(likelihood=likelihood)
+    frames = 1.0 * (rng.standard_normal((5, 3)) > 0)
+    number = 30000
+    got = forecast(model, parameters, frames, HORIZON, number, "mean", rng)
+    assert isinstance(got, Forecast)
+    spread = np.sqrt(got.variance)
+    error = np.abs(got.samples.mean(axis=0) - got.mean) / spread
+    assert np.max(error) < 5 / np.sqrt(number)
+    centered = got.samples - got.mean
+    empirical = np.einsum("shp,shq->hpq", centered, centered) / number
+    scale = spread[:, :, None] * spread[:, None, :]
+    fourth = np.mean((centered / spread[None]) ** 4, axis=0).max()
+    bound = 5 * np.sqrt(fourth / number)
+    assert np.max(np.abs(got.cov - empirical) / scale) < bound
+    diagonal = np.diagonal(got.cov, axis1=1, axis2=2)
+    assert relative_error(diagonal, got.variance) < 1e-12
+    assert relative_error(got.mean, got.path_means.mean(axis=0)) < 1e-12
+    if likelihood == "bernoulli":
+        assert set(np.unique(got.samples)) == {0.0, 1.0}
+
+
+def test_a_linear_decoder_carries_latent_moments_to_frames(rng):
+    this = world("lds")
+    frames = rng.standard_normal((5, 3))
+    got = forecast(this.model, this.parameters, frames, HORIZON, 40000, "mean", rng)
+    matrix, offset = this.parameters.decoder["location"]
+    want = got.latent_mean @ matrix + offset
+    cov = matrix.T @ got.latent_cov @ matrix
+    cov = cov + np.diag(np.exp(this.parameters.decoder["log_scale"]))
+    deviation = np.sqrt(np.diagonal(cov, axis1=1, axis2=2))
+    assert np.max(np.abs(got.mean - want) / deviation) < 5 / np.sqrt(40000)
+    scale = deviation[:, :, None] * deviation[:, None, :]
+    assert np.max(np.abs(got.cov - cov) / scale) < 10 / np.sqrt(40000)
+
+
+@pytest.mark.parametrize("theta", ["mean", "sample"])
+@pytest.mark.parametrize("name", CHAINS)
+def test_forecasts_are_arranged_like_the_data(name, theta, rng):
+    this = world(name)
+    model = this.fitted()
+    sequences = [rng.standard_normal((n, 3)) for n in (6, 1, 4)]
+    shapes = {
+        "mean": (HORIZON, 3),
+        "variance": (HORIZON, 3),
+        "samples": (5, HORIZON, 3),
+        "latent_mean": (HORIZON, 2),
+        "latent_cov": (HORIZON, 2, 2),
+        "latents": (5, HORIZON, 2),
+        "path_means": (5, HORIZON, 3),
+        "states": (5, HORIZON),
+    }
+
+    def check(result, lead):
+        for part, shape in shapes.items():
+            value = getattr(result, part)
+            if part == "states" and name == "lds":
+                assert value is None
+                continue
+            assert value.shape == (*lead, *shape), part
+            assert np.all(np.isfinite(value))
+        if name != "lds":
+            assert result.states.dtype == np.int64
+            assert set(np.unique(result.states)) <= {0, 1}
+
+    options = {"num_samples": 5, "theta": theta, "rng": 2}
+    results = model.forecast(sequences, HORIZON, **options)
+    assert len(results) == 3
+    for result in results:
+        check(result, ())
+    check(model.forecast(sequences[0], HORIZON, **options), ())
+    stacked = np.stack([sequences[0][:4], sequences[2]])
+    result = model.forecast(stacked, HORIZON, **options)
+    check(result, (2,))
+    one = model.forecast(stacked[0], HORIZON, **options)
+    assert_identical(result.samples[0], one.samples)
+    again = model.forecast(stacked, HORIZON, **options)
+    assert_identical(again.samples, result.samples)
+    other = model.forecast(stacked, HORIZON, **{**options, "rng": 3})
+    assert np.any(other.samples != result.samples)
+    assert result.cov.shape == (2, HORIZON, 3, 3)
+    assert_identical(result.cov[0], one.cov)
+
+
+@pytest.mark.parametrize("name", ["gaussian", "gmm"])
+def test_independent_rows_have_no_future(name, rng):
+    with pytest.raises(TypeError, match="independent"):
+        world(name).fitted().forecast(rng.standard_normal((3, 3)), 2)
+
+
+def test_arguments_are_named(rng):
+    model, frames = world("lds").fitted(), rng.standard_normal((3, 3))
+    for name in ("horizon", "num_samples"):
+        with pytest.raises(ValueError, match=name):
+            model.forecast(frames, **{"horizon": 2, name: 0})
+    with pytest.raises(ValueError, match="theta"):
+        model.forecast(frames, 2, theta="best")
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_samples_of_the_model_follow_the_law_of_its_paths(name):
+    """Frame moments of many draws, by enumeration; theta is as good as known."""
+    this = world(name)
+    model, number = this.fitted(), 800
+    rng = np.random.default_rng(4)
+    latents = np.array(
+        [
+            svae.queries.forecasts.sample(this.model, this.parameters, 3, rng)[1]
+            for _ in range(number)
+        ]
+    )
+    num_states = 1 if name == "lds" else 2
+    mean, second = 0.0, 0.0
+    for states in paths(range(num_states), repeat=3):
+        prob = np.exp(log_prob_of_path(this.theta, states))
+        of_path, cov = path_moments(this.theta, states)
+        mean = mean + prob * of_path
+        covs = np.einsum("titj->tij", cov)
+        second = second + prob * (covs + np.einsum("ti,tj->tij", of_path, of_path))
+    deviation = np.sqrt(np.diagonal(cov_of(second, mean), axis1=1, axis2=2))
+    bound = 4.5 / np.sqrt(number)
+    assert np.max(np.abs(latents.mean(axis=0) - mean) / deviation) < bound
+    assert np.max(np.abs(latents.std(axis=0) / deviation - 1.0)) < 0.1
+    frames = model.sample(4, rng=0)
+    assert frames.shape == (4, 3)
+    assert_identical(frames, model.sample(4, rng=0))

@@ -1,13 +1,13 @@
 // The instances of the kernels for one instruction set.
 #include "kernels.hpp"
 
-#include "blocked.hpp"
-#include "fma_peak.hpp"
-#include "gaussian_chain_vjp.hpp"
-#include "layers.hpp"
-#include "markov_chain_vjp.hpp"
-#include "markov_paths.hpp"
-#include "mixture_vjp.hpp"
+#include "chains/gaussian_chain_vjp.hpp"
+#include "chains/markov_chain_vjp.hpp"
+#include "chains/markov_paths.hpp"
+#include "lanes/blocked.hpp"
+#include "lanes/fma_peak.hpp"
+#include "layers/layers.hpp"
+#include "mixture/mixture_vjp.hpp"
 
 namespace svae {
 namespace SVAE_ISA_NAMESPACE {

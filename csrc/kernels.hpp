@@ -2,7 +2,7 @@
 // each instruction set that the core was compiled for.
 #pragma once
 
-#include "workspace.hpp"
+#include "threads/memory.hpp"
 
 namespace svae {
 

@@ -1,4 +1,4 @@
-"""The extension module: see csrc/module.cpp and csrc/bind_*.cpp."""
+"""The extension module: see csrc/bindings."""
 
 from collections.abc import Sequence
 

@@ -1,3 +1,3 @@
-"""The extension module: see csrc/lapack.pyx."""
+"""The extension module: see csrc/bindings/lapack.pyx."""
 
 def addresses() -> dict[str, int]: ...

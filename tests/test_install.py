@@ -156,7 +156,8 @@ def test_an_archive_of_the_sources_is_enough_to_build_from(checkout, tmp_path):
         archive.extractall(tmp_path / "archive", filter="data")
     assert not any(name.endswith((".so", ".pyc")) for name in names)
     assert not any(name.startswith("runs/") for name in names)
-    assert {"setup.py", "CMakeLists.txt", "csrc/kernels.cpp", "csrc/pack.hpp"} <= names
+    sources = {"setup.py", "CMakeLists.txt", "csrc/kernels.cpp", "csrc/lanes/pack.hpp"}
+    assert sources <= names
     (checkout.root,) = (tmp_path / "archive").iterdir()
     assert contents(checkout.build("wheel")).keys() == expected | EXTENSIONS
 

@@ -51,7 +51,7 @@ def mixture(
     tolerance: float,
     max_iterations: int,
 ) -> tuple[Any, ...]:
-    """Mean-field inference of independent rows x in a mixture; see csrc/mixture.hpp.
+    """Mean-field inference of independent rows x in a mixture; see csrc/mixture.
 
     Not differentiable: `svae.models.inference.one_step` makes it so, with
     `mixture_vjp`.
@@ -131,7 +131,7 @@ def mixture_vjp(
     tolerance: float,
     max_iterations: int,
 ) -> tuple[Array, ...]:
-    """Adjoint of `mixture`; see csrc/mixture_vjp.hpp.
+    """Adjoint of `mixture`; see csrc/mixture.
 
     Parameters
     ----------

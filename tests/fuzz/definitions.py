@@ -1,4 +1,4 @@
-"""Mixtures of independent rows as csrc/mixture.hpp defines them, in autograd NumPy."""
+"""Mixtures of independent rows as csrc/mixture defines them, in autograd NumPy."""
 
 import threading
 from collections.abc import Callable, Sequence

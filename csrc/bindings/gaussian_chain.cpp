@@ -1,0 +1,171 @@
+// Bindings of the Gaussian chain. All arrays are per sequence; see svae/_core.pyi.
+#include <pybind11/stl.h>
+
+#include <array>
+#include <optional>
+
+#include "bindings/arrays.hpp"
+#include "bindings/packs.hpp"
+
+namespace svae {
+namespace {
+
+constexpr const char* kError = "NotPositiveDefinite";
+
+struct Sizes {
+  Index N, T, D;
+};
+
+Sizes sizes_of(const Array& node_h) {
+  if (node_h.ndim() != 3) throw py::value_error("node_h has to have 3 axes, (N, T, D)");
+  const Sizes sizes{node_h.shape(0), node_h.shape(1), node_h.shape(2)};
+  if (sizes.T < 1 || sizes.D < 1)
+    throw py::value_error("node_h has an empty axis of time or of the latent dimension");
+  return sizes;
+}
+
+// As many matrices as the time axis has: 1, shared by all pairs, or one for each.
+Shape pair_shape(const Array& J, const Sizes& sizes) {
+  const Index steps = J.ndim() == 4 && J.shape(1) == 1 ? 1 : sizes.T - 1;
+  return {sizes.N, steps, sizes.D, sizes.D};
+}
+
+Shape node_J_shape(const Array& J, const Sizes& sizes) {
+  if (J.ndim() == 4) return {sizes.N, sizes.T, sizes.D, sizes.D};
+  return {sizes.N, sizes.T, sizes.D};
+}
+
+// Potentials, statistics or cotangents in the order init_J, init_h, J11, J12, J22,
+// node_J, node_h, of the shapes that the potentials have.
+using Arrays = std::array<Array, 7>;
+using Shapes = std::array<Shape, 7>;
+constexpr const char* kNames[] = {"init_J", "init_h", "J11",   "J12",
+                                  "J22",    "node_J", "node_h"};
+constexpr Index kOuter[] = {1, 1, 2, 2, 2, 2, 2};
+
+Shapes shapes_of(const Arrays& potentials, const Sizes& sizes) {
+  return {Shape{sizes.N, sizes.D, sizes.D}, Shape{sizes.N, sizes.D},
+          pair_shape(potentials[2], sizes), pair_shape(potentials[3], sizes),
+          pair_shape(potentials[4], sizes), node_J_shape(potentials[5], sizes),
+          Shape{sizes.N, sizes.T, sizes.D}};
+}
+
+GaussianArrays<const double> inputs(const Arrays& arrays, const Shapes& shapes) {
+  Rows<const double> rows[7];
+  for (int k = 0; k < 7; ++k) rows[k] = input(kNames[k], arrays[k], shapes[k], kOuter[k]);
+  return {rows[0], rows[1], rows[2], rows[3], rows[4], rows[5], rows[6]};
+}
+
+GaussianArrays<double> outputs(Arrays& arrays, const Shapes& shapes, bool are_filled) {
+  Rows<double> rows[7];
+  for (int k = 0; k < 7; ++k) {
+    arrays[k] = new_array(shapes[k], are_filled);
+    rows[k] = output(arrays[k], kOuter[k]);
+  }
+  return {rows[0], rows[1], rows[2], rows[3], rows[4], rows[5], rows[6]};
+}
+
+// noise, samples or their cotangents, (N, S, T, D)
+Shape noise_shape(const std::optional<Array>& noise, const Sizes& sizes) {
+  const Index num_samples = noise && noise->ndim() == 4 ? noise->shape(1) : 0;
+  return {sizes.N, num_samples, sizes.T, sizes.D};
+}
+
+GaussianProblem problem_of(const Arrays& potentials, const Shapes& shapes,
+                           const std::optional<Array>& noise, const IntArray& lengths,
+                           const Sizes& sizes) {
+  GaussianProblem problem{};
+  problem.num_sequences = sizes.N;
+  problem.latent_dim = sizes.D;
+  problem.dense_nodes = shapes[5].size() == 4;
+  problem.J11_is_shared = shapes[2][1] == 1;
+  problem.J12_is_shared = shapes[3][1] == 1;
+  problem.J22_is_shared = shapes[4][1] == 1;
+  problem.lengths = input_lengths(lengths, sizes.N, sizes.T);
+  problem.potentials = inputs(potentials, shapes);
+  if (noise) {
+    const Shape shape = noise_shape(noise, sizes);
+    problem.noise = input("noise", *noise, shape, 2);
+    problem.num_samples = shape[1];
+  }
+  return problem;
+}
+
+Packs packs_of(const GaussianProblem& problem, const Sizes& sizes) {
+  const double D = double(sizes.D);
+  const Index lanes = kernels().gaussian_lanes(problem.latent_dim);
+  // Single sequences go to BLAS, which has threads of its own: one of ours is enough.
+  const double work = lanes > 1 ? 7 * D * D * D + 15 * D * D + 50 : 0;
+  return {sizes.N, lanes, sizes.T, work};
+}
+
+py::tuple gaussian_chain(const Arrays& potentials, const std::optional<Array>& noise,
+                         const IntArray& lengths) {
+  const Sizes sizes = sizes_of(potentials[6]);
+  const Shapes shapes = shapes_of(potentials, sizes);
+  const GaussianProblem problem = problem_of(potentials, shapes, noise, lengths, sizes);
+
+  const bool are_filled = are_full(lengths, sizes.T);
+  Array log_normalizer = new_array({sizes.N});
+  Arrays stats;
+  std::vector<Index> failed_step(sizes.N, -1);
+  GaussianResult result{};
+  result.log_normalizer = log_normalizer.mutable_data();
+  result.stats = outputs(stats, shapes, are_filled);
+  result.failed_step = failed_step.data();
+  py::object samples = py::none();
+  if (noise) {
+    Array drawn = new_array(noise_shape(noise, sizes), are_filled);
+    result.samples = output(drawn, 2);
+    samples = drawn;
+  }
+  run_packs(packs_of(problem, sizes), kError, failed_step,
+            [&](Index first, Workspace& workspace) {
+              kernels().gaussian_chain(problem, result, first, workspace);
+            });
+  return py::make_tuple(log_normalizer, py::cast(stats), samples);
+}
+
+py::tuple gaussian_chain_vjp(const Arrays& potentials, const std::optional<Array>& noise,
+                             const IntArray& lengths, const Arrays& stats_bar,
+                             const std::optional<Array>& samples_bar) {
+  const Sizes sizes = sizes_of(potentials[6]);
+  const Shapes shapes = shapes_of(potentials, sizes);
+  GaussianProblem problem = problem_of(potentials, shapes, noise, lengths, sizes);
+  if (samples_bar && !noise) throw py::value_error("samples_bar needs noise");
+  if (!samples_bar) problem.num_samples = 0;
+
+  const bool are_filled = are_full(lengths, sizes.T);
+  Arrays potentials_bar;
+  std::vector<Index> failed_step(sizes.N, -1);
+  GaussianAdjoint adjoint{};
+  adjoint.stats_bar = inputs(stats_bar, shapes);
+  adjoint.potentials_bar = outputs(potentials_bar, shapes, are_filled);
+  adjoint.failed_step = failed_step.data();
+  py::object noise_bar = py::none();
+  if (noise) {
+    const Shape shape = noise_shape(noise, sizes);
+    Array cotangent = new_array(shape, are_filled && samples_bar);
+    if (samples_bar) adjoint.samples_bar = input("samples_bar", *samples_bar, shape, 2);
+    adjoint.noise_bar = output(cotangent, 2);
+    noise_bar = cotangent;
+  }
+  run_packs(packs_of(problem, sizes), kError, failed_step,
+            [&](Index first, Workspace& workspace) {
+              kernels().gaussian_chain_vjp(problem, adjoint, first, workspace);
+            });
+  return py::make_tuple(py::cast(potentials_bar), noise_bar);
+}
+
+}  // namespace
+
+void bind_gaussian_chain(py::module_& module) {
+  const auto exact = [](const char* name) { return py::arg(name).noconvert(); };
+  module.def("gaussian_chain", gaussian_chain, exact("potentials"),
+             exact("noise").none(true), exact("lengths"));
+  module.def("gaussian_chain_vjp", gaussian_chain_vjp, exact("potentials"),
+             exact("noise").none(true), exact("lengths"), exact("stats_bar"),
+             exact("samples_bar").none(true));
+}
+
+}  // namespace svae

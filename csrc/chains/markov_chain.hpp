@@ -1,0 +1,371 @@
+// Inference in a Markov chain z_1..z_T over K states: log normalizer and expected
+// statistics.
+//
+//   p(z)  prop. to  exp( init[z_1] + sum_t node_t[z_t] + sum_t pair_t[z_t, z_{t+1}] )
+//
+// Forward and backward messages (Rabiner 1989, Eqs. 19-27 with the scaling of section
+// V.A), where a prime marks step t+1:
+//
+//   alpha'_j = b'_j sum_i A_ij alpha_i       A = exp(pair - max),  b = c exp(node - max)
+//   beta_i   = sum_j A_ij v'_j               v = b o beta
+//   gamma_i  = alpha_i beta_i                xi_ij = alpha_i A_ij v'_j
+//
+// c = 2^-e with 2^e <= sum alpha < 2^(e+1) of the step before: a scale that rounds
+// nothing, whose logarithm is a whole number, and which does not wait for the step
+// itself. beta starts as 1 / sum alpha at the last step; the b carry the scales of alpha,
+// so sum_i alpha_i beta_i = 1 at every step, up to rounding that is taken out now and
+// then.
+//
+// Are doubles wide enough? Weights below e^-708 are flushed to zero. As long as
+//
+//   sum alpha >= 1e-60 and beta_i <= 1e100  for all steps and states,
+//
+// what a step loses of alpha is below 1e-240 of its sum, and weighs at most beta: log Z
+// and all probabilities are off by less than 1e-130, even after 1e6 steps. That the beta
+// at hand bound the true ones needs an addition: v' may have lost up to 1e-147 each
+// (c' < 2e60, beta' <= 1e100), and a message that is lost both ways would be missed by
+// either. So beta_i = 1e-140 + sum_j A_ij v'_j, which is never less than the truth, and
+// adds less than 1e-130 to any probability; those below 1e-120 are given as exact zeros,
+// so that the impossible stays impossible. A sequence that leaves these bounds is done
+// once more in log space (markov_log.hpp); it alone decides that.
+#pragma once
+
+#include "chains/markov_log.hpp"
+#include "chains/markov_messages.hpp"
+
+namespace svae {
+namespace SVAE_ISA_NAMESPACE {
+
+constexpr double kSmallestSum = 1e-60;  // of alpha
+constexpr double kLargestBeta = 1e100;
+constexpr double kBetaFloor = 1e-140;
+constexpr double kNegligible = 1e-120;  // as a probability
+constexpr Index kStepsOfDrift = 16;
+
+// Forward messages, and the sums of their logarithmic scales.
+template <class V, class E>
+class MarkovFilter {
+ public:
+  MarkovFilter(const MarkovPack<V>& pack, PairWeights<V, E>& pair, Workspace& workspace)
+      : pack_(pack),
+        pair_(pair),
+        node_(pack, pack.problem.potentials.node, pack.num_states, 0, workspace),
+        segment_(segment_length(pack.num_timesteps, pack.num_states)),
+        alpha_(pack.num_timesteps, segment_, pack.num_states + 1, workspace),
+        weights_(pack.num_timesteps, segment_, pack.num_states, workspace),
+        init_(workspace.take<V>(pack.num_states)) {}
+
+  Index segment() const { return segment_; }  // how many steps are kept
+  const V* alpha(Index t) const { return alpha_.at(t); }
+  const SegmentRows<V>& alpha_rows() const { return alpha_; }
+  V sum(Index t) const { return alpha_.at(t)[pack_.num_states]; }  // of alpha
+  const V* weights(Index t) const { return weights_.at(t); }       // b
+
+  // All steps; calls body(t) after each.
+  template <class Body>
+  void run(const Body& body) {
+    start();
+    for (Index t = 0; t < pack_.num_timesteps; ++t) {
+      const V node_shift = step(t);
+      log_scale_.add(node_shift);  // zero in lanes that have ended
+      if (t > 0 && !pack_.problem.pair_is_shared)
+        log_scale_.add(pack_.within(t, pair_.shift(), broadcast<V>(0.0)));
+      note(t);
+      body(t);
+    }
+    begin_ = (pack_.num_timesteps - 1) / segment_ * segment_;
+  }
+
+  // For the way back: makes the messages of the segment of step t again.
+  template <class Body>
+  void revisit(Index t, const Body& body) {
+    if (t >= begin_) return;
+    begin_ -= segment_;
+    for (Index s = begin_; s <= t; ++s) {
+      step(s);
+      body(s);
+    }
+  }
+
+  V log_normalizer() {
+    if (pack_.problem.pair_is_shared && pack_.num_timesteps > 1)
+      log_scale_.add_times(pack_.lengths - broadcast<V>(1.0), pair_.shift());
+    log_scale_.add_times(exponent_, broadcast<V>(0x1.62e42fefa39efp-1));  // log 2
+    log_scale_.add(log(last_sum_));
+    return log_scale_.value();
+  }
+
+  bool is_in_range(Index w) const { return lane(smallest_sum_, w) >= kSmallestSum; }
+
+ private:
+  void start() {
+    pack_.load(pack_.problem.potentials.init, 0, init_);
+    log_scale_.add(shift_to_zero(init_, pack_.num_states));
+    for (Index k = 0; k < pack_.num_states; ++k) init_[k] = exp_of_nonpositive(init_[k]);
+  }
+
+  // Makes alpha_t and its b; returns what was taken from the log potentials.
+  SVAE_ALWAYS_INLINE V step(Index t) {
+    const Index K = pack_.num_states;
+    V* alpha = alpha_.next(t);
+    V* weights = weights_.next(t);
+    const V scale = t > 0 ? reciprocal_power(sum(t - 1)) : broadcast<V>(1.0);
+    const Ahead<const double> ahead(pack_, pack_.problem.potentials.node,
+                                    t + kStepsAhead);
+    const V* node = node_.at(t);
+    const V shift = finite_maximum(node, K);
+    for (Index k = 0; k < K; ++k)
+      weights[k] = scale * exp_of_nonpositive(node[k] - shift);
+    V total = broadcast<V>(0.0);
+    if (t == 0) {
+      for (Index k = 0; k < K; ++k) total += alpha[k] = weights[k] * init_[k];
+    } else {
+      // alpha'_j = b'_j sum_i A_ij alpha_i
+      const E* A = pair_.at(t - 1);
+      const V* previous = alpha_.at(t - 1);
+      for_states<kStates>(K, [&](Index j, auto count) {
+        ahead.ask(j, count.value);
+        V sum[count.value] = {};
+        add_product<count.value>(K, A, previous, j, sum);
+#pragma GCC unroll 12
+        for (int c = 0; c < count.value; ++c)
+          alpha[j + c] = sum[c] = weights[j + c] * sum[c];
+        total += fold<count.value>(sum, Add());
+      });
+    }
+    alpha[K] = total;
+    return shift;
+  }
+
+  void note(Index t) {
+    const V total = sum(t), infinity = broadcast<V>(kInfinity);
+    const V exponent = t > 0 ? log2_of_power(reciprocal_power(sum(t - 1))) : V{};
+    if (t + 1 < pack_.shortest) {
+      exponent_ -= exponent;
+      smallest_sum_ = min(smallest_sum_, total);
+    } else {
+      exponent_ -= pack_.within(t, exponent, V{});
+      smallest_sum_ = min(smallest_sum_, pack_.within(t, total, infinity));
+      last_sum_ = pack_.at_last_step(t, total, last_sum_);
+    }
+  }
+
+  const MarkovPack<V>& pack_;
+  PairWeights<V, E>& pair_;
+  RowReader<V> node_;
+  Index segment_;
+  SegmentRows<V> alpha_, weights_;
+  V* init_;
+  Index begin_ = 0;  // of the segment at hand
+  CompensatedSum<V> log_scale_;
+  V exponent_ = broadcast<V>(0.0);
+  V smallest_sum_ = broadcast<V>(kInfinity);
+  V last_sum_ = broadcast<V>(1.0);
+};
+
+template <class V>
+SVAE_ALWAYS_INLINE V dot(Index size, const V* x, const V* y) {
+  return fold<V>(size, [&](Index k) { return x[k] * y[k]; }, Add());
+}
+
+// `value` where the probability is not negligible, else exactly zero
+template <class V>
+SVAE_ALWAYS_INLINE V unless_negligible(V probability, V value) {
+  return select(probability > broadcast<V>(kNegligible), value, broadcast<V>(0.0));
+}
+
+// Probabilities x_k y_k of exclusive events, of which one happens `count` times on
+// average. What rounding left over is taken out, so that the certain has exactly 1.
+template <class V, class X>
+SVAE_ALWAYS_INLINE void probabilities(Index size, const X* x, const V* y, V count,
+                                      V* values) {
+  const auto product = [&](Index k) {
+    const V probability = in_lanes<V>(x[k]) * y[k];
+    return values[k] = unless_negligible(probability, probability);
+  };
+  const V total = fold<V>(size, product, Add());
+  const V error = (count - total) / count;
+  for (Index k = 0; k < size; ++k) values[k] += values[k] * error;
+}
+
+// Backward messages, and what they make of the next step's weights.
+template <class V, class E>
+class MarkovSmoother {
+ public:
+  MarkovSmoother(const MarkovPack<V>& pack, PairWeights<V, E>& pair,
+                 const MarkovFilter<V, E>& filter, Workspace& workspace)
+      : pack_(pack),
+        pair_(pair),
+        filter_(filter),
+        beta_(workspace.take<V>(pack.num_states)),
+        block_(pack.num_states, workspace) {
+    fill_zero(beta_, pack.num_states);
+  }
+
+  const V* beta() const { return beta_; }
+  const StepBlock<V>& block() const { return block_; }  // of v', at the step before
+
+  // Makes beta_t, zero in lanes without that step; returns the factor that took the drift
+  // out.
+  SVAE_ALWAYS_INLINE V step(Index t, const Ahead<double>& ahead) {
+    if (t + 1 < pack_.num_timesteps) receive(t, ahead);
+    if (t + 1 >= pack_.shortest) join(t);
+    return t % kStepsOfDrift == 0 ? normalise(t) : broadcast<V>(1.0);
+  }
+
+  // v = b o beta
+  SVAE_ALWAYS_INLINE const V* weigh(Index t) {
+    const V* b = filter_.weights(t);
+    V* v = block_.at(t - 1);
+    for (Index k = 0; k < pack_.num_states; ++k) v[k] = b[k] * beta_[k];
+    return v;
+  }
+
+  bool is_in_range(Index w) const {
+    return filter_.is_in_range(w) && lane(largest_, w) <= kLargestBeta;
+  }
+
+ private:
+  // beta_i = 1e-140 + sum_j A_ij v'_j
+  SVAE_ALWAYS_INLINE void receive(Index t, const Ahead<double>& ahead) {
+    const Index K = pack_.num_states;
+    const E* A = pair_.columns_at(t);
+    const V* v = block_.at(t);
+    for_states<kStates>(K, [&](Index i, auto count) {
+      ahead.ask(i, count.value);
+      V sum[count.value];
+#pragma GCC unroll 12
+      for (int c = 0; c < count.value; ++c) sum[c] = broadcast<V>(kBetaFloor);
+      add_product<count.value>(K, A, v, i, sum);
+#pragma GCC unroll 12
+      for (int c = 0; c < count.value; ++c) beta_[i + c] = sum[c];
+      largest_ = max(largest_, fold<count.value>(sum, Maximum()));
+    });
+  }
+
+  void join(Index t) {
+    const V first = broadcast<V>(1.0) / filter_.sum(t), zero = broadcast<V>(0.0);
+    for (Index k = 0; k < pack_.num_states; ++k)
+      beta_[k] = pack_.at_last_step(t, first, pack_.within(t, beta_[k], zero));
+  }
+
+  V normalise(Index t) {
+    const Index K = pack_.num_states;
+    const V one = broadcast<V>(1.0), total = dot(K, filter_.alpha(t), beta_);
+    const V factor = pack_.within(t, one / total, one);
+    for (Index k = 0; k < K; ++k) beta_[k] *= factor;
+    return factor;
+  }
+
+  const MarkovPack<V>& pack_;
+  PairWeights<V, E>& pair_;
+  const MarkovFilter<V, E>& filter_;
+  V* beta_;
+  StepBlock<V> block_;
+  V largest_ = broadcast<V>(0.0);  // of the betas
+};
+
+// sum_ij += sum_t x_i(t) y_j(t) over the given steps of one block
+template <class V>
+void add_outer_products(Index K, const SegmentRows<V>& x, const StepBlock<V>& y, Index t,
+                        Index steps, V* sum) {
+  for_states<kTileStates>(K, [&](Index i, auto rows) {
+    for_states<kTileStates>(K, [&](Index j, auto columns) {
+      add_outer_tile<rows.value, columns.value>(
+          steps, x.at(t) + i, x.stride(), y.at(t) + j, y.stride(), sum + i * K + j, K);
+    });
+  });
+}
+
+// Calls add(t, steps) for the pairs from step t on that are to be summed, once all of
+// them have been visited on the way back, and store(t) for every sum that is complete: of
+// one pair each, or of all if they share a potential.
+template <class V, class Add, class Store>
+void sum_pairs(const MarkovPack<V>& pack, Index t, const Add& add, const Store& store) {
+  const Index num_pairs = pack.num_timesteps - 1;
+  if (t >= num_pairs) return;
+  if (!pack.problem.pair_is_shared) {
+    add(t, 1);
+    store(t);
+  } else if (t % kBlock == 0) {
+    add(t, num_pairs - t < kBlock ? num_pairs - t : kBlock);
+    if (t == 0) store(0);
+  }
+}
+
+// How many those sums are over, in each lane.
+template <class V>
+V pairs_of_a_sum(const MarkovPack<V>& pack) {
+  const V one = broadcast<V>(1.0);
+  return pack.problem.pair_is_shared ? pack.lengths - one : one;
+}
+
+// Statistics of one pack; says of each lane whether doubles were wide enough.
+template <class V, class E>
+void markov_chain_in_weights(const MarkovPack<V>& pack, const MarkovResult& result,
+                             bool* is_in_range, Workspace& workspace) {
+  const Index K = pack.num_states;
+  PairWeights<V, E> pair(pack, workspace);
+  MarkovFilter<V, E> filter(pack, pair, workspace);
+  MarkovSmoother<V, E> smoother(pack, pair, filter, workspace);
+  RowWriter<V> node_stat(pack, result.stats.node, K, 0, workspace);
+  PairWriter<V> pair_stat(pack, result.stats.pair, workspace);
+  V* sum = workspace.take<V>(K * K);
+  const V num_pairs = pairs_of_a_sum(pack);
+  const auto nothing = [](Index) {};
+
+  filter.run(nothing);
+  pack.store_each(filter.log_normalizer(), result.log_normalizer);
+
+  fill_zero(sum, K * K);
+  for (Index t = pack.num_timesteps - 1; t >= 0; --t) {
+    filter.revisit(t, nothing);
+    smoother.step(t, Ahead<double>(pack, result.stats.node, t - kStepsAhead));
+    // gamma_i = alpha_i beta_i
+    V* gamma = node_stat.at(t);
+    probabilities(K, filter.alpha(t), smoother.beta(), broadcast<V>(1.0), gamma);
+    if (t == 0) pack.store(gamma, result.stats.init, 0);
+    // xi_ij = A_ij alpha_i v'_j
+    sum_pairs(
+        pack, t,
+        [&](Index begin, Index steps) {
+          add_outer_products(K, filter.alpha_rows(), smoother.block(), begin, steps, sum);
+        },
+        [&](Index pair_step) {
+          probabilities(K * K, pair.at(pair_step), sum, num_pairs,
+                        pair_stat.at(pair_step));
+          fill_zero(sum, K * K);
+        });
+    if (t > 0) smoother.weigh(t);
+  }
+  node_stat.finish();
+  pair_stat.finish();
+  for (Index w = 0; w < width<V>; ++w) is_in_range[w] = smoother.is_in_range(w);
+}
+
+// The pack that has to be done in log space is handed to `rescue`, if there is any.
+template <class V, class Rescue>
+void rescue_out_of_range(const MarkovPack<V>& pack, const bool* is_in_range,
+                         const Rescue& rescue) {
+  bool chosen[width<V>], any = false;
+  for (Index w = 0; w < width<V>; ++w) any |= chosen[w] = !is_in_range[w];
+  if (any) rescue(pack.only(chosen));
+}
+
+// Log normalizer and expected statistics of one pack.
+template <class V>
+void markov_chain(const MarkovProblem& problem, const MarkovResult& result, Index first,
+                  Workspace& workspace) {
+  const MarkovPack<V> pack(problem, first);
+  bool is_in_range[width<V>];
+  if (problem.potentials.pair.sequence_stride == 0)
+    markov_chain_in_weights<V, double>(pack, result, is_in_range, workspace);
+  else
+    markov_chain_in_weights<V, V>(pack, result, is_in_range, workspace);
+  rescue_out_of_range(pack, is_in_range, [&](const MarkovPack<V>& part) {
+    markov_chain_in_logs(part, result, workspace);
+  });
+}
+
+}  // namespace SVAE_ISA_NAMESPACE
+}  // namespace svae

@@ -1,0 +1,288 @@
+// Inference in a Markov chain in log space, for the sequences whose weights do not fit
+// the range of a double (markov_chain.hpp): log normalizer and expected statistics, and
+// below them their adjoint. K^2 exponentials a step make it some twenty times as slow.
+//
+// Everything rests on two recursions (Rabiner 1989, Eqs. 19-21; the way back in the
+// correction form of Barber 2012, section 23.2), where a prime marks step t+1:
+//
+//   filter    alpha'_j = node'_j + logsumexp_i(alpha_i + pair_ij)
+//   smoother  xi_ij = p(i|j) gamma'_j,   gamma_i = sum_j xi_ij,
+//             p(i|j) = softmax_i(alpha_i + pair_ij) = p(z_t = i | z_{t+1} = j, past)
+//
+// Messages are shifted to a maximum of zero at every step, so the length of the chain
+// costs no digits; log Z is the sum of all shifts. What has no positive probability has
+// the message -inf and the weight 0, exactly.
+#pragma once
+
+#include "chains/markov_pack.hpp"
+#include "lanes/elementary.hpp"
+
+namespace svae {
+namespace SVAE_ISA_NAMESPACE {
+
+// Turns log weights into probabilities; returns the log of the weights' sum.
+template <class V>
+V normalise(V* log_weights, Index size) {
+  const V zero = broadcast<V>(0.0);
+  const V shift = shift_to_zero(log_weights, size);
+  V total = zero;
+  for (Index k = 0; k < size; ++k) {
+    log_weights[k] = exp_of_nonpositive(log_weights[k]);
+    total += log_weights[k];
+  }
+  const V inverse = select(total > zero, broadcast<V>(1.0) / total, zero);
+  for (Index k = 0; k < size; ++k) log_weights[k] *= inverse;
+  return shift + log(total);
+}
+
+// Messages alpha_t, shifted, and the sum of the shifts. Between absorbing step t and step
+// t+1 the caller predicts.
+template <class V>
+class LogFilter {
+ public:
+  LogFilter(const MarkovPack<V>& pack, Workspace& workspace)
+      : pack_(pack),
+        pair_(pack, pack.problem.potentials.pair, PairMatrix<V>::kPotential, workspace),
+        alpha_(workspace.take<V>(pack.num_timesteps * pack.num_states)),
+        node_(workspace.take<V>(pack.num_states)),
+        predicted_(workspace.take<V>(pack.num_states)),
+        backward_(workspace.take<V>(pack.num_states * pack.num_states)) {
+    for (Index& step : failed_step_) step = -1;
+  }
+
+  const V* alpha(Index t) const { return alpha_ + t * pack_.num_states; }
+  const V* pair(Index t) { return pair_.at(t); }
+
+  void start() {
+    pack_.load(pack_.problem.potentials.init, 0, predicted_);
+    shift_ = shift_to_zero(predicted_, pack_.num_states);
+    absorb(0);
+  }
+
+  // predicted_j = logsumexp_i(alpha_i + pair_ij); returns the softmax, p(i|j).
+  V* predict(Index t) {
+    const Index K = pack_.num_states;
+    const V* pair = pair_.at(t);
+    for (Index j = 0; j < K; ++j) {
+      V* column = backward_ + j * K;
+      for (Index i = 0; i < K; ++i) column[i] = alpha(t)[i] + pair[j * K + i];
+      predicted_[j] = normalise(column, K);
+    }
+    shift_ = pair_.shift();
+    return backward_;
+  }
+
+  // alpha_t = predicted + node_t
+  void absorb(Index t) {
+    const Index K = pack_.num_states;
+    V* alpha = alpha_ + t * K;
+    pack_.load(pack_.problem.potentials.node, t, node_);
+    count(t, shift_);
+    count(t, shift_to_zero(node_, K));
+    for (Index k = 0; k < K; ++k) alpha[k] = predicted_[k] + node_[k];
+    note_failures(t, maximum(alpha, K));
+    count(t, shift_to_zero(alpha, K));
+  }
+
+  // All steps; fills `last` with the filtered probabilities of each lane's last step.
+  void run(V* last) {
+    start();
+    for (Index t = 1; t < pack_.num_timesteps; ++t) {
+      predict(t - 1);
+      absorb(t);
+    }
+    finish(last);
+  }
+
+  void finish(V* last) {
+    pack_.take_last(alpha_, last);
+    log_scale_.add(normalise(last, pack_.num_states));
+  }
+
+  V log_normalizer() const { return log_scale_.value(); }
+
+  void report(Index* failed_step) const {
+    for (Index w = 0; w < width<V>; ++w)
+      if (pack_.length[w] > 0) failed_step[pack_.sequence[w]] = failed_step_[w];
+  }
+
+ private:
+  void count(Index t, V shift) {
+    const V zero = broadcast<V>(0.0);
+    log_scale_.add(pack_.within(t, shift, zero));
+  }
+
+  void note_failures(Index t, V top) {
+    for (Index w = 0; w < width<V>; ++w)
+      if (t < pack_.length[w] && failed_step_[w] < 0 && lane(top, w) == -kInfinity)
+        failed_step_[w] = t;
+  }
+
+  const MarkovPack<V>& pack_;
+  PairMatrix<V> pair_;
+  V* alpha_;
+  V* node_;
+  V* predicted_;
+  V* backward_;
+  V shift_;  // what was taken from the potentials before they entered predicted_
+  CompensatedSum<V> log_scale_;
+  Index failed_step_[width<V>];  // where no state is possible any more; -1: nowhere
+};
+
+// xi_ij = p(i|j) gamma'_j in place of p(i|j);  gamma_i = sum_j xi_ij in place of gamma'
+template <class V>
+void smooth(Index K, V* xi, V* gamma, V* next_gamma) {
+  for (Index k = 0; k < K; ++k) {
+    next_gamma[k] = gamma[k];
+    gamma[k] = broadcast<V>(0.0);
+  }
+  for (Index j = 0; j < K; ++j)
+    for (Index i = 0; i < K; ++i) {
+      xi[j * K + i] *= next_gamma[j];
+      gamma[i] += xi[j * K + i];
+    }
+}
+
+// Log normalizer and expected statistics of one pack.
+template <class V>
+void markov_chain_in_logs(const MarkovPack<V>& pack, const MarkovResult& result,
+                          Workspace& workspace) {
+  const Index K = pack.num_states;
+  LogFilter<V> filter(pack, workspace);
+  PairStatistic<V> pair_stat(pack, result.stats.pair, workspace);
+  V* last = workspace.take<V>(K);
+  V* gamma = workspace.take<V>(K);
+  V* next_gamma = workspace.take<V>(K);
+
+  filter.run(last);
+  pack.store_each(filter.log_normalizer(), result.log_normalizer);
+  filter.report(result.failed_step);
+
+  fill_zero(gamma, K);
+  for (Index t = pack.num_timesteps - 1; t >= 0; --t) {
+    if (t + 1 < pack.num_timesteps) {
+      V* xi = filter.predict(t);
+      smooth(K, xi, gamma, next_gamma);
+      pair_stat.add(t, xi);
+    }
+    pack.join(t, last, gamma);
+    pack.store(gamma, result.stats.node, t);
+  }
+  pack.store(gamma, result.stats.init, 0);
+  pair_stat.finish();
+}
+
+// The adjoint. The statistics are the gradient of log Z, so their adjoint is the Hessian
+// of log Z times the cotangents: the tangent (dot) of filter and smoother in the
+// direction of the cotangents (bar).
+
+// Tangent of: predicted_j = logsumexp_i(alpha_i + pair_ij)
+template <class V>
+V predict_tangent(Index K, const V* backward, const V* alpha_dot, const V* pair_bar) {
+  V predicted_dot = broadcast<V>(0.0);
+  for (Index i = 0; i < K; ++i)
+    predicted_dot += backward[i] * (alpha_dot[i] + pair_bar[i]);
+  return predicted_dot;
+}
+
+// Only differences between states matter: without their mean under the filtered
+// probabilities the tangents of the messages do not grow with time.
+template <class V>
+void centre(Index K, const V* alpha, V* alpha_dot, V* filtered) {
+  V mean = broadcast<V>(0.0);
+  for (Index k = 0; k < K; ++k) filtered[k] = alpha[k];
+  normalise(filtered, K);
+  for (Index k = 0; k < K; ++k) mean += filtered[k] * alpha_dot[k];
+  for (Index k = 0; k < K; ++k) alpha_dot[k] -= mean;
+}
+
+// Tangent of: xi_ij = p(i|j) gamma'_j,  gamma_i = sum_j xi_ij.  backward becomes xi_dot,
+// gamma and gamma_dot go one step back; next (2, K) keeps what they were.
+template <class V>
+void smooth_tangent(Index K, V* backward, const V* alpha_dot, const V* pair_bar, V* gamma,
+                    V* gamma_dot, V* next) {
+  V* next_dot = next + K;
+  for (Index k = 0; k < K; ++k) {
+    next[k] = gamma[k];
+    next_dot[k] = gamma_dot[k];
+  }
+  fill_zero(gamma, K);
+  fill_zero(gamma_dot, K);
+  for (Index j = 0; j < K; ++j) {
+    V* column = backward + j * K;
+    const V mean = predict_tangent(K, column, alpha_dot, pair_bar + j * K);
+    for (Index i = 0; i < K; ++i) {
+      const V score = alpha_dot[i] + pair_bar[j * K + i] - mean;  // of p(i|j)
+      gamma[i] += column[i] * next[j];
+      column[i] *= next_dot[j] + next[j] * score;
+      gamma_dot[i] += column[i];
+    }
+  }
+}
+
+// The filter and its tangent; fills last and last_dot with the filtered probabilities of
+// each lane's last step, and their tangent.
+template <class V>
+void run_tangent(const MarkovPack<V>& pack, LogFilter<V>& filter, PairMatrix<V>& pair_bar,
+                 const MarkovArrays<const double>& stats_bar, V* alpha_dot, V* last,
+                 V* last_dot) {
+  const Index K = pack.num_states;
+  filter.start();
+  // alpha = init + node
+  pack.load(stats_bar.init, 0, last);
+  pack.load(stats_bar.node, 0, alpha_dot);
+  for (Index k = 0; k < K; ++k) alpha_dot[k] += last[k];
+  centre(K, filter.alpha(0), alpha_dot, last);
+  for (Index t = 1; t < pack.num_timesteps; ++t) {
+    const V* backward = filter.predict(t - 1);
+    filter.absorb(t);
+    // alpha'_j = node'_j + logsumexp_i(alpha_i + pair_ij)
+    const V* bar = pair_bar.at(t - 1);
+    V* next_dot = alpha_dot + t * K;
+    pack.load(stats_bar.node, t, next_dot);
+    for (Index j = 0; j < K; ++j)
+      next_dot[j] += predict_tangent(K, backward + j * K, next_dot - K, bar + j * K);
+    centre(K, filter.alpha(t), next_dot, last);
+  }
+  filter.finish(last);
+  pack.take_last(alpha_dot, last_dot);
+  for (Index k = 0; k < K; ++k) last_dot[k] *= last[k];
+}
+
+// Cotangents of the potentials, given those of the statistics; both as the potentials.
+template <class V>
+void markov_chain_vjp_in_logs(const MarkovPack<V>& pack, const MarkovAdjoint& adjoint,
+                              Workspace& workspace) {
+  const Index K = pack.num_states;
+  LogFilter<V> filter(pack, workspace);
+  PairMatrix<V> pair_bar(pack, adjoint.stats_bar.pair, PairMatrix<V>::kCotangent,
+                         workspace);
+  PairStatistic<V> pair_out(pack, adjoint.potentials_bar.pair, workspace);
+  V* alpha_dot = workspace.take<V>(pack.num_timesteps * K);
+  V* last = workspace.take<V>(K);
+  V* last_dot = workspace.take<V>(K);
+  V* gamma = workspace.take<V>(K);
+  V* gamma_dot = workspace.take<V>(K);
+  V* next = workspace.take<V>(2 * K);
+
+  run_tangent(pack, filter, pair_bar, adjoint.stats_bar, alpha_dot, last, last_dot);
+  filter.report(adjoint.failed_step);
+
+  fill_zero(gamma, K);
+  fill_zero(gamma_dot, K);
+  for (Index t = pack.num_timesteps - 1; t >= 0; --t) {
+    if (t + 1 < pack.num_timesteps) {
+      V* xi = filter.predict(t);
+      smooth_tangent(K, xi, alpha_dot + t * K, pair_bar.at(t), gamma, gamma_dot, next);
+      pair_out.add(t, xi);
+    }
+    pack.join(t, last, gamma);
+    pack.join(t, last_dot, gamma_dot);
+    pack.store(gamma_dot, adjoint.potentials_bar.node, t);
+  }
+  pack.store(gamma_dot, adjoint.potentials_bar.init, 0);
+  pair_out.finish();
+}
+
+}  // namespace SVAE_ISA_NAMESPACE
+}  // namespace svae

@@ -1,0 +1,343 @@
+// Messages of a Markov chain as scaled weights, and their products with the matrix of a
+// pair.
+//
+// The matrix is the same for all lanes where the sequences share it: then its entries are
+// plain numbers (E = double), else packs (E = V). Either way the same operations follow
+// one another in every lane, so a sequence has the same digits.
+#pragma once
+
+#include "chains/markov_pack.hpp"
+#include "lanes/stream.hpp"
+
+namespace svae {
+namespace SVAE_ISA_NAMESPACE {
+
+template <class V>
+SVAE_ALWAYS_INLINE V in_lanes(double x) {
+  return broadcast<V>(x);
+}
+template <class V>
+SVAE_ALWAYS_INLINE V in_lanes(V x) {
+  return x;
+}
+
+// An entry as one lane sees it.
+SVAE_ALWAYS_INLINE double in_lane(double x, Index) { return x; }
+template <class V>
+SVAE_ALWAYS_INLINE double in_lane(const V& x, Index w) {
+  return lane(x, w);
+}
+
+// body(Constant<n>), for 1 <= n <= kMax
+template <int kMax, class Body>
+SVAE_ALWAYS_INLINE void with_count(Index n, const Body& body) {
+  if constexpr (kMax > 1)
+    if (n < kMax) return with_count<kMax - 1>(n, body);
+  body(Constant<kMax>{});
+}
+
+// Calls body(begin, Constant<n>) for parts of the states that fit the registers, as equal
+// as possible.
+template <int kMax, class Body>
+SVAE_ALWAYS_INLINE void for_states(Index num_states, const Body& body) {
+  Index begin = 0;
+  for (Index parts = (num_states + kMax - 1) / kMax; parts > 0; --parts) {
+    const Index size = (num_states - begin + parts - 1) / parts;
+    with_count<kMax>(size, [&](auto n) { body(begin, n); });
+    begin += size;
+  }
+}
+
+// States whose sums stay in registers beside a message and an entry of the matrix. With
+// 32 registers 16 or 20 are no faster.
+constexpr int kStates = 12;
+
+// sum_j += sum_i M_ij x_i, j from `begin` on; M is K x K by rows.
+template <int kCount, class V, class E>
+SVAE_ALWAYS_INLINE void add_product(Index K, const E* M, const V* x, Index begin,
+                                    V* sum) {
+  const E* row = M + begin;
+  for (Index i = 0; i < K; ++i, row += K) {
+    const V message = x[i];
+#pragma GCC unroll 12
+    for (int c = 0; c < kCount; ++c) sum[c] += in_lanes<V>(row[c]) * message;
+  }
+}
+
+// States of either message whose products stay in registers, 32 of them or 16.
+constexpr int kTileStates = SVAE_LANES == 8 ? 5 : 3;
+
+// sum_ij += x_i y_j over some steps: rows of x and of y, each `stride` apart.
+template <int kRows, int kColumns, class V>
+SVAE_ALWAYS_INLINE void add_outer_tile(Index steps, const V* x, Index x_stride,
+                                       const V* y, Index y_stride, V* sum,
+                                       Index sum_stride) {
+  V tile[kRows][kColumns] = {};
+  for (Index s = 0; s < steps; ++s, x += x_stride, y += y_stride) {
+    V right[kColumns];
+#pragma GCC unroll 5
+    for (int c = 0; c < kColumns; ++c) right[c] = y[c];
+#pragma GCC unroll 5
+    for (int r = 0; r < kRows; ++r) {
+      const V left = x[r];
+#pragma GCC unroll 5
+      for (int c = 0; c < kColumns; ++c) tile[r][c] += left * right[c];
+    }
+  }
+#pragma GCC unroll 5
+  for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 5
+    for (int c = 0; c < kColumns; ++c) sum[r * sum_stride + c] += tile[r][c];
+}
+
+// best_j = max(best_j, max_i(M_ij + x_i)), likewise.
+template <int kCount, class V, class E>
+SVAE_ALWAYS_INLINE void maximise(Index K, const E* M, const V* x, Index begin, V* best) {
+  const E* row = M + begin;
+  for (Index i = 0; i < K; ++i, row += K) {
+    const V message = x[i];
+#pragma GCC unroll 12
+    for (int c = 0; c < kCount; ++c)
+      best[c] = max(in_lanes<V>(row[c]) + message, best[c]);
+  }
+}
+
+// The eight rows around step t of one sequence after the other as t goes on, to be asked
+// for some time before they are read or written: the arrays outlast every cache. They are
+// K cache lines, a few of which go with each tile, for there are not many line buffers.
+template <class T>
+class Ahead {
+ public:
+  Ahead() = default;
+
+  template <class V>
+  SVAE_ALWAYS_INLINE Ahead(const MarkovPack<V>& pack, const Rows<T>& rows, Index t) {
+    const Index w = t % 8, begin = t - w, K = pack.num_states;
+    if (t < 0 || w >= width<V> || rows.time_stride != K) return;
+    rows_ = rows.at(pack.sequence[w], begin);
+    size_ = min(pack.length[w] - begin, Index(8)) * K;
+  }
+
+  // The share of some states.
+  SVAE_ALWAYS_INLINE void ask(Index begin, Index count) const {
+    const Index end = min(8 * (begin + count), size_);
+    for (Index k = 8 * begin; k < end; k += 8) __builtin_prefetch(rows_ + k);
+  }
+
+ private:
+  T* rows_ = nullptr;
+  Index size_ = 0;
+};
+constexpr Index kStepsAhead = 16;
+
+// The rows of an array over pairs, in lanes or for all of them.
+template <class V, class E>
+class PairRows : public RowReader<V> {
+ public:
+  PairRows(const MarkovPack<V>& pack, const Rows<const double>& rows,
+           Workspace& workspace)
+      : RowReader<V>(pack, rows, pack.num_states * pack.num_states, 1, workspace) {}
+};
+
+template <class V>
+class PairRows<V, double> {
+ public:
+  PairRows(const MarkovPack<V>& pack, const Rows<const double>& rows, Workspace&)
+      : rows_(rows), sequence_(pack.sequence[0]) {}
+  const double* at(Index t) const { return rows_.at(sequence_, t); }
+
+ private:
+  Rows<const double> rows_;
+  Index sequence_;
+};
+
+// The matrices of the pairs (t, t+1) in lanes, to an array.
+template <class V>
+class PairWriter {
+ public:
+  PairWriter(const MarkovPack<V>& pack, const Rows<double>& rows, Workspace& workspace)
+      : pack_(pack),
+        rows_(rows),
+        size_(pack.num_states * pack.num_states),
+        writer_(pack, rows, size_, 1, workspace),
+        only_(workspace.take<V>(size_)) {}
+
+  V* at(Index t) { return pack_.problem.pair_is_shared ? only_ : writer_.at(t); }
+
+  void finish() {
+    if (!pack_.problem.pair_is_shared)
+      writer_.finish();
+    else if (pack_.num_timesteps > 1)
+      pack_.Pack<V>::store(only_, 1, rows_, 0, 1, size_);
+  }
+
+ private:
+  const MarkovPack<V>& pack_;
+  Rows<double> rows_;
+  Index size_;
+  RowWriter<V> writer_;
+  V* only_;
+};
+
+// A matrix for each pair (t, t+1), which Derived::make(t, matrix) fills, by rows and by
+// columns: once for all if the steps share it.
+template <class Derived, class E>
+class StepMatrix {
+ public:
+  StepMatrix(Index num_states, bool is_shared, Workspace& workspace)
+      : num_states_(num_states), is_shared_(is_shared) {
+    for (Form& form : forms_) form.entries = workspace.take<E>(num_states * num_states);
+  }
+
+  // Entry (i, j) at [i * K + j]
+  SVAE_ALWAYS_INLINE const E* at(Index t) {
+    return form_at(t, forms_[0], [&](Index step, E* matrix) {
+      static_cast<Derived*>(this)->make(step, matrix);
+    });
+  }
+
+  // Entry (i, j) at [j * K + i]
+  SVAE_ALWAYS_INLINE const E* columns_at(Index t) {
+    return form_at(t, forms_[1], [&](Index step, E* columns) {
+      const E* matrix = at(step);
+      for (Index i = 0; i < num_states_; ++i)
+        for (Index j = 0; j < num_states_; ++j)
+          columns[j * num_states_ + i] = matrix[i * num_states_ + j];
+    });
+  }
+
+ private:
+  struct Form {
+    E* entries;
+    Index step = -1;
+  };
+
+  template <class Make>
+  SVAE_ALWAYS_INLINE const E* form_at(Index t, Form& form, const Make& make) {
+    const Index step = is_shared_ ? 0 : t;
+    if (form.step != step) make(step, form.entries);
+    form.step = step;
+    return form.entries;
+  }
+
+  Index num_states_;
+  bool is_shared_;
+  Form forms_[2];
+};
+
+// A_ij = exp(pair_ij - shift), relative to the largest.
+template <class V, class E>
+class PairWeights : public StepMatrix<PairWeights<V, E>, E> {
+ public:
+  PairWeights(const MarkovPack<V>& pack, Workspace& workspace)
+      : StepMatrix<PairWeights, E>(pack.num_states, pack.problem.pair_is_shared,
+                                   workspace),
+        rows_(pack, pack.problem.potentials.pair, workspace),
+        size_(pack.num_states * pack.num_states) {}
+
+  // Of the step asked for last
+  V shift() const { return in_lanes<V>(shift_); }
+
+  SVAE_NO_INLINE void make(Index t, E* weights) {
+    const E* potentials = rows_.at(t);
+    shift_ = finite_maximum(potentials, size_);
+    for (Index e = 0; e < size_; ++e)
+      weights[e] = exp_of_nonpositive(potentials[e] - shift_);
+  }
+
+ private:
+  PairRows<V, E> rows_;
+  Index size_;
+  E shift_;
+};
+
+// D_ij = A_ij bar_ij: the tangent of A in the direction of a cotangent.
+template <class V, class E, class F>
+class PairTangent : public StepMatrix<PairTangent<V, E, F>, F> {
+ public:
+  PairTangent(const MarkovPack<V>& pack, const Rows<const double>& pair_bar,
+              PairWeights<V, E>& pair, Workspace& workspace)
+      : StepMatrix<PairTangent, F>(pack.num_states, pack.problem.pair_is_shared,
+                                   workspace),
+        rows_(pack, pair_bar, workspace),
+        size_(pack.num_states * pack.num_states),
+        pair_(pair) {}
+
+  SVAE_NO_INLINE void make(Index t, F* tangent) {
+    const E* A = pair_.at(t);
+    const F* bar = rows_.at(t);
+    for (Index e = 0; e < size_; ++e) tangent[e] = A[e] * bar[e];
+  }
+
+ private:
+  PairRows<V, F> rows_;
+  Index size_;
+  PairWeights<V, E>& pair_;
+};
+
+// Steps in a block of the sums over pairs; a segment is some blocks.
+constexpr Index kBlock = 64;
+
+// Rows in lanes for the steps of one block.
+template <class V>
+class StepBlock {
+ public:
+  StepBlock(Index size, Workspace& workspace)
+      : stride_(size | 1), rows_(workspace.take<V>(kBlock * stride_)) {}
+  SVAE_ALWAYS_INLINE V* at(Index t) const { return rows_ + t % kBlock * stride_; }
+  Index stride() const { return stride_; }
+
+ private:
+  Index stride_;
+  V* rows_;
+};
+
+// Rows in lanes, one for each step, of which those of one segment are kept, and the last
+// one of every segment.
+template <class V>
+class SegmentRows {
+ public:
+  SegmentRows(Index num_timesteps, Index segment, Index size, Workspace& workspace)
+      : segment_(segment),
+        stride_(size | 1),  // a power of two would put all steps into the same cache sets
+        rows_(workspace.take<V>((segment < num_timesteps ? segment : num_timesteps) *
+                                stride_)),
+        last_(workspace.take<V>((num_timesteps - 1) / segment * stride_)) {}
+
+  // Of the segment at hand, or the last row of the one before.
+  SVAE_ALWAYS_INLINE V* at(Index t) const {
+    return t >= begin_ ? rows_ + (t - begin_) * stride_
+                       : last_ + (begin_ / segment_ - 1) * stride_;
+  }
+  Index stride() const { return stride_; }
+
+  // For the caller to fill: the steps in order, or once more those of one segment.
+  SVAE_ALWAYS_INLINE V* next(Index t) {
+    if (t >= begin_ + segment_) keep_last();
+    if (t < begin_ || t >= begin_ + segment_) begin_ = t;
+    return at(t);
+  }
+
+ private:
+  void keep_last() {
+    const V* row = rows_ + (segment_ - 1) * stride_;
+    V* kept = last_ + begin_ / segment_ * stride_;
+    for (Index k = 0; k < stride_; ++k) kept[k] = row[k];
+  }
+
+  Index segment_, stride_;
+  V* rows_;
+  V* last_;
+  Index begin_ = 0;
+};
+
+// Steps of which the messages are kept: all of a chain that is not too long; of a longer
+// one a segment at a time, which costs it a second filter.
+inline Index segment_length(Index num_timesteps, Index num_states) {
+  constexpr Index kWhole = Index(1) << 18, kPart = Index(1) << 16;  // numbers in a lane
+  if (num_timesteps * num_states <= kWhole) return num_timesteps;
+  return (kPart / num_states / kBlock + 1) * kBlock;
+}
+
+}  // namespace SVAE_ISA_NAMESPACE
+}  // namespace svae

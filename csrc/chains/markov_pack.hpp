@@ -1,0 +1,218 @@
+// The arrays of a Markov chain in lanes: one sequence in each lane of V.
+//
+// Log weights are shifted to a maximum of zero when they are loaded, so that offsets of
+// the potentials cost no digits. Matrices over pairs lie by columns: (i, j) at [j * K +
+// i].
+//
+// A lane past the end of its sequence loads zeros, computes finite values that nobody
+// reads, and joins the way back at its own last step: no other lane can tell.
+#pragma once
+
+#include "lanes/elementary.hpp"
+#include "lanes/pack.hpp"
+
+namespace svae {
+namespace SVAE_ISA_NAMESPACE {
+
+constexpr double kInfinity = __builtin_inf();
+
+template <class V>
+struct MarkovPack : Pack<V> {
+  const MarkovProblem& problem;
+  Index num_states;
+  using Pack<V>::sequence;
+  using Pack<V>::length;
+
+  MarkovPack(const MarkovProblem& problem, Index first)
+      : Pack<V>(problem.num_sequences, problem.lengths, first),
+        problem(problem),
+        num_states(problem.num_states) {}
+
+  // These lanes alone, at least one: the others repeat the first of them.
+  MarkovPack only(const bool* chosen) const {
+    MarkovPack part = *this;
+    Index donor = 0;
+    while (!chosen[donor]) ++donor;
+    part.num_timesteps = part.shortest = length[donor];
+    for (Index w = 0; w < width<V>; ++w) {
+      const Index source = chosen[w] ? w : donor;
+      part.sequence[w] = sequence[source];
+      part.length[w] = length[source];
+      lane(part.lengths, w) = double(length[source]);
+      if (part.num_timesteps < length[source]) part.num_timesteps = length[source];
+      if (part.shortest > length[source]) part.shortest = length[source];
+    }
+    return part;
+  }
+
+  // Row t of every lane that has the step t, zeros for the others.
+  void load(const Rows<const double>& rows, Index t, V* values) const {
+    Pack<V>::load(rows, t, t, values, num_states);
+  }
+
+  void store(const V* values, const Rows<double>& rows, Index t) const {
+    Pack<V>::store(values, 1, rows, t, t, num_states);
+  }
+
+  // From rows in lanes, one per step, the last one of every lane.
+  void take_last(const V* rows, V* values) const {
+    for (Index w = 0; w < width<V>; ++w) {
+      const V* row = rows + (length[w] > 0 ? length[w] - 1 : 0) * num_states;
+      for (Index k = 0; k < num_states; ++k) lane(values[k], w) = lane(row[k], w);
+    }
+  }
+
+  // At their last step the lanes take `last`, at any other `values`.
+  void join(Index t, const V* last, V* values) const {
+    for (Index k = 0; k < num_states; ++k)
+      values[k] = this->at_last_step(t, last[k], values[k]);
+  }
+
+  // Matrix t by columns, of every lane that has the pair (t, t+1).
+  void load_pair(Rows<const double> rows, Index t, V* columns) const {
+    const Index K = num_states;
+    for (Index w = 0; w < width<V>; ++w) {
+      const double* matrix = rows.at(sequence[w], t);
+      for (Index i = 0; i < K; ++i)
+        for (Index j = 0; j < K; ++j)
+          lane(columns[j * K + i], w) = length[w] > t + 1 ? matrix[i * K + j] : 0.0;
+    }
+  }
+
+  void store_pair(const V* columns, Rows<double> rows, Index t) const {
+    const Index K = num_states;
+    for (Index w = 0; w < width<V>; ++w)
+      for (Index i = 0; length[w] > t + 1 && i < K; ++i)
+        for (Index j = 0; j < K; ++j)
+          rows.at(sequence[w], t)[i * K + j] = lane(columns[j * K + i], w);
+  }
+};
+
+// x_0 + x_1 + ..., or another such operation, by halves: few steps follow one another.
+template <int kCount, class V, class Operation>
+SVAE_ALWAYS_INLINE V fold(const V* x, const Operation& both) {
+  if constexpr (kCount == 1)
+    return x[0];
+  else
+    return both(fold<kCount / 2>(x, both),
+                fold<kCount - kCount / 2>(x + kCount / 2, both));
+}
+
+struct Add {
+  template <class V>
+  SVAE_ALWAYS_INLINE V operator()(V a, V b) const {
+    return a + b;
+  }
+};
+
+struct Maximum {
+  template <class V>
+  SVAE_ALWAYS_INLINE V operator()(V a, V b) const {
+    return max(a, b);
+  }
+};
+
+// The same of term(0), .., term(size - 1), four at a time.
+template <class V, class Term, class Operation>
+SVAE_ALWAYS_INLINE V fold(Index size, const Term& term, const Operation& both) {
+  if (size < 4) {
+    V value = term(0);
+    for (Index k = 1; k < size; ++k) value = both(value, term(k));
+    return value;
+  }
+  V part[4] = {term(0), term(1), term(2), term(3)};
+  Index k = 4;
+  for (; k + 4 <= size; k += 4)
+#pragma GCC unroll 4
+    for (int r = 0; r < 4; ++r) part[r] = both(part[r], term(k + r));
+  for (; k < size; ++k) part[0] = both(part[0], term(k));
+  return fold<4>(part, both);
+}
+
+template <class V>
+SVAE_ALWAYS_INLINE V maximum(const V* values, Index size) {
+  return fold<V>(size, [&](Index k) { return values[k]; }, Maximum());
+}
+
+// Zero if none is finite.
+template <class V>
+V finite_maximum(const V* log_weights, Index size) {
+  const V top = maximum(log_weights, size);
+  return select(top == broadcast<V>(-kInfinity), broadcast<V>(0.0), top);
+}
+
+// Shifts log weights to a maximum of zero (if any is finite); returns the shift.
+template <class V>
+V shift_to_zero(V* log_weights, Index size) {
+  const V shift = finite_maximum(log_weights, size);
+  for (Index k = 0; k < size; ++k) log_weights[k] -= shift;
+  return shift;
+}
+
+// One pair matrix after the other in lanes; loaded once if all steps share it. Potentials
+// are shifted to a maximum of zero, cotangents are taken as they are.
+template <class V>
+class PairMatrix {
+ public:
+  enum Kind { kPotential, kCotangent };
+
+  PairMatrix(const MarkovPack<V>& pack, Rows<const double> rows, Kind kind,
+             Workspace& workspace)
+      : pack_(pack),
+        rows_(rows),
+        kind_(kind),
+        columns_(workspace.take<V>(pack.num_states * pack.num_states)) {
+    if (pack.problem.pair_is_shared) load(0);
+  }
+
+  const V* at(Index t) {
+    if (!pack_.problem.pair_is_shared) load(t);
+    return columns_;
+  }
+
+  V shift() const { return shift_; }
+
+ private:
+  void load(Index t) {
+    pack_.load_pair(rows_, t, columns_);
+    if (kind_ == kPotential)
+      shift_ = shift_to_zero(columns_, pack_.num_states * pack_.num_states);
+  }
+
+  const MarkovPack<V>& pack_;
+  Rows<const double> rows_;
+  Kind kind_;
+  V* columns_;
+  V shift_ = broadcast<V>(0.0);
+};
+
+// The statistics of the pairs: one matrix per step, or their sum if all steps share one.
+template <class V>
+class PairStatistic {
+ public:
+  PairStatistic(const MarkovPack<V>& pack, Rows<double> rows, Workspace& workspace)
+      : pack_(pack),
+        rows_(rows),
+        size_(pack.num_states * pack.num_states),
+        sum_(workspace.take<V>(size_)) {
+    fill_zero(sum_, size_);
+  }
+
+  void add(Index t, const V* columns) {
+    if (!pack_.problem.pair_is_shared) return pack_.store_pair(columns, rows_, t);
+    for (Index e = 0; e < size_; ++e) sum_[e] += columns[e];
+  }
+
+  void finish() {
+    if (pack_.problem.pair_is_shared) pack_.store_pair(sum_, rows_, 0);
+  }
+
+ private:
+  const MarkovPack<V>& pack_;
+  Rows<double> rows_;
+  Index size_;
+  V* sum_;
+};
+
+}  // namespace SVAE_ISA_NAMESPACE
+}  // namespace svae

@@ -1,0 +1,284 @@
+// Paths of a Markov chain: the most likely one, and samples.
+//
+// Both filter forward, by maximum or by sum, and choose states backward from the messages
+// and the pair potentials or weights; no back pointers are kept.
+#pragma once
+
+#include "chains/markov_chain.hpp"
+
+namespace svae {
+namespace SVAE_ISA_NAMESPACE {
+
+// pair_ij, shifted to a maximum of zero.
+template <class V, class E>
+class PairLogs : public StepMatrix<PairLogs<V, E>, E> {
+ public:
+  PairLogs(const MarkovPack<V>& pack, Workspace& workspace)
+      : StepMatrix<PairLogs, E>(pack.num_states, pack.problem.pair_is_shared, workspace),
+        rows_(pack, pack.problem.potentials.pair, workspace),
+        size_(pack.num_states * pack.num_states) {}
+
+  SVAE_NO_INLINE void make(Index t, E* pair) {
+    const E* potentials = rows_.at(t);
+    const E top = finite_maximum(potentials, size_);
+    for (Index e = 0; e < size_; ++e) pair[e] = potentials[e] - top;
+  }
+
+ private:
+  PairRows<V, E> rows_;
+  Index size_;
+};
+
+// Messages of the most likely paths so far (Rabiner 1989, Eq. 33), in logs and shifted to
+// a maximum of zero at every step:
+//
+//   alpha'_j = node'_j + max_i(alpha_i + pair_ij)
+template <class V, class E>
+class BestPathFilter {
+ public:
+  BestPathFilter(const MarkovPack<V>& pack, Workspace& workspace)
+      : pack_(pack),
+        pair_(pack, workspace),
+        node_(pack, pack.problem.potentials.node, pack.num_states, 0, workspace),
+        segment_(segment_length(pack.num_timesteps, pack.num_states)),
+        alpha_(pack.num_timesteps, segment_, pack.num_states, workspace),
+        init_(workspace.take<V>(pack.num_states)) {
+    for (Index& step : failed_step_) step = -1;
+    pack.load(pack.problem.potentials.init, 0, init_);
+    shift_to_zero(init_, pack.num_states);
+  }
+
+  const V* alpha(Index t) const { return alpha_.at(t); }
+
+  // Entry (i, j) at [j * K + i]
+  const E* pair_columns(Index t) { return pair_.columns_at(t); }
+
+  void run() {
+    for (Index t = 0; t < pack_.num_timesteps; ++t) note_failures(t, step(t));
+    begin_ = (pack_.num_timesteps - 1) / segment_ * segment_;
+  }
+
+  // For the way back: makes the messages of the segment of step t again.
+  void revisit(Index t) {
+    if (t >= begin_) return;
+    begin_ -= segment_;
+    for (Index s = begin_; s <= t; ++s) step(s);
+  }
+
+  void report(Index* failed_step) const {
+    for (Index w = 0; w < width<V>; ++w) failed_step[pack_.sequence[w]] = failed_step_[w];
+  }
+
+ private:
+  // Returns the maximum that was taken from alpha_t.
+  SVAE_ALWAYS_INLINE V step(Index t) {
+    const Index K = pack_.num_states;
+    V* alpha = alpha_.next(t);
+    const Ahead<const double> ahead(pack_, pack_.problem.potentials.node,
+                                    t + kStepsAhead);
+    const V* node = node_.at(t);
+    const V node_shift = finite_maximum(node, K);
+    if (t == 0) {
+      for (Index k = 0; k < K; ++k) alpha[k] = init_[k] + (node[k] - node_shift);
+    } else {
+      const E* pair = pair_.at(t - 1);
+      const V* before = alpha_.at(t - 1);
+      for_states<kStates>(K, [&](Index j, auto count) {
+        ahead.ask(j, count.value);
+        V best[count.value];
+#pragma GCC unroll 12
+        for (int c = 0; c < count.value; ++c) best[c] = broadcast<V>(-kInfinity);
+        maximise<count.value>(K, pair, before, j, best);
+#pragma GCC unroll 12
+        for (int c = 0; c < count.value; ++c)
+          alpha[j + c] = best[c] + (node[j + c] - node_shift);
+      });
+    }
+    const V top = maximum(alpha, K);
+    const V taken = select(top == broadcast<V>(-kInfinity), broadcast<V>(0.0), top);
+    for (Index k = 0; k < K; ++k) alpha[k] -= taken;
+    return top;
+  }
+
+  void note_failures(Index t, V top) {
+    for (Index w = 0; w < width<V>; ++w)
+      if (t < pack_.length[w] && failed_step_[w] < 0 && lane(top, w) == -kInfinity)
+        failed_step_[w] = t;
+  }
+
+  const MarkovPack<V>& pack_;
+  PairLogs<V, E> pair_;
+  RowReader<V> node_;
+  Index segment_;
+  SegmentRows<V> alpha_;
+  V* init_;
+  Index begin_ = 0;              // of the segment at hand
+  Index failed_step_[width<V>];  // where no state is possible any more; -1: nowhere
+};
+
+// The lowest of the states with the highest alpha_i + pair_ij.
+template <class V, class E>
+Index best_state(Index K, Index w, const V* alpha, const E* column) {
+  Index best = 0;
+  double top = lane(alpha[0], w) + in_lane(column[0], w);
+  for (Index i = 1; i < K; ++i) {
+    const double value = lane(alpha[i], w) + in_lane(column[i], w);
+    if (value > top) {
+      top = value;
+      best = i;
+    }
+  }
+  return best;
+}
+
+// The potentials along one path, summed without the filter's roundings.
+inline double path_log_weight(const MarkovProblem& problem, Index n, Index length,
+                              const Index* path) {
+  const Index K = problem.num_states;
+  CompensatedSum<double> sum;
+  sum.add(problem.potentials.init.at(n, 0)[path[0]]);
+  for (Index t = 0; t < length; ++t) {
+    sum.add(problem.potentials.node.at(n, t)[path[t]]);
+    if (t + 1 < length)
+      sum.add(problem.potentials.pair.at(n, t)[path[t] * K + path[t + 1]]);
+  }
+  return sum.value();
+}
+
+// The most likely path (Rabiner 1989, Eqs. 30-35) of every sequence of one pack.
+template <class V, class E>
+void viterbi(const MarkovPack<V>& pack, const MarkovDecoding& result,
+             Workspace& workspace) {
+  const Index K = pack.num_states;
+  BestPathFilter<V, E> filter(pack, workspace);
+  E* no_successor = workspace.take<E>(K);
+  fill_zero(no_successor, K);
+
+  filter.run();
+  filter.report(result.failed_step);
+  for (Index t = pack.num_timesteps - 1; t >= 0; --t) {
+    filter.revisit(t);
+    const E* pair = t + 1 < pack.num_timesteps ? filter.pair_columns(t) : no_successor;
+    for (Index w = 0; w < width<V>; ++w) {
+      if (t >= pack.length[w]) continue;
+      Index* state = result.paths.at(pack.sequence[w], 0) + t;
+      const E* column = t + 1 < pack.length[w] ? pair + state[1] * K : no_successor;
+      *state = best_state(K, w, filter.alpha(t), column);
+    }
+  }
+  for (Index w = 0; w < width<V>; ++w) {
+    const Index n = pack.sequence[w];
+    result.log_weight[n] =
+        path_log_weight(pack.problem, n, pack.length[w], result.paths.at(n, 0));
+  }
+}
+
+template <class V>
+void viterbi(const MarkovProblem& problem, const MarkovDecoding& result, Index first,
+             Workspace& workspace) {
+  const MarkovPack<V> pack(problem, first);
+  if (problem.potentials.pair.sequence_stride == 0)
+    viterbi<V, double>(pack, result, workspace);
+  else
+    viterbi<V, V>(pack, result, workspace);
+}
+
+// By inverting the distribution function: the smallest k with
+// uniform * total < weight_0 + .. + weight_k. `cumulative` holds these sums.
+inline Index draw(Index K, const double* cumulative, double uniform) {
+  const double total = cumulative[K - 1];
+  Index k = 0;
+  while (k + 1 < K && !(uniform * total < cumulative[k])) ++k;
+  // rounding may ask for more than all of them: the last that has a weight
+  while (k > 0 && cumulative[k] == cumulative[k - 1]) --k;
+  return k;
+}
+
+// Backward sampling of one pack: the last state from the filtered distribution, then each
+// from p(i|j) prop. to alpha_i A_ij. Says of each lane whether doubles were wide enough:
+// only the backward messages can tell what the forward ones have lost, and a state may
+// have been drawn whose past is known to 1e-100 only.
+template <class V, class E>
+void sample_in_weights(const MarkovPack<V>& pack, const MarkovSampling& sampling,
+                       bool* is_in_range, Workspace& workspace) {
+  constexpr double kSmallestTotal = 1e-100;
+  const Index K = pack.num_states;
+  PairWeights<V, E> pair(pack, workspace);
+  MarkovFilter<V, E> filter(pack, pair, workspace);
+  MarkovSmoother<V, E> smoother(pack, pair, filter, workspace);
+  E* no_successor = workspace.take<E>(K);
+  double* cumulative = workspace.take<double>(K);
+  bool is_known[width<V>];
+  const auto nothing = [](Index) {};
+
+  for (Index k = 0; k < K; ++k) no_successor[k] = in_lanes<E>(1.0);
+  filter.run(nothing);
+  for (bool& known : is_known) known = true;
+  for (Index t = pack.num_timesteps - 1; t >= 0; --t) {
+    filter.revisit(t, nothing);
+    smoother.step(t, Ahead<double>());
+    if (t > 0) smoother.weigh(t);
+    const V* alpha = filter.alpha(t);
+    const E* A = t + 1 < pack.num_timesteps ? pair.columns_at(t) : no_successor;
+    for (Index w = 0; w < width<V>; ++w)
+      for (Index s = 0; t < pack.length[w] && s < sampling.num_samples; ++s) {
+        Index* state = sampling.paths.at(pack.sequence[w], s) + t;
+        const E* column = t + 1 < pack.length[w] ? A + state[1] * K : no_successor;
+        double total = 0.0;
+        for (Index i = 0; i < K; ++i)
+          cumulative[i] = total += lane(alpha[i], w) * in_lane(column[i], w);
+        *state = draw(K, cumulative, sampling.uniforms.at(pack.sequence[w], s)[t]);
+        is_known[w] &= total >= kSmallestTotal * lane(filter.sum(t), w);
+      }
+  }
+  for (Index w = 0; w < width<V>; ++w)
+    is_in_range[w] = is_known[w] && smoother.is_in_range(w);
+}
+
+// The same in logs.
+template <class V>
+void sample_in_logs(const MarkovPack<V>& pack, const MarkovSampling& sampling,
+                    Workspace& workspace) {
+  const Index K = pack.num_states;
+  LogFilter<V> filter(pack, workspace);
+  V* no_successor = workspace.take<V>(K);
+  double* cumulative = workspace.take<double>(K);
+
+  filter.run(no_successor);
+  filter.report(sampling.failed_step);
+
+  fill_zero(no_successor, K);
+  for (Index t = pack.num_timesteps - 1; t >= 0; --t) {
+    const V* alpha = filter.alpha(t);
+    const V* pair = t + 1 < pack.num_timesteps ? filter.pair(t) : no_successor;
+    for (Index w = 0; w < width<V>; ++w)
+      for (Index s = 0; t < pack.length[w] && s < sampling.num_samples; ++s) {
+        Index* state = sampling.paths.at(pack.sequence[w], s) + t;
+        const V* column = t + 1 < pack.length[w] ? pair + state[1] * K : no_successor;
+        const Index best = best_state(K, w, alpha, column);
+        const double top = lane(alpha[best], w) + lane(column[best], w);
+        double total = 0.0;
+        for (Index i = 0; i < K; ++i)
+          cumulative[i] = total +=
+              __builtin_exp(lane(alpha[i], w) + lane(column[i], w) - top);
+        *state = draw(K, cumulative, sampling.uniforms.at(pack.sequence[w], s)[t]);
+      }
+  }
+}
+
+template <class V>
+void sample_markov_chain(const MarkovProblem& problem, const MarkovSampling& sampling,
+                         Index first, Workspace& workspace) {
+  const MarkovPack<V> pack(problem, first);
+  bool is_in_range[width<V>];
+  if (problem.potentials.pair.sequence_stride == 0)
+    sample_in_weights<V, double>(pack, sampling, is_in_range, workspace);
+  else
+    sample_in_weights<V, V>(pack, sampling, is_in_range, workspace);
+  rescue_out_of_range(pack, is_in_range, [&](const MarkovPack<V>& part) {
+    sample_in_logs(part, sampling, workspace);
+  });
+}
+
+}  // namespace SVAE_ISA_NAMESPACE
+}  // namespace svae

@@ -1,0 +1,122 @@
+// exp and log of every lane, powers of two, and sums that keep their digits.
+#pragma once
+
+#include <cstdint>
+
+#include "lanes/lanes.hpp"
+
+namespace svae {
+namespace SVAE_ISA_NAMESPACE {
+
+template <class V>
+struct LaneBits {
+  typedef std::int64_t type __attribute__((vector_size(sizeof(V))));
+  typedef std::uint64_t unsigned_type __attribute__((vector_size(sizeof(V))));
+};
+template <>
+struct LaneBits<double> {
+  using type = std::int64_t;
+  using unsigned_type = std::uint64_t;
+};
+
+template <class To, class From>
+SVAE_ALWAYS_INLINE To bits_as(From from) {
+  static_assert(sizeof(To) == sizeof(From), "the same bits");
+  To to;
+  __builtin_memcpy(&to, &from, sizeof to);
+  return to;
+}
+
+// log 2 in two parts, the first with zeros at its end, so that its product with a whole
+// number below 2^20 is exact.
+constexpr double kLogTwoHigh = 0x1.62e42feep-1;
+constexpr double kLogTwoLow = 0x1.a39ef35793c76p-33;
+
+// exp(r) = 1 + r + r^2 p(r), |r| <= log(2)/2, with p through the Chebyshev points of the
+// interval (relative error 1.6e-17).
+constexpr double kExpSeries[] = {0x1.af38d53857513p-26, 0x1.2891a8c1d838dp-22,
+                                 0x1.71de0d9c145d0p-19, 0x1.a019b8ef67c6cp-16,
+                                 0x1.a01a01a7c8d47p-13, 0x1.6c16c17893833p-10,
+                                 0x1.11111111109adp-7,  0x1.5555555553d4fp-5,
+                                 0x1.5555555555556p-3,  0x1.0000000000001p-1};
+
+// exp(x) = 2^n exp(r) for x <= 0: the weights of the chains are relative to their
+// largest. Within one unit in the last place; below the smallest normal number, and for x
+// = -inf, it is zero.
+template <class V>
+SVAE_ALWAYS_INLINE V exp_of_nonpositive(V x) {
+  using Bits = typename LaneBits<V>::unsigned_type;
+  const V shift = broadcast<V>(0x1.8p52);  // n + shift holds n in its low bits
+  const V n_shifted = x * broadcast<V>(0x1.71547652b82fep0) + shift;  // 1 / log 2
+  const V n = n_shifted - shift;
+  const V r = (x - n * broadcast<V>(kLogTwoHigh)) - n * broadcast<V>(kLogTwoLow);
+  V series = broadcast<V>(kExpSeries[0]);
+#pragma GCC unroll 9
+  for (int k = 1; k < 10; ++k) series = series * r + broadcast<V>(kExpSeries[k]);
+  const V fraction = broadcast<V>(1.0) + (r + r * r * series);
+  // 2^n by adding n to the exponent; what overflows there is replaced
+  const V value = bits_as<V>(bits_as<Bits>(fraction) + (bits_as<Bits>(n_shifted) << 52));
+  return select(x < broadcast<V>(-708.25), broadcast<V>(0.0), value);
+}
+
+template <class V>
+SVAE_ALWAYS_INLINE V min(V a, V b) {
+  return a < b ? a : b;
+}
+
+template <class V>
+SVAE_ALWAYS_INLINE V log(V x) {
+  V y;
+  for (Index w = 0; w < width<V>; ++w) lane(y, w) = __builtin_log(lane(x, w));
+  return y;
+}
+
+// log(1 + x)
+template <class V>
+SVAE_ALWAYS_INLINE V log1p(V x) {
+  V y;
+  for (Index w = 0; w < width<V>; ++w) lane(y, w) = __builtin_log1p(lane(x, w));
+  return y;
+}
+
+// For x = m 2^e, 1 <= m < 2, a positive normal number: 2^-e. Finite also for x = 0.
+template <class V>
+SVAE_ALWAYS_INLINE V reciprocal_power(V x) {
+  using Bits = typename LaneBits<V>::unsigned_type;
+  constexpr std::uint64_t kExponent = std::uint64_t(2047) << 52;
+  const Bits twice_one = Bits{} + (std::uint64_t(2046) << 52);
+  return bits_as<V>(twice_one - (bits_as<Bits>(x) & kExponent));
+}
+
+// For x = 2^e, a normal number: e.
+template <class V>
+SVAE_ALWAYS_INLINE V log2_of_power(V x) {
+  using Bits = typename LaneBits<V>::unsigned_type;
+  const Bits biased = bits_as<Bits>(x) >> 52;
+  const Bits shift = bits_as<Bits>(broadcast<V>(0x1p52));
+  return bits_as<V>(biased + shift) - broadcast<V>(0x1p52 + 1023.0);
+}
+
+// A sum with the rounding of every addition carried along (Knuth's two-sum).
+template <class V>
+struct CompensatedSum {
+  V sum = broadcast<V>(0.0);
+  V error = broadcast<V>(0.0);
+  void add(V term) {
+    const V total = sum + term;
+    const V seen = total - sum;
+    error += (sum - (total - seen)) + (term - seen);
+    sum = total;
+  }
+  // count * term for whole numbers below 2^26, in two exact products
+  void add_times(V count, V term) {
+    using Bits = typename LaneBits<V>::unsigned_type;
+    const V high = bits_as<V>(bits_as<Bits>(term) & ~((std::uint64_t(1) << 27) - 1));
+    add(count * high);
+    add(count * (term - high));
+  }
+  V value() const { return sum + error; }
+};
+
+}  // namespace SVAE_ISA_NAMESPACE
+}  // namespace svae

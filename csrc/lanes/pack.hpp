@@ -1,0 +1,100 @@
+// A pack of sequences: one in each lane of V, time outermost.
+//
+// Sequences may have different lengths. A lane past the end of its own goes on with what
+// it is given instead (zeros are loaded), and nothing it computes is stored. Lanes that
+// no sequence is left for repeat the last one: they compute, and store, the same once
+// more.
+#pragma once
+
+#include "kernels.hpp"
+#include "lanes/lanes.hpp"
+
+namespace svae {
+namespace SVAE_ISA_NAMESPACE {
+
+template <class V>
+SVAE_ALWAYS_INLINE void fill_zero(V* values, Index size) {
+  for (Index k = 0; k < size; ++k) values[k] = broadcast<V>(0.0);
+}
+
+template <class V>
+SVAE_ALWAYS_INLINE void copy(const V* from, V* to, Index size) {
+  for (Index k = 0; k < size; ++k) to[k] = from[k];
+}
+
+template <class V>
+SVAE_ALWAYS_INLINE void add_terms(const V* term, V* to, Index size) {
+  for (Index k = 0; k < size; ++k) to[k] += term[k];
+}
+
+template <class T>
+SVAE_ALWAYS_INLINE void swap(T& a, T& b) {
+  const T kept = a;
+  a = b;
+  b = kept;
+}
+
+// The sequences first, first + 1, ... in the lanes of V.
+template <class V>
+struct Pack {
+  Index num_timesteps = 0;  // of the longest sequence
+  Index shortest;           // all lanes have the steps before this one
+  Index sequence[width<V>];
+  Index length[width<V>];
+  V lengths;
+
+  Pack(Index num_sequences, const Index* all_lengths, Index first) {
+    for (Index w = 0; w < width<V>; ++w) {
+      sequence[w] = first + w < num_sequences ? first + w : num_sequences - 1;
+      length[w] = all_lengths[sequence[w]];
+      lane(lengths, w) = double(length[w]);
+      num_timesteps = max(num_timesteps, length[w]);
+      shortest = w == 0 || length[w] < shortest ? length[w] : shortest;
+    }
+  }
+
+  // value where the lane has step t, `otherwise` where it has ended
+  V within(Index t, V value, V otherwise) const {
+    return select(lengths > broadcast<V>(double(t)), value, otherwise);
+  }
+
+  // value where t is the last step of the lane, `otherwise` at any other
+  V at_last_step(Index t, V value, V otherwise) const {
+    return select(lengths == broadcast<V>(double(t + 1)), value, otherwise);
+  }
+
+  // size numbers of row t, of the lanes that have step `step`; zeros for the others
+  void load(const Rows<const double>& rows, Index t, Index step, V* values,
+            Index size) const {
+    for (Index w = 0; w < width<V>; ++w) {
+      const double* row = rows.at(sequence[w], t);
+      const bool live = length[w] > step;
+      for (Index k = 0; k < size; ++k) lane(values[k], w) = live ? row[k] : 0.0;
+    }
+  }
+
+  // size numbers, `stride` apart, to row t, of the lanes that have step `step`
+  void store(const V* values, Index stride, const Rows<double>& rows, Index t, Index step,
+             Index size) const {
+    for (Index w = 0; w < width<V>; ++w) {
+      double* row = rows.at(sequence[w], t);
+      if (length[w] > step)
+        for (Index k = 0; k < size; ++k) row[k] = lane(values[k * stride], w);
+    }
+  }
+
+  // One number for each sequence.
+  V load_each(const double* values) const {
+    V value;
+    for (Index w = 0; w < width<V>; ++w) lane(value, w) = values[sequence[w]];
+    return value;
+  }
+  template <class T>
+  void store_each(V value, T* values) const {
+    for (Index w = 0; w < width<V>; ++w)
+      if (length[w] > 0) values[sequence[w]] = T(lane(value, w));
+  }
+};
+
+}  // namespace SVAE_ISA_NAMESPACE
+}  // namespace svae

@@ -1,0 +1,189 @@
+// Rows of the sequences' arrays, one for each step, to lanes and back.
+//
+// Eight steps at a time: W numbers of each of W sequences are a square in registers, and
+// its transpose is W packs. Whoever goes through the steps in order, up or down, sees
+// every block once.
+#pragma once
+
+#include "lanes/pack.hpp"
+
+namespace svae {
+namespace SVAE_ISA_NAMESPACE {
+
+constexpr Index kStepsOfBlock = 8;  // not less than there are lanes
+
+// The steps of a block, and where their rows lie: in the array itself, or, of sequences
+// that do not have all of them, in a copy.
+template <class V>
+class RowBlocks {
+ protected:
+  RowBlocks(const Pack<V>& pack, Index size, Index ahead, Workspace& workspace)
+      : pack_(&pack),
+        size_(size),
+        ahead_(ahead),
+        num_steps_(size <= kLargestBlock / kStepsOfBlock ? kStepsOfBlock : 1),
+        values_(workspace.take<V>(num_steps_ * size)),
+        copies_(workspace.take<double>(num_steps_ * size * width<V>)) {}
+
+  Index num_live(Index w, Index begin) const {
+    const Index live = pack_->length[w] - ahead_ - begin;
+    return live < 0 ? 0 : live < num_steps_ ? live : num_steps_;
+  }
+
+  template <class T>
+  bool is_in_place(const Rows<T>& rows, Index live) const {
+    return live == num_steps_ && (num_steps_ == 1 || rows.time_stride == size_);
+  }
+
+  double* copy_of(Index w) const { return copies_ + w * num_steps_ * size_; }
+
+  // body(k) for squares [k, k + W) that cover the block; the last may overlap another.
+  template <class Body>
+  SVAE_ALWAYS_INLINE void for_squares(const Body& body) const {
+    const Index count = num_steps_ * size_;
+    Index k = 0;
+    for (; k + width<V> <= count; k += width<V>) body(k);
+    if (k < count) body(count - width<V>);
+  }
+
+  SVAE_ALWAYS_INLINE void enter(Index block) {
+    direction_ = block < block_ ? -1 : 1;
+    block_ = block;
+  }
+
+  // Fetches a part of the block that comes next if steps go on as they do, at every step
+  // the rows of another sequence: so many sequences are too many streams for the hardware
+  // to foresee, and all of a block at once is too much for it to wait for.
+  template <int kWrite, class T>
+  SVAE_ALWAYS_INLINE void prefetch(const Rows<T>& rows, Index step) const {
+    const Index begin = (block_ + direction_) * num_steps_;
+    const Index bytes = num_steps_ * size_ * Index(sizeof(double));
+    for (Index w = step; w < width<V>; w += num_steps_) {
+      if (begin < 0 || !is_in_place(rows, num_live(w, begin))) continue;
+      const char* row = reinterpret_cast<const char*>(rows.at(pack_->sequence[w], begin));
+      for (Index byte = 0; byte < bytes; byte += kCacheLine)
+        __builtin_prefetch(row + byte, kWrite, 2);
+    }
+  }
+
+  static constexpr Index kCacheLine = 64;
+  static constexpr Index kLargestBlock = 512;
+
+  const Pack<V>* pack_;
+  Index size_, ahead_, num_steps_;
+  V* values_;
+  double* copies_;
+  Index block_ = -1;  // the one in values_
+  Index direction_ = 1;
+};
+
+// Row t of every sequence that has the step t + ahead, zeros for the others.
+template <class V>
+class RowReader : RowBlocks<V> {
+ public:
+  RowReader(const Pack<V>& pack, const Rows<const double>& rows, Index size, Index ahead,
+            Workspace& workspace)
+      : RowBlocks<V>(pack, size, ahead, workspace), rows_(rows) {
+    for (Index& count : num_copied_) count = this->num_steps_;  // not zero yet
+  }
+
+  SVAE_ALWAYS_INLINE const V* at(Index t) {
+    const Index block = t / this->num_steps_;
+    if (block != this->block_) load(block);
+    const Index step = t - block * this->num_steps_;
+    this->template prefetch<0>(rows_, step);
+    return this->values_ + step * this->size_;
+  }
+
+ private:
+  SVAE_NO_INLINE void load(Index block) {
+    this->enter(block);
+    const double* row[width<V>];
+    for (Index w = 0; w < width<V>; ++w) row[w] = row_of(w, block * this->num_steps_);
+    this->for_squares([&](Index k) {
+      V square[width<V>];
+#pragma GCC unroll 8
+      for (Index w = 0; w < width<V>; ++w)
+        __builtin_memcpy(&square[w], row[w] + k, sizeof(V));
+      transpose(square);
+#pragma GCC unroll 8
+      for (Index w = 0; w < width<V>; ++w) this->values_[k + w] = square[w];
+    });
+  }
+
+  const double* row_of(Index w, Index begin) {
+    const Index n = this->pack_->sequence[w], size = this->size_;
+    const Index live = this->num_live(w, begin);
+    if (this->is_in_place(rows_, live)) return rows_.at(n, begin);
+    double* copy = this->copy_of(w);
+    for (Index s = 0; s < live; ++s)
+      __builtin_memcpy(copy + s * size, rows_.at(n, begin + s), size * sizeof(double));
+    for (Index k = live * size; k < num_copied_[w] * size; ++k) copy[k] = 0.0;
+    num_copied_[w] = live;
+    return copy;
+  }
+
+  Rows<const double> rows_;
+  Index num_copied_[width<V>];  // rows of each copy that are not zero
+};
+
+// Row t to every sequence that has the step t + ahead.
+template <class V>
+class RowWriter : RowBlocks<V> {
+ public:
+  RowWriter(const Pack<V>& pack, const Rows<double>& rows, Index size, Index ahead,
+            Workspace& workspace)
+      : RowBlocks<V>(pack, size, ahead, workspace), rows_(rows) {}
+
+  // For the caller to fill, before it asks for a row of another block.
+  SVAE_ALWAYS_INLINE V* at(Index t) {
+    const Index block = t / this->num_steps_;
+    if (block != this->block_) {
+      store();
+      this->enter(block);
+    }
+    const Index step = t - block * this->num_steps_;
+    this->template prefetch<1>(rows_, step);
+    return this->values_ + step * this->size_;
+  }
+
+  // Call it after the last row.
+  void finish() {
+    store();
+    this->block_ = -1;
+  }
+
+ private:
+  SVAE_NO_INLINE void store() {
+    if (this->block_ < 0) return;
+    const Index begin = this->block_ * this->num_steps_;
+    double* row[width<V>];
+    for (Index w = 0; w < width<V>; ++w)
+      row[w] = this->is_in_place(rows_, this->num_live(w, begin))
+                   ? rows_.at(this->pack_->sequence[w], begin)
+                   : this->copy_of(w);
+    this->for_squares([&](Index k) {
+      V square[width<V>];
+#pragma GCC unroll 8
+      for (Index w = 0; w < width<V>; ++w) square[w] = this->values_[k + w];
+      transpose(square);
+#pragma GCC unroll 8
+      for (Index w = 0; w < width<V>; ++w)
+        __builtin_memcpy(row[w] + k, &square[w], sizeof(V));
+    });
+    for (Index w = 0; w < width<V>; ++w)
+      if (row[w] == this->copy_of(w)) store_copy(w, begin);
+  }
+
+  void store_copy(Index w, Index begin) const {
+    const Index size = this->size_, live = this->num_live(w, begin);
+    for (Index s = 0; s < live; ++s)
+      __builtin_memcpy(rows_.at(this->pack_->sequence[w], begin + s),
+                       this->copy_of(w) + s * size, size * sizeof(double));
+  }
+
+  Rows<double> rows_;
+};
+
+}  // namespace SVAE_ISA_NAMESPACE
+}  // namespace svae

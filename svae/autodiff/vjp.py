@@ -4,21 +4,54 @@ Autograd differentiates in one argument.  A tuple of arrays is one argument too,
 each use of an entry then costs as much as the tuple is long, which for the many small
 arrays of a model is a good part of a step.  Here every array is a root of its own, in
 one trace and one backward pass.
+
+A VJP that iterates, to solve a linear system, has something to tell beside its result.
+It returns `Cotangents` with diagnostics, and `trace` returns those of all nodes that a
+backward pass went through.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from autograd.core import VJPNode, add_outgrads
 from autograd.extend import vspace
 from autograd.tracer import getval, isbox, new_box, trace_stack
 
-__all__ = ["trace"]
+__all__ = ["Cotangents", "Diagnostics", "trace"]
+
+
+class Diagnostics(NamedTuple):
+    """How an iterative solve ended, one entry for each sequence."""
+
+    iterations: np.ndarray
+    """(N,), iterations until it converged; 0 where the answer is exact."""
+    residual: np.ndarray
+    """(N,), what was left: of inference, the largest change of a state's probability
+    in the last update; of its gradient, the relative residual."""
+
+
+class Cotangents(list[Any]):
+    """A list of cotangents, and how the linear solves ended that found them.
+
+    Parameters
+    ----------
+    cotangents : iterable of arrays
+        One for each argument.
+    diagnostics : iterable of `Diagnostics`
+        One for each solve, the last of the evaluated function first.
+    """
+
+    def __init__(
+        self, cotangents: Iterable[Any], diagnostics: Iterable[Diagnostics] = ()
+    ) -> None:
+        super().__init__(cotangents)
+        self.diagnostics = list(diagnostics)
 
 
 def trace(
     function: Callable[..., tuple[Any, ...]], arguments: Sequence[Any]
-) -> tuple[Callable[..., list[Any]], tuple[Any, ...]]:
+) -> tuple[Callable[..., Cotangents], tuple[Any, ...]]:
     """Evaluate a function and prepare its VJP in all arguments.
 
     Parameters
@@ -31,8 +64,9 @@ def trace(
     Returns
     -------
     pull_back : callable
-        Cotangents of the first values, None where there is none -> list of cotangents,
-        one for each argument (zeros for those that do not matter).
+        Cotangents of the first values, None where there is none -> `Cotangents`, one
+        for each argument (zeros for those that do not matter), with the diagnostics of
+        all solves that the backward pass met.
     values : tuple
         What ``function`` returned.
 
@@ -52,34 +86,45 @@ def trace(
     if not depends(outputs[0]):
         raise ValueError("the function does not depend on its arguments")
 
-    def pull_back(*cotangents: Any) -> list[Any]:
+    def pull_back(*cotangents: Any) -> Cotangents:
         ends = [
             (output._node, cotangent)
             for output, cotangent in zip(outputs, cotangents, strict=False)
             if cotangent is not None and depends(output)
         ]
-        collected = _backward(ends, set(roots))
-        return [
-            collected[root] if root in collected else vspace(x).zeros()
-            for root, x in zip(roots, arguments, strict=True)
-        ]
+        collected, diagnostics = _backward(ends, set(roots))
+        return Cotangents(
+            (
+                collected[root] if root in collected else vspace(x).zeros()
+                for root, x in zip(roots, arguments, strict=True)
+            ),
+            diagnostics,
+        )
 
     return pull_back, tuple(getval(x) if depends(x) else x for x in outputs)
 
 
-def _backward(ends: Sequence[tuple[Any, Any]], roots: set[Any]) -> dict[Any, Any]:
-    """Cotangents of the roots; autograd's own pass keeps that of a single one."""
+def _backward(
+    ends: Sequence[tuple[Any, Any]], roots: set[Any]
+) -> tuple[dict[Any, Any], list[Diagnostics]]:
+    """Return cotangents of the roots, and diagnostics of the nodes on the way.
+
+    Autograd's own pass keeps the cotangent of a single root.
+    """
     cotangents: dict[Any, Any] = {}
     for end, cotangent in ends:
         cotangents[end] = add_outgrads(cotangents.get(end), cotangent)
-    collected = {}
+    collected, diagnostics = {}, []
     for node in _last_first(cotangents):
         total = cotangents.pop(node)[0]
         if node in roots:
             collected[node] = total
-        for parent, part in zip(node.parents, node.vjp(total), strict=True):
+        parts = node.vjp(total)
+        if isinstance(parts, Cotangents):
+            diagnostics += parts.diagnostics
+        for parent, part in zip(node.parents, parts, strict=True):
             cotangents[parent] = add_outgrads(cotangents.get(parent), part)
-    return collected
+    return collected, diagnostics
 
 
 def _last_first(ends: Iterable[Any]) -> list[Any]:

@@ -19,6 +19,7 @@ import autograd.numpy as np
 import numpy as onp
 
 from svae.autodiff.operations import value_of
+from svae.autodiff.vjp import Diagnostics
 from svae.families import gaussian, product
 
 __all__ = [
@@ -43,16 +44,6 @@ __all__ = [
 LOG_2PI = onp.log(2.0 * onp.pi)
 LARGEST = 1e300
 """Of x that can be decoded: sums of it with weights are numbers still."""
-
-
-class Diagnostics(NamedTuple):
-    """How an iterative solve ended, one entry for each sequence."""
-
-    iterations: onp.ndarray
-    """(N,), iterations until it converged; 0 where the answer is exact."""
-    residual: onp.ndarray
-    """(N,), what was left: of inference, the largest change of a state's probability
-    in the last update; of its gradient, the relative residual."""
 
 
 class Belief(NamedTuple):
@@ -175,7 +166,6 @@ class LatentModel(Protocol):
         observed: Any = None,
         belief: Belief | None = None,
         starts: Any = None,
-        report: Any = None,
     ) -> Local:
         """Return the local factor given m = ``stats`` and node potentials (J, h).
 
@@ -194,9 +184,9 @@ class LatentModel(Protocol):
         starts : sequence of (N, T, K) arrays, optional
             Probabilities of the discrete states from which to iterate; the best local
             optimum is kept.  Default: the model's own.
-        report : (N, 2) array, optional
-            Zeros.  The cotangent that comes back for it tells how the linear solve in
-            the gradient of a mean-field factor ended: `Diagnostics` as columns.
+
+        The derivative of a mean-field factor is found by a linear solve: the
+        `Cotangents` that `svae.autodiff.vjp.trace` pulls back tell how it ended.
         """
 
     def log_density(

@@ -66,7 +66,6 @@ class Gaussian:
         observed: Any = None,
         belief: Belief | None = None,
         starts: Any = None,
-        report: Any = None,
     ) -> Local:
         """Combine N(0, I) with diagonal node potentials; see `LatentModel.infer`.
 

@@ -97,7 +97,6 @@ class LDS:
         observed: Any = None,
         belief: Belief | None = None,
         starts: Any = None,
-        report: Any = None,
     ) -> Local:
         """Run exact inference in the chain; see `LatentModel.infer`.
 

@@ -34,7 +34,7 @@ import autograd.numpy as np
 import numpy as onp
 
 from svae.autodiff.trees import leaves, rebuild, tree_map
-from svae.autodiff.vjp import trace
+from svae.autodiff.vjp import Cotangents, trace
 from svae.families import product
 from svae.models import Diagnostics, Local
 from svae.networks.decoder_posterior import kl_from_prior, sample_weights
@@ -197,15 +197,12 @@ def contribution(
     All that is local, given m = ``message``; contributions of the parts of a batch add
     up to that of the whole.
     """
-    report = onp.zeros((len(batch.values), 2))
-    inputs = (message, encoder, decoder, report)
+    inputs = message, encoder, decoder
 
     def of_leaves(*boxes: Any) -> tuple[Any, ...]:
-        stats, encoder, decoder, report = rebuild(inputs, boxes)
+        stats, encoder, decoder = rebuild(inputs, boxes)
         weights = sample_weights(model.decoder_posterior, decoder, noise.decoder)
-        terms, local = local_terms(
-            model, stats, encoder, weights, batch, noise.latents, report=report
-        )
+        terms, local = local_terms(model, stats, encoder, weights, batch, noise.latents)
         differentiated = terms, local.kl, conjugate_part(model, local)
         return *differentiated, *local.diagnostics, local.states
 
@@ -213,7 +210,7 @@ def contribution(
     terms, kl, _, iterations, residual, states = values
     scale = onp.full(len(kl), batch.scale)  # of every sequence in the objective
     gradient = pull_back(scale, -scale)
-    of_message, of_encoder, of_decoder, solve = rebuild(inputs, gradient)
+    of_message, of_encoder, of_decoder = rebuild(inputs, gradient)
     if natural_gradient == "conjugate":
         # statistics are the gradient of log Z: those of the surrogate's optimum
         of_message = rebuild(inputs, pull_back(None, None, scale))[0]
@@ -224,9 +221,17 @@ def contribution(
         of_encoder,
         of_decoder,
         Diagnostics(iterations, residual),
-        Diagnostics(*solve.T),
+        diagnostics_of(gradient, len(kl)),
         states,
     )
+
+
+def diagnostics_of(gradient: Cotangents, num_sequences: int) -> Diagnostics:
+    """Return how the solve in a gradient ended, zeros where inference is exact."""
+    if not gradient.diagnostics:
+        return Diagnostics(onp.zeros(num_sequences), onp.zeros(num_sequences))
+    (diagnostics,) = gradient.diagnostics
+    return diagnostics
 
 
 def complete(

@@ -31,7 +31,6 @@ def infer(
     batch: Batch,
     noise: onp.ndarray | None = None,
     dense: bool = False,
-    report: Any = None,
     uniforms: onp.ndarray | None = None,
 ) -> Local:
     """Return the local factor: recognition network, then message passing.
@@ -47,8 +46,6 @@ def infer(
     noise : (M, S, T, D) array or None
     dense : bool
         For a chain, return second moments of x as (M, T, D, D), not their diagonals.
-    report : (M, 2) array, optional
-        See `LatentModel.infer`.
     uniforms : (M, S, T) array, optional
         From `draw_uniforms`: samples are then draws from q(x), without weights.
 
@@ -79,7 +76,6 @@ def infer(
         batch.lengths,
         **known,
         starts=batch.starts,
-        report=report,
     )
 
 
@@ -113,11 +109,10 @@ def local_factor(
     batch: Batch,
     noise: onp.ndarray,
     dense: bool = False,
-    report: Any = None,
     uniforms: onp.ndarray | None = None,
 ) -> Local:
     """Return the local factor; a row without data is no datum and costs nothing."""
-    local = infer(model, stats, encoder, batch, noise, dense, report, uniforms)
+    local = infer(model, stats, encoder, batch, noise, dense, uniforms)
     if not model.latent.independent or batch.observed is None:
         return local
     return without_empty(local, batch.observed)
@@ -139,10 +134,9 @@ def local_terms(
     weights: Any,
     batch: Batch,
     noise: onp.ndarray,
-    report: Any = None,
 ) -> tuple[Any, Local]:
     """Return E log p(y | x, gamma), (M,), and the local factor with its KL, (M,)."""
-    local = local_factor(model, stats, encoder, batch, noise, report=report)
+    local = local_factor(model, stats, encoder, batch, noise)
     frames = frame_log_likelihood(model, weights, batch, local.samples)
     return expected(frames, local.weights), local
 

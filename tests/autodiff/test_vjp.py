@@ -4,8 +4,9 @@ import autograd.numpy as np
 import numpy as onp
 import pytest
 from autograd import grad
+from autograd.extend import defvjp_argnums, primitive
 
-from svae.autodiff.vjp import trace
+from svae.autodiff.vjp import Cotangents, Diagnostics, trace
 
 
 def function(x, y, z):
@@ -77,3 +78,36 @@ def test_an_argument_may_be_an_output(rng):
     onp.testing.assert_array_equal(pull_back(y)[1], 0.0)
     onp.testing.assert_array_equal(pull_back(None, x)[1], x)
     onp.testing.assert_array_equal(pull_back(y, x)[0], x + y)
+
+
+@primitive
+def halved(x):
+    """Solve 2 y = x, and tell how the solve of the adjoint ended."""
+    return x / 2.0
+
+
+def _halved_vjp(argnums, ans, args, kwargs):
+    return lambda g: Cotangents(
+        [g / 2.0], [Diagnostics(onp.ones(len(g)), onp.abs(g) / 1e3)]
+    )
+
+
+defvjp_argnums(halved, _halved_vjp)
+
+
+def test_diagnostics_of_solves_come_with_the_cotangents(rng):
+    x, y = rng.standard_normal((2, 3))
+    pull_back, _ = trace(lambda x, y: (halved(x * y), halved(halved(y)), x), [x, y])
+    g = rng.standard_normal(3)
+    of_first = pull_back(g)
+    onp.testing.assert_array_equal(of_first[0], g / 2.0 * y)
+    (solve,) = of_first.diagnostics
+    onp.testing.assert_array_equal(solve, [onp.ones(3), onp.abs(g) / 1e3])
+    of_second = pull_back(None, g)
+    assert len(of_second.diagnostics) == 2  # the last of the function first
+    for solve, divisor in zip(of_second.diagnostics, (1e3, 2e3), strict=True):
+        onp.testing.assert_allclose(solve.residual, onp.abs(g) / divisor)
+    assert pull_back(None, None, g).diagnostics == []
+    # nothing of one pass is left in the next, and autograd's own pass goes through
+    assert len(pull_back(g).diagnostics) == 1
+    onp.testing.assert_array_equal(grad(lambda x: np.sum(halved(x)))(x), 0.5)

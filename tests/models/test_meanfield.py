@@ -192,8 +192,7 @@ def test_truncated_gradient_would_be_wrong(name):
     given, switch = Given(lengths, None, None), latent.switch
     rows, (init, pair) = switch.rows(stats), markov_potentials(stats)
     solve = solver(switch, 1e-14, 1000, ("data",))
-    no_report = np.zeros((len(h), 2))
-    solved = partial(solve, no_report, None, given, init, pair, *rows, J)
+    solved = partial(solve, None, given, init, pair, *rows, J)
     fixed = solved(h)[0]
     cotangent = rng.standard_normal(fixed.shape)
 
@@ -316,26 +315,12 @@ def test_both_solves_report_how_they_ended(name):
 
 
 @pytest.mark.parametrize("name", ["gaussian", "lds", "affine-lds"])
-def test_exact_inference_reports_no_iterations(name):
+def test_exact_inference_needs_no_iterations(name):
     step = bound_and_gradients(*problem(name))
     for diagnostics in (step.inference, step.gradient_solve):
         assert isinstance(diagnostics, Diagnostics)
         np.testing.assert_array_equal(diagnostics, np.zeros((2, 4)))
     assert step.states is None
-
-
-@every_model
-def test_the_report_changes_no_value(name):
-    model, parameters, _, batch, noise = problem(name)
-    stats = product.expected_stats(model.latent.family, parameters.natparams)
-
-    def run(report):
-        return infer(
-            model, stats, parameters.encoder, batch, noise.latents, report=report
-        )
-
-    for got, want in zip(run(np.full((4, 2), 7.0)), run(None), strict=True):
-        np.testing.assert_array_equal(got, want)
 
 
 def test_unconverged_inference_shows_in_the_step():

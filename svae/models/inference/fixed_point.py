@@ -32,7 +32,7 @@ import numpy as np
 from autograd.extend import defvjp_argnums, primitive
 
 from svae.autodiff.trees import tree_map
-from svae.autodiff.vjp import trace
+from svae.autodiff.vjp import Cotangents, Diagnostics, trace
 
 __all__ = [
     "Alternation",
@@ -269,15 +269,15 @@ def fixed_point(
     Returns
     -------
     solve : callable
-        ``solve(report, starts, constants, *arguments) -> (s, iterations, residual)``,
+        ``solve(starts, constants, *arguments) -> (s, iterations, residual)``,
         (N, ...), (N,) and (N,), the first differentiable in the arguments.  A sequence
         that did not converge shows in its residual and in a `ConvergenceWarning`.
-        ``starts`` None means those of the blocks.  ``report`` (N, 2) has no influence;
-        its cotangent holds iterations and residual of the solve in the gradient.
+        ``starts`` None means those of the blocks.  Its VJP returns `Cotangents` with
+        the diagnostics of the linear solve.
     """
 
     @primitive
-    def solve(report: Any, starts: Any, constants: Any, *arguments: Any) -> Any:
+    def solve(starts: Any, constants: Any, *arguments: Any) -> Any:
         if starts is None:
             starts = blocks.starts(constants, *arguments)
         return best_ascent(
@@ -286,7 +286,7 @@ def fixed_point(
 
     def solve_vjp(argnums: Any, ans: Any, args: Any, kwargs: Any) -> Any:
         fixed = ans[0]
-        _, _, constants, *arguments = args
+        _, constants, *arguments = args
 
         def pull_back(g: Any) -> Any:
             coupling, (natparams,) = trace(
@@ -308,9 +308,11 @@ def fixed_point(
                 lambda *a: (blocks.statistics(natparams, constants, *a),), arguments
             )
             pairs = zip(through_U(product), through_S(solution), strict=True)
-            report_bar = np.stack([iterations, residual], axis=1)
-            cotangents = [report_bar, None, None, *(a + b for a, b in pairs)]
-            return [cotangents[argnum] for argnum in argnums]
+            cotangents = [None, None, *(a + b for a, b in pairs)]
+            return Cotangents(
+                (cotangents[argnum] for argnum in argnums),
+                [Diagnostics(iterations, residual)],
+            )
 
         return pull_back
 

@@ -55,16 +55,16 @@ class Mixture(Switching):
     """A model of which x_t is a Gaussian that z_t selects."""
 
     def local_factor(
-        self, stats: Any, node: Any, noise: Any, given: Given, starts: Any, report: Any
+        self, stats: Any, node: Any, noise: Any, given: Given, starts: Any
     ) -> Local:
         """Return the local factor; see `infer`.  Sequences of one step are rows."""
         switch, rows = self.switch, self.switch.rows(stats)
         if node[1].shape[1] > 1:
-            local = super().local_factor(stats, node, noise, given, starts, report)
+            local = super().local_factor(stats, node, noise, given, starts)
         else:
             init = first_states(markov_potentials(stats)[0], given.belief)
             ascent = Ascent(self.tolerance, self.max_iterations, self.starts, starts)
-            local = local_factor(switch, ascent, init, rows, node, noise, given, report)
+            local = local_factor(switch, ascent, init, rows, node, noise, given)
         if given.observed is None:
             return local
         return filled(switch, rows, local, noise, given)

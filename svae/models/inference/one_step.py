@@ -14,6 +14,7 @@ from autograd.extend import defvjp_argnums, primitive
 from svae import kernels
 from svae.autodiff.operations import joined, value_of
 from svae.autodiff.tuples import Outputs
+from svae.autodiff.vjp import Cotangents
 from svae.models.base import Diagnostics, Local
 from svae.models.inference.fixed_point import (
     GRADIENT_ITERATIONS,
@@ -58,7 +59,6 @@ def local_factor(
     node: Any,
     noise: Any,
     given: Given,
-    report: Any,
 ) -> Local:
     """Return the local factor of N rows, node potentials (N, 1, ...).
 
@@ -70,11 +70,11 @@ def local_factor(
         Potentials of the states.
     rows : tuple
         Of the switch.
-    node, noise, given, report
+    node, noise, given
         As in `svae.models.inference.switching.local_factor`.
     """
     told = None if given.observed is None else given.observed[:, 0].astype(onp.float64)
-    found = solve(report, ascent, told, init, *switch.conditionals(rows), *node, noise)
+    found = solve(ascent, told, init, *switch.conditionals(rows), *node, noise)
     _, iterations, residual, half_log_det = value_of(found).parts[:NUM_CONSTANTS]
     outputs = [found[k] for k in range(NUM_CONSTANTS, len(found.shapes))]
     kl, log_normalizer, mean, second_moment, states, potentials, *samples = outputs
@@ -96,7 +96,6 @@ NUM_CONSTANTS = 4
 
 @primitive
 def solve(
-    report: Any,
     ascent: Ascent,
     told: Any,
     init: Any,
@@ -170,7 +169,7 @@ def _as_rows(
 
 
 def _solve_vjp(argnums: Sequence[int], ans: Any, args: Any, kwargs: Any) -> Any:
-    _, _, *arguments = args
+    _, *arguments = args
     told, init = arguments[:2]
     node_J, _, noise = arguments[-3:]
     fixed, mean, second_moment = ans[0][:, 0], ans[6][:, 0], ans[7][:, 0]
@@ -224,18 +223,20 @@ def _solve_vjp(argnums: Sequence[int], ans: Any, args: Any, kwargs: Any) -> Any:
             return bar[:, None]
 
         cotangents: dict[int, Callable[[], Any]] = {
-            0: lambda: onp.stack([iterations, residual], axis=1),
-            3: lambda: init_bar if init.ndim == 2 else init_bar.sum(axis=0),
-            4: components_bar,
-            5: lambda: constants_bar.sum(axis=0),
+            2: lambda: init_bar if init.ndim == 2 else init_bar.sum(axis=0),
+            3: components_bar,
+            4: lambda: constants_bar.sum(axis=0),
             # e = .. + b, and log Z_x has b's
-            6: lambda: (evidence_bar + surrogate_bar[:, None] * counted).sum(axis=0),
-            7: lambda: dofs_bar.sum(axis=0).reshape(arguments[5].shape),
-            9: node_J_bar,
-            10: lambda: (h_bar + kl_bar[:, None] * mean)[:, None],
-            11: lambda: noise_bar[:, :, None],
+            5: lambda: (evidence_bar + surrogate_bar[:, None] * counted).sum(axis=0),
+            6: lambda: dofs_bar.sum(axis=0).reshape(arguments[5].shape),
+            8: node_J_bar,
+            9: lambda: (h_bar + kl_bar[:, None] * mean)[:, None],
+            10: lambda: noise_bar[:, :, None],
         }
-        return [cotangents[argnum]() for argnum in argnums]
+        return Cotangents(
+            (cotangents[argnum]() for argnum in argnums),
+            [Diagnostics(iterations, residual)],
+        )
 
     return pull_back
 

@@ -79,25 +79,20 @@ class Switching:
         observed: Any = None,
         belief: Belief | None = None,
         starts: Any = None,
-        report: Any = None,
     ) -> Local:
         """Find the mean-field fixed point; see `LatentModel.infer`."""
         if lengths is None:
             lengths = onp.full(len(node[1]), node[1].shape[1])
         node = of_live(node, live_steps(lengths, node[1]))
         given = Given(onp.asarray(lengths), observed, belief)
-        if report is None:
-            report = onp.zeros((len(node[1]), 2))
-        return self.local_factor(stats, node, noise, given, starts, report)
+        return self.local_factor(stats, node, noise, given, starts)
 
     def local_factor(
-        self, stats: Any, node: Any, noise: Any, given: Given, starts: Any, report: Any
+        self, stats: Any, node: Any, noise: Any, given: Given, starts: Any
     ) -> Local:
         """Return the local factor; see `infer`."""
         solve = solver(self.switch, self.tolerance, self.max_iterations, self.starts)
-        return local_factor(
-            self.switch, solve, stats, node, noise, given, starts, report
-        )
+        return local_factor(self.switch, solve, stats, node, noise, given, starts)
 
     def log_density(
         self,
@@ -159,12 +154,11 @@ def local_factor(
     noise: Any,
     given: Given,
     starts: Any,
-    report: Any,
 ) -> Local:
     """Solve for q(z), and build q(x) and the divergence of both from it."""
     init, pair = markov_potentials(stats)
     rows = switch.rows(stats)
-    fixed, iterations, residual = solve(report, starts, given, init, pair, *rows, *node)
+    fixed, iterations, residual = solve(starts, given, init, pair, *rows, *node)
 
     factor = switch.factor(fixed, rows, node, given, noise)
     linear, potentials = state_potentials(switch, factor.features, rows, given)

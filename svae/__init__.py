@@ -17,7 +17,7 @@ except ImportError as error:
         "clone of the repository, and import from outside of the clone"
     ) from error
 
-from svae import data, families, metrics, plot, profile, reference
+from svae import data, families, metrics, plot, priors, profile, reference
 from svae.data import synthetic
 from svae.errors import Impossible, NotFitted, NotPositiveDefinite
 from svae.estimators import SVAE, SVI, load
@@ -60,6 +60,7 @@ __all__ = [
     "load",
     "metrics",
     "plot",
+    "priors",
     "profile",
     "reference",
     "set_num_threads",

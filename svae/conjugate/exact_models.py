@@ -172,7 +172,7 @@ class Emitted:
         variance = onp.mean(steps**2) if steps.size else 0.0
         if not variance > 0:
             return latents
-        return latents * onp.sqrt(self.latent.noise_variance / variance)
+        return latents * onp.sqrt(self.latent.step_variance / variance)
 
 
 def observed_model(latent: Any, emission: LinearEmission | None) -> Known | Emitted:

@@ -14,7 +14,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from svae import models
+from svae import models, priors
 from svae.estimators.params import Params
 from svae.networks import architectures as networks
 
@@ -42,6 +42,11 @@ BUILT_IN: dict[str, type] = {
         networks.Linear,
     )
 }
+PRIORS = {
+    f"svae.priors.{part.__name__}": part
+    for part in (priors.Dirichlet, priors.NIW, priors.MNIW, priors.Normal)
+}
+"""They go by qualified names, and look at their numbers themselves."""
 NUMBERS = (bool, int, float)
 ALLOWED = "numbers, strings, None, tuples or dicts of these, or dataclasses"
 
@@ -63,7 +68,7 @@ def classes(parts: Iterable[type] | Mapping[str, type] | None) -> dict[str, type
         If one is no class.
     """
     if parts is None:
-        return dict(BUILT_IN)
+        return BUILT_IN | PRIORS
     if isinstance(parts, type) or not isinstance(parts, Iterable):
         raise TypeError(f"parts must be a list of classes, got {parts!r}")
     given = parts.values() if isinstance(parts, Mapping) else tuple(parts)
@@ -71,10 +76,10 @@ def classes(parts: Iterable[type] | Mapping[str, type] | None) -> dict[str, type
         if not isinstance(part, type):
             raise TypeError(f"parts must be classes, like MyNetwork, got {part!r}")
     if isinstance(parts, Mapping):
-        return {**parts, **BUILT_IN}
+        return {**parts, **BUILT_IN, **PRIORS}
     # files of earlier versions have names without a module
     bare = {part.__name__: part for part in given}
-    return bare | {_qualified(part): part for part in given} | BUILT_IN
+    return bare | {_qualified(part): part for part in given} | BUILT_IN | PRIORS
 
 
 def name_of(part: type) -> str:
@@ -124,7 +129,8 @@ def _check_known(content: Any, known: Known) -> None:
     unknown = {name: role for name, role in found.items() if name not in known}
     if not unknown:
         return
-    own = {part.__name__ for part in known.values() if part not in BUILT_IN.values()}
+    packages = (*BUILT_IN.values(), *PRIORS.values())
+    own = {part.__name__ for part in known.values() if part not in packages}
     short = {name: name.rpartition(".")[2] for name in unknown}
     remedy = f"[{', '.join(short.values())}]"
     if own & set(short.values()):  # it is known by another name
@@ -163,6 +169,8 @@ def to_json(value: Any, where: str) -> Any:
         return value
     if isinstance(value, np.generic) and value.dtype.kind in "biufU":
         return value.item()
+    if isinstance(value, priors.Prior):
+        return to_json(dict(value), where)
     if type(value) in (tuple, list):
         return [to_json(item, f"{where}[{n}]") for n, item in enumerate(value)]
     if type(value) is dict and "class" not in value:
@@ -203,6 +211,8 @@ def _check_types(kind: type, options: dict[str, Any]) -> None:
 def _fits(value: Any, hint: Any) -> bool:
     if hint in NUMBERS:  # one is as good as another, if it is of the same value
         return type(value) in NUMBERS
+    if get_origin(hint) is priors.PriorArgument:  # the model looks at the factors
+        return value is None or type(value) is dict
     if hint in (str, type(None)):
         return type(value) is hint
     if get_origin(hint) is tuple:
@@ -243,11 +253,17 @@ def _describe(part: Any, where: str) -> dict[str, Any]:
 
 
 def _fields(part: Any, where: str) -> dict[str, Any]:
+    values = {field.name: getattr(part, field.name) for field in fields(part)}
     return {
-        field.name: to_json(getattr(part, field.name), f"{where}.{field.name}")
+        field.name: to_json(values[field.name], f"{where}.{field.name}")
         for field in fields(part)
-        if field.init
+        if field.init and not _is_default_prior(values[field.name])
     }
+
+
+def _is_default_prior(value: Any) -> bool:
+    """Whether a prior has nothing to write; earlier versions know of no other."""
+    return isinstance(value, priors.Prior) and not value
 
 
 def _tupled(value: Any) -> Any:

@@ -16,6 +16,7 @@ import numpy as onp
 from svae.families import dirichlet, niw
 from svae.models.inference.mixture import Mixture
 from svae.models.inference.switches import Emission
+from svae.priors import PriorArgument
 
 __all__ = ["GMM", "spread_components", "unit_components"]
 
@@ -43,6 +44,9 @@ class GMM(Mixture):
     starts : tuple of {"data", "prior"}
         Where inference starts from, the evidence of single frames or the prior of the
         states; of several the best end is kept.
+    prior : dict from factor to an object of `svae.priors`, optional
+        Factors of the prior, ``"weights"`` and ``"components"``, or numbers of them, in
+        the place of the default's.
     """
 
     num_states: int = 15
@@ -51,13 +55,14 @@ class GMM(Mixture):
     tolerance: float = 1e-6
     max_iterations: int = 1000
     starts: tuple[str, ...] = ("data",)
+    prior: PriorArgument["GMM"] = PriorArgument()
 
     coupled: ClassVar[bool] = False
     independent: ClassVar[bool] = True
     family: ClassVar[dict[str, Any]] = {"weights": dirichlet, "components": niw}
 
-    def prior(self) -> dict[str, Any]:
-        """Return the natural parameters of p(theta), ``weights`` and ``components``."""
+    def default_prior(self) -> dict[str, Any]:
+        """Return natural parameters of ``weights`` and ``components``."""
         return {
             "weights": (onp.full(self.num_states, 0.05 / self.num_states),),
             "components": unit_components(self.num_states, self.latent_dim),
@@ -65,9 +70,7 @@ class GMM(Mixture):
 
     def initial_posterior(self, rng: onp.random.Generator) -> dict[str, Any]:
         """Return q(theta) with random component means and near-uniform weights."""
-        components = spread_components(
-            self.num_states, self.latent_dim, self.initial_spread, rng
-        )
+        components = spread_components(self, rng)
         return {"weights": (rng.random(self.num_states),), "components": components}
 
     @property
@@ -86,12 +89,15 @@ def unit_components(num_states: int, dim: int) -> Any:
     )
 
 
-def spread_components(
-    num_states: int, dim: int, spread: float, rng: onp.random.Generator
-) -> Any:
-    """Return NIW parameters of K unit components around random means."""
+def spread_components(model: Any, rng: onp.random.Generator) -> Any:
+    """Return NIW parameters of K unit components around random means.
+
+    Their means are around those of the prior, ``model.initial_spread`` apart.
+    """
+    num_states, dim = model.num_states, model.latent_dim
+    mean, *_ = niw.to_standard(model.prior()["components"])
     return niw.from_standard(
-        spread * rng.standard_normal((num_states, dim)),
+        mean + model.initial_spread * rng.standard_normal((num_states, dim)),
         onp.ones(num_states),
         onp.tile((dim + 1.0) * onp.eye(dim), (num_states, 1, 1)),
         onp.full(num_states, dim + 1.0),

@@ -19,6 +19,7 @@ from svae.families import dirichlet, niw
 from svae.models.gmm import spread_components, unit_components
 from svae.models.inference.mixture import Mixture
 from svae.models.inference.switches import Emission
+from svae.priors import PriorArgument, check_said_once
 
 __all__ = ["HMM", "markov_prior"]
 
@@ -54,6 +55,9 @@ class HMM(Mixture):
     starts : tuple of {"data", "prior"}
         Where inference starts from, the evidence of single frames or the prior of the
         states; of several the best end is kept.
+    prior : dict from factor to an object of `svae.priors`, optional
+        Factors of the prior, ``"weights"``, ``"transitions"`` and ``"components"``, or
+        numbers of them, in the place of the default's.
     """
 
     num_states: int = 10
@@ -64,6 +68,7 @@ class HMM(Mixture):
     tolerance: float = 1e-6
     max_iterations: int = 1000
     starts: tuple[str, ...] = ("data",)
+    prior: PriorArgument["HMM"] = PriorArgument()
 
     coupled: ClassVar[bool] = False
     independent: ClassVar[bool] = False
@@ -76,10 +81,10 @@ class HMM(Mixture):
     def __post_init__(self) -> None:
         """Refuse sizes and priors that make no sense."""
         super().__post_init__()
-        check_markov_prior(self.concentration, self.sticky)
+        check_markov_prior(self)
 
-    def prior(self) -> dict[str, Any]:
-        """Return the natural parameters of p(theta), factor by factor."""
+    def default_prior(self) -> dict[str, Any]:
+        """Return natural parameters of every factor of p(theta)."""
         markov = markov_prior(self.num_states, self.concentration, self.sticky)
         return markov | {
             "components": unit_components(self.num_states, self.latent_dim)
@@ -87,10 +92,7 @@ class HMM(Mixture):
 
     def initial_posterior(self, rng: onp.random.Generator) -> dict[str, Any]:
         """Return q(theta) with random means, and the prior of the Markov chain."""
-        components = spread_components(
-            self.num_states, self.latent_dim, self.initial_spread, rng
-        )
-        return self.prior() | {"components": components}
+        return self.prior() | {"components": spread_components(self, rng)}
 
     @property
     def switch(self) -> Emission:
@@ -107,9 +109,16 @@ def markov_prior(num_states: int, concentration: float, sticky: float) -> Any:
     }
 
 
-def check_markov_prior(concentration: float, sticky: float) -> None:
-    """Raise ValueError unless the concentration is positive and sticky not negative."""
+def check_markov_prior(model: Any) -> None:
+    """Raise ValueError unless the concentration is positive and sticky not negative.
+
+    Neither may be given where it has no effect.
+    """
+    concentration, sticky = model.concentration, model.sticky
     if not 0 < concentration < onp.inf:
         raise ValueError(f"concentration must be positive, got {concentration!r}")
     if not 0 <= sticky < onp.inf:
         raise ValueError(f"sticky must not be negative, got {sticky!r}")
+    transitions = "transitions" in model.prior
+    both = transitions and "weights" in model.prior
+    check_said_once(model, {"sticky": transitions, "concentration": both})

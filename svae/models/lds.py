@@ -39,12 +39,13 @@ from svae.models.inference.potentials import (
     shift,
 )
 from svae.models.inference.switches import Dynamics
+from svae.priors import HasPrior, PriorArgument, check_said_once
 
 __all__ = ["LDS", "dynamics_prior"]
 
 
 @dataclass(frozen=True)
-class LDS:
+class LDS(HasPrior):
     r"""Latent linear dynamical system.
 
     The defaults are the prior of the dots experiment of Johnson et al. (2016):
@@ -59,11 +60,15 @@ class LDS:
     noise_variance : float
         Of the prior of Q: scale ``noise_variance * (D + 1) I`` with D + 1 degrees of
         freedom.
+    prior : dict from factor to an object of `svae.priors`, optional
+        Factors of the prior, ``"init"`` and ``"dynamics"``, or numbers of them, in the
+        place of the default's.
     """
 
     latent_dim: int = 10
     affine: bool = False
     noise_variance: float = 2.0
+    prior: PriorArgument["LDS"] = PriorArgument()
 
     coupled: ClassVar[bool] = True
     independent: ClassVar[bool] = False
@@ -72,15 +77,25 @@ class LDS:
     def __post_init__(self) -> None:
         """Refuse a latent dimension that is not a positive integer."""
         check_positive_int(latent_dim=self.latent_dim)
-        check_noise_variance(self.noise_variance)
+        self.prior.check()
+        check_noise_variance(self)
 
-    def prior(self) -> dict[str, Any]:
-        """Return the natural parameters of p(theta), ``init`` and ``dynamics``."""
+    def default_prior(self) -> dict[str, Any]:
+        """Return natural parameters of ``init`` and ``dynamics``."""
         return dynamics_prior(self.latent_dim, self.affine, self.noise_variance)
 
     def initial_posterior(self, rng: onp.random.Generator) -> dict[str, Any]:
         """Return the prior: q(theta) starts there."""
         return self.prior()
+
+    @property
+    def step_variance(self) -> float:
+        """Variance of a dimension of Q at the prior's mean of its inverse."""
+        dynamics = self.prior.get("dynamics")
+        if dynamics is None:
+            return self.noise_variance
+        *_, scale, dof = mniw.to_standard(self.prior()["dynamics"])
+        return float(onp.mean(onp.diagonal(scale) / dof))
 
     @property
     def graph(self) -> "LDS":
@@ -278,10 +293,13 @@ def dynamics_prior(dim: int, affine: bool, noise_variance: float) -> dict[str, A
     }
 
 
-def check_noise_variance(noise_variance: float) -> None:
-    """Raise ValueError unless the variance is positive."""
+def check_noise_variance(model: Any) -> None:
+    """Raise ValueError unless the variance is positive, and has an effect if given."""
+    noise_variance, dynamics = model.noise_variance, model.prior.get("dynamics")
     if not 0 < noise_variance < onp.inf:
         raise ValueError(f"noise_variance must be positive, got {noise_variance!r}")
+    replaced = getattr(dynamics, "scale", None) is not None
+    check_said_once(model, {"noise_variance": replaced})
 
 
 def _one_state(stats: Any) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from svae.models.hmm import check_markov_prior, markov_prior
 from svae.models.inference.switches import Dynamics
 from svae.models.inference.switching import Switching
 from svae.models.lds import check_noise_variance, dynamics_prior
+from svae.priors import PriorArgument
 
 __all__ = ["SLDS"]
 
@@ -61,6 +62,9 @@ class SLDS(Switching):
     starts : tuple of {"data", "prior"}
         Where inference starts from, the evidence of single frames or the prior of the
         states; of several the best end is kept.
+    prior : dict from factor to an object of `svae.priors`, optional
+        Factors of the prior, ``"weights"``, ``"transitions"``, ``"init"`` and
+        ``"dynamics"``, or numbers of them, in the place of the default's.
     """
 
     num_states: int = 10
@@ -73,6 +77,7 @@ class SLDS(Switching):
     tolerance: float = 1e-6
     max_iterations: int = 1000
     starts: tuple[str, ...] = ("data",)
+    prior: PriorArgument["SLDS"] = PriorArgument()
 
     coupled: ClassVar[bool] = True
     independent: ClassVar[bool] = False
@@ -86,11 +91,11 @@ class SLDS(Switching):
     def __post_init__(self) -> None:
         """Refuse sizes and priors that make no sense."""
         super().__post_init__()
-        check_markov_prior(self.concentration, self.sticky)
-        check_noise_variance(self.noise_variance)
+        check_markov_prior(self)
+        check_noise_variance(self)
 
-    def prior(self) -> dict[str, Any]:
-        """Return the natural parameters of p(theta), factor by factor."""
+    def default_prior(self) -> dict[str, Any]:
+        """Return natural parameters of every factor of p(theta)."""
         markov = markov_prior(self.num_states, self.concentration, self.sticky)
         one = dynamics_prior(self.latent_dim, self.affine, self.noise_variance)
         return markov | {

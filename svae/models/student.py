@@ -54,6 +54,7 @@ from svae.models.inference.potentials import dense, independent, moments, split
 from svae.models.inference.switches import Emission, Factor, Given, evidence_of_factor
 from svae.models.inference.switching import first_states, markov_potentials
 from svae.models.transport import inflations, student
+from svae.priors import PriorArgument
 
 __all__ = ["StudentEmission", "StudentMixture"]
 
@@ -209,6 +210,10 @@ class StudentMixture(Mixture):
         Standard deviation of the initial component means in q(theta).
     tolerance, max_iterations, starts
         Of mean-field inference, as in `GMM`.
+    prior : dict from factor to an object of `svae.priors`, optional
+        Factors of the prior, ``"weights"``, ``"components"`` and, where it is learned,
+        ``"dof"`` (a `svae.priors.Normal` of log nu), or numbers of them, in the place
+        of the default's.
     """
 
     num_states: int = 15
@@ -220,6 +225,7 @@ class StudentMixture(Mixture):
     tolerance: float = 1e-6
     max_iterations: int = 1000
     starts: tuple[str, ...] = ("data",)
+    prior: PriorArgument["StudentMixture"] = PriorArgument()
 
     coupled: ClassVar[bool] = False
     independent: ClassVar[bool] = True
@@ -253,8 +259,8 @@ class StudentMixture(Mixture):
         """A state selects the component."""
         return StudentEmission(self.latent_dim, None if self.learn_dof else self.dof)
 
-    def prior(self) -> dict[str, Any]:
-        """Return the natural parameters of p(theta), factor by factor."""
+    def default_prior(self) -> dict[str, Any]:
+        """Return natural parameters of every factor of p(theta)."""
         return self.graph.prior() | self._prior_of_dof()
 
     def initial_posterior(self, rng: onp.random.Generator) -> dict[str, Any]:

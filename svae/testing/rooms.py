@@ -25,6 +25,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
             ("autodiff",),
             ("kernels",),
             ("families",),
+            ("priors",),
             ("models",),
             ("networks", "conjugate"),
             ("objective",),

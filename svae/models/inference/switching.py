@@ -28,13 +28,14 @@ from svae.models.inference import ancestral
 from svae.models.inference.fixed_point import Alternation, fixed_point
 from svae.models.inference.potentials import of_live
 from svae.models.inference.switches import Factor, Given, where_kept
+from svae.priors import HasPrior
 
 __all__ = ["Switching", "markov_potentials"]
 
 STARTS = ("data", "prior")
 
 
-class Switching:
+class Switching(HasPrior):
     """Mean-field inference, densities and draws of a model with switched potentials.
 
     A model, a dataclass, adds its prior, ``switch``, its sizes and the fields
@@ -46,6 +47,7 @@ class Switching:
     tolerance: float
     max_iterations: int
     starts: tuple[str, ...]
+    prior: Any
 
     def __post_init__(self) -> None:
         """Refuse sizes that are not positive integers, and unknown starts."""
@@ -55,6 +57,7 @@ class Switching:
             max_iterations=self.max_iterations,
         )
         check_starts(self.starts)
+        self.prior.check()
 
     @property
     def switch(self) -> Any:

@@ -67,7 +67,7 @@ def problem(name, seed=0, obs_dim=3, **options):
     steps = 1 if latent.independent else 5
     values = rng.standard_normal((4, steps, obs_dim))
     lengths = None if latent.independent else np.array([5, 3, 1, 4])
-    batch = Batch(values, lengths, 2.5)
+    batch = Batch(values, lengths, scale=2.5)
     size = to_vector(decoder["mean"]).size if "mean" in decoder else 0
     noise = Noise(rng.standard_normal((4, 2, steps, 2)), rng.standard_normal(size))
     if name.startswith("sin-"):

@@ -4,12 +4,11 @@
 `exact_models` the graphical models of the data themselves, without networks.
 """
 
-from svae.conjugate.ascent import Points, ascend, climb, direction, extrapolate
+from svae.conjugate.ascent import ascend, climb, direction, extrapolate
 from svae.conjugate.initialization import MAX_FRAMES, initialize
 
 __all__ = [
     "MAX_FRAMES",
-    "Points",
     "ascend",
     "climb",
     "direction",

@@ -18,7 +18,7 @@ on encoded latents, from several clusterings of them, of which the best end is k
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as onp
 
@@ -26,10 +26,8 @@ from svae.autodiff.trees import leaves, rebuild, tree_map
 from svae.autodiff.vjp import trace
 from svae.families import product
 from svae.families.product import natural_step
-from svae.models.base import live_steps
 
 __all__ = [
-    "Points",
     "ascend",
     "climb",
     "direction",
@@ -39,22 +37,6 @@ __all__ = [
 
 ROUNDING = 1e-9
 """Relative size of a fall of the bound that is rounding."""
-
-
-class Points(NamedTuple):
-    """Latents that are known."""
-
-    latents: onp.ndarray
-    """(N, T, D), finite."""
-    lengths: onp.ndarray
-    """(N,)"""
-    observed: Any
-    """(N, T) bool array, or None where all are known."""
-
-    def known(self) -> onp.ndarray:
-        """Mask (N, T) of the steps that are known."""
-        live = live_steps(self.lengths, self.latents)
-        return live if self.observed is None else live & self.observed
 
 
 def direction(

@@ -16,13 +16,14 @@ import numpy as onp
 
 from svae import conjugate, data, kernels
 from svae.autodiff.trees import tree_map
-from svae.conjugate.ascent import Points
+from svae.conjugate.initialization import log_density
+from svae.data import Windows
 from svae.families.arrays import outer
 from svae.models import LDS, LinearEmission
-from svae.models.base import draw_latents, live_steps
+from svae.models.base import draw_latents
 from svae.models.inference.switching import markov_potentials
 
-__all__ = ["Emitted", "Known", "check_missing", "observed_model", "read"]
+__all__ = ["Emitted", "Known", "check_missing", "observed_model"]
 
 START_ITERATIONS = 10
 """Of coordinate ascent from each clustering, before the best is kept."""
@@ -60,30 +61,29 @@ class Known:
         return self.latent.prior()
 
     def start(
-        self, prior: Any, points: Points, rng: onp.random.Generator, num_restarts: int
+        self, prior: Any, points: Windows, rng: onp.random.Generator, num_restarts: int
     ) -> Any:
         """Return natural parameters after some ascent from clusterings, the best."""
         if self.latent.independent and points.observed is not None:
-            rows = points.observed[:, 0]
-            points = Points(points.latents[rows], points.lengths[rows], None)
+            here = points.scored_frames[:, 0]
+            points = Windows(points.values[here])
         return conjugate.initialize(
             self.latent, prior, points, rng, num_restarts, START_ITERATIONS
         )[0]
 
-    def local(self, stats: Any, points: Points) -> Any:
+    def local(self, stats: Any, points: Windows) -> Any:
         """Return l(m) of each sequence, (N,), differentiable in m = ``stats``."""
-        values = self.latent.log_density(stats, *points)
-        return self._without_missing_rows(values, points)
+        return self._scored(log_density(self.latent, stats, points), points)
 
-    def posterior(self, stats: Any, points: Points) -> tuple[Any, Any, Any, Any]:
+    def posterior(self, stats: Any, points: Windows) -> tuple[Any, Any, Any, Any]:
         """Return mean and covariance of x, unknown nowhere, p(z) and l(m)."""
         potentials = self._state_potentials(stats, points)
         logZ, (_, _, states) = kernels.markov_chain(
             *markov_potentials(stats), potentials, points.lengths
         )
-        return None, None, states, self._without_missing_rows(logZ, points)
+        return None, None, states, self._scored(logZ, points)
 
-    def most_likely_states(self, stats: Any, points: Points) -> onp.ndarray:
+    def most_likely_states(self, stats: Any, points: Windows) -> onp.ndarray:
         """Return the most likely path of each sequence, (N, T) int64."""
         potentials = self._state_potentials(stats, points)
         return self.latent.most_likely_states(stats, potentials, points.lengths)
@@ -93,14 +93,16 @@ class Known:
         drawn = draw_latents(self.latent, theta, num_steps, rng)
         return drawn.latents.reshape(num_steps, -1)
 
-    def _state_potentials(self, stats: Any, points: Points) -> Any:
-        return self.latent.state_potentials(stats, points.latents, points.observed)
+    def _state_potentials(self, stats: Any, points: Windows) -> Any:
+        return self.latent.state_potentials(
+            stats, points.values, points.observed_frames
+        )
 
-    def _without_missing_rows(self, values: Any, points: Points) -> Any:
-        """Sum a missing row of independent ones out, its z included: log 1."""
+    def _scored(self, values: Any, points: Windows) -> Any:
+        """Sum missing points of independent ones out, their z included: log 1."""
         if not self.latent.independent or points.observed is None:
             return values
-        return np.where(points.observed[:, 0], values, 0.0)
+        return np.where(points.scored_frames[:, 0], values, 0.0)
 
 
 @dataclass(frozen=True)
@@ -122,30 +124,28 @@ class Emitted:
         return self.latent.prior() | {"emission": emission}
 
     def start(
-        self, prior: Any, points: Points, rng: onp.random.Generator, num_restarts: int
+        self, prior: Any, points: Windows, rng: onp.random.Generator, num_restarts: int
     ) -> Any:
         """Return natural parameters given principal components in the place of x."""
         latents = principal_components(points, self.latent.latent_dim, rng)
-        latents = self._to_prior_scale(latents, points.lengths)
-        seen = points.known()
+        latents = self._to_prior_scale(latents, points.valid)
 
         def complete(stats: Any) -> Any:
             dynamics = self.latent.log_density(stats, latents, points.lengths)
-            frames = points.latents
             emission = self.emission.log_density(
-                stats["emission"], latents, frames, seen
+                stats["emission"], latents, points.values, points.scored_frames
             )
             return np.sum(dynamics) + np.sum(emission)
 
         _, natural = conjugate.direction(complete, self.family, prior, prior)
         return tree_map(onp.add, prior, natural)
 
-    def local(self, stats: Any, points: Points) -> Any:
+    def local(self, stats: Any, points: Windows) -> Any:
         """Return l(m) of each sequence, (N,), differentiable in m = ``stats``."""
         local, constant = self._infer(stats, points)
         return local.log_normalizer + constant
 
-    def posterior(self, stats: Any, points: Points) -> tuple[Any, Any, Any, Any]:
+    def posterior(self, stats: Any, points: Windows) -> tuple[Any, Any, Any, Any]:
         """Return mean and covariance of x, no states, and l(m)."""
         local, constant = self._infer(stats, points)
         cov = local.second_moment - outer(local.mean, local.mean)
@@ -159,16 +159,15 @@ class Emitted:
         noise = rng.standard_normal((num_steps, obs_dim))
         return self.emission.draw(theta["emission"], latents, noise)
 
-    def _infer(self, stats: Any, points: Points) -> tuple[Any, Any]:
+    def _infer(self, stats: Any, points: Windows) -> tuple[Any, Any]:
         node, constant = self.emission.node(
-            stats["emission"], points.latents, points.known()
+            stats["emission"], points.values, points.scored_frames
         )
         return self.latent.infer(stats, node, lengths=points.lengths), constant
 
-    def _to_prior_scale(self, latents: onp.ndarray, lengths: onp.ndarray) -> Any:
+    def _to_prior_scale(self, latents: onp.ndarray, valid: onp.ndarray) -> Any:
         """Scale x so that its steps have about the variance that the prior expects."""
-        pairs = live_steps(lengths, latents)[:, 1:]
-        steps = onp.diff(latents, axis=1)[pairs]
+        steps = onp.diff(latents, axis=1)[valid[:, 1:]]
         variance = onp.mean(steps**2) if steps.size else 0.0
         if not variance > 0:
             return latents
@@ -226,17 +225,8 @@ def check_missing(model: Known | Emitted, sequences: Sequence[Any]) -> None:
             )
 
 
-def read(sequences: Sequence[Any], windows: onp.ndarray) -> Points:
-    """Read windows of sequences, each of which counts as a sequence."""
-    values, observed, lengths = data.batch(sequences, windows)
-    if lengths is None:
-        lengths = onp.full(len(values), values.shape[1])
-    frames = None if observed is None else onp.all(observed, axis=-1)
-    return Points(values, lengths, frames)
-
-
 def principal_components(
-    points: Points, dim: int, rng: onp.random.Generator
+    points: Windows, dim: int, rng: onp.random.Generator
 ) -> onp.ndarray:
     """Return D leading principal components (N, T, D) of stretches of frames.
 
@@ -244,30 +234,29 @@ def principal_components(
     observable system tell x_t, even where they have fewer dimensions than x.  The
     components have unit variance; noise takes the place of those that do not vary.
     """
-    frames, seen = points.latents, points.known()
-    live = live_steps(points.lengths, frames)
-    centred = onp.where(seen[..., None], frames - frames[seen].mean(axis=0), 0.0)
-    for row, known, length in zip(centred, seen, points.lengths, strict=True):
-        fill_gaps(row[:length], known[:length])
+    frames, valid, scored = points.values, points.valid, points.scored_frames
+    centred = onp.where(scored[..., None], frames - frames[scored].mean(axis=0), 0.0)
+    for row, observed, length in zip(centred, scored, points.num_steps, strict=True):
+        fill_gaps(row[:length], observed[:length])
     size = -(-2 * dim // frames.shape[2])
     later = onp.arange(frames.shape[1])[:, None] + onp.arange(size)
-    later = onp.minimum(later, points.lengths[:, None, None] - 1)
+    later = onp.minimum(later, points.num_steps[:, None, None] - 1)
     rows = onp.arange(len(frames))[:, None, None]
-    stretches = centred[rows, later].reshape(*live.shape, -1)
+    stretches = centred[rows, later].reshape(*valid.shape, -1)
     _, variances, axes = onp.linalg.svd(
-        onp.cov(stretches[live], rowvar=False, bias=True), hermitian=True
+        onp.cov(stretches[valid], rowvar=False, bias=True), hermitian=True
     )
     varies = variances[:dim] > 1e-12 * variances[0]
-    components = rng.standard_normal((*live.shape, dim))
+    components = rng.standard_normal((*valid.shape, dim))
     scores = stretches @ axes[:dim].T
     components[..., varies] = scores[..., varies] / onp.sqrt(variances[:dim][varies])
     return components
 
 
-def fill_gaps(frames: onp.ndarray, known: onp.ndarray) -> None:
-    """Put linear interpolations where frames (T, P) are not known."""
-    if known.all() or not known.any():
+def fill_gaps(frames: onp.ndarray, observed: onp.ndarray) -> None:
+    """Put linear interpolations where frames (T, P) are not observed."""
+    if observed.all() or not observed.any():
         return
-    (here,), (gaps,) = onp.nonzero(known), onp.nonzero(~known)
+    (here,), (gaps,) = onp.nonzero(observed), onp.nonzero(~observed)
     for column in frames.T:
         column[gaps] = onp.interp(gaps, here, column[here])

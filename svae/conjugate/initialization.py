@@ -8,7 +8,8 @@ import autograd.numpy as np
 import numpy as onp
 from scipy.cluster.vq import kmeans2
 
-from svae.conjugate.ascent import Points, ascend, climb
+from svae.conjugate.ascent import ascend, climb
+from svae.data import Windows
 
 __all__ = [
     "initialize",
@@ -24,7 +25,7 @@ MAX_FRAMES = 20000
 def initialize(
     latent: Any,
     prior: Any,
-    points: Points,
+    points: Windows,
     rng: onp.random.Generator,
     num_restarts: int = 3,
     max_iterations: int = 200,
@@ -35,7 +36,8 @@ def initialize(
     ----------
     latent : LatentModel
     prior : dict
-    points : Points
+    points : Windows
+        The latents, their ``values``.
     rng : numpy.random.Generator
     num_restarts : int
         Of each way to cluster.
@@ -50,7 +52,7 @@ def initialize(
     """
 
     def local(stats: Any) -> Any:
-        return np.sum(latent.log_density(stats, *points))
+        return np.sum(log_density(latent, stats, points))
 
     if not hasattr(latent, "num_states"):
         return ascend(local, latent.family, prior, prior, max_iterations=max_iterations)
@@ -68,10 +70,16 @@ def initialize(
     return max(ends, key=lambda end: end[1])
 
 
+def log_density(latent: Any, stats: Any, points: Windows, **options: Any) -> Any:
+    """Return log p(x | theta) of known latents, (N,); see `LatentModel.log_density`."""
+    frames = points.observed_frames
+    return latent.log_density(stats, points.values, points.lengths, frames, **options)
+
+
 def starts(
     latent: Any,
     prior: Any,
-    points: Points,
+    points: Windows,
     rng: onp.random.Generator,
     num_restarts: int,
 ) -> Iterator[Any]:
@@ -81,38 +89,38 @@ def starts(
             states = onp.eye(latent.num_states, dtype=bool)[labels]
 
             def complete(stats: Any, states: onp.ndarray = states) -> Any:
-                return np.sum(latent.log_density(stats, *points, states=states))
+                return np.sum(log_density(latent, stats, points, states=states))
 
             sure = latent.ascends
             yield climb(complete, latent.family, prior, prior, ascends=sure)[0]
 
 
 def clusterings(
-    latent: Any, points: Points, rng: onp.random.Generator
+    latent: Any, points: Windows, rng: onp.random.Generator
 ) -> Iterator[onp.ndarray]:
     """Yield labels (N, T): by where x is and, for dynamics, by how it moves.
 
-    Where no two neighbours are known it does not move: it is where it is.
+    Where no two neighbours are observed it does not move: it is where it is.
     """
-    features = latents = points.latents
-    known = points.known()
-    moves = latent.coupled and bool((known[:, 1:] & known[:, :-1]).any())
+    features = latents = points.values
+    scored = points.scored_frames
+    moves = latent.coupled and bool((scored[:, 1:] & scored[:, :-1]).any())
     if moves:
         steps = onp.diff(latents, axis=1, prepend=latents[:, :1])
-        before = onp.concatenate([known[:, :1], known[:, :-1]], axis=1)
+        before = onp.concatenate([scored[:, :1], scored[:, :-1]], axis=1)
         steps = onp.where(before[..., None], steps, 0.0)
         features = onp.concatenate([latents, steps], axis=-1)
-    yield spread(cluster(features[known], latent.num_states, rng), known)
+    yield spread(cluster(features[scored], latent.num_states, rng), scored)
     if moves:
         for size in BLOCKS:
             if size < latents.shape[1]:
-                yield by_dynamics(latent, latents, known, size, rng)
+                yield by_dynamics(latent, latents, scored, size, rng)
 
 
 def by_dynamics(
     latent: Any,
     latents: onp.ndarray,
-    known: onp.ndarray,
+    scored: onp.ndarray,
     size: int,
     rng: onp.random.Generator,
 ) -> onp.ndarray:
@@ -120,7 +128,7 @@ def by_dynamics(
 
     Each regression is drawn to that of all data, with the weight of D + 1 steps.
     """
-    pairs = known[:, 1:] & known[:, :-1]
+    pairs = scored[:, 1:] & scored[:, :-1]
     x = onp.where(pairs[..., None], latents[:, :-1], 0.0)
     if latent.affine:
         x = onp.concatenate([x, pairs[..., None]], axis=-1)

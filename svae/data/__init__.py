@@ -7,6 +7,7 @@ missing; it ends at `batch`, which gives zeros and says where something was obse
 """
 
 from svae.data.files import deeplabcut, load, moseq
+from svae.data.masks import Windows
 from svae.data.recording import Recording
 from svae.data.sequences import (
     Summary,
@@ -22,6 +23,7 @@ from svae.data.synthetic import dots, pinwheel
 __all__ = [
     "Recording",
     "Summary",
+    "Windows",
     "as_sequences",
     "batch",
     "deeplabcut",

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from svae.data.masks import Windows
 from svae.data.recording import Recording, _check_kind, _check_shape, _checked, _shape
 from svae.data.sources import adopt
 
@@ -117,9 +118,7 @@ def windows(sequences: Sequence[Any], window: int) -> np.ndarray:
     return cuts
 
 
-def batch(
-    sequences: Sequence[Any], windows: Any
-) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+def batch(sequences: Sequence[Any], windows: Any) -> Windows:
     """Stack windows of sequences into one array, of which nothing is NaN.
 
     Parameters
@@ -131,13 +130,10 @@ def batch(
 
     Returns
     -------
-    values : (M, T, P)
-        T is the length of the longest window.  Zero where nothing was observed.
-    observed : (M, T, P) bool, or None
-        False where a value is missing and past the end of a shorter window; None if
-        that is nowhere, hence never where ``lengths`` are given.
-    lengths : (M,) int64, or None
-        None if all windows have T steps.
+    Windows
+        T is the length of the longest window.  Values are zero where nothing was
+        observed, and past the end of a shorter window, where ``observed`` is False too:
+        it is never None where ``lengths`` are given.
     """
     windows = np.asarray(windows, dtype=np.int64)
     lengths = windows[:, 2] - windows[:, 1]
@@ -153,10 +149,10 @@ def batch(
     any_missing = missing.any()
     if any_missing:
         values[missing] = 0.0
-    return (
+    return Windows(
         values,
-        ~missing if any_missing else None,
         lengths if np.any(lengths < num_steps) else None,
+        ~missing if any_missing else None,
     )
 
 

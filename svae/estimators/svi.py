@@ -27,14 +27,13 @@ import numpy as onp
 from svae import conjugate, store
 from svae import data as data_
 from svae.autodiff.trees import check_alike
-from svae.conjugate import Points
 from svae.conjugate.exact_models import (
     Emitted,
     Known,
     check_missing,
     observed_model,
-    read,
 )
+from svae.data import Windows
 from svae.errors import NotFitted
 from svae.estimators import parts
 from svae.estimators.params import Params
@@ -207,7 +206,7 @@ class SVI(Params):
         rng = onp.random.default_rng(rng)
 
         few = spread(windows, conjugate.MAX_FRAMES)
-        start = model.start(prior, read(sequences, few), rng, num_restarts)
+        start = model.start(prior, data_.batch(sequences, few), rng, num_restarts)
         scale = len(windows) / len(few)
         self.obs_dim_ = sequences[0].shape[1]
         self.natparams_ = conjugate.extrapolate(model.family, prior, start, scale)
@@ -257,7 +256,7 @@ class SVI(Params):
         independent, results = self.latent.independent, []
         for points in self._chunks(data):
             *steps, values = model.posterior(stats, points)
-            parts = by_sequence(independent, points.lengths, steps, [values])
+            parts = by_sequence(independent, points.num_steps, steps, [values])
             results += [
                 Posterior(mean, cov, states, value, value)
                 for (mean, cov, states), (value,) in parts
@@ -296,7 +295,7 @@ class SVI(Params):
         for points in self._chunks(data):
             paths = model.most_likely_states(stats, points)
             independent = self.latent.independent
-            parts = by_sequence(independent, points.lengths, [paths], [])
+            parts = by_sequence(independent, points.num_steps, [paths], [])
             results += [path for (path,), _ in parts]
         return arrange(data, results)
 
@@ -316,7 +315,7 @@ class SVI(Params):
         total, num_frames = 0.0, 0
         for points in self._chunks(data):
             total += float(onp.sum(model.local(stats, points)))
-            num_frames += int(onp.sum(points.known()))
+            num_frames += int(onp.sum(points.scored_frames))
         return total / at_least_one(num_frames)
 
     def sample(self, num_steps: int, rng: Any = None) -> onp.ndarray:
@@ -370,9 +369,9 @@ class SVI(Params):
         self, model: Known | Emitted, sequences: Any, windows: onp.ndarray
     ) -> onp.ndarray:
         """Return the probabilities (T, K) of the states of observed frames."""
-        points = read(sequences, windows)
+        points = data_.batch(sequences, windows)
         states = model.posterior(self._stats("posterior"), points)[2]
-        return onp.asarray(states)[points.known()]
+        return onp.asarray(states)[points.scored_frames]
 
     def _model(self) -> Known | Emitted:
         return observed_model(self.latent, self.emission)
@@ -388,7 +387,7 @@ class SVI(Params):
             return product.expected_stats(family, natparams)
         return product.stats(family, product.mean(family, natparams))
 
-    def _chunks(self, data: Any) -> Iterator[Points]:
+    def _chunks(self, data: Any) -> Iterator[Windows]:
         """Yield the data in chunks of sequences, or the rows of one sequence each."""
         sequences = data_.as_sequences(data)
         obs_dim = sequences[0].shape[1]
@@ -399,14 +398,14 @@ class SVI(Params):
             )
         check_missing(self._model(), sequences)
         for chunk, cut in chunks(sequences, self.latent.independent):
-            yield read(chunk, cut)
+            yield data_.batch(chunk, cut)
 
 
 def take_step(
     model: Known | Emitted,
     natparams: Any,
     prior: Any,
-    points: Points,
+    points: Windows,
     scale: float,
     step_size: float,
 ) -> tuple[Any, dict[str, float]]:
@@ -417,7 +416,7 @@ def take_step(
     model : Known or Emitted
     natparams, prior : dict
         Of q(theta) and p(theta).
-    points : Points
+    points : Windows
         A batch.
     scale : float
         Windows in the data over windows in the batch, N/M.
@@ -447,17 +446,17 @@ def minibatches(
     windows: onp.ndarray,
     batch_size: int | None,
     rng: onp.random.Generator,
-) -> Iterator[tuple[Points, float]]:
+) -> Iterator[tuple[Windows, float]]:
     """Yield batches of windows and their scale N/M for ever: all data, or minibatches.
 
     Of minibatches every epoch has each window once, in a random order.
     """
     if batch_size is None:
-        points = read(sequences, windows)
+        points = data_.batch(sequences, windows)
         while True:
             yield points, 1.0
     for chosen in shuffled(len(windows), batch_size, rng):
-        yield read(sequences, windows[chosen]), len(windows) / len(chosen)
+        yield data_.batch(sequences, windows[chosen]), len(windows) / len(chosen)
 
 
 def make_schedule(

@@ -20,6 +20,7 @@ import numpy as onp
 
 from svae.autodiff.operations import value_of
 from svae.autodiff.vjp import Diagnostics
+from svae.data.masks import valid_steps
 from svae.families import gaussian, product
 
 __all__ = [
@@ -36,7 +37,6 @@ __all__ = [
     "draw_latents",
     "exact_local",
     "half_log_det",
-    "live_steps",
     "where_given",
 ]
 
@@ -267,7 +267,7 @@ def half_log_det(logZ: Any, h: Any, mean: Any, lengths: Any) -> onp.ndarray:
     linear terms.
     """
     logZ, h, mean = value_of(logZ), value_of(h), value_of(mean)
-    sizes = mean.shape[-1] * live_steps(lengths, mean).sum(axis=1)
+    sizes = mean.shape[-1] * valid_steps(lengths, mean).sum(axis=1)
     return 0.5 * (h * mean).sum(axis=(1, 2)) + 0.5 * LOG_2PI * sizes - logZ
 
 
@@ -328,14 +328,6 @@ def check_range(*paths: onp.ndarray) -> None:
                 f"{path.shape[1]}: the dynamics of its theta grow from step to step, "
                 "and leave the range of numbers. Ask for fewer steps"
             )
-
-
-def live_steps(lengths: Any, frames: Any) -> onp.ndarray:
-    """Mask (N, T) of the steps of ``frames`` (N, T, ...) within the lengths."""
-    number, steps = frames.shape[:2]
-    if lengths is None:
-        return onp.ones((number, steps), dtype=bool)
-    return onp.arange(steps) < onp.asarray(lengths)[:, None]
 
 
 def check_positive_int(**arguments: int) -> None:

@@ -14,6 +14,7 @@ import autograd.numpy as np
 import numpy as onp
 
 from svae.autodiff.operations import value_of
+from svae.data.masks import valid_steps
 from svae.families import gaussian
 from svae.models.base import (
     LOG_2PI,
@@ -23,7 +24,6 @@ from svae.models.base import (
     Local,
     check_positive_int,
     exact_local,
-    live_steps,
 )
 
 __all__ = ["Gaussian"]
@@ -81,7 +81,7 @@ class Gaussian:
         terms = node_J * second_moment + node_h * mean
         half_log_dets = 0.5 * onp.log(-2.0 * value_of(natparams[0])).sum(axis=-1)
         if lengths is not None:
-            live = live_steps(lengths, node_h)
+            live = valid_steps(lengths, node_h)
             log_normalizers = np.where(live, log_normalizers, 0.0)
             terms = np.where(live[..., None], terms, 0.0)
             half_log_dets = onp.where(live, half_log_dets, 0.0)
@@ -107,7 +107,7 @@ class Gaussian:
     ) -> Any:
         """Return log N(x; 0, I), (N,); see `LatentModel.log_density`."""
         frames = -0.5 * np.sum(latents**2 + LOG_2PI, axis=-1)
-        kept = live_steps(lengths, latents)
+        kept = valid_steps(lengths, latents)
         if observed is not None:
             kept = kept & observed
         return np.sum(np.where(kept, frames, 0.0), axis=1)

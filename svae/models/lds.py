@@ -19,6 +19,7 @@ import numpy as onp
 
 from svae import kernels
 from svae.autodiff.operations import combination, inner, value_of
+from svae.data.masks import valid_steps
 from svae.families import mniw, niw
 from svae.models.base import (
     LOG_2PI,
@@ -29,7 +30,6 @@ from svae.models.base import (
     check_positive_int,
     exact_local,
     half_log_det,
-    live_steps,
 )
 from svae.models.inference.potentials import (
     begin,
@@ -136,7 +136,7 @@ class LDS(HasPrior):
     ) -> Exact:
         """Return the chain with evidence; see `svae.models.inference.structured`."""
         chain = ChainPotentials.of(stats)
-        live = live_steps(lengths, node[1])
+        live = valid_steps(lengths, node[1])
         node_J, node_h = node = of_live(node, live)
         if chain.linear is not None:
             at_pairs = live[:, 1:, None]
@@ -196,7 +196,7 @@ class LDS(HasPrior):
         rows = switch.rows(_one_state(stats))
         evidence = switch.evidence(switch.of_points(latents), rows)
         densities = switch.potentials(evidence, rows)[..., 0]
-        kept = live_steps(lengths, latents)
+        kept = valid_steps(lengths, latents)
         if observed is not None:
             kept = kept & switch.points_kept(observed)
         return np.sum(np.where(kept, densities, 0.0), axis=1)

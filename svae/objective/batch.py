@@ -1,12 +1,13 @@
 """Batches of sequences, and the noise that makes a bound deterministic."""
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import autograd.numpy as np
 import numpy as onp
 
+from svae.data import Windows
 from svae.models import Belief
-from svae.models.base import live_steps
 from svae.networks.decoder_posterior import noise_size
 from svae.objective.model import Generative
 
@@ -18,44 +19,32 @@ __all__ = [
 ]
 
 
-class Batch(NamedTuple):
-    """M sequences, padded to one length."""
+@dataclass(frozen=True, eq=False)
+class Batch(Windows):
+    """M windows, and how a step of training or inference treats them."""
 
-    values: np.ndarray
-    """(M, T, P), finite; what it is where nothing was observed has no influence."""
-    lengths: np.ndarray | None
-    """(M,), or None when all have length T."""
-    scale: float
+    scale: float = 1.0
     """N / M: how many batches make the data."""
-    observed: np.ndarray | None = None
-    """(M, T, P) bool, False where entries are missing; None when none is, or only what
-    lies past the lengths."""
-    hidden: np.ndarray | None = None
-    """(M, T) bool, frames that the likelihood scores and the encoder does not see."""
+    shown: np.ndarray | None = None
+    """(M, T) bool, False at frames that the likelihood scores and the encoder does not
+    see; None if it sees all."""
     belief: Belief | None = None
     """What earlier frames say of the first steps."""
     starts: Any = None
     """Probabilities of the states from which inference starts, (M, T, K) each."""
 
-    def counted(self) -> Any:
-        """Mask (M, T, P) of what the likelihood scores, or None for everything."""
-        if self.lengths is None:
-            return self.observed
-        live = live_steps(self.lengths, self.values)[..., None]
-        if self.observed is None:
-            return onp.broadcast_to(live, self.values.shape)
-        return live & self.observed
+    @classmethod
+    def of(cls, windows: Windows, **others: Any) -> "Batch":
+        """Return windows as a batch, with its other fields."""
+        return cls(windows.values, windows.lengths, windows.observed, **others)
 
-    def frames(self) -> Any:
-        """Mask (M, T) of the frames of which there are data, or None for all."""
-        return None if self.observed is None else self.observed.any(axis=-1)
-
-    def seen(self) -> Any:
+    @property
+    def shown_entries(self) -> Any:
         """Mask (M, T, P) of what the encoder sees, or None for everything."""
-        if self.hidden is None:
+        if self.shown is None:
             return self.observed
-        seen = onp.broadcast_to(~self.hidden[..., None], self.values.shape)
-        return seen if self.observed is None else seen & self.observed
+        shown = onp.broadcast_to(self.shown[..., None], self.values.shape)
+        return shown if self.observed is None else shown & self.observed
 
 
 class Noise(NamedTuple):

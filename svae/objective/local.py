@@ -57,7 +57,7 @@ def infer(
     node = evidence(model, network, batch)
     if dense and not model.latent.independent:
         node = node[0][..., None] * onp.eye(model.latent.latent_dim), node[1]
-    known = {"observed": batch.frames(), "belief": batch.belief}
+    known: Any = {"observed": batch.observed_frames, "belief": batch.belief}
     if graph is not None:
         return structured.infer(
             cast(StructuredModel, model.latent),
@@ -82,7 +82,12 @@ def infer(
 def evidence(model: Generative, network: Any, batch: Batch) -> Any:
     """Return the node potentials (J, h) of the recognition network, (M, T, D) each."""
     return recognize(
-        model.encoder, network, batch.values, batch.seen(), model.fill, model.sees_mask
+        model.encoder,
+        network,
+        batch.values,
+        batch.shown_entries,
+        model.fill,
+        model.sees_mask,
     )
 
 
@@ -98,7 +103,7 @@ def log_proposal(
         local,
         batch.lengths,
         # x of a frame without data is part of q where others are tied to it
-        None if model.latent.coupled else batch.frames(),
+        None if model.latent.coupled else batch.observed_frames,
     )
 
 
@@ -113,17 +118,16 @@ def local_factor(
 ) -> Local:
     """Return the local factor; a row without data is no datum and costs nothing."""
     local = infer(model, stats, encoder, batch, noise, dense, uniforms)
-    if not model.latent.independent or batch.observed is None:
+    return without_empty(local, batch) if model.latent.independent else local
+
+
+def without_empty(local: Local, batch: Batch) -> Local:
+    """Let sequences of which nothing was observed cost nothing."""
+    if batch.observed is None:
         return local
-    return without_empty(local, batch.observed)
-
-
-def without_empty(local: Local, observed: onp.ndarray) -> Local:
-    """Let sequences of which nothing was observed, (M, T, P), cost nothing."""
-    kept = observed.any(axis=(1, 2))
     return local._replace(
-        kl=np.where(kept, local.kl, 0.0),
-        log_normalizer=np.where(kept, local.log_normalizer, 0.0),
+        kl=np.where(batch.nonempty, local.kl, 0.0),
+        log_normalizer=np.where(batch.nonempty, local.log_normalizer, 0.0),
     )
 
 
@@ -151,7 +155,7 @@ def frame_log_likelihood(
         weights,
         latents,
         batch.values,
-        batch.counted(),
+        batch.scored,
     )
 
 

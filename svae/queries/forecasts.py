@@ -284,7 +284,7 @@ def impute(
     latent = model.latent
     stats = product.expected_stats(latent.family, parameters.natparams)
     partly = missing & ~missing.all(axis=1, keepdims=True)
-    batch, lengths = _sequence_or_rows(model, frames)
+    batch, lengths = _sequence_or_points(model, frames)
     for last in (False,) * (num_passes - 1) + (True,):
         shape = (len(batch.values), num_samples, batch.values.shape[1])
         noise = rng.standard_normal((*shape, latent.latent_dim))
@@ -312,7 +312,7 @@ def impute(
         draw = draw_frames(model.likelihood, mean[:, 0], variance[:, 0], rng)
         completed = np.array(sequence, dtype=np.float64)
         completed[partly] = draw.reshape(frames.shape)[partly]
-        batch, lengths = _sequence_or_rows(model, completed)
+        batch, lengths = _sequence_or_points(model, completed)
     return frames
 
 
@@ -324,13 +324,12 @@ def averaged(values: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
 
 
 def _one_sequence(sequence: Any) -> Batch:
-    values, observed, lengths = data.batch([sequence], [(0, 0, len(sequence))])
-    return Batch(values, lengths, 1.0, observed)
+    return Batch.of(data.batch([sequence], [(0, 0, len(sequence))]))
 
 
-def _sequence_or_rows(model: Generative, sequence: Any) -> tuple[Batch, np.ndarray]:
-    """Return a sequence up to its last data, or its rows, and the full lengths."""
+def _sequence_or_points(model: Generative, sequence: Any) -> tuple[Batch, np.ndarray]:
+    """Return a sequence up to its last data, or its points, and the full lengths."""
     if not model.latent.independent:
         return trimmed(model, _one_sequence(sequence))
-    values, observed, lengths = data.batch([sequence], data.windows([sequence], 1))
-    return trimmed(model, Batch(values, lengths, 1.0, observed))
+    points = data.batch([sequence], data.windows([sequence], 1))
+    return trimmed(model, Batch.of(points))

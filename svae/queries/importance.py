@@ -15,6 +15,7 @@ are those that all of them at once would be.
 
 import copy
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +23,7 @@ from scipy.special import logsumexp
 
 from svae.autodiff.trees import tree_map
 from svae.families import product
-from svae.models.base import LOG_2PI, live_steps
+from svae.models.base import LOG_2PI
 from svae.networks.decoder_posterior import draw_seeds
 from svae.objective.batch import Batch
 from svae.objective.local import log_proposal
@@ -172,10 +173,7 @@ def weighted(
             if samples.stop < num_samples:
                 continue
             scores[rows], effective[rows], share = summary(np.concatenate(logs, axis=1))
-            told = np.ones(len(share), dtype=bool)
-            if some.observed is not None:
-                told = some.observed.any(axis=(1, 2))
-            relative += share[told].sum(axis=0)
+            relative += share[some.nonempty].sum(axis=0)
             logs = []
         yield Weighted(frames_with_data(batch), scores, effective, relative)
 
@@ -194,7 +192,7 @@ def log_weights(
     """Return log weights (M, S), with t(theta) of each sample; 0 without data."""
     batch, local, latent = inference.batch, inference.local, model.latent
     # a frame without data takes its latent along where nothing else is tied to it
-    frames = None if latent.coupled else batch.frames()
+    frames = None if latent.coupled else batch.observed_frames
     log_prior = np.stack(
         [
             latent.log_density(each, local.samples[:, s], batch.lengths, frames)
@@ -211,16 +209,16 @@ def log_weights(
     weights = log_likelihood + log_prior - log_q
     if batch.observed is None:
         return weights
-    return np.where(batch.observed.any(axis=(1, 2))[:, None], weights, 0.0)
+    return np.where(batch.nonempty[:, None], weights, 0.0)
 
 
 def log_gaussian(inference: Inference, frames: Any) -> np.ndarray:
     """Return log q(x) (M, S) at the samples of a Gaussian q, from their noise."""
-    counted = live_steps(inference.batch.lengths, inference.batch.values)
+    scored = inference.batch.valid
     if frames is not None:
-        counted = counted & frames
+        scored = scored & frames
     squares = np.sum(inference.noise**2 + LOG_2PI, axis=-1)
-    exponent = np.sum(np.where(counted[:, None], squares, 0.0), axis=-1)
+    exponent = np.sum(np.where(scored[:, None], squares, 0.0), axis=-1)
     return inference.local.half_log_det[:, None] - 0.5 * exponent
 
 
@@ -315,7 +313,8 @@ def in_parts(
 
 def rows_of(batch: Batch, rows: slice) -> Batch:
     """Return some sequences of a batch."""
-    return batch._replace(
+    return replace(
+        batch,
         values=batch.values[rows],
         lengths=None if batch.lengths is None else batch.lengths[rows],
         observed=None if batch.observed is None else batch.observed[rows],

@@ -172,10 +172,7 @@ def mean_bound(
 
 def frames_with_data(batch: Batch) -> int:
     """Count the frames of which a value was observed at least."""
-    counted = batch.counted()
-    if counted is None:
-        return int(batch.values.shape[0] * batch.values.shape[1])
-    return int(counted.any(axis=-1).sum())
+    return int(batch.scored_frames.sum())
 
 
 def at_least_one(num_frames: int) -> int:
@@ -204,15 +201,15 @@ def reconstructions(
         samples, weights = continued_samples(
             model, parameters, batch, lengths, inference.local, rng
         )
-        values, counted = padded(batch, samples.shape[2])
+        values, scored = padded(batch, samples.shape[2])
         mean, squared_error = np.zeros(values.shape), np.zeros(values.shape[:2])
         for gamma, some, shares in blocks(
             model, parameters, samples, weights, inference.seeds
         ):
             location, _ = decode(model, parameters, some, gamma)
             squares = (values[:, None] - location) ** 2
-            if counted is not None:
-                squares = np.where(counted[:, None], squares, 0.0)
+            if scored is not None:
+                squares = np.where(scored[:, None], squares, 0.0)
             mean += np.einsum("mst,mstp->mtp", shares, location)
             squared_error += np.einsum("mst,mstp->mt", shares, squares)
         for (steps, errors), _ in _cut(model, inference, (mean, squared_error), ()):
@@ -220,14 +217,14 @@ def reconstructions(
 
 
 def padded(batch: Batch, num_steps: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return values and the mask of what counts, with steps without data appended."""
-    counted, more = batch.counted(), num_steps - batch.values.shape[1]
+    """Return values and what is scored of them, with steps without data appended."""
+    scored, more = batch.scored, num_steps - batch.values.shape[1]
     if more == 0:
-        return batch.values, counted
-    if counted is None:
-        counted = np.ones(batch.values.shape, dtype=bool)
+        return batch.values, scored
+    if scored is None:
+        scored = np.ones(batch.values.shape, dtype=bool)
     widths = (0, 0), (0, more), (0, 0)
-    return np.pad(batch.values, widths), np.pad(counted, widths)
+    return np.pad(batch.values, widths), np.pad(scored, widths)
 
 
 def most_likely_states(
@@ -272,11 +269,9 @@ def state_probabilities(
     size = int((windows[:, 2] - windows[:, 1]).max()) * sequences[0].shape[1]
     step, found = max(1, sequences_.STRETCH // size), []
     for first in range(0, len(windows), step):
-        values, observed, lengths = data.batch(sequences, windows[first : first + step])
-        batch = Batch(values, lengths, 1.0, observed)
+        batch = Batch.of(data.batch(sequences, windows[first : first + step]))
         states = infer(model, stats, parameters.encoder, batch).states
-        told = np.ones(states.shape[:2], bool) if observed is None else observed.any(-1)
-        found.append(states[told])
+        found.append(states[batch.scored_frames])
     return np.concatenate(found)
 
 
@@ -309,8 +304,7 @@ def batches(
 ) -> Iterator[tuple[Batch, np.ndarray]]:
     """Yield chunks of sequences as far as they have data, and their full lengths."""
     for chunk, cut in chunks(sequences, model.latent.independent):
-        values, observed, lengths = data.batch(chunk, cut)
-        yield trimmed(model, Batch(values, lengths, 1.0, observed))
+        yield trimmed(model, Batch.of(data.batch(chunk, cut)))
 
 
 def inferred(
@@ -331,7 +325,7 @@ def inferred(
         dense=True,
         uniforms=uniforms,
     )
-    return local if batch.observed is None else without_empty(local, batch.observed)
+    return without_empty(local, batch)
 
 
 def log_likelihoods(

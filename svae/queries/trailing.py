@@ -11,13 +11,15 @@ A sequence of which nothing was observed is one step, and costs nothing.  Frames
 data at the beginning, or between others, stay in the chain.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 from svae import kernels
 from svae.autodiff.trees import tree_map
 from svae.families import product
 from svae.models import Belief, Local, belief_after
-from svae.models.base import check_range, live_steps
+from svae.models.base import check_range
 from svae.models.inference.prediction import Moments, predicted
 from svae.objective.batch import Batch
 from svae.objective.model import Generative, Parameters
@@ -30,17 +32,18 @@ def trimmed(model: Generative, batch: Batch) -> tuple[Batch, np.ndarray]:
 
     The rows of independent models have one step each, and stay.
     """
-    lengths = live_steps(batch.lengths, batch.values).sum(axis=1)
+    lengths = batch.num_steps
     if model.latent.independent or batch.observed is None:
         return batch, lengths
-    told = batch.observed.any(axis=-1)
-    steps = np.arange(1, told.shape[1] + 1)
-    ends = np.maximum(np.max(np.where(told, steps, 0), axis=1), 1)
+    frames = batch.observed.any(axis=-1)
+    steps = np.arange(1, frames.shape[1] + 1)
+    ends = np.maximum(np.max(np.where(frames, steps, 0), axis=1), 1)
     if np.array_equal(ends, lengths):
         return batch, lengths
     longest = ends.max()
     observed = batch.observed[:, :longest]
-    return batch._replace(
+    return replace(
+        batch,
         values=batch.values[:, :longest],
         observed=None if observed.all() else observed,
         lengths=ends if np.any(ends < longest) else None,
@@ -136,7 +139,7 @@ class Tails:
     """Where the frames without data at the end of each sequence are."""
 
     def __init__(self, batch: Batch, lengths: np.ndarray) -> None:
-        self.ends = live_steps(batch.lengths, batch.values).sum(axis=1)
+        self.ends = batch.num_steps
         self.lengths = lengths
         self.rows = np.flatnonzero(lengths > self.ends)
         self.exist = len(self.rows) > 0

@@ -17,13 +17,13 @@ inform the initial factor.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from svae import data
 from svae.models import Belief, belief_after
-from svae.models.base import live_steps
 from svae.objective.batch import Batch, Noise, draw_noise
 from svae.objective.local import infer
 from svae.objective.model import Generative
@@ -123,8 +123,8 @@ class Draw(NamedTuple):
     noise: Noise
     context: int = 0
     """Frames before a window that tell how it begins; 0 restarts the prior there."""
-    hidden: np.ndarray | None = None
-    """(M, T) bool, frames that the encoder does not see."""
+    shown: np.ndarray | None = None
+    """(M, T) bool, False at frames that the encoder does not see; None if all are."""
     starts: list[np.ndarray] | None = None
     """Probabilities of the states from which inference starts, (T_m, K) each."""
 
@@ -147,7 +147,7 @@ class Draw(NamedTuple):
             self.scale,
             Noise(latents[rows, :, :num_steps], of_decoder),
             self.context,
-            None if self.hidden is None else self.hidden[rows, :num_steps],
+            None if self.shown is None else self.shown[rows, :num_steps],
             None if self.starts is None else [self.starts[row] for row in rows],
         )
 
@@ -172,12 +172,12 @@ def draw(
     windows = Draw(cut, scale, nothing, context, None, starts)
     _, start, stop = windows.with_past().T
     lengths = stop - start
-    shape, hidden = (len(cut), int(lengths.max())), None
+    shape, shown = (len(cut), int(lengths.max())), None
     if hide:
         skip = windows.carried().astype(np.int64)
-        hidden = hidden_stretches(shape, lengths, hide, rng, skip)
+        shown = ~hidden_stretches(shape, lengths, hide, rng, skip)
     noise = draw_noise(model, decoder, shape, num_samples, rng)
-    return windows._replace(noise=noise, hidden=hidden)
+    return windows._replace(noise=noise, shown=shown)
 
 
 def assemble(
@@ -212,16 +212,19 @@ def assemble(
             model, message, encoder, sequences, draw.cut, carried, draw.context
         )
     # the frame before the window, of which the belief knows all there is to know
-    values, observed, lengths = data.batch(sequences, draw.with_past())
+    windows = data.batch(sequences, draw.with_past())
     if belief is not None:
-        live = live_steps(lengths, values)[..., None]
-        observed = np.where(live, True if observed is None else observed, False)
-        observed = np.broadcast_to(observed, values.shape).copy()
+        observed = np.ones(windows.values.shape, dtype=bool)
+        if windows.observed is not None:
+            observed &= windows.observed
         observed[carried, 0] = False
+        windows = replace(windows, observed=observed)
     starts = None
     if draw.starts is not None:
-        starts = [padded(draw.starts, values.shape[1])]
-    batch = Batch(values, lengths, draw.scale, observed, draw.hidden, belief, starts)
+        starts = [padded(draw.starts, windows.values.shape[1])]
+    batch = Batch.of(
+        windows, scale=draw.scale, shown=draw.shown, belief=belief, starts=starts
+    )
     return batch, unconverged
 
 
@@ -240,11 +243,10 @@ def context_belief(
     """
     index, start = cut[carried, 0], cut[carried, 1]
     before = np.stack([index, np.maximum(start - context, 0), start], axis=1)
-    values, observed, lengths = data.batch(sequences, before)
-    batch = Batch(values, lengths, 1.0, observed)
+    batch = Batch.of(data.batch(sequences, before))
     local = infer(model, message, encoder, batch, dense=True)
     tolerance = getattr(model.latent, "tolerance", np.inf)
-    belief = belief_after(local, lengths)
+    belief = belief_after(local, batch.lengths)
     number, dim = len(cut), model.latent.latent_dim
     J, h = np.tile(-0.5 * np.eye(dim), (number, 1, 1)), np.zeros((number, dim))
     J[carried], h[carried] = belief.J, belief.h

@@ -8,6 +8,7 @@ clusterings of them.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -86,7 +87,7 @@ def autoencoder(model: Generative) -> Generative:
 
 def encode(
     model: Generative, encoder: Any, sequences: Sequence[Any], windows: np.ndarray
-) -> conjugate.Points:
+) -> data.Windows:
     """Return means of x under N(0, I) and the encoder's evidence, window by window.
 
     Every frame is for itself, so that neither many windows nor a wide or a long one
@@ -94,18 +95,19 @@ def encode(
     """
     lengths = windows[:, 2] - windows[:, 1]
     latents = np.zeros((len(windows), lengths.max(), model.latent.latent_dim))
-    told = np.ones(latents.shape[:2], dtype=bool)
+    observed = np.ones(latents.shape[:2], dtype=bool)
     for rows, start, cut in _parts(windows, sequences[0].shape[1]):
-        values, observed, _ = data.batch(sequences, cut)
-        batch = Batch(values, cut[:, 2] - cut[:, 1], 1.0, observed)
+        batch = Batch.of(data.batch(sequences, cut))
+        batch = replace(batch, lengths=cut[:, 2] - cut[:, 1])
         local = infer(autoencoder(model), {}, encoder, batch)
-        steps = slice(start, start + values.shape[1])
+        steps = slice(start, start + batch.values.shape[1])
         latents[rows, steps] = local.mean
-        if observed is not None:
-            told[rows, steps] = observed.any(axis=-1)
-    live = np.arange(lengths.max()) < lengths[:, None]
-    gaps = not np.all(told | ~live)
-    return conjugate.Points(latents, lengths, told & live if gaps else None)
+        if batch.observed_frames is not None:
+            observed[rows, steps] = batch.observed_frames
+    points = data.Windows(latents, lengths)
+    if np.all(observed | ~points.valid):
+        return points
+    return replace(points, observed=(observed & points.valid)[..., None])
 
 
 def _parts(

@@ -705,7 +705,7 @@ def test_nothing_is_read_but_the_windows_of_a_batch():
     for source in (alone, stacked):
         sequences = data.as_sequences(source)
         windows = data.windows(sequences, 4)
-        batch, _, _ = data.batch(sequences, windows[[4, 1]])
+        batch = data.batch(sequences, windows[[4, 1]]).values
         np.testing.assert_array_equal(batch, [values[1, 4:8], values[0, 4:8]])
     assert [each.reads for each in alone] == [[slice(4, 8)], [slice(4, 8)]]
     # in the order of the data, whatever that of the batch
@@ -849,7 +849,8 @@ def test_batch_pads_with_zeros():
     rng = np.random.default_rng(0)
     sequences = [rng.standard_normal((7, 2)), rng.standard_normal((4, 2))]
     windows = data.windows(sequences, 3)
-    values, observed, lengths = data.batch(sequences, windows)
+    batch = data.batch(sequences, windows)
+    values, observed, lengths = batch.values, batch.observed, batch.lengths
     assert values.shape == observed.shape == (5, 3, 2)
     assert observed.dtype == np.bool_
     np.testing.assert_array_equal(lengths, [3, 3, 1, 3, 1])
@@ -864,22 +865,22 @@ def test_batch_pads_with_zeros():
 
 def test_a_batch_that_is_all_there_needs_no_mask_and_no_lengths():
     sequences = [np.arange(14.0).reshape(7, 2), np.arange(8.0).reshape(4, 2)]
-    values, observed, lengths = data.batch(sequences, [(1, 0, 3), (0, 4, 7)])
-    np.testing.assert_array_equal(values, [sequences[1][:3], sequences[0][4:]])
-    assert observed is None
-    assert lengths is None
+    batch = data.batch(sequences, [(1, 0, 3), (0, 4, 7)])
+    np.testing.assert_array_equal(batch.values, [sequences[1][:3], sequences[0][4:]])
+    assert batch.observed is None
+    assert batch.lengths is None
 
 
 def test_what_is_missing_is_zero_in_a_batch_and_not_observed():
     sequence = np.arange(1.0, 17.0).reshape(8, 2)
     sequence[1], sequence[2, 1], sequence[4:] = np.nan, np.nan, np.nan
     before = sequence.copy()
-    values, observed, lengths = data.batch([sequence], data.windows([sequence], 4))
+    batch = data.batch([sequence], data.windows([sequence], 4))
     np.testing.assert_array_equal(
-        values, [[[1, 2], [0, 0], [5, 0], [7, 8]], np.zeros((4, 2))]
+        batch.values, [[[1, 2], [0, 0], [5, 0], [7, 8]], np.zeros((4, 2))]
     )
-    np.testing.assert_array_equal(observed, values != 0)
-    assert lengths is None
+    np.testing.assert_array_equal(batch.observed, batch.values != 0)
+    assert batch.lengths is None
     np.testing.assert_array_equal(sequence, before)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from itertools import product as paths_of
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import svae
 from svae import data, reference
 from svae.autodiff.trees import leaves, to_vector, tree_map
 from svae.cli.runs import Run
-from svae.conjugate.exact_models import Emitted, Known, observed_model, read
+from svae.conjugate.exact_models import Emitted, Known, observed_model
 from svae.estimators import SVI
 from svae.estimators.svi import make_schedule, minibatches, take_step
 from svae.families import dirichlet, mniw, niw, product
@@ -27,12 +28,12 @@ LOG_2PI = np.log(2 * np.pi)
 def whole(*sequences):
     """All data as one batch."""
     sequences = data.as_sequences(list(sequences))
-    return read(sequences, data.windows(sequences, max(map(len, sequences))))
+    return data.batch(sequences, data.windows(sequences, max(map(len, sequences))))
 
 
 def rows(frames):
     """Rows of a mixture as one batch."""
-    return read([frames], data.windows([frames], 1))
+    return data.batch([frames], data.windows([frames], 1))
 
 
 def blobs(rng, number=60, distance=2.0):
@@ -83,7 +84,7 @@ def problem(name, rng):
     elif name == "hmm":
         latent = svae.HMM(3, 2, initial_spread=1.0, sticky=0.5)
         points = whole(*ragged_frames(rng)[:2])
-        points = points._replace(latents=points.latents[..., :2])
+        points = replace(points, values=points.values[..., :2])
     elif name == "slds":
         latent = svae.SLDS(2, 2, affine=True)
         points = whole(*(blobs(rng, T)[0] for T in (30, 20)))
@@ -91,7 +92,7 @@ def problem(name, rng):
         latent = svae.LDS(2, affine=name == "affine")
         points = whole(*ragged_frames(rng))
     model = observed_model(latent, None)
-    prior = model.prior(points.latents.shape[-1])
+    prior = model.prior(points.values.shape[-1])
     if isinstance(model, Emitted):
         return model, points, prior, model.start(prior, points, rng, 1)
     return model, points, prior, latent.initial_posterior(rng)
@@ -176,7 +177,7 @@ def bishop_bound(x, r, prior, q):
 
 def test_gmm_is_bishops(rng):
     model, points, prior, q = problem("gmm", rng)
-    x = points.latents[points.observed[:, 0], 0]
+    x = points.values[points.observed_frames[:, 0], 0]
     for _ in range(10):
         (log_pi,) = dirichlet.expected_stats(q["weights"])
         logs = log_pi + expected_log_gaussians(x, q["components"])
@@ -192,19 +193,17 @@ def test_gmm_is_bishops(rng):
 
 def test_hmm_is_variational_baum_welch(rng):
     model, points, prior, q = problem("hmm", rng)
-    seen = points.observed
+    seen = points.observed_frames
     for _ in range(10):
         (init,), (pair,) = (
             dirichlet.expected_stats(q[name]) for name in ("weights", "transitions")
         )
-        node = expected_log_gaussians(points.latents, q["components"])
+        node = expected_log_gaussians(points.values, q["components"])
         node = np.where(seen[..., None], node, 0.0)
         _, (first, pairs, states) = reference.markov_chain(
-            init, pair, node, points.lengths
+            init, pair, node, points.num_steps
         )
-        want = update_components(
-            points.latents[seen], states[seen], prior["components"]
-        )
+        want = update_components(points.values[seen], states[seen], prior["components"])
         q, _ = take_step(model, q, prior, points, 1.0, 1.0)
         assert_close(q["weights"][0], prior["weights"][0] + first, 1e-10)
         assert_close(q["transitions"][0], prior["transitions"][0] + pairs, 1e-10)
@@ -231,7 +230,7 @@ def update_regression(xx, xy, yy, number, prior):
 
 def test_lds_is_variational_kalman_smoothing(rng):
     model, points, prior, q = problem("lds", rng)
-    y, seen, lengths, D = points.latents, points.observed, points.lengths, 2
+    y, seen, lengths, D = points.values, points.observed_frames, points.num_steps, 2
     for _ in range(10):
         m, kappa, scale, nu = niw.to_standard(q["init"])
         L = nu * np.linalg.inv(scale)
@@ -281,10 +280,15 @@ def test_whole_steps_never_lower_the_bound(name, rng):
 def test_minibatch_gradients_are_unbiased(name, rng):
     model, points, prior, q = problem(name, rng)
     full, _ = take_step(model, q, prior, points, 1.0, 1.0)
-    number = len(points.latents)
+    number = len(points.values)
     average = tree_map(np.zeros_like, q)
     for n in range(number):
-        one = type(points)(*(None if x is None else x[n : n + 1] for x in points))
+        one = data.Windows(
+            *(
+                None if x is None else x[n : n + 1]
+                for x in (points.values, points.lengths, points.observed)
+            )
+        )
         moved, _ = take_step(model, q, prior, one, number, 1.0)
         average = tree_map(lambda a, b: a + b / number, average, moved)
     assert_close(tuple(leaves(average)), tuple(leaves(full)), 1e-10)
@@ -420,8 +424,8 @@ def test_lds_likelihood_of_a_known_theta_is_exact(affine, rng):
 
 def test_missing_rows_of_a_mixture_change_nothing(rng):
     model, points, prior, q = problem("gmm", rng)
-    kept = points.observed[:, 0]
-    without = rows(points.latents[kept, 0])
+    kept = points.observed_frames[:, 0]
+    without = rows(points.values[kept, 0])
     got = take_step(model, q, prior, points, 1.0, 1.0)
     want = take_step(model, q, prior, without, 1.0, 1.0)
     assert_close(to_vector(got[0]), to_vector(want[0]), 1e-13)
@@ -582,9 +586,9 @@ def test_minibatches_use_every_window_once_an_epoch(rng):
         epoch = [next(source) for _ in range(3)]
         assert [scale for _, scale in epoch] == [7 / 3, 7 / 3, 7.0]
         seen = [
-            points.latents[n, :length, 0]
+            points.values[n, :length, 0]
             for points, _ in epoch
-            for n, length in enumerate(points.lengths)
+            for n, length in enumerate(points.num_steps)
         ]
         np.testing.assert_array_equal(np.sort(np.concatenate(seen)), frames[:, 0])
 

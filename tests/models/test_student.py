@@ -1,5 +1,7 @@
 """Student-t mixtures: SciPy's density, explicit scales, textbook updates, recovery."""
 
+from dataclasses import replace
+
 import autograd.numpy as anp
 import numpy as np
 import pytest
@@ -25,8 +27,8 @@ import svae
 from svae import GMM, SVAE, SVI, StudentMixture, data
 from svae.autodiff.trees import from_vector, leaves, rebuild, to_vector, tree_map
 from svae.autodiff.vjp import trace
-from svae.conjugate import Points, extrapolate
-from svae.conjugate.exact_models import Known, read
+from svae.conjugate import extrapolate
+from svae.conjugate.exact_models import Known
 from svae.estimators.svi import take_step
 from svae.families import gaussian, niw, product
 from svae.models.inference import structured
@@ -57,7 +59,7 @@ def student_points(rng, number, dofs, distance=8.0):
 
 def rows(x):
     """Rows of a mixture as one batch."""
-    return read([x], data.windows([x], 1))
+    return data.batch([x], data.windows([x], 1))
 
 
 # ------------------------------------------------------------------- densities
@@ -311,7 +313,7 @@ def test_responsibilities_have_heavy_tails(rng):
     }
     stats = product.stats(latent.family, theta)
     far = np.array([[[1e5, -1e5]]])
-    _, _, states, _ = Known(latent).posterior(stats, Points(far, np.array([1]), None))
+    _, _, states, _ = Known(latent).posterior(stats, data.Windows(far, np.array([1])))
     # |Lambda|^(1/2) g^(-(nu + D)/2), that is 1 : 4 * 4^-1.5
     np.testing.assert_allclose(states[0, 0], [2 / 3, 1 / 3], rtol=1e-6)
 
@@ -639,11 +641,11 @@ def test_rows_without_data_cost_nothing_and_tell_nothing(name, kind):
     observed = np.ones(batch.values.shape, dtype=bool)
     observed[1] = False
     observed[2, 0, 1] = False
-    gappy = batch._replace(
-        observed=observed, values=np.where(observed, batch.values, 0)
+    gappy = replace(
+        batch, observed=observed, values=np.where(observed, batch.values, 0)
     )
     kept = np.array([0, 2, 3])
-    fewer = Batch(gappy.values[kept], None, batch.scale, observed[kept])
+    fewer = Batch(gappy.values[kept], None, observed[kept], batch.scale)
     got = bound_and_gradients(model, parameters, prior, gappy, noise)
     noise = noise._replace(latents=noise.latents[kept])
     want = bound_and_gradients(model, parameters, prior, fewer, noise)
@@ -724,7 +726,8 @@ def test_no_data_leave_the_prior(rng):
     prior, q = latent.prior(), typical_natparams(latent, rng)
     median, width = medians(prior)
     assert_close([median, width], [np.full(3, 7.0), np.ones(3)], 1e-12)
-    nothing = Points(np.zeros((5, 1, 2)), np.ones(5, dtype=int), np.zeros((5, 1), bool))
+    unobserved = np.zeros((5, 1, 1), bool)
+    nothing = data.Windows(np.zeros((5, 1, 2)), np.ones(5, dtype=int), unobserved)
     q, record = take_step(Known(latent), q, prior, nothing, 1.0, 1.0)
     assert_close(to_vector(q), to_vector(prior), 1e-12)
     assert record["backtracks"] == 0

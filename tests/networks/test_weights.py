@@ -40,14 +40,14 @@ def unsure(name, log_std=LOG_STD, seed=0):
 
 
 def batch_of(sequences):
-    return Batch(np.stack(sequences), None, 1.0)
+    return Batch(np.stack(sequences))
 
 
 def training_bound(this, frames, number, rng):
     """Reconstruction minus local KL, as training estimates it, and its error."""
     stats = product.expected_stats(this.latent.family, this.parameters.natparams)
     values = frames[:, None] if this.latent.independent else frames[None]
-    batch, decoder = Batch(values, None, 1.0), this.parameters.decoder
+    batch, decoder = Batch(values), this.parameters.decoder
     bounds = []
     for _ in range(number):
         noise = draw_noise(this.model, decoder, values.shape[:2], 1, rng)
@@ -231,7 +231,7 @@ def test_a_fit_and_its_score_agree_on_the_bound():
     decoder = model.parameters_.decoder
     wide = {"mean": decoder["mean"], "log_std": widened(decoder["log_std"])}
     model.parameters_ = model.parameters_._replace(decoder=wide)
-    batch = Batch(frames[None], None, 1.0)
+    batch = Batch(frames[None])
     rng = np.random.default_rng(3)
     bounds = []
     for _ in range(60):

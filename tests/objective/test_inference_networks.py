@@ -1,6 +1,7 @@
 """Structured inference networks in training: evidences, natural steps, an SVAE."""
 
 import itertools
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import autograd.numpy as anp
@@ -33,9 +34,9 @@ from svae import GMM, HMM, LDS, Linear
 from svae import data as data_
 from svae.autodiff.trees import leaves, rebuild, to_vector, tree_map
 from svae.autodiff.vjp import trace
+from svae.data.masks import valid_steps
 from svae.families import dirichlet, niw, product
 from svae.families.arrays import free_root
-from svae.models.base import live_steps
 from svae.models.inference import structured
 from svae.networks import recognize
 from svae.objective.batch import Batch, Noise
@@ -61,9 +62,8 @@ class World(NamedTuple):
 
     def bounds(self, frames, stats=None):
         """E log p(y|x) - KL of every sequence, or of every row, by quadrature."""
-        values, observed, lengths = data_.batch([frames], self.cut(frames))
-        batch = Batch(values, lengths, 1.0, observed)
-        shape = values.shape[:2]
+        batch = Batch.of(data_.batch([frames], self.cut(frames)))
+        shape = batch.values.shape[:2]
         mixture = hasattr(self.model.latent, "num_states")
         noise = quadrature_by_step(*shape) if mixture else quadrature(*shape, 2)
         stats = self.stats if stats is None else stats
@@ -201,8 +201,8 @@ def with_gap(batch):
     observed = np.ones(batch.values.shape, dtype=bool)
     observed[0, 0], observed[1, :, 0], observed[3, -1:] = False, False, False
     if batch.lengths is not None:  # as `data.batch` has it
-        observed &= live_steps(batch.lengths, observed)[..., None]
-    return batch._replace(observed=observed)
+        observed &= valid_steps(batch.lengths, observed)[..., None]
+    return replace(batch, observed=observed)
 
 
 @pytest.mark.parametrize("gaps", [False, True])
@@ -249,21 +249,21 @@ def test_what_padding_holds_changes_no_bit_of_bound_and_gradients(name, hide):
     model, parameters, prior, batch, noise = problem(f"sin-{name}")
     batch = with_gap(batch)
     if hide:
-        hidden = np.zeros(batch.values.shape[:2], dtype=bool)
-        hidden[2] = True
-        batch = batch._replace(hidden=hidden)
-    known = batch.counted()
+        shown = np.ones(batch.values.shape[:2], dtype=bool)
+        shown[2] = False
+        batch = replace(batch, shown=shown)
+    scored = batch.scored
     first, *others = (
         bound_and_gradients(
             model,
             parameters,
             prior,
-            batch._replace(values=np.where(known, batch.values, garbage)),
+            replace(batch, values=np.where(scored, batch.values, garbage)),
             noise,
         )
         for garbage in (0.0, 1.0, -1e60)
     )
-    assert not np.all(known)
+    assert not np.all(scored)
     assert all(np.all(np.isfinite(leaf)) for leaf in leaves(first.gradients))
     for other in others:
         assert_identical(leaves((other.bound, other.gradients)), leaves(first[:2]))
@@ -274,7 +274,7 @@ def test_rows_without_data_are_as_deleted():
     batch = with_gap(batch)
     kept = batch.observed.any(axis=(1, 2))
     assert 0 < np.sum(~kept)
-    fewer = Batch(batch.values[kept], None, batch.scale, batch.observed[kept])
+    fewer = Batch(batch.values[kept], None, batch.observed[kept], batch.scale)
     want = bound_and_gradients(
         model, parameters, prior, fewer, noise._replace(latents=noise.latents[kept])
     )
@@ -297,7 +297,7 @@ def test_coordinate_ascent_stays_below_the_evidence(name):
     rng = np.random.default_rng(6)
     decoder = {"location": (np.array([[1.0]]), np.zeros(1)), "log_scale": np.zeros(1)}
     values = 2 * rng.standard_normal((3, 1, 1) if name == "gmm" else (1, 3, 1))
-    batch, prior = Batch(values, None, 1.0), latent.prior()
+    batch, prior = Batch(values), latent.prior()
     steps = values.shape[1] if name == "lds" else 1
     points = np.sqrt(steps) * np.concatenate([np.eye(steps), -np.eye(steps)])
     noise = Noise(np.tile(points[..., None], (len(values), 1, 1, 1)), np.zeros(0))
@@ -350,8 +350,10 @@ def laws_of_batch(model, parameters, batch):
     message = product.expected_stats(model.latent.family, parameters.natparams)
     graph = product.from_free(model.latent.family, parameters.encoder["graph"])
     network = parameters.encoder["network"]
-    node = recognize(model.encoder, network, batch.values, batch.seen(), model.fill)
-    known = batch.lengths, batch.frames(), batch.belief
+    node = recognize(
+        model.encoder, network, batch.values, batch.shown_entries, model.fill
+    )
+    known = batch.lengths, batch.observed_frames, batch.belief
     return enumerated(model.latent, graph, message, node, *known)
 
 
@@ -434,7 +436,7 @@ def test_a_natural_step_is_a_convex_combination(name, rho):
 def test_of_steps_of_one_the_counts_are_those_of_all_the_data():
     """Published code forgets N/M: q(theta) is as sure as one batch makes it."""
     model, parameters, prior, batch, noise = problem("sin-gmm")
-    batch = batch._replace(scale=20.0)
+    batch = replace(batch, scale=20.0)
     natural = bound_and_gradients(model, parameters, prior, batch, noise).gradients
     moved = tree_map(lambda a, b: a + b, parameters.natparams, natural.natparams)
     more = tree_map(lambda a, b: a - b, moved, prior)
@@ -495,7 +497,7 @@ def test_a_graph_of_t_steps_has_t_minus_1_transitions():
 def test_frames_that_say_nothing_leave_the_graph_and_finite_gradients(name):
     """Published code inverts the evidence's precision, which is zero here."""
     model, parameters, prior, batch, noise = problem(f"sin-{name}")
-    batch = batch._replace(hidden=np.ones(batch.values.shape[:2], dtype=bool))
+    batch = replace(batch, shown=np.zeros(batch.values.shape[:2], dtype=bool))
     step = bound_and_gradients(model, parameters, prior, batch, noise)
     assert np.all(np.isfinite(to_vector(step.gradients)))
     # the network is not asked
@@ -534,15 +536,15 @@ def test_gradients_of_every_part_are_differences(name, kind):
     if kind == "gaps":
         batch = with_gap(batch)
     if kind == "hidden":
-        hidden = np.zeros(batch.values.shape[:2], dtype=bool)
-        hidden[1] = True
-        batch = batch._replace(hidden=hidden)
+        shown = np.ones(batch.values.shape[:2], dtype=bool)
+        shown[1] = False
+        batch = replace(batch, shown=shown)
     if kind == "belief":
         num_states = getattr(model.latent, "num_states", None)
         belief = random_belief(rng, [True, False, True, True], 2, num_states)
         observed = np.ones(batch.values.shape, dtype=bool)
         observed[belief.given, 0] = False
-        batch = batch._replace(observed=observed, belief=belief)
+        batch = replace(batch, observed=observed, belief=belief)
     step = bound_and_gradients(model, parameters, prior, batch, noise)
     base = parameters, step.gradients
 
@@ -827,8 +829,8 @@ def test_context_is_what_q_says_of_the_frame_before(name, rng):
     cut = np.array([[0, 0, 4], [0, 4, 9]])
     batch, unconverged = read_windows(model, parameters, [frames], cut, rng, context=4)
     assert unconverged == 0
-    first = batch._replace(
-        values=frames[None, :4], lengths=None, observed=None, belief=None
+    first = replace(
+        batch, values=frames[None, :4], lengths=None, observed=None, belief=None
     )
     (law,) = laws_of_batch(model, parameters, first)
     cov = law.second_moment[3] - np.outer(law.mean[3], law.mean[3])
@@ -887,7 +889,7 @@ def test_a_path_is_the_most_likely_one_in_q(rng):
     fitted = estimator(model, parameters)
     frames = [2 * rng.standard_normal((T, 3)) for T in (5, 1, 4)]
     for path, sequence in zip(fitted.predict(frames), frames, strict=True):
-        batch = Batch(sequence[None], None, 1.0)
+        batch = Batch(sequence[None])
         (law,) = laws_of_batch(model, parameters, batch)
         assert_identical(path, np.array(law.best_path))
 
@@ -896,7 +898,7 @@ def test_reconstructions_sum_over_the_states(rng):
     """Expected mean and squared error: of a linear decoder known, but for the noise."""
     this = known_world("hmm")
     frames = with_gaps(rng, (4, 3), "entries")
-    batch = Batch(np.nan_to_num(frames)[None], None, 1.0, ~np.isnan(frames)[None])
+    batch = Batch(np.nan_to_num(frames)[None], None, ~np.isnan(frames)[None])
     (law,) = laws_of_batch(this.model, this.parameters, batch)
     got = this.fitted().reconstruct(frames, num_samples=20_000)
     matrix, offset = this.parameters.decoder["location"]
@@ -912,10 +914,12 @@ def test_reconstructions_sum_over_the_states(rng):
 def test_an_imputation_is_the_expectation_over_states_and_x(name, rng):
     this = known_world(name)
     frames = with_gaps(rng, (4, 3), "entries")
-    batch = Batch(np.nan_to_num(frames)[None], None, 1.0, ~np.isnan(frames)[None])
+    batch = Batch(np.nan_to_num(frames)[None], None, ~np.isnan(frames)[None])
     if this.model.latent.independent:
-        rows, observed = (np.swapaxes(batch[i], 0, 1) for i in (0, 3))
-        batch = Batch(rows, None, 1.0, observed)
+        rows, observed = (
+            np.swapaxes(part, 0, 1) for part in (batch.values, batch.observed)
+        )
+        batch = Batch(rows, None, observed)
     laws = laws_of_batch(this.model, this.parameters, batch)
     mean = np.concatenate([law.mean for law in laws])
     matrix, offset = this.parameters.decoder["location"]

@@ -1,5 +1,7 @@
 """The bound and its gradients: differences, exact answers and exact evidences."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from gradients import relative_error
@@ -77,7 +79,7 @@ def test_natural_gradient_is_inverse_fisher_times_differences(name, seed):
 def test_gradients_of_networks_are_differences_of_the_bound(name, options):
     model, parameters, prior, batch, noise = problem(name, **options)
     if model.likelihood == "bernoulli":
-        batch = batch._replace(values=(batch.values > 0).astype(float))
+        batch = replace(batch, values=(batch.values > 0).astype(float))
     gradients = bound_and_gradients(model, parameters, prior, batch, noise).gradients
     rng = np.random.default_rng(3)
     for role in ("encoder", "decoder"):
@@ -120,7 +122,7 @@ def conjugate_problem(name, seed=0):
     model = generative(latent, network)
     parameters = Parameters(typical_natparams(latent, rng), encoder, decoder)
     steps = 1 if latent.independent else 4
-    batch = Batch(rng.standard_normal((3, steps, 3)), None, 2.0)
+    batch = Batch(rng.standard_normal((3, steps, 3)), scale=2.0)
     noise = quadrature_noise(3, steps, 2)
     return model, parameters, latent.prior(), batch, noise
 
@@ -289,7 +291,7 @@ def exact_lds_log_evidence(y, init, dynamics, decoder):
 
 
 def local_bound(model, stats, encoder, decoder, values, noise):
-    batch = Batch(values, None, 1.0)
+    batch = Batch(values)
     reconstruction, local = local_terms(
         model, stats, encoder, decoder, batch, noise.latents
     )
@@ -363,7 +365,7 @@ def one_dimensional(latent, seed):
 
 def best_bound(model, parameters, values, rounds=200):
     """Coordinate ascent: with exact potentials the natural step 1 is the update."""
-    batch = Batch(values, None, 1.0)
+    batch = Batch(values)
     noise = quadrature_noise(*values.shape[:2], 1)
     prior, bounds = model.latent.prior(), []
     for _ in range(rounds):
@@ -514,7 +516,7 @@ def test_padding_does_not_change_the_bound(name):
     for row, length in zip(dirty, batch.lengths, strict=True):
         row[length:] = 1e3
     want = bound(model, parameters, prior, batch, noise)
-    got = bound(model, parameters, prior, batch._replace(values=dirty), noise)
+    got = bound(model, parameters, prior, replace(batch, values=dirty), noise)
     assert got == want
 
 

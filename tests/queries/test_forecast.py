@@ -43,7 +43,7 @@ def typical(latent, seed=0):
 def local_of(model, parameters, frames):
     stats = product.expected_stats(model.latent.family, parameters.natparams)
     missing = np.isnan(frames)
-    batch = Batch(np.nan_to_num(frames)[None], None, 1.0, ~missing[None])
+    batch = Batch(np.nan_to_num(frames)[None], None, ~missing[None])
     return infer(model, stats, parameters.encoder, batch, dense=True)
 
 

@@ -185,7 +185,7 @@ def test_the_mean_log_weight_is_the_bound_but_for_the_states(name, rng):
     this = world(name)
     frames = rng.standard_normal((3, 3))
     values = frames[:, None] if this.latent.independent else frames[None]
-    batch = Batch(values, None, 1.0)
+    batch = Batch(values)
     noise = quadrature(*values.shape[:2], 2)
     local = local_factor(
         this.model, this.stats, this.parameters.encoder, batch, noise, dense=True

@@ -217,22 +217,21 @@ def test_batches_are_trimmed_as_if_frames_were_not_there(rng):
     model = unsure("lds").model
     sequences = [rng.standard_normal((n, 3)) for n in (5, 3)]
     sequences[0][2] = np.nan
-    want = Batch(*batch_fields(sequences))
+    want = batch_of(sequences)
     got, lengths = trimmed(
-        model, Batch(*batch_fields([longer(sequences[0], 1), longer(sequences[1], 4)]))
+        model, batch_of([longer(sequences[0], 1), longer(sequences[1], 4)])
     )
     assert_identical(lengths, np.array([6, 7]))
     for part in ("values", "lengths", "observed"):
         assert_identical(getattr(got, part), getattr(want, part))
-    whole = Batch(*batch_fields([rng.standard_normal((4, 3))] * 2))
+    whole = batch_of([rng.standard_normal((4, 3))] * 2)
     same, _ = trimmed(model, whole)
     assert same is whole
 
 
-def batch_fields(sequences):
+def batch_of(sequences):
     size = max(map(len, sequences))
-    values, observed, lengths = data_.batch(sequences, data_.windows(sequences, size))
-    return values, lengths, 1.0, observed
+    return Batch.of(data_.batch(sequences, data_.windows(sequences, size)))
 
 
 def test_bounds_per_frame_of_a_fit_count_frames_with_data(rng, monkeypatch):

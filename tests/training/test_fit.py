@@ -1,5 +1,7 @@
 """The loop: batches that cover the data, scaling, and a pure step."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from problems import generative, latent_model, problem, read_windows, take_step
@@ -79,11 +81,11 @@ def test_batches_read_recordings_one_window_at_a_time(latent, steps, rng):
 def test_minibatches_estimate_the_bound_without_bias(name):
     """Averaged over an epoch with the noise of each row kept, it is the whole bound."""
     model, parameters, prior, batch, noise = problem(name)
-    whole = bound(model, parameters, prior, batch._replace(scale=1.0), noise)
+    whole = bound(model, parameters, prior, replace(batch, scale=1.0), noise)
     halves = []
     for rows in (slice(0, 2), slice(2, 4)):
         lengths = None if batch.lengths is None else batch.lengths[rows]
-        half = Batch(batch.values[rows], lengths, 2.0)
+        half = Batch(batch.values[rows], lengths, scale=2.0)
         draws = Noise(noise.latents[rows], noise.decoder)
         halves.append(bound(model, parameters, prior, half, draws).objective)
     assert np.mean(halves) == pytest.approx(whole.objective, rel=1e-12)
@@ -99,7 +101,7 @@ def test_a_step_is_a_pure_function(latent):
     before = to_vector(tuple(state.parameters)).copy()
     steps = 1 if latent.independent else 6
     values = np.random.default_rng(1).standard_normal((4, steps, 3))
-    batch = Batch(values, None, 1.0)
+    batch = Batch(values)
     first, second = (
         take_step(
             model, state, latent.prior(), batch, SETTINGS, np.random.default_rng(2)
@@ -159,7 +161,7 @@ def test_a_gradient_solve_that_fails_is_counted():
 def test_a_bound_that_is_not_finite_stops_with_its_step():
     model = generative(LDS(2))
     state = initial_state(model, 3, np.random.default_rng(0))
-    batch = Batch(np.full((1, 4, 3), 1e200), None, 1.0)
+    batch = Batch(np.full((1, 4, 3), 1e200))
     with (
         np.errstate(all="ignore"),
         pytest.raises((FloatingPointError, ValueError), match="step 0|finite"),

@@ -1,5 +1,7 @@
 """Missing data: NaN never enters arithmetic, and what is missing is as if deleted."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from exact import (
@@ -49,13 +51,13 @@ def small_problem(name, kind, likelihood="gaussian", sees_mask=False, hide=False
         sequences[1][0] = np.nan
     if likelihood == "bernoulli":
         sequences = [np.where(np.isnan(s), s, 1.0 * (s > 0)) for s in sequences]
-    values, observed, lengths = data_.batch(sequences, data_.windows(sequences, steps))
-    hidden = None
+    windows = data_.batch(sequences, data_.windows(sequences, steps))
+    shown = None
     if hide:
-        hidden = np.zeros(values.shape[:2], dtype=bool)
-        hidden[:, 2:4] = True
-    batch = Batch(values, lengths, 1.5, observed, hidden)
-    noise = Noise(rng.standard_normal((len(values), 2, steps, 2)), np.zeros(0))
+        shown = np.ones(windows.values.shape[:2], dtype=bool)
+        shown[:, 2:4] = False
+    batch = Batch.of(windows, scale=1.5, shown=shown)
+    noise = Noise(rng.standard_normal((len(batch.values), 2, steps, 2)), np.zeros(0))
     return model, Parameters(natparams, encoder, decoder), latent.prior(), batch, noise
 
 
@@ -69,7 +71,7 @@ def frames_and_factor(model, stats, parameters, batch, noise):
 
 
 def filled(batch, garbage):
-    return batch._replace(values=np.where(batch.observed, batch.values, garbage))
+    return replace(batch, values=np.where(batch.observed, batch.values, garbage))
 
 
 @pytest.mark.parametrize("kind", ["frames", "entries", "all"])
@@ -109,10 +111,11 @@ def garbage_in_padding(monkeypatch):
 
     def install(garbage):
         def batch(sequences, windows):
-            values, observed, lengths = honest(sequences, windows)
-            if observed is not None:
-                values = np.where(observed, values, garbage)
-            return values, observed, lengths
+            read = honest(sequences, windows)
+            if read.observed is None:
+                return read
+            values = np.where(read.observed, read.values, garbage)
+            return replace(read, values=values)
 
         monkeypatch.setattr(data_, "batch", batch)
 
@@ -178,7 +181,7 @@ def test_rows_without_data_are_as_deleted(name):
     model, parameters, prior, batch, noise = small_problem(name, "frames")
     kept = batch.observed.any(axis=(1, 2))
     assert 0 < np.sum(~kept)
-    fewer = Batch(batch.values[kept], None, batch.scale)
+    fewer = Batch(batch.values[kept], scale=batch.scale)
     want = bound_and_gradients(
         model, parameters, prior, fewer, Noise(noise.latents[kept], noise.decoder)
     )
@@ -229,8 +232,7 @@ def test_gradients_with_gaps_are_differences_of_the_bound(name, kind):
 
 def batch_of(frames):
     """Batch of one sequence with NaN, whole."""
-    values, observed, lengths = data_.batch([frames], [(0, 0, len(frames))])
-    return Batch(values, lengths, 1.0, observed)
+    return Batch.of(data_.batch([frames], [(0, 0, len(frames))]))
 
 
 @pytest.mark.parametrize("gaps", [[2], [0], [4], [0, 1, 4], [0, 1, 2, 3, 4]])
@@ -253,7 +255,7 @@ def test_hmm_sums_over_the_states_of_a_frame_without_data(gaps):
         this.parameters.decoder,
         silent[:, None] * np.ones((5, 1)),
         batch.values,
-        batch.counted(),
+        batch.scored,
     )
     got = local.log_normalizer[0] + constants[0, 0].sum()
     want = log_evidence(this.theta, this.parameters.decoder, frames)
@@ -330,7 +332,7 @@ def test_the_likelihood_counts_only_observed_entries(rng):
             this.parameters.decoder,
             latents,
             1.0 * (batch.values > 0) if likelihood == "bernoulli" else batch.values,
-            batch.counted(),
+            batch.scored,
         )
         location, scale = this.model.decoder.apply(this.parameters.decoder, latents)
         if likelihood == "gaussian":
@@ -378,12 +380,15 @@ def test_a_batch_tells_what_is_seen_and_what_is_scored(rng, hidden):
     stretch = np.zeros((2, 4), dtype=bool)
     stretch[:, 1:3] = True
     batch = Batch(
-        np.nan_to_num(frames), np.array([4, 3]), 1.0, observed, stretch * hidden
+        np.nan_to_num(frames),
+        np.array([4, 3]),
+        observed,
+        shown=~(stretch & hidden),
     )
     live = (np.arange(4) < np.array([4, 3])[:, None])[..., None]
-    assert_identical(batch.counted(), observed & live)
+    assert_identical(batch.scored, observed & live)
     wanted = observed & ~(stretch * hidden)[..., None]
-    assert_identical(batch.seen() & live, wanted & live)
+    assert_identical(batch.shown_entries & live, wanted & live)
 
 
 def test_trailing_frames_without_data_are_predicted_by_an_lds():

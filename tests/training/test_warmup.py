@@ -31,12 +31,12 @@ def points_of(*sequences):
     latents = np.zeros((len(sequences), steps, sequences[0].shape[1]))
     for row, x in zip(latents, sequences, strict=True):
         row[: len(x)] = x
-    return conjugate.Points(latents, np.array([len(x) for x in sequences]), None)
+    return data.Windows(latents, np.array([len(x) for x in sequences]))
 
 
 def path_of(latent, natparams, points):
     stats = product.expected_stats(latent.family, natparams)
-    potentials = latent.state_potentials(stats, points.latents)
+    potentials = latent.state_potentials(stats, points.values)
     return latent.most_likely_states(stats, potentials, points.lengths)
 
 
@@ -46,7 +46,7 @@ def test_coordinate_ascent_never_lowers_the_bound(switching):
     prior = latent.prior()
 
     def local(stats):
-        return np.sum(latent.log_density(stats, *points))
+        return np.sum(latent.log_density(stats, points.values, points.lengths))
 
     start = latent.initial_posterior(np.random.default_rng(0))
     bounds = []
@@ -110,7 +110,7 @@ def test_labels_do_not_look_at_unknown_steps(switching):
     for garbage in (0.0, 1e6):
         latents = frames.copy()
         latents[1, 20:40], latents[2, 60:] = garbage, garbage
-        points = conjugate.Points(latents, np.array([100, 100, 60]), observed)
+        points = data.Windows(latents, np.array([100, 100, 60]), observed[..., None])
         natparams, bound = conjugate.initialize(
             SLDS(2, 2), SLDS(2, 2).prior(), points, np.random.default_rng(0), 1
         )
@@ -128,7 +128,9 @@ def test_latents_without_known_neighbours_or_none_at_all(latent, rng):
     """Of a part of the data that has no frames the prior is all that is known."""
     latents, lengths = rng.standard_normal((2, 40, 2)), np.array([40, 40])
     for observed in (np.tile([True, False], (2, 20)), np.zeros((2, 40), dtype=bool)):
-        points = conjugate.Points(latents * observed[..., None], lengths, observed)
+        points = data.Windows(
+            latents * observed[..., None], lengths, observed[..., None]
+        )
         prior = latent.prior()
         natparams, bound = conjugate.initialize(latent, prior, points, rng, 1, 20)
         assert np.isfinite(bound)
@@ -193,7 +195,7 @@ def test_a_warm_up_trains_networks_only_and_fits_their_latents(count, switching)
     assert np.sum(counted) == pytest.approx(len(frames) - len(frames) // 100)
     windows = np.array([[0, 0, 100]])
     points = encode(model, started.parameters.encoder, [frames], windows)
-    assert points.latents.shape == (1, 100, 2)
+    assert points.values.shape == (1, 100, 2)
 
 
 def test_a_step_of_the_warm_up_sees_as_many_frames_as_a_step(switching, monkeypatch):
@@ -235,19 +237,19 @@ def test_frames_are_encoded_a_part_at_a_time(monkeypatch, rng):
     for stretch in (40, 20, 7, 1):
         monkeypatch.setattr("svae.data.sequences.STRETCH", stretch)
         parts = encode(model, network, sequences, windows)
-        np.testing.assert_allclose(parts.latents, whole.latents, rtol=1e-14, atol=0)
+        np.testing.assert_allclose(parts.values, whole.values, rtol=1e-14, atol=0)
         np.testing.assert_array_equal(parts.lengths, whole.lengths)
     sequences[2][6] = np.nan
     gaps = encode(model, network, sequences, windows)
-    assert np.argwhere(~gaps.known() & whole.known()).tolist() == [[5, 1]]
-    assert np.all(gaps.latents[~gaps.known()] == 0.0)
+    assert np.argwhere(~gaps.scored_frames & whole.scored_frames).tolist() == [[5, 1]]
+    assert np.all(gaps.values[~gaps.scored_frames] == 0.0)
 
 
 @pytest.mark.filterwarnings("ignore:data. fewer rows")
 def test_a_window_may_have_more_numbers_than_are_read_together(rng):
     """Such as 200 frames of 80 x 80 pixels, the command line's default window."""
     frames = rng.standard_normal((2, 200, 80 * 80)).astype(np.float32)
-    assert frames[0].size > data.STRETCH
+    assert frames[0].size > data.sequences.STRETCH
     model = svae.SVAE(SLDS(2, 2), svae.Linear(), svae.Linear())
     model.fit(frames, 1, window=200, warmup=1, batch_size=1, rng=0)
     assert model.ended_ == "steps"

@@ -1,5 +1,6 @@
 """Windows that know what came before them, hidden stretches, and warm starts."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -71,8 +72,7 @@ def whole(model, parameters, sequences):
     """Run inference in whole sequences."""
     stats = product.expected_stats(model.latent.family, parameters.natparams)
     cut = data_.windows(sequences, max(map(len, sequences)))
-    values, observed, lengths = data_.batch(sequences, cut)
-    batch = Batch(values, lengths, 1.0, observed)
+    batch = Batch.of(data_.batch(sequences, cut))
     return infer(model, stats, parameters.encoder, batch, dense=True)
 
 
@@ -208,8 +208,8 @@ def test_a_window_with_context_holds_the_frame_before_it_unseen(gaps, rng):
         assert not np.any(batch.observed[m, :first])
         assert_identical(batch.observed[m, steps], seen)
         assert_identical(batch.values[m, steps][seen], frames[seen])
-    counted = batch.counted().any(axis=-1).sum()
-    assert counted == sum((~np.isnan(s)).any(axis=1).sum() for s in sequences)
+    scored = batch.scored.any(axis=-1).sum()
+    assert scored == sum((~np.isnan(s)).any(axis=1).sum() for s in sequences)
 
 
 @pytest.mark.parametrize("name", CHAINS)
@@ -394,12 +394,13 @@ def test_with_context_it_is_frames_of_the_window_that_are_hidden(size, rng):
             model, state, sequences, rng, context=2, hide=size, window=4
         )
         lengths = cut[:, 2] - cut[:, 1]
-        scored = batch.hidden & batch.counted().any(axis=-1)
+        hidden = ~batch.shown
+        scored = hidden & batch.scored.any(axis=-1)
         assert_identical(scored.sum(axis=1), np.minimum(size, lengths - 1))
-        assert_identical(batch.hidden, scored)
+        assert_identical(hidden, scored)
         carried = (cut[:, 1] > 0).astype(int)
         short = lengths <= size
-        first = np.argmax(batch.hidden, axis=1)[short & (lengths > 1)]
+        first = np.argmax(hidden, axis=1)[short & (lengths > 1)]
         assert_identical(first, carried[short & (lengths > 1)] + 1)
 
 
@@ -408,15 +409,15 @@ def test_hidden_frames_are_scored_and_not_seen(name, rng):
     model, state = typical(name)
     sequences = recordings(rng)
     batch, _ = every_window(model, state, sequences, rng, hide=2)
-    assert np.sum(batch.hidden) > 5
-    assert_identical(batch.counted(), batch.observed)
-    changed = batch.values + 3.0 * batch.hidden[..., None]
+    assert np.sum(~batch.shown) > 5
+    assert_identical(batch.scored, batch.observed)
+    changed = batch.values + 3.0 * ~batch.shown[..., None]
     noise = Noise(rng.standard_normal((len(changed), 1, 4, 2)), np.zeros(0))
     prior, parameters = model.latent.prior(), state.parameters
     stats = product.expected_stats(model.latent.family, parameters.natparams)
     bounds, locals_ = [], []
     for values in (batch.values, changed):
-        moved = batch._replace(values=values)
+        moved = replace(batch, values=values)
         bounds.append(bound(model, parameters, prior, moved, noise))
         locals_.append(infer(model, stats, parameters.encoder, moved))
     assert_identical(locals_[1].mean, locals_[0].mean)
@@ -425,12 +426,12 @@ def test_hidden_frames_are_scored_and_not_seen(name, rng):
     assert bounds[1].reconstruction < bounds[0].reconstruction - 1.0
     # an LDS takes them for frames without data, but for the score
     if name != "hmm":
-        unseen = batch.seen() & batch.counted()
+        shown = batch.shown_entries & batch.scored
         local = infer(
             model,
             stats,
             parameters.encoder,
-            batch._replace(observed=unseen, hidden=None),
+            replace(batch, observed=shown, shown=None),
         )
         assert relative_error(local.mean, locals_[0].mean) < 1e-12
 
@@ -499,7 +500,7 @@ def test_a_warm_start_at_the_fixed_point_ends_at_once(rng):
         model,
         stats,
         state.parameters.encoder,
-        batch._replace(starts=[np.asarray(cold.states)]),
+        replace(batch, starts=[np.asarray(cold.states)]),
     )
     assert np.max(warm.diagnostics.iterations) <= 2
     assert np.max(np.abs(warm.states - cold.states)) < 1e-10

@@ -17,8 +17,9 @@ import numpy as onp
 
 from svae import kernels
 from svae.autodiff.operations import joined, value_of
+from svae.data.masks import valid_steps
 from svae.families.arrays import outer
-from svae.models.base import Belief, Exact, Local, live_steps
+from svae.models.base import Belief, Exact, Local
 from svae.models.inference.one_step import Ascent, local_factor
 from svae.models.inference.potentials import (
     dense,
@@ -87,7 +88,7 @@ class Mixture(Switching):
         without_data: Any = None,
     ) -> Exact:
         """Return the graph with evidence; see `svae.models.inference.structured`."""
-        live = live_steps(lengths, node[1])
+        live = valid_steps(lengths, node[1])
         rows, constant = gaussian_rows(stats["components"])
         if noise is not None:
             noise = for_each_state(noise, self.num_states)
@@ -154,7 +155,7 @@ def filled(
     switch: Any, rows: Sequence[Any], local: Local, noise: Any, given: Given
 ) -> Local:
     """Give steps without data the law of the mixture, as constants."""
-    missing = live_steps(given.lengths, local.mean) & ~given.observed
+    missing = valid_steps(given.lengths, local.mean) & ~given.observed
     if not missing.any():
         return local
     if noise is not None:

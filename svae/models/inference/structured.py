@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from svae.models.base import Belief, Local, StructuredModel, exact_local, live_steps
+from svae.data.masks import valid_steps
+from svae.models.base import Belief, Local, StructuredModel, exact_local
 from svae.models.inference.potentials import dense
 
 __all__ = ["infer", "log_density"]
@@ -81,7 +82,7 @@ def log_density(
     samples = local.samples
     evidence = np.einsum("ntij,nsti,nstj->nst", dense(node[0]), samples, samples)
     evidence += np.einsum("nti,nsti->nst", node[1], samples)
-    live = live_steps(lengths, node[1])
+    live = valid_steps(lengths, node[1])
     of_graph = [
         latent.graph.log_density(graph, samples[:, s], lengths, observed)
         for s in range(samples.shape[1])

@@ -23,8 +23,9 @@ import numpy as onp
 
 from svae import kernels
 from svae.autodiff.operations import cut, joined, multiply, value_of
+from svae.data.masks import valid_steps
 from svae.families.arrays import matvec, outer
-from svae.models.base import LOG_2PI, Belief, half_log_det, live_steps
+from svae.models.base import LOG_2PI, Belief, half_log_det
 from svae.models.inference import ancestral, frames
 from svae.models.inference.potentials import (
     begin,
@@ -110,7 +111,7 @@ class Emission:
         factor = Factor(logZ, features, mean, second_moment, samples, half)
         if kept is None:
             return factor
-        without_data = live_steps(given.lengths, mean) & ~kept
+        without_data = valid_steps(given.lengths, mean) & ~kept
         logZ = logZ - 0.5 * self.dim * LOG_2PI * without_data.sum(axis=1)
         return factor._replace(log_normalizer=logZ)
 
@@ -154,7 +155,7 @@ class Emission:
         self, states: Any, rows: Sequence[Any], node: Any, given: Given
     ) -> Any:
         """Return P f, (N, T, K), of x given probabilities of the states."""
-        told = live_steps(given.lengths, states)
+        told = valid_steps(given.lengths, states)
         if given.observed is not None:
             told = told & given.observed
         return frames.evidence(states, rows[0], *node, given.lengths, told)

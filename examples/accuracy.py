@@ -6,21 +6,18 @@ gives both the same problems, whose joint precisions have condition numbers from
 1e10, and compares their answers with the dense joint in 50 digits: log normalizer,
 means, second moments, samples, and the adjoints of statistics and samples.  Nearly
 deterministic dynamics and nearly exact observations follow.  ``accuracy.csv`` has every
-error, ``accuracy.png`` those by condition number.  Needs mpmath, matplotlib, and the
-problems of the tests, beside which it lies.
+error, ``accuracy.png`` those by condition number.  Needs mpmath and matplotlib.
 """
 
 import argparse
 import csv
-import sys
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-import accuracy  # noqa: E402
+from svae.testing import accuracy
 
 EPS = np.finfo(float).eps
 Row = dict[str, Any]

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from damage import DAMAGES, damaged
+
+from svae.testing.damage import DAMAGES, damaged
 
 CONTENT = b"{'shape': (250, 4)}" + bytes(range(256)) * 3
 

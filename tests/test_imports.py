@@ -14,7 +14,7 @@ from svae.testing.rooms import (
     room_of,
 )
 
-OPTIONAL = {"matplotlib", "tqdm", "h5py", "dask", "threadpoolctl"}
+OPTIONAL = {"matplotlib", "tqdm", "h5py", "dask", "threadpoolctl", "mpmath", "pytest"}
 each_module = pytest.mark.parametrize(
     "path", modules(), ids=lambda path: path.relative_to(PACKAGE).as_posix()
 )
@@ -75,5 +75,16 @@ def test_optional_packages_are_imported_where_they_are_used(path):
 
 def test_importing_the_package_imports_no_optional_package(run_python):
     code = f"import sys, svae; print({OPTIONAL!r} & set(sys.modules))"
+    done = run_python(code)
+    assert done.stdout.strip() == "set()", done.stderr
+
+
+def test_what_tests_need_is_not_imported_with_the_package(run_python):
+    done = run_python("import sys, svae; print('svae.testing' in sys.modules)")
+    assert done.stdout.strip() == "False", done.stderr
+
+
+def test_what_tests_need_imports_no_optional_package(run_python):
+    code = f"import sys, svae.testing; print({OPTIONAL!r} & set(sys.modules))"
     done = run_python(code)
     assert done.stdout.strip() == "set()", done.stderr

@@ -4,10 +4,10 @@ import autograd.numpy as anp
 import numpy as np
 import pytest
 from autograd import grad
-from gradients import check_gradients, hessian_vector_product, relative_error
 
 from svae.autodiff.operations import joined
 from svae.families.arrays import inverse_and_log_det, log_det, symmetric
+from svae.testing import check_gradients, hessian_vector_product, relative_error
 
 every_batch = pytest.mark.parametrize("batch", [(), (3,), (2, 3)], ids=str)
 

@@ -6,7 +6,9 @@ from svae.cli.main import main
 
 pytest.importorskip("h5py")
 pytest.importorskip("resource")
-import files
+from svae.testing import survey
+from tests.fuzz import files
+from tests.helpers.fuzzers import surveyed
 
 
 @pytest.mark.parametrize("kind", files.KINDS)
@@ -14,14 +16,14 @@ def test_damaged_files_are_read_or_refused(kind, request, tmp_path):
     seed = request.config.getoption("--seed")
     ended = [each for each in files.trials(kind, range(100), seed, tmp_path) if each[2]]
     assert [run for run, _, _ in ended] == list(range(100))
-    assert [each for each in ended if each[2] not in files.OK] == []
+    assert [each for each in ended if each[2] not in survey.OK] == []
     assert sum(result == "refused" for _, _, result in ended) > 30
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", files.KINDS)
 def test_many_damaged_files_are_read_or_refused(kind, request):
-    counts, wrong = files.survey(kind, 2000, request.config.getoption("--seed"))
+    counts, wrong = surveyed(files, kind, request.config.getoption("--seed"))
     assert not wrong
     assert sum(counts.values()) == 2000
 
@@ -35,7 +37,7 @@ def test_the_fuzzer_notices(monkeypatch, tmp_path):
     assert files.outcome(path, expected[:0]) == "other"
     for error, result in (
         (KeyError("x"), "KeyError: 'x'"),
-        (files.TooLong(), "more than 10 seconds"),
+        (survey.TooLong(), "more than 10 seconds"),
         (ValueError("what"), "does not name the file: what"),
         (ValueError("a.npy: allow_pickle=True"), "advises to allow pickles"),
         (ValueError("a.npy: MemoryError"), "more than 1073741824 bytes"),

@@ -3,8 +3,9 @@
 import pytest
 
 pytest.importorskip("resource")
-import files
-import saved
+from svae.testing import survey
+from tests.fuzz import saved
+from tests.helpers.fuzzers import surveyed
 
 
 @pytest.mark.parametrize("kind", saved.KINDS)
@@ -12,7 +13,7 @@ def test_damaged_saves_are_read_or_refused(kind, request, tmp_path):
     seed = request.config.getoption("--seed")
     ended = [each for each in saved.trials(kind, range(40), seed, tmp_path) if each[2]]
     assert [run for run, _, _ in ended] == list(range(40))
-    assert [each for each in ended if each[2] not in files.OK] == []
+    assert [each for each in ended if each[2] not in survey.OK] == []
     assert sum(result == "refused" for _, _, result in ended) > 20
 
 
@@ -20,7 +21,7 @@ def test_damaged_saves_are_read_or_refused(kind, request, tmp_path):
 @pytest.mark.parametrize("kind", saved.KINDS)
 def test_many_damaged_saves_are_read_or_refused(kind, request):
     seed = request.config.getoption("--seed")
-    counts, wrong = files.survey(kind, 2000, seed, saved.trials)
+    counts, wrong = surveyed(saved, kind, seed)
     assert not wrong
     assert sum(counts.values()) == 2000
 
@@ -34,7 +35,7 @@ def test_the_fuzzer_notices(tmp_path, monkeypatch):
         (ValueError("what"), "does not name the file: what"),
         (KeyError("x"), "KeyError: 'x'"),
         (AssertionError("status 0"), "AssertionError: status 0"),
-        (files.TooLong(), "more than 10 seconds"),
+        (survey.TooLong(), "more than 10 seconds"),
     ):
 
         def fail(error=error):

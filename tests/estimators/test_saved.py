@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fits import run
 
 import svae
 from svae import store
@@ -15,6 +14,7 @@ from svae.cli import runs
 from svae.cli.main import main
 from svae.training import checkpoint
 from svae.training import loop as training
+from tests.helpers.fits import run
 
 EARLIER = Path(__file__).parent / "earlier"  # files of the version without digests
 

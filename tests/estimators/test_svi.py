@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gradients import assert_close, relative_error
 from scipy.special import digamma, gammaln, logsumexp
 from scipy.stats import multivariate_normal
 
@@ -20,6 +19,7 @@ from svae.conjugate.exact_models import Emitted, Known, observed_model
 from svae.estimators import SVI
 from svae.estimators.svi import make_schedule, minibatches, take_step
 from svae.families import dirichlet, mniw, niw, product
+from svae.testing import assert_close, relative_error
 
 DATA = Path(os.environ.get("SVAE_DATA", Path(__file__).parents[3] / "shared" / "data"))
 LOG_2PI = np.log(2 * np.pi)

@@ -11,7 +11,6 @@ import pytest
 from autograd import grad
 from autograd.builtins import tuple as box_tuple
 from autograd.core import make_vjp
-from gradients import check_gradients
 from scipy import integrate
 from scipy import stats as densities
 
@@ -26,6 +25,7 @@ from svae.families import (
     wishart,
 )
 from svae.families.arrays import free_root, from_free_root
+from svae.testing import check_gradients
 
 
 def positive_definite(rng, *shape):

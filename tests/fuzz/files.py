@@ -18,31 +18,20 @@ package's, a message without the file or with advice to allow pickles, more than
 
 import argparse
 import io
-import multiprocessing
-import resource
-import signal
 import sys
-import tempfile
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from damage import damaged
 
 from svae import data
+from svae.testing.damage import damaged
+from svae.testing.survey import BYTES, OK, SECONDS, TooLong, survey
 
-SECONDS = 10  # of a read, at most
-BYTES = 2**30  # of the address space that a read may add
 WHOLE = 2**20  # numbers up to which a recording is read whole
 CHECKED = ("npz", "compressed")  # kinds whose format has a checksum
-OK = ("same", "refused", "other")
-
-
-class TooLong(BaseException):
-    """A read takes too long; no handler of a reader takes it for damage."""
 
 
 def example(rng: np.random.Generator) -> np.ndarray:
@@ -167,52 +156,6 @@ def trials(
         yield run, name, "other values in silence" if silent else result
 
 
-Trials = Callable[[str, range, int, Path], Iterator[tuple[int, str, str]]]
-
-
-def fuzz(
-    try_all: Trials, kind: str, runs: range, seed: int, folder: Path, results: Any
-) -> None:
-    """Send what trials yield, each of which has limits."""
-    _limit()
-    for trial in try_all(kind, runs, seed, folder):
-        signal.alarm(0 if trial[2] else SECONDS)
-        results.send(trial)
-
-
-def survey(
-    kind: str, runs: int, seed: int, try_all: Trials = trials
-) -> tuple[Counter[str], list[str]]:
-    """Fuzz a kind in a process of its own; return counts, and what went wrong."""
-    counts: Counter[str] = Counter()
-    wrong: list[str] = []
-    context = multiprocessing.get_context("spawn")
-    start = 0
-    with tempfile.TemporaryDirectory() as folder:
-        while start < runs:
-            receive, send = context.Pipe(duplex=False)
-            arguments = (try_all, kind, range(start, runs), seed, Path(folder), send)
-            process = context.Process(target=fuzz, args=arguments)
-            process.start()
-            send.close()
-            try:
-                while True:
-                    if not receive.poll(6 * SECONDS):  # in C, where no signal is seen
-                        process.kill()
-                    run, name, result = receive.recv()
-                    start = run + 1
-                    if result:
-                        counts[result if result in OK else "wrong"] += 1
-                    if result not in ("", *OK):
-                        wrong.append(f"{kind} {run} ({name}): {result}")
-            except EOFError:
-                process.join()
-            if process.exitcode != 0:
-                counts["wrong"] += 1
-                wrong.append(f"{kind} {start - 1}: exit status {process.exitcode}")
-    return counts, wrong
-
-
 def main() -> int:
     """Fuzz files of every kind; print how many ended in which way."""
     parser = argparse.ArgumentParser(description="Read damaged data files.")
@@ -222,7 +165,7 @@ def main() -> int:
     options = parser.parse_args()
     failed = False
     for kind in options.kinds:
-        counts, wrong = survey(kind, options.runs, options.seed)
+        counts, wrong = survey(kind, options.runs, options.seed, trials)
         print(kind, *(f"{name} {counts[name]}" for name in (*OK, "wrong")), sep="  ")
         for line in wrong:
             print(f"  {line}")
@@ -257,19 +200,6 @@ def _values(sequence: Any) -> np.ndarray:
         return np.array(sequence[: len(sequence)])
     rows = max(1, WHOLE // 8 // sequence.shape[1])
     return np.concatenate([sequence[:rows], sequence[len(sequence) - rows :]])
-
-
-def _limit() -> None:
-    """Stop what takes too long, and what takes too much memory."""
-
-    def too_long(number: int, frame: Any) -> None:
-        raise TooLong
-
-    signal.signal(signal.SIGALRM, too_long)
-    if sys.platform == "linux":
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-        limit = pages * resource.getpagesize() + BYTES
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ other strides, types and places in memory; numbers that are none past the length
 often one that is wrong. A call that fails may raise only ValueError, TypeError,
 LinAlgError or FloatingPointError, and names an argument, a sequence or a row. Otherwise
 its results, and of some calls the gradients, are those of `svae.reference` or, of
-mixtures, of `definitions.py`. README.md in this folder tells how to run it under
+mixtures, of `svae.testing.mixtures`. README.md in this folder tells how to run it under
 sanitizers.
 """
 
@@ -15,14 +15,21 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import definitions
 import numpy as np
-from arrays import chance, disguised, numbers, replaced, spoiled, wrong_lengths
-from campaign import main
-from definitions import AUTOGRAD, pulled_back
 
 from svae import kernels, reference
 from svae.errors import Impossible, NotPositiveDefinite
+from svae.testing import mixtures
+from svae.testing.campaign import main
+from svae.testing.disguises import (
+    chance,
+    disguised,
+    numbers,
+    replaced,
+    spoiled,
+    wrong_lengths,
+)
+from svae.testing.mixtures import AUTOGRAD, pulled_back
 
 Generator = np.random.Generator
 REFUSALS = (ValueError, TypeError, np.linalg.LinAlgError, FloatingPointError)
@@ -459,9 +466,7 @@ def mixture(rng: Generator) -> str:
             raise_impossible(level)
             return []
         fixed, residual = got[0], got[-1]
-        updated, results = definitions.mixture(
-            fixed, potentials, tails, node, noise, told
-        )
+        updated, results = mixtures.mixture(fixed, potentials, tails, node, noise, told)
         has_digits = not is_huge((potentials, tails, node))
         if has_digits and np.all(residual < 1e-12):
             scale = np.max(np.abs(fixed), initial=1.0)
@@ -476,7 +481,7 @@ def mixture(rng: Generator) -> str:
             return
         potentials = init, components, constants
         with AUTOGRAD:
-            definitions.same_mixture_gradients(
+            mixtures.same_mixture_gradients(
                 potentials, tails, node, noise, told, from_data, rng
             )
 
@@ -514,7 +519,7 @@ def mixture_evidence(rng: Generator) -> str:
         return flat(kernels.mixture_evidence(*arguments))
 
     def define(components, node, told, states, got):
-        return flat(definitions.mixture_evidence(components, node, told, states))
+        return flat(mixtures.mixture_evidence(components, node, told, states))
 
     def gradient(rng):
         if states is None:
@@ -526,7 +531,7 @@ def mixture_evidence(rng: Generator) -> str:
         with AUTOGRAD:
             states_bar, J_bar, h_bar = pulled_back(
                 lambda s, J, h: [
-                    definitions.mixture_evidence(components, (J, h), told, s)[0]
+                    mixtures.mixture_evidence(components, (J, h), told, s)[0]
                 ],
                 [states, *node],
                 [evidence_bar],

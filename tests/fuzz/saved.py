@@ -13,7 +13,7 @@ fit, or runs ``svae score``.  Each ends in one of three ways,
 * ``other``: another result, where the damage is one that no file could tell from
   another one that is sound: it brings its own digest, or has none;
 
-and anything else is a failure, as in `files`.
+and anything else is a failure, as in `files.py`.
 """
 
 import argparse
@@ -28,14 +28,14 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import files
 import numpy as np
-from damage import damaged
 
 import svae
 from svae import store
 from svae.autodiff.trees import leaves
 from svae.cli.main import main as command
+from svae.testing.damage import damaged
+from svae.testing.survey import OK, SECONDS, TooLong, survey
 
 VALUES: list[Any] = [
     *(None, True, -1, 0, 3, 10**30, 2.5, float("nan"), "x", "", [], {}, [1], [[1, 2]]),
@@ -162,7 +162,7 @@ def trials(
 
 
 def outcome(read: Callable[[], Any], name: str, expected: Any) -> str:
-    """Read what is damaged; return one of `files.OK`, or what is wrong."""
+    """Read what is damaged; return one of `OK`, or what is wrong."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", ".*it goes on, but last digits", UserWarning)
@@ -173,8 +173,8 @@ def outcome(read: Callable[[], Any], name: str, expected: Any) -> str:
             # of a job that is another the folder is named
             named = name in text or text.startswith("resume: ")
             return "refused" if named else f"does not name the file: {text}"
-        except files.TooLong:
-            return f"more than {files.SECONDS} seconds"
+        except TooLong:
+            return f"more than {SECONDS} seconds"
         except Exception as error:
             return " ".join(f"{type(error).__name__}: {error}".split())[:200]
     same = len(found) == len(expected) and all(
@@ -306,8 +306,8 @@ def main() -> int:
     options = parser.parse_args()
     failed = False
     for kind in options.kinds:
-        counts, wrong = files.survey(kind, options.runs, options.seed, trials)
-        print(kind, *(f"{n} {counts[n]}" for n in (*files.OK, "wrong")), sep="  ")
+        counts, wrong = survey(kind, options.runs, options.seed, trials)
+        print(kind, *(f"{n} {counts[n]}" for n in (*OK, "wrong")), sep="  ")
         for line in wrong:
             print(f"  {line}")
         failed = failed or bool(wrong)

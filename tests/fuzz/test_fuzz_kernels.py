@@ -1,8 +1,9 @@
 """The fuzzer of the kernels, for a while; `kernels.py` runs for as long as wanted."""
 
 import pytest
-from campaign import campaign
-from kernels import fuzz
+
+from svae.testing.campaign import campaign
+from tests.fuzz.kernels import fuzz
 
 
 def test_some_calls_of_every_kernel():

@@ -7,9 +7,9 @@ what rounding the potentials once does, eps times the condition number.
 
 import numpy as np
 import pytest
-from accuracy import instruction_sets, kinds, worst_errors
 
 from svae import kernels
+from svae.testing.accuracy import instruction_sets, kinds, worst_errors
 
 FACTOR = 3
 EPS = np.finfo(float).eps

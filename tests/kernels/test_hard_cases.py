@@ -4,17 +4,22 @@ import math
 
 import numpy as np
 import pytest
-from gradients import assert_close, cotangents, leaves, random_like, relative_error
-from oracles import (
+from scipy.linalg import cho_solve_banded, cholesky_banded
+
+from svae.autodiff.trees import leaves
+from svae.testing import (
     GaussianProblem,
     MarkovProblem,
+    assert_close,
+    cotangents,
     gaussian_oracle,
     gaussian_problem,
     lds_pair_potentials,
     markov_oracle,
     markov_problem,
+    random_like,
+    relative_error,
 )
-from scipy.linalg import cho_solve_banded, cholesky_banded
 
 
 def num_timesteps(chains):

@@ -6,9 +6,9 @@ import autograd.numpy as anp
 import numpy as np
 import pytest
 from autograd import grad
-from oracles import gaussian_problem, markov_problem
 
 from svae.errors import Impossible, NotPositiveDefinite
+from svae.testing import gaussian_problem, markov_problem
 
 
 def replaced(potentials, where, value):

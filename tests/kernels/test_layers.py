@@ -13,19 +13,19 @@ from pathlib import Path
 import autograd.numpy as np
 import numpy as onp
 import pytest
-from accuracy import instruction_sets
-from gradients import (
+
+import svae
+from svae import kernels, reference
+from svae.autodiff.trees import leaves
+from svae.kernels import layers
+from svae.testing import (
     assert_close,
     assert_identical,
     check_gradients,
     cotangents,
-    leaves,
     random_like,
 )
-
-import svae
-from svae import kernels, reference
-from svae.kernels import layers
+from svae.testing.accuracy import instruction_sets
 
 TWINS = {
     "affine": lambda x, w, b: np.matmul(x, w) + b,
@@ -232,8 +232,9 @@ def test_other_rows_change_no_digit(rng):
 
 @pytest.mark.parametrize("isa", instruction_sets())
 def test_functions_are_within_a_few_units_in_the_last_place(isa, run_python):
-    code = "import functions, json; print(json.dumps(functions.errors()))"
-    path = os.pathsep.join([*sys.path, str(Path(__file__).parents[1])])
+    script = str(Path(__file__).parents[1] / "helpers" / "functions.py")
+    code = f"import runpy; runpy.run_path({script!r}, run_name='__main__')"
+    path = os.pathsep.join(sys.path)
     done = run_python(code, SVAE_ISA=isa, PYTHONPATH=path)
     assert done.returncode == 0, done.stderr
     for name, (error, at) in json.loads(done.stdout).items():

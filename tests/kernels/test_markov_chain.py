@@ -2,23 +2,21 @@
 
 import autograd.numpy as np
 import pytest
-from gradients import (
+
+from svae.autodiff.trees import leaves
+from svae.testing import (
     assert_close,
     assert_identical,
     check_gradients,
     cotangents,
-    hessian_vector_product,
-    leaves,
-    random_like,
-)
-from oracles import (
-    SHARING,
-    describe,
     fill_past_lengths,
+    hessian_vector_product,
     markov_oracle,
     markov_problem,
+    random_like,
     sequence,
 )
+from svae.testing.chains import SHARING, describe
 
 SMALL = [
     dict(N=3, T=4, K=3, lengths=np.array([4, 1, 3])),

@@ -8,8 +8,17 @@ from functools import partial
 
 import numpy as np
 import pytest
-from gradients import assert_close, assert_identical, cotangents, leaves
-from oracles import MarkovProblem, markov_marginals, markov_problem, sequence
+
+from svae.autodiff.trees import leaves
+from svae.testing import (
+    MarkovProblem,
+    assert_close,
+    assert_identical,
+    cotangents,
+    markov_marginals,
+    markov_problem,
+    sequence,
+)
 
 FORBIDDEN = -np.inf
 UNCONNECTED = np.array([[0.0, FORBIDDEN], [FORBIDDEN, 0.0]])

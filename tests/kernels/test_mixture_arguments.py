@@ -6,10 +6,10 @@ as the rows are: it once read past the end of such arrays.
 
 import numpy as np
 import pytest
-from gradients import assert_identical
 
 from svae import _core, kernels
 from svae.errors import Impossible
+from svae.testing import assert_identical
 
 N, K, D, S, Q = 4, 3, 2, 2, 3
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gradients import assert_close
-from oracles import lds_pair_potentials
 from scipy.io import loadmat
+
+from svae.testing import assert_close, lds_pair_potentials
 
 DATA = Path(os.environ.get("SVAE_DATA", Path(__file__).parents[3] / "shared" / "data"))
 

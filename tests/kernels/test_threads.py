@@ -5,10 +5,10 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from gradients import assert_identical, cotangents, leaves
-from oracles import gaussian_problem, markov_problem
 
 import svae
+from svae.autodiff.trees import leaves
+from svae.testing import assert_identical, cotangents, gaussian_problem, markov_problem
 
 # Enough work that the pool is used: a short call stays on its own thread.
 SIZES = dict(N=65, T=60)

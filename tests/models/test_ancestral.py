@@ -3,11 +3,11 @@
 import mpmath
 import numpy as np
 import pytest
-from gradients import relative_error
 
 from svae import HMM, LDS, SLDS
 from svae.families import product
 from svae.models.inference.ancestral import Law, Transition, gaussian_path, state_path
+from svae.testing import relative_error
 
 PRIORS = {
     "lds": (LDS(2), 200),

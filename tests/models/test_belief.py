@@ -2,15 +2,21 @@
 
 import numpy as np
 import pytest
-from gradients import relative_error
-from oracles import path_joint, paths_of
-from problems import latent_model, local_problem, typical_natparams, typical_theta
 from scipy.special import logsumexp
 
 from svae.autodiff.trees import leaves, rebuild
 from svae.autodiff.vjp import trace
 from svae.families import product
 from svae.models import Belief, belief_after
+from svae.testing import (
+    latent_model,
+    local_problem,
+    path_joint,
+    paths_of,
+    relative_error,
+    typical_natparams,
+    typical_theta,
+)
 
 EXACT = ["lds", "affine-lds"]
 SWITCHING = ["hmm", "slds", "affine-slds"]

@@ -2,20 +2,20 @@
 
 import numpy as np
 import pytest
-from gradients import relative_error
-from oracles import path_joint, paths_of
-from problems import (
-    LATENT,
-    STUDENT,
-    latent_model,
-    local_problem,
-    typical_natparams,
-    typical_theta,
-)
 from scipy.special import logsumexp
 
 from svae.families import product
 from svae.models import Belief, belief_after
+from svae.testing import (
+    latent_model,
+    local_problem,
+    path_joint,
+    paths_of,
+    relative_error,
+    typical_natparams,
+    typical_theta,
+)
+from svae.testing.problems import LATENT, STUDENT
 
 WITH_THETA = [name for name in LATENT if name != "gaussian"]
 SWITCHING = ["gmm", "hmm", "slds", "affine-slds", *STUDENT]

@@ -2,8 +2,6 @@
 
 import numpy as np
 import pytest
-from gradients import relative_error
-from problems import latent_model, local_problem
 
 import svae
 from svae import NotPositiveDefinite
@@ -11,6 +9,7 @@ from svae.autodiff.vjp import trace
 from svae.models.inference import frames
 from svae.models.inference.potentials import independent, split
 from svae.models.inference.switches import Emission, Given, dense, evidence_of_factor
+from svae.testing import latent_model, local_problem, relative_error
 
 
 def problem(rng, dense_nodes, dim=3, num_states=4):

@@ -6,15 +6,6 @@ from functools import partial
 import numpy as np
 import pytest
 from autograd.core import make_vjp
-from gradients import differences, relative_error
-from problems import (
-    MEAN_FIELD,
-    STUDENT,
-    latent_model,
-    local_problem,
-    problem,
-    typical_theta,
-)
 
 from svae import GMM, ConvergenceWarning, NotPositiveDefinite, kernels
 from svae.autodiff.trees import from_vector, leaves, rebuild, to_vector
@@ -27,6 +18,15 @@ from svae.models.inference.switching import markov_potentials, solver, state_pot
 from svae.networks import recognize
 from svae.objective.bound import bound_and_gradients
 from svae.objective.local import infer
+from svae.testing import (
+    differences,
+    latent_model,
+    local_problem,
+    relative_error,
+    typical_theta,
+)
+from svae.testing.problems import MEAN_FIELD, STUDENT
+from tests.helpers.problems import problem
 
 every_model = pytest.mark.parametrize("name", (*MEAN_FIELD, *STUDENT))
 

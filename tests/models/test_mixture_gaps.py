@@ -4,14 +4,14 @@ from functools import lru_cache
 
 import numpy as np
 import pytest
-from exact import estimator, known_theta, world
-from problems import generative
 from scipy import stats as scipy_stats
 
 from svae.families import dirichlet, niw
 from svae.models import GMM, HMM, StudentMixture
 from svae.models.transport import select, student
 from svae.objective.model import Parameters, initial_encoder
+from tests.helpers.exact import estimator, known_theta, world
+from tests.helpers.problems import generative
 
 WEIGHTS, CENTERS, DEVIATION = np.array([0.55, 0.45]), np.array([-3.0, 3.0]), 0.1
 OPTIONS = {"tolerance": 1e-10}

@@ -6,8 +6,6 @@ import warnings
 
 import numpy as np
 import pytest
-from gradients import relative_error
-from problems import latent_model, local_problem, typical_natparams, typical_theta
 from scipy.special import logsumexp
 
 import svae
@@ -25,6 +23,13 @@ from svae.models import Belief
 from svae.models.inference.mixture import filled
 from svae.models.inference.switches import Given
 from svae.models.inference.switching import Switching
+from svae.testing import (
+    latent_model,
+    local_problem,
+    relative_error,
+    typical_natparams,
+    typical_theta,
+)
 
 every_mixture = pytest.mark.parametrize("name", ["gmm", "student", "learned-student"])
 OUTPUTS = (

@@ -5,16 +5,6 @@ from typing import Any, NamedTuple
 import autograd.numpy as anp
 import numpy as np
 import pytest
-from enumeration import enumerated, quadrature_by_step, random_belief
-from exact import (
-    quadrature,
-)
-from gradients import assert_identical, check_gradients, relative_error
-from problems import (
-    latent_model,
-    typical_graph,
-    typical_natparams,
-)
 from scipy import stats as scipy_stats
 
 from svae import NotPositiveDefinite
@@ -22,6 +12,18 @@ from svae.autodiff.trees import leaves, rebuild
 from svae.families import product
 from svae.models import belief_after
 from svae.models.inference import structured
+from svae.testing import (
+    assert_identical,
+    check_gradients,
+    enumerated,
+    latent_model,
+    random_belief,
+    relative_error,
+    typical_graph,
+    typical_natparams,
+)
+from tests.helpers.exact import quadrature
+from tests.helpers.problems import quadrature_by_step
 
 NAMES = ("gmm", "hmm", "lds", "affine-lds")
 MIXTURES = ("gmm", "hmm")

@@ -6,18 +6,6 @@ import autograd.numpy as anp
 import numpy as np
 import pytest
 from autograd import jacobian
-from gradients import assert_close, relative_error
-from problems import (
-    STUDENT,
-    central_difference,
-    latent_model,
-    local_problem,
-    problem,
-    shifted,
-    symmetric_basis,
-    typical_natparams,
-    typical_theta,
-)
 from scipy.integrate import quad
 from scipy.special import digamma, gammaln, logsumexp, multigammaln
 from scipy.stats import f as f_law
@@ -37,6 +25,16 @@ from svae.objective.batch import Batch
 from svae.objective.bound import bound, bound_and_gradients
 from svae.objective.local import local_terms
 from svae.objective.model import initial_encoder
+from svae.testing import (
+    assert_close,
+    latent_model,
+    local_problem,
+    relative_error,
+    typical_natparams,
+    typical_theta,
+)
+from svae.testing.problems import STUDENT
+from tests.helpers.problems import central_difference, problem, shifted, symmetric_basis
 
 both_students = pytest.mark.parametrize("name", STUDENT)
 

@@ -4,18 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gradients import relative_error
-from oracles import path_joint, paths_of
-from problems import (
-    LATENT,
-    MEAN_FIELD,
-    STUDENT,
-    latent_model,
-    local_problem,
-    problem,
-    typical_natparams,
-    typical_theta,
-)
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
@@ -25,6 +13,17 @@ from svae.autodiff.trees import leaves, rebuild, to_vector
 from svae.autodiff.vjp import trace
 from svae.families import dirichlet, product
 from svae.objective.bound import bound_and_gradients
+from svae.testing import (
+    latent_model,
+    local_problem,
+    path_joint,
+    paths_of,
+    relative_error,
+    typical_natparams,
+    typical_theta,
+)
+from svae.testing.problems import LATENT, MEAN_FIELD, STUDENT
+from tests.helpers.problems import problem
 
 WITH_THETA = [name for name in LATENT if name != "gaussian"]
 CHAINS = [name for name in WITH_THETA if name != "gmm"]

@@ -2,8 +2,6 @@
 
 import numpy as np
 import pytest
-from exact import estimator, world
-from gradients import assert_identical
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
@@ -19,6 +17,8 @@ from svae.objective.batch import Batch, draw_noise
 from svae.objective.local import local_terms
 from svae.queries.forecasts import forecast
 from svae.queries.importance import importance_score
+from svae.testing import assert_identical
+from tests.helpers.exact import estimator, world
 
 LOG_STD = np.log(0.5)
 

@@ -7,25 +7,6 @@ from typing import Any, NamedTuple
 import autograd.numpy as anp
 import numpy as np
 import pytest
-from enumeration import Enumerated, enumerated, quadrature_by_step, random_belief
-from exact import (
-    concentrated,
-    estimator,
-    log_evidence,
-    quadrature,
-    with_gaps,
-    world,
-)
-from gradients import assert_close, assert_identical, relative_error
-from problems import (
-    central_difference,
-    generative,
-    problem,
-    read_windows,
-    shifted,
-    symmetric_basis,
-    take_step,
-)
 from scipy import stats as scipy_stats
 from scipy.special import digamma
 
@@ -46,7 +27,33 @@ from svae.objective.model import Parameters, initial_encoder
 from svae.queries import forecasts as generate
 from svae.queries.importance import importance_scores
 from svae.queries.posteriors import inferences
+from svae.testing import (
+    Enumerated,
+    assert_close,
+    assert_identical,
+    enumerated,
+    random_belief,
+    relative_error,
+)
 from svae.training.step import first_state, make_settings
+from tests.helpers.exact import (
+    concentrated,
+    estimator,
+    log_evidence,
+    quadrature,
+    with_gaps,
+    world,
+)
+from tests.helpers.problems import (
+    central_difference,
+    generative,
+    problem,
+    quadrature_by_step,
+    read_windows,
+    shifted,
+    symmetric_basis,
+    take_step,
+)
 
 NAMES = ("gmm", "hmm", "lds", "affine-lds")
 LINEAR = ("gmm", "hmm", "lds")

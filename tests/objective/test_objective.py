@@ -4,17 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from gradients import relative_error
-from problems import (
-    central_difference,
-    exact_networks,
-    generative,
-    latent_model,
-    problem,
-    shifted,
-    symmetric_basis,
-    typical_natparams,
-)
 
 from svae import GMM, LDS, Linear, kernels
 from svae.autodiff.operations import inner
@@ -25,6 +14,15 @@ from svae.objective.batch import Batch, Noise
 from svae.objective.bound import bound, bound_and_gradients
 from svae.objective.local import infer, local_terms
 from svae.objective.model import Parameters
+from svae.testing import latent_model, relative_error, typical_natparams
+from tests.helpers.problems import (
+    central_difference,
+    exact_networks,
+    generative,
+    problem,
+    shifted,
+    symmetric_basis,
+)
 
 LATENT_WITH_THETA = ("gmm", "hmm", "lds", "affine-lds", "slds", "affine-slds")
 NAMES = ("gaussian", *LATENT_WITH_THETA)

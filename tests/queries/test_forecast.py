@@ -4,7 +4,16 @@ import warnings
 
 import numpy as np
 import pytest
-from exact import (
+
+import svae
+from svae.families import mniw, product
+from svae.models import belief_after
+from svae.objective.batch import Batch
+from svae.objective.local import infer
+from svae.objective.model import Parameters
+from svae.queries.forecasts import Forecast, forecast
+from svae.testing import assert_identical, relative_error, typical_natparams
+from tests.helpers.exact import (
     CHAINS,
     concentrated,
     known_theta,
@@ -15,16 +24,7 @@ from exact import (
     with_gaps,
     world,
 )
-from gradients import assert_identical, relative_error
-from problems import generative, typical_natparams
-
-import svae
-from svae.families import mniw, product
-from svae.models import belief_after
-from svae.objective.batch import Batch
-from svae.objective.local import infer
-from svae.objective.model import Parameters
-from svae.queries.forecasts import Forecast, forecast
+from tests.helpers.problems import generative
 
 HORIZON = 3
 

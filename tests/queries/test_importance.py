@@ -4,7 +4,18 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from exact import (
+from scipy import stats as scipy_stats
+from scipy.special import logsumexp
+
+from svae.families import product
+from svae.objective.batch import Batch
+from svae.objective.local import expected, frame_log_likelihood, infer, local_factor
+from svae.objective.model import initial_encoder
+from svae.queries import importance
+from svae.queries.importance import importance_score, importance_scores
+from svae.queries.posteriors import inferences
+from svae.testing import assert_identical, relative_error
+from tests.helpers.exact import (
     CHAINS,
     NAMES,
     concentrated,
@@ -16,17 +27,6 @@ from exact import (
     with_gaps,
     world,
 )
-from gradients import assert_identical, relative_error
-from scipy import stats as scipy_stats
-from scipy.special import logsumexp
-
-from svae.families import product
-from svae.objective.batch import Batch
-from svae.objective.local import expected, frame_log_likelihood, infer, local_factor
-from svae.objective.model import initial_encoder
-from svae.queries import importance
-from svae.queries.importance import importance_score, importance_scores
-from svae.queries.posteriors import inferences
 
 LOOSE = {"tolerance": 1e-8}
 KINDS = ("none", "frames", "entries", "all")

@@ -2,9 +2,6 @@
 
 import numpy as np
 import pytest
-from exact import CHAINS, known_theta, latent_model, paths, with_gaps, world
-from gradients import assert_identical, relative_error
-from problems import generative, typical_natparams
 
 import svae
 from svae import data as data_
@@ -15,6 +12,16 @@ from svae.objective.model import Parameters, initial_encoder
 from svae.queries.forecasts import forecast
 from svae.queries.importance import importance_scores
 from svae.queries.trailing import trimmed
+from svae.testing import assert_identical, relative_error, typical_natparams
+from tests.helpers.exact import (
+    CHAINS,
+    known_theta,
+    latent_model,
+    paths,
+    with_gaps,
+    world,
+)
+from tests.helpers.problems import generative
 
 EVERY_CHAIN = (*CHAINS, "affine-lds", "affine-slds", "sin-lds", "sin-hmm")
 GAP = 7

@@ -10,13 +10,14 @@ import zipfile
 
 import numpy as np
 import pytest
-from fits import COMMON, FRAMES, JOBS, NETWORK, killed_within, run
 
 import svae
 from svae import store
 from svae.autodiff.trees import leaves
 from svae.cli.main import main
 from svae.training import checkpoint
+from tests.helpers import fits
+from tests.helpers.fits import COMMON, FRAMES, JOBS, NETWORK, run
 
 
 def contents(folder):
@@ -68,7 +69,7 @@ def test_killed_at_any_moment_it_ends_the_same(name, kills, whole, processes, tm
     rng, folder, steps = np.random.default_rng(7), tmp_path / "run", []
     for life in range(kills + 1):
         here, there = processes.Pipe()
-        process = processes.Process(target=run, args=(name, folder, True, there))
+        process = fits.process(processes, "run", name, folder, True, there)
         process.start()
         there.close()  # or nothing would tell of a process that ended before
         assert here.recv() == "started"
@@ -105,7 +106,7 @@ def test_a_kill_in_the_middle_of_a_step_and_of_a_file(whole, processes, tmp_path
     """The numbers drawn for a step that was not saved are drawn again."""
     for stop, where in ((17, "step"), (18, "save")):
         folder = tmp_path / where
-        process = processes.Process(target=killed_within, args=(folder, stop, where))
+        process = fits.process(processes, "killed_within", folder, stop, where)
         process.start()
         process.join(60)
         assert process.exitcode == -signal.SIGKILL

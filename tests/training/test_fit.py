@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from problems import generative, latent_model, problem, read_windows, take_step
 
 from svae import GMM, HMM, LDS, SLDS
 from svae.autodiff.trees import to_vector
@@ -12,8 +11,10 @@ from svae.data import as_sequences, windows
 from svae.models import Diagnostics
 from svae.objective.batch import Batch, Noise
 from svae.objective.bound import Step, bound
+from svae.testing import latent_model
 from svae.training.batches import shuffled, window_length
 from svae.training.step import Settings, count_unconverged, initial_state
+from tests.helpers.problems import generative, problem, read_windows, take_step
 
 SETTINGS = Settings(
     batch_size=4, window=7, num_samples=1, learning_rate=1e-2, natural_step=0.1

@@ -4,19 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from exact import (
-    CHAINS,
-    NAMES,
-    Fixed,
-    given_paths,
-    latent_model,
-    log_evidence,
-    quadrature,
-    with_gaps,
-    world,
-)
-from gradients import assert_close, assert_identical, relative_error
-from problems import central_difference, generative, shifted, symmetric_basis
 from scipy import stats as scipy_stats
 
 import svae
@@ -28,6 +15,24 @@ from svae.objective.batch import Batch, Noise
 from svae.objective.bound import bound, bound_and_gradients
 from svae.objective.local import expected, frame_log_likelihood, infer, local_factor
 from svae.objective.model import Parameters
+from svae.testing import assert_close, assert_identical, relative_error
+from tests.helpers.exact import (
+    CHAINS,
+    NAMES,
+    Fixed,
+    given_paths,
+    latent_model,
+    log_evidence,
+    quadrature,
+    with_gaps,
+    world,
+)
+from tests.helpers.problems import (
+    central_difference,
+    generative,
+    shifted,
+    symmetric_basis,
+)
 
 SMALL = svae.MLP((6,))
 LIKELIHOODS = ("gaussian", "bernoulli")

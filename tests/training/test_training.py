@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from gradients import assert_identical
 
 import svae
 from svae.autodiff.trees import leaves
+from svae.testing import assert_identical
 
 NETWORK = svae.MLP((6,))
 FRAMES = svae.synthetic.switching_lds(num_blocks=4, block_length=30, rng=0).frames

@@ -4,8 +4,6 @@ from functools import partial
 
 import numpy as np
 import pytest
-from gradients import relative_error
-from problems import generative
 
 import svae
 from svae import HMM, LDS, SLDS, conjugate, data, metrics
@@ -13,10 +11,12 @@ from svae.autodiff.trees import leaves
 from svae.conjugate import initialization
 from svae.data import synthetic
 from svae.families import mniw, niw, product
+from svae.testing import relative_error
 from svae.training.loop import ENDED, TRAINING, WARM_UP, Job, begin, train
 from svae.training.step import make_settings
 from svae.training.warmup import encode
 from svae.training.workers import evaluate
+from tests.helpers.problems import generative
 
 NETWORK = svae.Residual((8,))
 

@@ -5,21 +5,6 @@ from functools import partial
 
 import numpy as np
 import pytest
-from exact import (
-    CHAINS,
-    latent_model,
-    log_evidence,
-    quadrature,
-    world,
-)
-from gradients import assert_identical, relative_error
-from problems import (
-    central_difference,
-    generative,
-    read_windows,
-    shifted,
-    symmetric_basis,
-)
 
 import svae
 from svae import data as data_
@@ -29,10 +14,19 @@ from svae.models import belief_after
 from svae.objective.batch import Batch, Noise
 from svae.objective.bound import bound, bound_and_gradients
 from svae.objective.local import infer
+from svae.testing import assert_identical, relative_error
 from svae.training import step as fit_
 from svae.training.batches import context_belief, hidden_stretches, window_length
 from svae.training.step import make_settings
 from svae.training.workers import evaluate
+from tests.helpers.exact import CHAINS, latent_model, log_evidence, quadrature, world
+from tests.helpers.problems import (
+    central_difference,
+    generative,
+    read_windows,
+    shifted,
+    symmetric_basis,
+)
 
 SMALL = svae.MLP((6,))
 

@@ -15,12 +15,12 @@ from multiprocessing import get_context
 
 import numpy as np
 import pytest
-from gradients import assert_identical, relative_error
 
 import svae
 from svae import NotPositiveDefinite, data
 from svae.autodiff.trees import to_vector
 from svae.cli.main import main
+from svae.testing import assert_identical, relative_error
 from svae.training import workers
 from svae.training.workers import Sharded, count_workers
 

@@ -71,9 +71,8 @@ def blank_block(content: bytes, rng: np.random.Generator) -> bytes:
 
 def change_digits(content: bytes, rng: np.random.Generator) -> bytes:
     """Write other digits where there are some: shapes in headers, sizes in json."""
-    numbers = list(re.finditer(rb"\d+", content[:4096])) or [re.match(b"", content)]
-    chosen = numbers[int(rng.integers(len(numbers)))]
-    start, stop = chosen.span()
+    numbers = [each.span() for each in re.finditer(rb"\d+", content[:4096])] or [(0, 0)]
+    start, stop = numbers[int(rng.integers(len(numbers)))]
     kept = stop - start if rng.random() < 0.7 else int(rng.integers(0, 20))
     digits = bytes(rng.choice(list(b"0123456789 -"), size=kept).tolist())
     return content[:start] + digits + content[stop:]

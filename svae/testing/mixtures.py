@@ -100,7 +100,7 @@ def _features(second_moment: Any, mean: Any) -> Any:
 def mixture_evidence(components: Any, node: Any, told: Any, states: Any) -> Any:
     """Evidence of rows, second moments and means, as `kernels.mixture_evidence`."""
     node_h = node[1]
-    N, D, K = *node_h.shape, len(components)
+    (N, D), K = node_h.shape, len(components)
     told = onp.ones(N) if told is None else told
     if states is not None:
         *_, mean, second_moment = _law_of_x(states, components, node, told)

@@ -1,16 +1,17 @@
-"""Small models with fixed seeds, and coordinates of their natural parameters."""
+"""Small models between networks, batches, and coordinates of natural parameters."""
 
 import warnings
 
 import numpy as np
 
-from svae import GMM, HMM, LDS, SLDS, Gaussian, Linear, Residual, StudentMixture
+from svae import Linear, Residual
 from svae.autodiff.trees import from_vector, leaves, to_vector, tree_map
 from svae.families import product
 from svae.models import ConvergenceWarning
 from svae.objective.batch import Batch, Noise
 from svae.objective.bound import contribution
 from svae.objective.model import Generative, Parameters
+from svae.testing import latent_model, typical_graph, typical_natparams
 from svae.training import step as fit
 from svae.training.batches import assemble, draw
 
@@ -19,34 +20,6 @@ def generative(latent, network=None, likelihood="gaussian", decoder_posterior="p
     """Wrap a latent model between two small networks."""
     network = network or Residual((5,), weight_scale=0.3)
     return Generative(latent, network, network, likelihood, decoder_posterior)
-
-
-LATENT = {
-    "gaussian": (Gaussian, {"latent_dim": 2}),
-    "gmm": (GMM, {"num_states": 3, "latent_dim": 2, "initial_spread": 1.0}),
-    "hmm": (HMM, {"num_states": 3, "latent_dim": 2, "initial_spread": 1.0}),
-    "lds": (LDS, {"latent_dim": 2}),
-    "affine-lds": (LDS, {"latent_dim": 2, "affine": True}),
-    "slds": (SLDS, {"num_states": 3, "latent_dim": 2, "initial_spread": 0.5}),
-    "affine-slds": (
-        SLDS,
-        {"num_states": 3, "latent_dim": 2, "affine": True, "initial_spread": 0.5},
-    ),
-}
-SMALL_STUDENT = LATENT["gmm"][1] | {"dof": 4.0}
-STUDENT = {  # x given z is not Gaussian
-    "student": (StudentMixture, SMALL_STUDENT),
-    "learned-student": (StudentMixture, SMALL_STUDENT | {"learn_dof": True}),
-}
-MEAN_FIELD = ("gmm", "hmm", "slds", "affine-slds")
-
-
-def latent_model(name, tolerance=1e-13, **options):
-    """Return a small latent model; those that iterate do so down to rounding."""
-    kind, defaults = (LATENT | STUDENT)[name]
-    if name in (*MEAN_FIELD, *STUDENT):
-        options["tolerance"] = tolerance
-    return kind(**(defaults | options))
 
 
 def problem(name, seed=0, obs_dim=3, **options):
@@ -74,86 +47,6 @@ def problem(name, seed=0, obs_dim=3, **options):
         model = model._replace(inference="sin")
         encoder = {"network": encoder, "graph": typical_graph(latent, rng)}
     return model, Parameters(natparams, encoder, decoder), prior, batch, noise
-
-
-def typical_graph(latent, rng):
-    """Return free coordinates of a graph, none of whose factors is normalised."""
-    message = product.expected_stats(latent.family, typical_natparams(latent, rng))
-    coordinates = product.to_free(latent.family, message)
-    return tree_map(
-        lambda part: part + 0.2 * rng.standard_normal(part.shape), coordinates
-    )
-
-
-def typical_natparams(latent, rng):
-    """Return a posterior after some data: the start plus random statistics."""
-    dim = latent.latent_dim
-
-    def gaussians(eta):
-        x = rng.standard_normal((*eta[2].shape, 6, dim))
-        count = np.full(eta[2].shape, 6.0)
-        return np.swapaxes(x, -1, -2) @ x, x.sum(-2), count, count
-
-    def pairs(eta):
-        x, y = rng.standard_normal((2, *np.shape(eta[3]), 8, dim))
-        if latent.affine:
-            x = np.concatenate([x, np.ones((*x.shape[:-1], 1))], axis=-1)
-        xT, yT = np.swapaxes(x, -1, -2), np.swapaxes(y, -1, -2)
-        return xT @ x, xT @ y, yT @ y, np.full(np.shape(eta[3]), 8.0)
-
-    def curved(eta):
-        return -rng.uniform(1, 4, eta[0].shape), rng.uniform(1, 8, eta[1].shape)
-
-    draws = {
-        "dof": curved,
-        "weights": lambda eta: (3 * rng.random(eta[0].shape),),
-        "transitions": lambda eta: (3 * rng.random(eta[0].shape),),
-        "components": gaussians,
-        "init": gaussians,
-        "dynamics": pairs,
-    }
-    return {
-        name: tuple(e + d for e, d in zip(eta, draws[name](eta), strict=True))
-        for name, eta in latent.initial_posterior(rng).items()
-    }
-
-
-def typical_theta(latent, rng, precision=1.0, spread=1.0):
-    """Return a theta as `product.sample` draws it: distinct states, stable dynamics.
-
-    ``precision`` is that of the noise, ``spread`` how far means and biases are apart.
-    """
-    K, D = getattr(latent, "num_states", None), latent.latent_dim
-    lead = () if K is None else (K,)
-    root = rng.standard_normal((2, *lead, D, D)) / np.sqrt(D)
-    noise = precision * (root @ np.swapaxes(root, -1, -2) + np.eye(D))
-    means = spread * rng.standard_normal((*lead, D))
-    rotations = np.linalg.qr(rng.standard_normal((*lead, D, D)))[0]
-    A = 0.9 * rotations
-    if getattr(latent, "affine", False):
-        A = np.concatenate([A, spread * rng.standard_normal((*lead, D, 1))], axis=-1)
-    theta = {
-        "dof": lambda: np.log(rng.uniform(3.0, 9.0, (K, 1))),
-        "weights": lambda: rng.dirichlet(np.full(K, 2.0)),
-        "transitions": lambda: rng.dirichlet(np.full(K, 2.0), K),
-        "components": lambda: (means, noise[0]),
-        "init": lambda: (means, noise[0]),
-        "dynamics": lambda: (A, noise[1]),
-    }
-    return {name: theta[name]() for name in latent.family}
-
-
-def local_problem(latent, rng, lengths=(5, 3, 1, 4), dense=False):
-    """Return the message m, node potentials of sequences of these lengths, lengths."""
-    stats = product.expected_stats(latent.family, typical_natparams(latent, rng))
-    number, steps = len(lengths), 1 if latent.independent else max(lengths)
-    shape = (number, steps, latent.latent_dim)
-    J = -rng.uniform(0.1, 0.5, shape)
-    if dense:
-        root = rng.standard_normal((*shape, shape[-1]))
-        J = -0.1 * (root @ np.swapaxes(root, -1, -2) + np.eye(shape[-1]))
-    lengths = None if latent.independent else np.array(lengths)
-    return stats, (J, 0.5 * rng.standard_normal(shape)), lengths
 
 
 def symmetric_basis(tree):
@@ -244,3 +137,9 @@ def exact_networks(obs_dim=3, latent_dim=2, seed=0):
         "log_scale": np.log(np.sum(C**2, axis=0) / variance),
     }
     return Linear(), encoder, decoder
+
+
+def quadrature_by_step(number, steps):
+    """Noise (M, 4, T, 2) with exact first and second moments at every step."""
+    points = np.sqrt(2) * np.array([[1.0, 0], [-1, 0], [0, 1], [0, -1]])
+    return np.tile(points[None, :, None], (number, 1, steps, 1))

@@ -1,6 +1,7 @@
-"""Fits that are killed and resumed, in a module that other processes can import."""
+"""Fits that are killed and resumed, also in processes of their own."""
 
 import os
+import runpy
 import signal
 
 import svae
@@ -63,3 +64,17 @@ def killed_within(folder, stop, where):
 
     fit.step, os.replace = dying_step, dying_replace
     run("lds", folder)
+
+
+def process(context, name, *arguments):
+    """Return a process that is to call a function of this file.
+
+    It runs the file, for no other process than that of pytest can import it.
+    """
+    call = {"CALL": (name, arguments)}
+    return context.Process(target=runpy.run_path, args=(__file__, call, "__main__"))
+
+
+if __name__ == "__main__":
+    name, arguments = CALL  # noqa: F821
+    {"run": run, "killed_within": killed_within}[name](*arguments)

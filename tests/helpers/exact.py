@@ -8,12 +8,12 @@ from itertools import product as paths
 from typing import Any, NamedTuple
 
 import numpy as np
-from problems import exact_networks, generative
 
 import svae
 from svae import GMM, HMM, LDS, SLDS, Gaussian
 from svae.families import dirichlet, mniw, niw, product
 from svae.objective.model import Generative, Parameters
+from tests.helpers.problems import exact_networks, generative
 
 NAMES = ("gaussian", "gmm", "hmm", "lds", "slds")
 CHAINS = ("hmm", "lds", "slds")

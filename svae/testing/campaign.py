@@ -20,7 +20,7 @@ Fuzzer = Callable[[np.random.Generator], str]
 
 def campaign(
     fuzzer: Fuzzer, runs: int, seed: int = 0, start: int = 0, threads: int = 1
-) -> Counter:
+) -> Counter[str]:
     """Count what comes of the runs `start`, `start` + 1, ... of a seed.
 
     Raises

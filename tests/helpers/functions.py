@@ -1,4 +1,9 @@
-"""Errors of the compiled functions of one number, against mpmath."""
+"""Errors of the compiled functions of one number, against mpmath.
+
+As a program it prints them: the instruction set of a process is chosen when it starts.
+"""
+
+import json
 
 import mpmath
 import numpy as np
@@ -49,3 +54,7 @@ def error(got, want):
         return 0.0 if nearest == got else np.inf
     unit = np.spacing(abs(nearest)) if nearest else 5e-324
     return float(abs(mpmath.mpf(float(got)) - want) / unit)
+
+
+if __name__ == "__main__":
+    print(json.dumps(errors()))

@@ -1,4 +1,4 @@
-"""Every example that the README lists runs, at settings that are small.
+"""Every example that docs/examples.md lists runs, at settings that are small.
 
 Data that are public but no part of the project are made up here, in files such as their
 publishers have, and converted as the examples say.
@@ -22,7 +22,9 @@ ROOT = Path(__file__).parents[1]
 LISTED = [
     shlex.split(words)
     for words in re.findall(
-        r"^python (examples/.*?) +#", (ROOT / "README.md").read_text(), re.MULTILINE
+        r"^python (examples/.*?) +#",
+        (ROOT / "docs" / "examples.md").read_text(),
+        re.MULTILINE,
     )
 ]
 

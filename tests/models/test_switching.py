@@ -276,11 +276,13 @@ def test_sticky_is_the_documented_pseudo_count(kind, num_states):
             )
 
 
-def test_sticky_has_the_durations_of_the_readme():
+def test_sticky_has_the_durations_of_the_tutorial():
     for num_states, steps in ((10, 12.2), (30, 4.5)):
         prior = HMM(num_states, sticky=100.0).prior()
         np.testing.assert_allclose(np.round(duration(prior), 1), steps)
-    text = " ".join((Path(__file__).parents[2] / "README.md").read_text().split())
+    text = " ".join(
+        (Path(__file__).parents[2] / "docs" / "tutorial.md").read_text().split()
+    )
     assert "(K + sticky) / (K - 1) steps" in text
     assert "12.2 steps of 10 states and 4.5 of 30" in text
     assert "`sticky = d (K - 1) - K`" in text

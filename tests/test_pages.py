@@ -1,4 +1,7 @@
-"""What the README shows runs as it stands there, with fewer steps of training."""
+"""What README and docs show runs as it stands there, with fewer steps of training.
+
+The blocks of a page run in their order, each page in a folder of its own.
+"""
 
 import json
 import re
@@ -11,12 +14,19 @@ import pytest
 from svae.cli.main import choose_settings, main, parse
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
+PAGES = {
+    path.name if path.parent == ROOT else f"docs/{path.name}": path.read_text()
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+}
 COMMANDS = {"fit", "info", "segment", "score", "forecast", "sample", "plot", "profile"}
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+def blocks(page, language):
+    return re.findall(rf"```{language}\n(.*?)```", PAGES[page], flags=re.DOTALL)
+
+
+def pages_with(language):
+    return [page for page in PAGES if blocks(page, language)]
 
 
 def with_fewer_steps(text):
@@ -29,9 +39,9 @@ def with_fewer_steps(text):
     return re.sub(words, fewer, text)
 
 
-def commands():
-    """Return the lines of all sh blocks, split into words."""
-    lines = (line for block in blocks("sh") for line in block.splitlines())
+def commands(page):
+    """Return the lines of all sh blocks of a page, split into words."""
+    lines = (line for block in blocks(page, "sh") for line in block.splitlines())
     return [shlex.split(with_fewer_steps(line), comments=True) for line in lines]
 
 
@@ -57,26 +67,35 @@ def write_files_of_ones_own(folder):
         file["timestamps"] = np.arange(4.0)
 
 
-def test_the_python_blocks_run_in_their_order(folder):
+LEAVES = {
+    "README.md": ["dots.png"],
+    "docs/training.md": ["run/checkpoint.npz"],
+}
+"""Files that the blocks of a page write."""
+
+
+@pytest.mark.parametrize("page", pages_with("python"))
+def test_the_python_blocks_run_in_their_order(page, folder):
     for name in ("matplotlib", "tqdm", "h5py"):
         pytest.importorskip(name)
     write_files_of_ones_own(folder)
     namespace = {}
-    for number, block in enumerate(blocks("python")):
-        code = compile(with_fewer_steps(block), f"README.md, block {number}", "exec")
+    for number, block in enumerate(blocks(page, "python")):
+        code = compile(with_fewer_steps(block), f"{page}, block {number}", "exec")
         exec(code, namespace)
-    assert (folder / "dots.png").is_file()
-    assert (folder / "run" / "checkpoint.npz").is_file()
-    assert np.isnan(namespace["frames"]).any()
-    assert namespace["samples"].shape == (3, 5, 100, 2)
+    for name in LEAVES.get(page, ()):
+        assert (folder / name).is_file()
+    if page == "docs/tutorial.md":
+        assert np.isnan(namespace["frames"]).any()
+        assert namespace["samples"].shape == (3, 5, 100, 2)
 
 
-def test_the_commands_run_in_their_order(folder, capsys):
-    pytest.importorskip("matplotlib")
-    (settings,) = blocks("toml")
-    (folder / "settings.toml").write_text(settings)
+def run_commands(page, folder, capsys):
+    """Run the commands of a page, but for those that time; return their names."""
+    for settings in blocks(page, "toml"):
+        (folder / "settings.toml").write_text(settings)
     seen = set()
-    for words in commands():
+    for words in commands(page):
         if words[:2] == ["python", "-c"]:
             exec(words[2].replace("dots(", "dots(num_frames=400, "), {})
         elif "svae" in words:
@@ -93,17 +112,39 @@ def test_the_commands_run_in_their_order(folder, capsys):
                     main([command])
             else:
                 assert main([command, *rest]) == 0, capsys.readouterr().err
-    assert seen == COMMANDS - {"profile"} | {"--version"}
+    return seen
+
+
+def test_the_first_commands_run(folder, capsys):
+    pytest.importorskip("matplotlib")
+    assert run_commands("README.md", folder, capsys) == {"fit", "forecast", "score"}
     assert (folder / "runs/gmm-pinwheel/figures/bound.png").is_file()
+
+
+def test_the_commands_run_in_their_order(folder, capsys):
+    pytest.importorskip("matplotlib")
+    seen = run_commands("docs/command-line.md", folder, capsys)
+    assert seen == COMMANDS - {"profile"} | {"--version"}
     assert len((folder / "runs/a/segments.csv").read_text().splitlines()) == 401
     record = json.loads((folder / "runs/slds-recording/run.json").read_text())
     assert record["settings"]["hidden"] == [200, 200]
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", PAGES[page]):
+        assert ((ROOT / page).parent / target).exists(), target
+
+
 @pytest.mark.slow
 def test_the_commands_that_time_run(folder, capsys):
     pytest.importorskip("matplotlib")
-    timing = [words[1:] for words in commands() if words[:2] == ["svae", "profile"]]
+    timing = [
+        words[1:]
+        for page in ("docs/command-line.md", "docs/speed.md")
+        for words in commands(page)
+        if words[:2] == ["svae", "profile"]
+    ]
     assert len(timing) >= 6
     for words in timing:
         small = ["--quick", "--repeats", "1"]
@@ -115,7 +156,7 @@ def test_the_commands_that_time_run(folder, capsys):
 
 
 def test_the_settings_are_settings(folder):
-    (text,) = blocks("toml")
+    (text,) = blocks("docs/command-line.md", "toml")
     (folder / "settings.toml").write_text(text)
     settings = choose_settings(parse(["fit", "--config", "settings.toml"]))
     assert settings["hidden"] == (200, 200)

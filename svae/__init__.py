@@ -17,11 +17,21 @@ except ImportError as error:
         "clone of the repository, and import from outside of the clone"
     ) from error
 
-from svae import data, families, metrics, plot, priors, profile, reference
+from svae import (
+    data,
+    families,
+    likelihoods,
+    metrics,
+    plot,
+    priors,
+    profile,
+    reference,
+)
 from svae.data import synthetic
 from svae.errors import Impossible, NotFitted, NotPositiveDefinite
 from svae.estimators import SVAE, SVI, load
 from svae.kernels import get_num_threads, set_num_threads
+from svae.likelihoods import Likelihood
 from svae.models import (
     GMM,
     HMM,
@@ -29,10 +39,11 @@ from svae.models import (
     SLDS,
     ConvergenceWarning,
     Gaussian,
+    LatentModel,
     LinearEmission,
     StudentMixture,
 )
-from svae.networks import MLP, Linear, Residual
+from svae.networks import MLP, Linear, Network, Residual
 
 __version__ = version("svae")
 __all__ = [
@@ -46,8 +57,11 @@ __all__ = [
     "ConvergenceWarning",
     "Gaussian",
     "Impossible",
+    "LatentModel",
+    "Likelihood",
     "Linear",
     "LinearEmission",
+    "Network",
     "NotFitted",
     "NotPositiveDefinite",
     "Residual",
@@ -57,6 +71,7 @@ __all__ = [
     "families",
     "get_num_threads",
     "kernels",
+    "likelihoods",
     "load",
     "metrics",
     "plot",

@@ -37,6 +37,7 @@ __all__ = [
     "adam",
     "gaussian_chain",
     "gaussian_head",
+    "homoscedastic_log_density",
     "markov_chain",
     "sample_markov_chain",
     "tanh_layer",
@@ -412,6 +413,16 @@ def gaussian_head(
     terms = error**2 / variance + np.log(variance) + np.log(2.0 * np.pi)
     if observed is not None:
         terms = np.where(observed[:, None], terms, 0.0)
+    return -0.5 * np.sum(terms, axis=-1)
+
+
+def homoscedastic_log_density(
+    data: Array, location: Array, variance: Array, observed: Array | None = None
+) -> Array:
+    """Log density of frames of one variance; see `svae.kernels.densities`."""
+    terms = (data - location) ** 2 / variance + np.log(2.0 * np.pi * variance)
+    if observed is not None:
+        terms = np.where(observed, terms, 0.0)
     return -0.5 * np.sum(terms, axis=-1)
 
 

@@ -22,9 +22,10 @@ import svae
 from svae import kernels, metrics, plot, profile, store
 from svae.cli import config, runs, selfcheck
 from svae.cli.runs import Run
+from svae.likelihoods import BY_NAME
 from svae.metrics import bouts as segments
 from svae.models.student import TAILS
-from svae.networks import ACTIVATIONS, DECODER_POSTERIORS, LIKELIHOODS, MEANS
+from svae.networks import ACTIVATIONS, DECODER_POSTERIORS, MEANS
 from svae.objective.bound import NATURAL_GRADIENTS
 from svae.objective.model import INFERENCES
 from svae.plot.charts import PARTS
@@ -875,7 +876,7 @@ def add_fit_options(parser: argparse.ArgumentParser) -> None:
     about = "standard deviation of the first weights of both networks"
     add("--weight-scale", type=float, metavar="X", help=about)
     add("--decoder-mean", choices=MEANS)
-    add("--likelihood", choices=LIKELIHOODS)
+    add("--likelihood", choices=tuple(BY_NAME))
     add("--decoder-posterior", choices=DECODER_POSTERIORS)
     add("--n-init", type=positive, metavar="N", help="starts, of which the best stays")
     about = "data to score the model on; the best parameters are kept"

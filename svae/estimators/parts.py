@@ -14,9 +14,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from svae import models, priors
+from svae import likelihoods, models, networks, priors
 from svae.estimators.params import Params
-from svae.networks import architectures as networks
 
 __all__ = [
     "arguments",
@@ -42,11 +41,17 @@ BUILT_IN: dict[str, type] = {
         networks.Linear,
     )
 }
+LIKELIHOODS = {
+    f"svae.likelihoods.{part.__name__}": part
+    for part in (likelihoods.Gaussian, likelihoods.Bernoulli)
+}
+"""They go by qualified names: `svae.Gaussian` is a latent model."""
 PRIORS = {
     f"svae.priors.{part.__name__}": part
     for part in (priors.Dirichlet, priors.NIW, priors.MNIW, priors.Normal)
 }
 """They go by qualified names, and look at their numbers themselves."""
+OWN = BUILT_IN | LIKELIHOODS | PRIORS
 NUMBERS = (bool, int, float)
 ALLOWED = "numbers, strings, None, tuples or dicts of these, or dataclasses"
 
@@ -68,7 +73,7 @@ def classes(parts: Iterable[type] | Mapping[str, type] | None) -> dict[str, type
         If one is no class.
     """
     if parts is None:
-        return BUILT_IN | PRIORS
+        return dict(OWN)
     if isinstance(parts, type) or not isinstance(parts, Iterable):
         raise TypeError(f"parts must be a list of classes, got {parts!r}")
     given = parts.values() if isinstance(parts, Mapping) else tuple(parts)
@@ -76,10 +81,10 @@ def classes(parts: Iterable[type] | Mapping[str, type] | None) -> dict[str, type
         if not isinstance(part, type):
             raise TypeError(f"parts must be classes, like MyNetwork, got {part!r}")
     if isinstance(parts, Mapping):
-        return {**parts, **BUILT_IN, **PRIORS}
+        return {**parts, **OWN}
     # files of earlier versions have names without a module
     bare = {part.__name__: part for part in given}
-    return bare | {_qualified(part): part for part in given} | BUILT_IN | PRIORS
+    return bare | {_qualified(part): part for part in given} | OWN
 
 
 def name_of(part: type) -> str:
@@ -129,8 +134,7 @@ def _check_known(content: Any, known: Known) -> None:
     unknown = {name: role for name, role in found.items() if name not in known}
     if not unknown:
         return
-    packages = (*BUILT_IN.values(), *PRIORS.values())
-    own = {part.__name__ for part in known.values() if part not in packages}
+    own = {part.__name__ for part in known.values() if part not in OWN.values()}
     short = {name: name.rpartition(".")[2] for name in unknown}
     remedy = f"[{', '.join(short.values())}]"
     if own & set(short.values()):  # it is known by another name
@@ -195,7 +199,7 @@ def from_json(content: Any, known: Known) -> Any:
     if "class" not in content:
         return options
     kind = known[options.pop("class")]
-    if kind in BUILT_IN.values():
+    if kind not in PRIORS.values() and kind in OWN.values():
         _check_types(kind, options)
     return kind(**options)
 

@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 
 from svae import data as data_
-from svae import models, store
+from svae import likelihoods, models, store
 from svae.autodiff.trees import check_alike
 from svae.data.sources.reference import naming
 from svae.errors import Impossible, NotFitted, NotPositiveDefinite
 from svae.estimators import parts as parts_
 from svae.estimators import svi
 from svae.estimators.params import Params
+from svae.likelihoods import Likelihood
 from svae.models.base import check_positive_int
 from svae.networks import MLP
 from svae.objective.model import (
@@ -91,7 +92,9 @@ class SVAE(Params):
     encoder, decoder : networks
         Recognition network and observation network: `svae.MLP`, `svae.Residual` or
         `svae.Linear`; by default perceptrons with two layers of 200 tanh units.
-    likelihood : {"gaussian", "bernoulli"}
+    likelihood : {"gaussian", "bernoulli"} or likelihood
+        The law of frames given what the decoder says: a word, or an object such as
+        ``svae.likelihoods.Gaussian(variance="shared")``; see `svae.Likelihood`.
     decoder_posterior : {"point", "gaussian"}
         A point estimate of the decoder's weights gamma, or a mean-field Gaussian
         q(gamma) with prior N(0, I) whose KL is part of the bound (Algorithm 1).
@@ -148,7 +151,7 @@ class SVAE(Params):
         latent: Any,
         encoder: Any = DEFAULT_NETWORK,
         decoder: Any = DEFAULT_NETWORK,
-        likelihood: str = "gaussian",
+        likelihood: str | Likelihood = "gaussian",
         decoder_posterior: str = "point",
         natural_gradient: str = "full",
         inference: str = "svae",
@@ -801,7 +804,7 @@ class SVAE(Params):
             self.latent,
             self.encoder,
             self.decoder,
-            self.likelihood,
+            likelihoods.named(self.likelihood),
             self.decoder_posterior,
             getattr(self, "fill_", 0.0),
             getattr(self, "sees_mask_", False),

@@ -1,27 +1,20 @@
-"""Networks: architectures, what they say of data, and q(gamma) of a decoder."""
+"""Networks, what they say of data under a likelihood, and q(gamma) of a decoder."""
 
-from svae.networks.architectures import (
-    ACTIVATIONS,
-    MEANS,
-    MLP,
-    Linear,
-    Network,
-    Residual,
-    tie,
-)
+from svae.networks.architectures import ACTIVATIONS, MEANS, MLP, Linear, Residual, tie
 from svae.networks.decoder_posterior import DECODER_POSTERIORS
-from svae.networks.observation import LIKELIHOODS, log_likelihood, recognize
+from svae.networks.observation import log_likelihood, outputs, recognize
+from svae.networks.protocol import Network
 
 __all__ = [
     "ACTIVATIONS",
     "DECODER_POSTERIORS",
-    "LIKELIHOODS",
     "MEANS",
     "MLP",
     "Linear",
     "Network",
     "Residual",
     "log_likelihood",
+    "outputs",
     "recognize",
     "tie",
 ]

@@ -1,17 +1,20 @@
-r"""Neural networks: recognition networks, decoders and their likelihoods.
+r"""Architectures: the networks that the package has.
 
 A network maps ``(..., in_dim)`` to a *location* and a positive *scale*, each
 ``(..., out_dim)``.  As a recognition network these are the node potentials of the
 latent model (Johnson et al. 2016, Section 4): ``h`` = location and
 ``J`` = -scale / 2, so the evidence has precision ``scale``.  As a decoder they are the
-mean and the variance of the observations, Eq. (1).
+mean and the variance of the observations, Eq. (1), or what another likelihood makes of
+them.
 
-A network object holds only its architecture; weights are trees passed in.
+A network object holds only its architecture; weights are trees passed in.  Those of a
+decoder whose scale nobody asks for have no part for it.  `svae.Network` is the
+protocol.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import autograd.numpy as np
 import numpy as onp
@@ -24,18 +27,16 @@ from svae.kernels.layers import (
     softplus,
     tanh_layer,
 )
+from svae.networks.protocol import Weights, accepts
 
 __all__ = [
     "Linear",
     "MLP",
-    "Network",
     "Residual",
+    "draw_weights",
     "template",
     "tie",
 ]
-
-
-Weights = Any
 
 
 def relu_layer(inputs: Any, matrix: Any, bias: Any) -> Any:
@@ -45,20 +46,6 @@ def relu_layer(inputs: Any, matrix: Any, bias: Any) -> Any:
 
 ACTIVATIONS = {"tanh": tanh_layer, "relu": relu_layer}
 MEANS = {"linear": lambda x: x, "sigmoid": sigmoid}
-
-
-class Network(Protocol):
-    """What every network provides.
-
-    One may also have ``log_density(weights, inputs (N, S, T, in_dim), data (N, T, P),
-    observed)``, if there is a faster way to the Gaussian's than through `apply`.
-    """
-
-    def init(self, rng: onp.random.Generator, in_dim: int, out_dim: int) -> Weights:
-        """Draw initial weights."""
-
-    def apply(self, weights: Weights, inputs: Any) -> tuple[Any, Any]:
-        """Map inputs (..., in_dim) to location and scale, (..., out_dim) each."""
 
 
 def _hidden_layers(weights: Any, inputs: Any, activation: str) -> Any:
@@ -129,7 +116,13 @@ class MLP:
         """Refuse unknown words and sizes at once."""
         _check(self)
 
-    def init(self, rng: onp.random.Generator, in_dim: int, out_dim: int) -> Any:
+    def init(
+        self,
+        rng: onp.random.Generator,
+        in_dim: int,
+        out_dim: int,
+        scale: bool = True,
+    ) -> Any:
         """Draw initial weights.
 
         Returns
@@ -138,16 +131,20 @@ class MLP:
         """
         sizes = (in_dim, *self.hidden)
         heads = (sizes[-1], out_dim)
-        return {
+        weights = {
             "hidden": _init_layers(rng, sizes, self.weight_scale),
             "location": _init_layers(rng, heads, self.weight_scale)[0],
-            "scale": _init_layers(rng, heads, self.weight_scale)[0],
         }
+        if scale:
+            weights["scale"] = _init_layers(rng, heads, self.weight_scale)[0]
+        return weights
 
     def apply(self, weights: Any, inputs: Any) -> Any:
         """Map inputs (..., in_dim) to location and scale, (..., out_dim) each."""
         features = _hidden_layers(weights["hidden"], inputs, self.activation)
         location = MEANS[self.mean](affine(features, *weights["location"]))
+        if "scale" not in weights:
+            return location, None
         return location, bounded_exp(affine(features, *weights["scale"]))
 
     def log_density(self, weights: Any, inputs: Any, data: Any, observed: Any) -> Any:
@@ -183,15 +180,22 @@ class Residual:
         """Refuse unknown words and sizes at once."""
         _check(self)
 
-    def init(self, rng: onp.random.Generator, in_dim: int, out_dim: int) -> Any:
+    def init(
+        self,
+        rng: onp.random.Generator,
+        in_dim: int,
+        out_dim: int,
+        scale: bool = True,
+    ) -> Any:
         """Draw initial weights: those of `MLP`, ``skip`` and ``floor``."""
         weights = MLP(self.hidden, weight_scale=self.weight_scale).init(
-            rng, in_dim, out_dim
+            rng, in_dim, out_dim, scale
         )
         size = max(in_dim, out_dim)
         rotation = onp.linalg.qr(rng.standard_normal((size, size)))[0]
         weights["skip"] = (rotation[:in_dim, :out_dim].copy(), onp.zeros(out_dim))
-        weights["floor"] = self.weight_scale * rng.standard_normal(out_dim)
+        if scale:
+            weights["floor"] = self.weight_scale * rng.standard_normal(out_dim)
         return weights
 
     def apply(self, weights: Any, inputs: Any) -> Any:
@@ -199,6 +203,8 @@ class Residual:
         features = _hidden_layers(weights["hidden"], inputs, self.activation)
         skip = affine(inputs, *weights["skip"])
         location = MEANS[self.mean](affine(features, *weights["location"]) + skip)
+        if "scale" not in weights:
+            return location, None
         scale = softplus(affine(features, *weights["scale"]))
         return location, scale + softplus(weights["floor"])
 
@@ -218,16 +224,22 @@ class Linear:
     useful: bounds can be checked against exact evidences.
     """
 
-    def init(self, rng: onp.random.Generator, in_dim: int, out_dim: int) -> Any:
+    def init(
+        self,
+        rng: onp.random.Generator,
+        in_dim: int,
+        out_dim: int,
+        scale: bool = True,
+    ) -> Any:
         """Draw initial weights: an affine ``location`` and the ``log_scale``."""
-        return {
-            "location": _init_layers(rng, (in_dim, out_dim), None)[0],
-            "log_scale": onp.zeros(out_dim),
-        }
+        weights = {"location": _init_layers(rng, (in_dim, out_dim), None)[0]}
+        return weights | {"log_scale": onp.zeros(out_dim)} if scale else weights
 
     def apply(self, weights: Any, inputs: Any) -> Any:
         """Map inputs (..., in_dim) to location and scale, (..., out_dim) each."""
         location = affine(inputs, *weights["location"])
+        if "log_scale" not in weights:
+            return location, None
         return location, np.exp(weights["log_scale"]) * np.ones(location.shape)
 
 
@@ -253,7 +265,16 @@ class _NoNumbers:
         return onp.broadcast_to(0.0, shape)
 
 
-def template(network: Any, in_dim: int, out_dim: int) -> Weights:
+def draw_weights(
+    network: Any, rng: onp.random.Generator, in_dim: int, out_dim: int, scale: bool
+) -> Weights:
+    """Draw initial weights; without a ``scale``, if the network can do without."""
+    if accepts(network, "init", "scale"):
+        return network.init(rng, in_dim, out_dim, scale=scale)
+    return network.init(rng, in_dim, out_dim)
+
+
+def template(network: Any, in_dim: int, out_dim: int, scale: bool = True) -> Weights:
     """Return a tree that is nested and shaped like the weights of a network.
 
     Where the package knows the network nothing is drawn for it: that of a `Residual`
@@ -261,9 +282,10 @@ def template(network: Any, in_dim: int, out_dim: int) -> Weights:
     """
     nothing: Any = _NoNumbers()
     if type(network) in (MLP, Linear):
-        return network.init(nothing, in_dim, out_dim)
+        return network.init(nothing, in_dim, out_dim, scale)
     if type(network) is Residual:
         skip = onp.broadcast_to(0.0, (in_dim, out_dim)), onp.zeros(out_dim)
-        weights = MLP(network.hidden).init(nothing, in_dim, out_dim)
-        return weights | {"skip": skip, "floor": onp.zeros(out_dim)}
-    return network.init(onp.random.default_rng(0), in_dim, out_dim)
+        weights = MLP(network.hidden).init(nothing, in_dim, out_dim, scale)
+        floor = {"floor": onp.zeros(out_dim)} if scale else {}
+        return weights | {"skip": skip} | floor
+    return draw_weights(network, onp.random.default_rng(0), in_dim, out_dim, scale)

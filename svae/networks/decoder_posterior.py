@@ -97,6 +97,8 @@ def kl_from_prior(kind: str, decoder: Any) -> Any:
     pairs = zip(leaves(decoder["mean"]), leaves(decoder["log_std"]), strict=True)
     total = 0.0
     for mean, log_std in pairs:
+        if onp.ndim(mean) == 0:
+            mean, log_std = np.reshape(mean, (1,)), np.reshape(log_std, (1,))
         q = gaussian.from_standard(mean, np.exp(2.0 * log_std))
         prior = gaussian.from_standard(onp.zeros(mean.shape), onp.ones(mean.shape))
         total = total + np.sum(kl(gaussian, q, prior))

@@ -1,20 +1,24 @@
-"""What networks say of data: potentials of x, and the log likelihood of frames."""
+"""What networks say of data: potentials of x, and the law of frames given x."""
 
 from typing import Any
 
 import autograd.numpy as np
 import numpy as onp
 
-from svae.kernels.layers import gaussian_log_density, softplus
-from svae.networks.architectures import Network, Weights
+from svae.likelihoods import Gaussian, Likelihood
+from svae.networks.architectures import draw_weights, template, tie
+from svae.networks.protocol import Network, Weights, accepts
 
 __all__ = [
+    "decoder_template",
+    "init_decoder",
     "log_likelihood",
+    "outputs",
     "recognize",
 ]
 
-
-LIKELIHOODS = ("gaussian", "bernoulli")
+FUSED = Gaussian()
+"""The likelihood of the method ``log_density`` that a network may have."""
 
 
 def recognize(
@@ -24,6 +28,7 @@ def recognize(
     observed: Any = None,
     fill: Any = 0.0,
     sees_mask: bool = False,
+    valid: Any = None,
 ) -> Any:
     r"""Return the node potentials of the recognition network, r(y; phi).
 
@@ -39,6 +44,8 @@ def recognize(
         What the network gets in the place of entries that it does not see.
     sees_mask : bool
         Whether the network gets 2 P inputs: the data, and 1 where it is not seen.
+    valid : (N, T) bool array, optional
+        Which frames are no padding, all by default; for networks that ask for it.
 
     Returns
     -------
@@ -50,7 +57,11 @@ def recognize(
     if sees_mask:
         hidden = onp.zeros(data.shape) if observed is None else 1.0 - observed
         inputs = np.concatenate([inputs, hidden], axis=-1)
-    location, scale = network.apply(weights, inputs)
+    if accepts(network, "apply", "valid"):
+        valid = onp.ones(data.shape[:2], dtype=bool) if valid is None else valid
+        location, scale = _apply(network, weights, inputs, valid=valid)
+    else:
+        location, scale = _apply(network, weights, inputs)
     J, h = -0.5 * scale, location
     if observed is not None:
         seen = onp.any(observed, axis=-1, keepdims=True)
@@ -58,8 +69,69 @@ def recognize(
     return J, h
 
 
+def _apply(network: Any, weights: Weights, inputs: Any, **valid: Any) -> Any:
+    return network.apply(weights, inputs, **valid)
+
+
+def init_decoder(
+    network: Network,
+    likelihood: Likelihood,
+    encoder: Weights,
+    rng: onp.random.Generator,
+    latent_dim: int,
+    obs_dim: int,
+) -> Weights:
+    """Draw initial weights gamma of a decoder, tied to those of the ``encoder``.
+
+    With parameters of the likelihood's own it is a dict of both: ``network`` and
+    ``likelihood``.
+    """
+    takes_scale = likelihood.scale_from == "network"
+    weights = draw_weights(network, rng, latent_dim, obs_dim, takes_scale)
+    return _with_own(likelihood, tie(encoder, weights), obs_dim)
+
+
+def decoder_template(
+    network: Network, likelihood: Likelihood, latent_dim: int, obs_dim: int
+) -> Weights:
+    """Return a tree that is nested and shaped like what `init_decoder` returns."""
+    takes_scale = likelihood.scale_from == "network"
+    weights = template(network, latent_dim, obs_dim, takes_scale)
+    return _with_own(likelihood, weights, obs_dim)
+
+
+def _with_own(likelihood: Any, weights: Weights, obs_dim: int) -> Weights:
+    if likelihood.scale_from != "parameters":
+        return weights
+    return {"network": weights, "likelihood": likelihood.init(obs_dim)}
+
+
+def outputs(
+    likelihood: Any, network: Network, weights: Weights, latents: Any
+) -> tuple[Any, Any]:
+    """Return the location (..., P) and the scale that the likelihood takes.
+
+    Parameters
+    ----------
+    likelihood : Likelihood
+    network, weights
+        The decoder and gamma, as `init_decoder` makes it.
+    latents : (..., D) array
+
+    Returns
+    -------
+    location : (..., P) array
+    scale : array that broadcasts to it, or None
+    """
+    if likelihood.scale_from == "parameters":
+        location, _ = network.apply(weights["network"], latents)
+        return location, likelihood.scale(weights["likelihood"])
+    location, scale = network.apply(weights, latents)
+    return location, scale if likelihood.scale_from == "network" else None
+
+
 def log_likelihood(
-    kind: str,
+    likelihood: Likelihood,
     network: Network,
     weights: Weights,
     latents: Any,
@@ -70,11 +142,9 @@ def log_likelihood(
 
     Parameters
     ----------
-    kind : {"gaussian", "bernoulli"}
-        Gaussian with the network's mean and variance for each dimension, or Bernoulli
-        with the location as log odds.
+    likelihood : Likelihood
     network, weights
-        The decoder and its weights, gamma.
+        The decoder and gamma.
     latents : (N, S, T, D) array
         Samples of x.
     data : (N, T, P) array
@@ -85,14 +155,8 @@ def log_likelihood(
     -------
     (N, S, T) array, summed over dimensions.
     """
-    if kind == "gaussian" and hasattr(network, "log_density"):
+    if likelihood == FUSED and hasattr(network, "log_density"):
         return network.log_density(weights, latents, data, observed)
-    location, scale = network.apply(weights, latents)
-    data = data[:, None]
+    location, scale = outputs(likelihood, network, weights, latents)
     observed = None if observed is None else observed[:, None]
-    if kind == "gaussian":
-        return gaussian_log_density(data, location, scale, observed)
-    terms = data * location - softplus(location)
-    if observed is not None:
-        terms = np.where(observed, terms, 0.0)
-    return np.sum(terms, axis=-1)
+    return likelihood.log_density(data[:, None], location, scale, observed)

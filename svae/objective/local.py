@@ -88,6 +88,7 @@ def evidence(model: Generative, network: Any, batch: Batch) -> Any:
         batch.shown_entries,
         model.fill,
         model.sees_mask,
+        batch.valid,
     )
 
 

@@ -8,10 +8,12 @@ import numpy as np
 from svae import data
 from svae.autodiff.trees import check_alike
 from svae.families import product
+from svae.likelihoods import Likelihood, label
 from svae.models import LatentModel
-from svae.networks import DECODER_POSTERIORS, LIKELIHOODS, Network
+from svae.networks import DECODER_POSTERIORS, Network
 from svae.networks.architectures import template
 from svae.networks.decoder_posterior import initial_posterior
+from svae.networks.observation import decoder_template
 
 __all__ = [
     "INFERENCES",
@@ -33,7 +35,7 @@ class Generative(NamedTuple):
     latent: LatentModel
     encoder: Network
     decoder: Network
-    likelihood: str
+    likelihood: Likelihood
     decoder_posterior: str
     """``"point"``, or ``"gaussian"`` for a mean-field Gaussian q(gamma)."""
     fill: Any = 0.0
@@ -68,33 +70,31 @@ def check_model(model: Generative) -> None:
             f"inference 'sin': {type(model.latent).__name__} has no graph that could "
             "be summed over exactly; GMM, StudentMixture, HMM and LDS have"
         )
-    if model.likelihood not in LIKELIHOODS:
-        raise ValueError(
-            f"likelihood must be one of {LIKELIHOODS}, got {model.likelihood!r}"
-        )
     if model.decoder_posterior not in DECODER_POSTERIORS:
         raise ValueError(
             f"decoder_posterior must be one of {DECODER_POSTERIORS}, "
             f"got {model.decoder_posterior!r}"
         )
     decoder_mean = getattr(model.decoder, "mean", "linear")
-    if model.likelihood == "bernoulli" and decoder_mean != "linear":
+    location = getattr(model.likelihood, "location", "mean")
+    if location != "mean" and decoder_mean != "linear":
         raise ValueError(
-            "likelihood 'bernoulli' takes log odds from the decoder: its mean must be "
-            f"'linear', got {decoder_mean!r}"
+            f"likelihood {label(model.likelihood)} takes {location} from the decoder: "
+            f"its mean must be 'linear', got {decoder_mean!r}"
         )
 
 
 def check_data(model: Generative, sequences: Sequence[np.ndarray]) -> None:
     """Raise ValueError, naming the place of a value that the likelihood cannot have."""
-    if model.likelihood != "bernoulli":
+    likelihood = model.likelihood
+    if likelihood.support is None:
         return
     for index, start, frames in data.stretches(sequences):
-        wrong = np.argwhere((frames < 0) | (frames > 1))
+        wrong = np.argwhere(~likelihood.check(frames) & ~np.isnan(frames))
         if len(wrong):
             step, dimension = wrong[0]
             raise ValueError(
-                "likelihood 'bernoulli' needs data in [0, 1], got "
+                f"likelihood {label(likelihood)} needs {likelihood.support}, got "
                 f"{frames[step, dimension]} at sequence {index}, step {start + step}, "
                 f"dimension {dimension}"
             )
@@ -146,7 +146,7 @@ def check_parameters(model: Generative, parameters: Any, obs_dim: int) -> Parame
     prior = model.latent.prior()
     latent_dim, num_inputs = model.latent.latent_dim, model.num_inputs(obs_dim)
     network = template(model.encoder, num_inputs, latent_dim)
-    weights = template(model.decoder, latent_dim, obs_dim)
+    weights = decoder_template(model.decoder, model.likelihood, latent_dim, obs_dim)
     expected = Parameters(
         prior,
         initial_encoder(model, prior, network),

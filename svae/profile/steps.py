@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from svae import data
+from svae import data, likelihoods
 from svae.models import GMM, LDS, SLDS
 from svae.networks import MLP, Residual
 from svae.objective.model import Generative, recognition
@@ -204,7 +204,11 @@ class Trained:
         """Take some steps."""
         generator = np.random.default_rng(rng)
         model = Generative(
-            workload.latent, workload.encoder, workload.decoder, "gaussian", "point"
+            workload.latent,
+            workload.encoder,
+            workload.decoder,
+            likelihoods.Gaussian(),
+            "point",
         )
         settings = make_settings(
             model.latent.independent,

@@ -11,6 +11,7 @@ would not be: of x' given x the message has ``-E[A'Q^-1 A] / 2``, which is more 
 zero, and the law of a frame would depend on how far the forecast goes.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,9 +19,10 @@ import numpy as np
 from svae import data
 from svae.autodiff.trees import tree_map
 from svae.families import product
-from svae.kernels.layers import sigmoid
+from svae.likelihoods import Likelihood
 from svae.models import belief_after
 from svae.models.base import check_range, draw_latents
+from svae.networks import outputs
 from svae.networks.decoder_posterior import draw_seeds, each_gamma, mean_weights
 from svae.objective.batch import Batch, draw_uniforms
 from svae.objective.local import infer
@@ -29,10 +31,10 @@ from svae.queries.trailing import continued_samples, trimmed
 
 __all__ = [
     "Forecast",
+    "FrameLaw",
     "decode",
-    "decode_samples",
     "forecast",
-    "draw_frames",
+    "frame_law",
     "impute",
     "sample",
 ]
@@ -80,43 +82,66 @@ def decode(
     """
     if weights is None:
         weights = mean_weights(model.decoder_posterior, parameters.decoder)
-    location, scale = model.decoder.apply(weights, latents)
-    if model.likelihood == "gaussian":
-        return location, scale
-    probability = sigmoid(location)
-    return probability, probability * (1 - probability)
+    law = outputs(model.likelihood, model.decoder, weights, latents)
+    return model.likelihood.mean(*law), model.likelihood.var(*law)
 
 
-def decode_samples(
+class FrameLaw(NamedTuple):
+    """The law p(y | x, gamma) of frames, at some x and gamma."""
+
+    likelihood: Likelihood
+    location: np.ndarray
+    """(..., P)"""
+    scale: Any
+    """(..., P), or None."""
+
+    def mean(self) -> np.ndarray:
+        """Return means of frames, (..., P)."""
+        return self.likelihood.mean(self.location, self.scale)
+
+    def var(self) -> np.ndarray:
+        """Return variances of frames, (..., P)."""
+        return self.likelihood.var(self.location, self.scale)
+
+    def sample(self, rng: np.random.Generator) -> np.ndarray:
+        """Draw frames, (..., P)."""
+        return self.likelihood.sample(self.location, self.scale, rng)
+
+    def mapped(self, function: Callable[[np.ndarray], np.ndarray]) -> "FrameLaw":
+        """Return the laws that a function selects or arranges."""
+        scale = None if self.scale is None else function(self.scale)
+        return self._replace(location=function(self.location), scale=scale)
+
+
+def frame_law(
     model: Generative,
     parameters: Parameters,
     latents: np.ndarray,
     seeds: np.ndarray | None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and variance of frames, (M, S, ..., P) each, given latents (M, S, ..., D).
+) -> FrameLaw:
+    """Return the law of frames (M, S, ..., P) given latents (M, S, ..., D).
 
     Each sample has the gamma of its seed; see `svae.networks.decoder_posterior`.
     """
     gammas = each_gamma(
         model.decoder_posterior, parameters.decoder, seeds, latents.shape[1]
     )
-    parts = [
-        decode(model, parameters, latents[:, samples], weights)
-        for weights, samples in gammas
-    ]
-    if len(parts) == 1:
-        return parts[0]
-    mean, variance = (np.concatenate(part, axis=1) for part in zip(*parts, strict=True))
-    return mean, variance
+    locations, scales = [], []
+    for weights, samples in gammas:
+        location, scale = outputs(
+            model.likelihood, model.decoder, weights, latents[:, samples]
+        )
+        locations.append(location)
+        if scale is not None:
+            scales.append(np.broadcast_to(scale, location.shape))
+    return FrameLaw(model.likelihood, _joined(locations), _joined(scales))
 
 
-def draw_frames(
-    likelihood: str, mean: np.ndarray, variance: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
-    """Draw frames (..., P) of the mean and variance that `decode` returns."""
-    if likelihood == "gaussian":
-        return mean + np.sqrt(variance) * rng.standard_normal(mean.shape)
-    return (rng.random(mean.shape) < mean).astype(np.float64)
+def _joined(parts: list[np.ndarray]) -> Any:
+    """Concatenate parts along the axis of samples; None of none."""
+    if len(parts) > 1:
+        return np.concatenate(parts, axis=1)
+    return parts[0] if parts else None
 
 
 def sample(
@@ -138,8 +163,8 @@ def sample(
     drawn = draw_latents(latent, theta, num_steps, rng)
     latents = drawn.latents.reshape(num_steps, -1)
     seeds = draw_seeds(model.decoder_posterior, parameters.decoder, 1, rng)
-    mean, variance = decode_samples(model, parameters, latents[None, None], seeds)
-    frames = draw_frames(model.likelihood, mean[0, 0], variance[0, 0], rng)
+    law = frame_law(model, parameters, latents[None, None], seeds)
+    frames = law.mapped(lambda part: part[0, 0]).sample(rng)
     return frames, latents, None if drawn.states is None else drawn.states.ravel()
 
 
@@ -208,11 +233,11 @@ def forecast(
     if theta == "sample":
         kind, decoder = model.decoder_posterior, parameters.decoder
         seeds = draw_seeds(kind, decoder, num_samples, rng)
-    mean, variance = (
-        part[0] for part in decode_samples(model, parameters, latents[None], seeds)
-    )
-    by_step = mean.swapaxes(0, 1), variance.swapaxes(0, 1)
-    samples = draw_frames(model.likelihood, *by_step, of_frames).swapaxes(0, 1)
+    law = frame_law(model, parameters, latents[None], seeds)
+    law = law.mapped(lambda part: part[0])
+    mean, variance = law.mean(), law.var()
+    by_step = law.mapped(lambda part: part.swapaxes(0, 1))
+    samples = by_step.sample(of_frames).swapaxes(0, 1)
     with np.errstate(over="ignore", invalid="ignore"):
         return Forecast(
             mean.mean(axis=0),
@@ -305,11 +330,13 @@ def impute(
         samples, weights = continued_samples(
             model, parameters, batch, lengths, local, rng
         )
-        mean, variance = decode_samples(model, parameters, samples, seeds)
+        law = frame_law(model, parameters, samples, seeds)
         if last:
-            frames[missing] = averaged(mean, weights).reshape(frames.shape)[missing]
+            frames[missing] = averaged(law.mean(), weights).reshape(frames.shape)[
+                missing
+            ]
             break
-        draw = draw_frames(model.likelihood, mean[:, 0], variance[:, 0], rng)
+        draw = law.mapped(lambda part: part[:, 0]).sample(rng)
         completed = np.array(sequence, dtype=np.float64)
         completed[partly] = draw.reshape(frames.shape)[partly]
         batch, lengths = _sequence_or_points(model, completed)

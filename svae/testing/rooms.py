@@ -25,7 +25,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
             ("autodiff",),
             ("kernels",),
             ("families",),
-            ("priors",),
+            ("priors", "likelihoods"),
             ("models",),
             ("networks", "conjugate"),
             ("objective",),

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from svae import likelihoods
 from svae.data import Summary
+from svae.likelihoods import Likelihood
 
 __all__ = [
     "of_data",
@@ -58,19 +60,23 @@ def tell(
 
 
 def of_data(
-    summary: Summary, likelihood: str | None = None, num_states: int | None = None
+    summary: Summary,
+    likelihood: str | Likelihood | None = None,
+    num_states: int | None = None,
 ) -> list[str]:
     """Look at data before they are fitted.
 
     Parameters
     ----------
     summary : svae.data.Summary
-    likelihood : {"gaussian", "bernoulli"}, optional
+    likelihood : {"gaussian", "bernoulli"} or likelihood, optional
         Of the decoder; None if there are no networks.
     num_states : int, optional
         Of the latent model.
     """
     messages = []
+    law = None if likelihood is None else likelihoods.named(likelihood)
+    is_normal = law is None or isinstance(law, likelihoods.Gaussian)
     count, low, high = summary.num_observed, summary.low, summary.high
     if (names := _columns(count == 0)) is not None:
         effect = (
@@ -83,7 +89,7 @@ def of_data(
             "columns out, as in data[:, ~np.isnan(data).all(axis=0)]"
         )
     constant = (count > 1) & (low == high)
-    if likelihood != "bernoulli" and (names := _columns(constant)) is not None:
+    if _is_spoilt_by_constants(law) and (names := _columns(constant)) is not None:
         effect = (
             "the decoder's variance shrinks to nothing there, which raises the bound "
             "by several nats for each frame and column and teaches nothing"
@@ -95,7 +101,7 @@ def of_data(
             "data[:, np.nanmin(data, axis=0) < np.nanmax(data, axis=0)]"
         )
     large = summary.magnitude > LARGE
-    if likelihood != "bernoulli" and (names := _columns(large)) is not None:
+    if is_normal and (names := _columns(large)) is not None:
         effect = (
             "networks start for values about 1 and learn such ones slowly, if at all"
             if likelihood
@@ -119,6 +125,15 @@ def of_data(
             f"({rows}): most are never used; choose fewer"
         )
     return messages
+
+
+def _is_spoilt_by_constants(law: Likelihood | None) -> bool:
+    """Whether a variance of its own shrinks to nothing in a constant column."""
+    if law is None:
+        return True
+    if not isinstance(law, likelihoods.Gaussian):
+        return False
+    return law.variance != "shared" and law.floor == 0
 
 
 def of_settings(

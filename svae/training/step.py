@@ -15,8 +15,8 @@ from svae.families import product
 from svae.families.product import natural_step
 from svae.models.base import check_positive_int
 from svae.models.inference.fixed_point import GRADIENT_TOLERANCE
-from svae.networks import tie
 from svae.networks.decoder_posterior import initial_posterior
+from svae.networks.observation import init_decoder
 from svae.objective.bound import NATURAL_GRADIENTS, Bound, Gradients, Step, complete
 from svae.objective.model import Generative, Parameters, initial_encoder
 from svae.training.adam import AdamState, adam_init, adam_step
@@ -177,7 +177,9 @@ def initial_state(model: Generative, obs_dim: int, rng: np.random.Generator) -> 
     natparams = model.latent.initial_posterior(rng)
     network = model.encoder.init(rng, model.num_inputs(obs_dim), latent_dim)
     encoder = initial_encoder(model, natparams, network)
-    weights = tie(network, model.decoder.init(rng, latent_dim, obs_dim))
+    weights = init_decoder(
+        model.decoder, model.likelihood, network, rng, latent_dim, obs_dim
+    )
     decoder = initial_posterior(model.decoder_posterior, weights)
     return first_state(Parameters(natparams, encoder, decoder))
 

@@ -7,6 +7,7 @@ import numpy as np
 from svae import Linear, Residual
 from svae.autodiff.trees import from_vector, leaves, to_vector, tree_map
 from svae.families import product
+from svae.likelihoods import named
 from svae.models import ConvergenceWarning
 from svae.objective.batch import Batch, Noise
 from svae.objective.bound import contribution
@@ -19,7 +20,7 @@ from svae.training.batches import assemble, draw
 def generative(latent, network=None, likelihood="gaussian", decoder_posterior="point"):
     """Wrap a latent model between two small networks."""
     network = network or Residual((5,), weight_scale=0.3)
-    return Generative(latent, network, network, likelihood, decoder_posterior)
+    return Generative(latent, network, network, named(likelihood), decoder_posterior)
 
 
 def problem(name, seed=0, obs_dim=3, **options):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from svae.likelihoods import Bernoulli, Gaussian
 from svae.models import GMM
 from svae.networks import MLP, Linear, Residual, log_likelihood, recognize, tie
 from svae.objective.model import Generative
@@ -32,7 +33,7 @@ def test_a_residual_decoder_starts_as_the_inverse_of_its_encoder(sees_mask, rng)
     network = Residual((5,), weight_scale=0.0)
     latent = GMM(num_states=2, latent_dim=3)
     model = Generative(
-        latent, network, network, "gaussian", "point", sees_mask=sees_mask
+        latent, network, network, Gaussian(), "point", sees_mask=sees_mask
     )
     parameters = initial_state(model, 3, rng).parameters
     data = rng.standard_normal((10, 3))
@@ -79,11 +80,11 @@ def test_gaussian_likelihood_is_scipy(rng):
     latents, data = rng.standard_normal((2, 5, 6, 2)), rng.standard_normal((2, 6, 3))
     location, scale = network.apply(weights, latents)
     logs = stats.norm.logpdf(data[:, None], location, np.sqrt(scale))
-    got = log_likelihood("gaussian", network, weights, latents, data, None)
+    got = log_likelihood(Gaussian(), network, weights, latents, data, None)
     np.testing.assert_allclose(got, logs.sum(-1), rtol=1e-12)
     mask = np.arange(6) < np.array([6, 2])[:, None]
     mask = mask[..., None] & (rng.random(data.shape) < 0.8)
-    got = log_likelihood("gaussian", network, weights, latents, data, mask)
+    got = log_likelihood(Gaussian(), network, weights, latents, data, mask)
     want = (logs * mask[:, None]).sum(-1)
     np.testing.assert_allclose(got, want, rtol=1e-12)
 
@@ -96,10 +97,10 @@ def test_bernoulli_likelihood_is_scipy(rng):
     location, _ = network.apply(weights, latents)
     probability = 1 / (1 + np.exp(-location))
     logs = stats.bernoulli.logpmf(data[:, None], probability)
-    got = log_likelihood("bernoulli", network, weights, latents, data, None)
+    got = log_likelihood(Bernoulli(), network, weights, latents, data, None)
     np.testing.assert_allclose(got, logs.sum(-1), rtol=1e-10)
     mask = rng.random(data.shape) < 0.8
-    got = log_likelihood("bernoulli", network, weights, latents, data, mask)
+    got = log_likelihood(Bernoulli(), network, weights, latents, data, mask)
     want = (logs * mask[:, None]).sum(-1)
     np.testing.assert_allclose(got, want, rtol=1e-10)
 

@@ -76,7 +76,7 @@ def test_natural_gradient_is_inverse_fisher_times_differences(name, seed):
 )
 def test_gradients_of_networks_are_differences_of_the_bound(name, options):
     model, parameters, prior, batch, noise = problem(name, **options)
-    if model.likelihood == "bernoulli":
+    if options.get("likelihood") == "bernoulli":
         batch = replace(batch, values=(batch.values > 0).astype(float))
     gradients = bound_and_gradients(model, parameters, prior, batch, noise).gradients
     rng = np.random.default_rng(3)

@@ -10,6 +10,7 @@ import svae
 from svae import data as data_
 from svae.autodiff.trees import leaves, to_vector
 from svae.families import product
+from svae.likelihoods import Gaussian, named
 from svae.networks import log_likelihood, recognize
 from svae.objective.batch import Batch, Noise
 from svae.objective.bound import bound, bound_and_gradients
@@ -255,7 +256,7 @@ def test_hmm_sums_over_the_states_of_a_frame_without_data(gaps):
     # up to a constant of every observed frame, the potentials are log p(y | x)
     silent = np.zeros((1, 1, 2))
     constants = log_likelihood(
-        "gaussian",
+        Gaussian(),
         this.model.decoder,
         this.parameters.decoder,
         silent[:, None] * np.ones((5, 1)),
@@ -332,7 +333,7 @@ def test_the_likelihood_counts_only_observed_entries(rng):
     seen = ~np.isnan(frames)
     for likelihood in LIKELIHOODS:
         got = log_likelihood(
-            likelihood,
+            named(likelihood),
             this.model.decoder,
             this.parameters.decoder,
             latents,

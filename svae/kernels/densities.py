@@ -1,0 +1,128 @@
+r"""Densities of frames whose variance does not depend on the frame.
+
+A primitive of its own: with a variance (P,) or () in the place of one for each entry,
+logarithms and quotients are those of P numbers, and what is left for the entries of a
+frame is their squared distance.
+"""
+
+import math
+from typing import Any
+
+import numpy as onp
+from autograd.extend import defvjp_argnums, primitive
+from autograd.tracer import isbox
+
+from svae import _core, reference
+from svae.autodiff.vjp import trace
+
+__all__ = ["homoscedastic_log_density"]
+
+LOG_2PI = onp.log(2.0 * onp.pi)
+
+
+@primitive
+def homoscedastic_log_density(
+    data: Any, location: Any, variance: Any, observed: Any = None
+) -> Any:
+    """Return log N(data; location, variance) summed over dimensions, (...).
+
+    Parameters
+    ----------
+    data : array that broadcasts to ``location``
+        Constant, finite.
+    location : (..., P) array
+    variance : (P,) or () array
+        Positive.
+    observed : bool array that broadcasts to ``location``, optional
+        Which entries count; all by default.
+    """
+    residual = _residual(data, location, observed)
+    if onp.ndim(variance):
+        residual *= 1.0 / onp.sqrt(variance)
+    squares = onp.einsum("...p,...p->...", residual, residual)
+    if not onp.ndim(variance):
+        squares = squares / variance
+    return -0.5 * (squares + _constants(variance, observed, location))
+
+
+def _vjp(argnums: Any, ans: Any, args: Any, kwargs: Any) -> Any:
+    data, location, variance, observed = (*args, None)[:4]
+
+    def vjp(g: Any) -> Any:
+        if any(map(isbox, (g, location, variance))):
+            return _derivative_by_definition(argnums, args, g)
+        cotangents: dict[int, Any] = {}
+        residual = _residual(data, location, observed)
+        if 2 in argnums:
+            cotangents[2] = _variance_bar(g, ans, residual, variance, observed)
+        if 1 in argnums:
+            # of -(data - location)^2 / 2 variance
+            residual *= 1.0 / variance
+            residual *= g[..., None]
+            cotangents[1] = residual
+        return [cotangents[argnum] for argnum in argnums]
+
+    return vjp
+
+
+defvjp_argnums(homoscedastic_log_density, _vjp)
+
+
+def _variance_bar(
+    g: onp.ndarray, ans: onp.ndarray, residual: Any, variance: Any, observed: Any
+) -> Any:
+    """Return the cotangent of the variance: that of -(r^2 / v + log v) / 2."""
+    if onp.ndim(variance):
+        rows = _rows(residual)
+        squares = g.reshape(-1) @ (rows * rows)
+        counts = _weighted_counts(g, observed, residual)
+        return 0.5 * (squares / variance - counts) / variance
+    # the sum of squares over the variance is what the density has beside constants
+    counts = _counts(observed, residual)
+    squares = -2.0 * ans - _constants(variance, observed, residual)
+    return 0.5 * onp.sum(g * (squares - counts)) / variance
+
+
+def _derivative_by_definition(argnums: Any, args: Any, g: Any) -> Any:
+    """Return cotangents that can be differentiated again."""
+
+    def of_chosen(*chosen: Any) -> tuple[Any]:
+        swapped = dict(zip(argnums, chosen, strict=True))
+        every = (swapped.get(k, x) for k, x in enumerate(args))
+        return (reference.homoscedastic_log_density(*every),)
+
+    return trace(of_chosen, [args[k] for k in argnums])[0](g)
+
+
+def _residual(data: Any, location: onp.ndarray, observed: Any) -> onp.ndarray:
+    """Return ``data - location``, 0 where nothing was observed."""
+    # memory that the last step of training had
+    residual = _core.empty(_rows(location).shape).reshape(location.shape)
+    onp.subtract(data, location, out=residual)
+    if observed is not None:
+        residual *= observed
+    return residual
+
+
+def _rows(x: onp.ndarray) -> onp.ndarray:
+    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+
+
+def _constants(variance: Any, observed: Any, frames: onp.ndarray) -> Any:
+    """Return the sum of ``log(2 pi variance)`` over the entries that count."""
+    logs = onp.log(variance) + LOG_2PI
+    if not onp.ndim(variance):
+        return _counts(observed, frames) * logs
+    return onp.sum(logs) if observed is None else observed @ logs
+
+
+def _counts(observed: Any, frames: onp.ndarray) -> Any:
+    """Return how many entries of each frame count."""
+    return frames.shape[-1] if observed is None else observed.sum(axis=-1)
+
+
+def _weighted_counts(g: onp.ndarray, observed: Any, frames: onp.ndarray) -> Any:
+    """Return the sum of ``g`` over the frames in which each dimension counts, (P,)."""
+    if observed is None:
+        return onp.sum(g)
+    return g.reshape(-1) @ _rows(onp.broadcast_to(observed, frames.shape))

@@ -8,8 +8,6 @@ import numpy as onp
 import pytest
 from autograd import grad
 from autograd.scipy.special import gammaln
-from fits import JOBS
-from gradients import assert_identical
 from scipy import stats
 
 import svae
@@ -18,6 +16,9 @@ from svae.autodiff.trees import from_vector, to_vector
 from svae.likelihoods import Bernoulli, Gaussian, sum_observed
 from svae.networks.observation import init_decoder, log_likelihood, outputs
 from svae.objective.bound import bound, bound_and_gradients
+from svae.testing import assert_identical
+from tests.helpers.fits import JOBS
+from tests.helpers.problems import problem
 
 SMALL = svae.MLP((4,))
 GAUSSIANS = {
@@ -110,8 +111,6 @@ def test_draws_have_the_mean_and_the_variance(likelihood, rng):
 @pytest.mark.parametrize("posterior", ["point", "gaussian"])
 @pytest.mark.parametrize("name", [*list(GAUSSIANS)[2:], "counts"])
 def test_gradients_of_own_parameters_are_differences_of_the_bound(name, posterior, rng):
-    from problems import problem
-
     model, parameters, prior, batch, noise = problem("lds")
     likelihood = (EVERY | {"counts": NegativeBinomial()})[name]
     weights = decoder(likelihood, rng, model.decoder)

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 from autograd import grad
-from gradients import cotangents, relative_error
 from scipy import stats
 
 from svae import reference
 from svae.kernels.densities import homoscedastic_log_density
+from svae.testing import cotangents, relative_error
 
 SHAPES = {"shared": (), "dimension": (3,)}
 

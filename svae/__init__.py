@@ -4,8 +4,9 @@ Everything is an exponential family (Johnson et al. 2016; Lin et al. 2018): the 
 of `kernels` are the compiled inference, `reference` is their definition in plain NumPy.
 """
 
-from importlib.metadata import version
+from importlib import import_module
 from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 try:
     from svae import kernels
@@ -22,9 +23,7 @@ from svae import (
     families,
     likelihoods,
     metrics,
-    plot,
     priors,
-    profile,
     reference,
 )
 from svae.data import synthetic
@@ -45,7 +44,11 @@ from svae.models import (
 )
 from svae.networks import MLP, Linear, Network, Residual
 
-__version__ = version("svae")
+if TYPE_CHECKING:
+    from svae import plot, profile
+
+    __version__: str
+
 __all__ = [
     "GMM",
     "HMM",
@@ -81,3 +84,22 @@ __all__ = [
     "set_num_threads",
     "synthetic",
 ]
+
+LAZY = frozenset({"plot", "profile"})
+"""Public modules that nothing else needs."""
+
+
+def __getattr__(name: str) -> Any:
+    """Return what is public and takes long to load, when it is first asked for."""
+    if name in LAZY:
+        return import_module(f"svae.{name}")
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("svae")
+    raise AttributeError(f"module 'svae' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return sorted(__all__)

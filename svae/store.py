@@ -12,7 +12,6 @@ import platform
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -229,6 +228,8 @@ def write_json(path: Path, content: Any) -> None:
 
 def versions() -> dict[str, str]:
     """Return the versions of the package, of what it needs, and of Python."""
+    from importlib.metadata import version  # slow to import, and rarely asked for
+
     names = ("svae", "numpy", "scipy", "autograd")
     return {name: version(name) for name in names} | {
         "python": platform.python_version()

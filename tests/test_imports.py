@@ -1,9 +1,11 @@
 """Imports run one way through the rooms, and optional packages stay optional."""
 
 import ast
+import pydoc
 
 import pytest
 
+import svae
 from svae.testing.rooms import (
     FLOORS,
     PACKAGE,
@@ -88,3 +90,39 @@ def test_what_tests_need_imports_no_optional_package(run_python):
     code = f"import sys, svae.testing; print({OPTIONAL!r} & set(sys.modules))"
     done = run_python(code)
     assert done.stdout.strip() == "set()", done.stderr
+
+
+def test_importing_the_package_loads_little_of_what_it_needs(run_python):
+    """Nothing that takes long and is used rarely, or only once something is fitted."""
+    code = (
+        "import sys, svae\n"
+        "parts = ('scipy.', 'svae.', 'autograd.')\n"
+        "print(*(m for m in sys.modules if m.startswith(parts)))"
+    )
+    done = run_python(code)
+    loaded = set(done.stdout.split())
+    assert "svae.estimators" in loaded, done.stderr
+    slow = {f"scipy.{part}" for part in ("stats", "optimize", "linalg", "special")}
+    slow |= {"scipy.cluster", "autograd.scipy"}
+    assert not loaded & (slow | {"svae.plot", "svae.profile", "svae.cli"})
+
+
+def test_what_is_loaded_late_is_there(run_python):
+    code = (
+        "import svae\n"
+        "from svae import plot\n"
+        "assert svae.plot is plot and svae.profile.__name__ == 'svae.profile'\n"
+        "assert svae.metrics.accuracy([0, 1], [0, 1]) == 1.0\n"
+        "assert svae.__version__\n"
+        "print(set(svae.__all__) == set(dir(svae)), hasattr(svae, 'nothing'))"
+    )
+    done = run_python(code)
+    assert done.stdout.split() == ["True", "False"], done.stderr
+
+
+def test_help_shows_the_public_face():
+    face = pydoc.render_doc(svae, renderer=pydoc.plaintext)
+    _, _, own = face.partition("PACKAGE CONTENTS")
+    classes = [name for name in dir(svae) if isinstance(getattr(svae, name), type)]
+    assert all(f"class {name}(" in own for name in classes)
+    assert not any(name in own for name in ("find_spec", "import_module", "LAZY"))

@@ -6,7 +6,7 @@ from typing import Any
 
 import autograd.numpy as np
 import numpy as onp
-from scipy.cluster.vq import kmeans2
+import scipy
 
 from svae.conjugate.ascent import ascend, climb
 from svae.data import Windows
@@ -16,6 +16,8 @@ __all__ = [
 ]
 
 
+NEW_SCIPY = onp.lib.NumpyVersion(scipy.__version__) >= "1.15.0"
+"""Whether functions take a generator as ``rng``, not as ``seed``."""
 BLOCKS = (10, 25, 50)
 """Lengths of the stretches whose dynamics are clustered."""
 MAX_FRAMES = 20000
@@ -181,15 +183,11 @@ def cluster(
         return onp.zeros(0, dtype=onp.int64)
     deviation = points.std(axis=0)
     points = (points - points.mean(axis=0)) / onp.where(deviation > 0, deviation, 1.0)
-    centres = points[[rng.integers(len(points))]]
-    distance = onp.full(len(points), onp.inf)
-    for _ in range(num_clusters - 1):
-        new = onp.sum((points - centres[-1]) ** 2, axis=1)
-        distance = onp.minimum(distance, new)
-        total = distance.sum()
-        law = distance / total if total > 0 else None
-        centres = onp.append(centres, points[rng.choice(len(points), 1, p=law)], axis=0)
-    # an empty cluster keeps its centre, and scipy says so: the ascent fills it or not
-    with warnings.catch_warnings():
+    source: Any = {"rng" if NEW_SCIPY else "seed": rng}
+    # where fewer points than centres differ, the last of these are drawn with a
+    # probability of 0 / 0 and coincide with the first point
+    with warnings.catch_warnings(), onp.errstate(invalid="ignore"):
+        # an empty cluster keeps its centre, and scipy says so: the ascent fills it
         warnings.simplefilter("ignore", UserWarning)
-        return onp.asarray(kmeans2(points, centres, minit="matrix")[1], dtype=onp.int64)
+        labels = scipy.cluster.vq.kmeans2(points, num_clusters, minit="++", **source)[1]
+    return onp.asarray(labels, dtype=onp.int64)

@@ -10,8 +10,8 @@ from typing import Any
 
 import autograd.numpy as np
 import numpy as onp
-from autograd.scipy.special import digamma, gammaln
 
+from svae.autodiff.special import digamma, gammaln
 from svae.families.arrays import draw_shape
 
 __all__ = [

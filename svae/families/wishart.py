@@ -14,8 +14,8 @@ from typing import Any
 
 import autograd.numpy as np
 import numpy as onp
-from autograd.scipy.special import digamma, gammaln
 
+from svae.autodiff.special import digamma, gammaln
 from svae.families.arrays import (
     draw_shape,
     inverse_and_log_det,

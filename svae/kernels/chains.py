@@ -12,14 +12,14 @@ where autograd knows the adjoint of either.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import wraps
+from functools import cache, wraps
 from numbers import Integral, Real
 from typing import Any, TypeVar, cast
 
 import numpy as onp
 from numpy.typing import NDArray
 
-from svae import _core, _lapack
+from svae import _core
 from svae.autodiff.operations import value_of
 from svae.errors import Impossible
 from svae.kernels.arguments import (
@@ -61,7 +61,15 @@ __all__ = [
 Array = Any  # a NumPy array, or autograd's box around one
 
 
-_core.use_lapack(**_lapack.addresses())
+@cache
+def _use_lapack() -> None:
+    """Give the core SciPy's LAPACK, before its first call that may have use for it.
+
+    It is half of what there is to import, and not for everyone.
+    """
+    from svae import _lapack
+
+    _core.use_lapack(**_lapack.addresses())
 
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -200,6 +208,7 @@ _GAUSSIAN_OUTER = (1, 1, 2, 2, 2, 2, 2, 2)  # axes; the others are contiguous
 
 
 def _gaussian_forward(lengths: Array, *inputs: Array) -> tuple[Array, ...]:
+    _use_lapack()
     *potentials, noise = _gaussian_rows(inputs)
     logZ, stats, samples = _core.gaussian_chain(potentials, noise, lengths)
     # E x_i^2 bounds all moments but sums over pairs, which are as few as sequences
@@ -212,6 +221,7 @@ def _gaussian_forward(lengths: Array, *inputs: Array) -> tuple[Array, ...]:
 def _gaussian_adjoint(
     lengths: Array, inputs: Sequence[Array], outputs_bar: Sequence[Array]
 ) -> tuple[Array, ...]:
+    _use_lapack()
     *potentials, noise = _gaussian_rows(inputs)
     *stats_bar, samples_bar = _gaussian_rows(outputs_bar)
     if samples_bar is not None and not samples_bar.any():

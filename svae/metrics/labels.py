@@ -16,7 +16,7 @@ past the length of a sequence, is refused at a step that has a label.
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
+import scipy
 
 __all__ = [
     "ChangePointScores",
@@ -84,6 +84,11 @@ def contingency(labels: Any, states: Any) -> Contingency:
     return Contingency(counts, label_names, state_names)
 
 
+def assignment(counts: Any) -> tuple[Any, Any]:
+    """Return rows and columns (min(L, K),) of counts (L, K) whose sum is largest."""
+    return scipy.optimize.linear_sum_assignment(counts, maximize=True)
+
+
 def align_states(labels: Any, states: Any) -> dict[int, int]:
     """Match states with labels, one to one, so that they agree at most steps.
 
@@ -104,7 +109,7 @@ def align_states(labels: Any, states: Any) -> dict[int, int]:
     `scipy.optimize.linear_sum_assignment`.
     """
     counts, label_names, state_names = contingency(labels, states)
-    rows, columns = linear_sum_assignment(counts, maximize=True)
+    rows, columns = assignment(counts)
     names = zip(state_names[columns].tolist(), label_names[rows].tolist(), strict=True)
     return dict(sorted(names))
 
@@ -123,9 +128,7 @@ def accuracy(labels: Any, states: Any) -> float:
         In (0, 1].  A state without a label agrees nowhere.
     """
     counts = contingency(labels, states).counts
-    return float(
-        counts[linear_sum_assignment(counts, maximize=True)].sum() / counts.sum()
-    )
+    return float(counts[assignment(counts)].sum() / counts.sum())
 
 
 def adjusted_rand_index(labels: Any, states: Any) -> float:

@@ -41,10 +41,10 @@ from typing import Any, ClassVar
 
 import autograd.numpy as np
 import numpy as onp
-from autograd.scipy.special import gammaln
-from scipy.special import gammaincinv
+import scipy
 
 from svae.autodiff.operations import cut, joined
+from svae.autodiff.special import gammaln
 from svae.families import categorical, dirichlet, gaussian, niw
 from svae.models.base import Draw, Local
 from svae.models.gmm import GMM
@@ -314,7 +314,7 @@ class StudentMixture(Mixture):
         width = of_path(probs[..., None], drawn.states)[..., 0]
         rest = onp.clip(1.0 - (upper - uniforms) / width, 0.0, 1.0)
         dof = of_path(self.dofs(stats)[..., None], drawn.states)[..., 0]
-        scales = gammaincinv(0.5 * dof, rest) / (0.5 * dof)
+        scales = scipy.special.gammaincinv(0.5 * dof, rest) / (0.5 * dof)
         deviation = (drawn.latents - drawn.mean) / onp.sqrt(scales)[..., None]
         inflation, heavy = inflations(dof)
         cov = inflation[..., None, None] * drawn.cov

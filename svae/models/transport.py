@@ -7,7 +7,7 @@ draw.  The radius of a normal vector likewise becomes that of a Student-t.
 """
 
 import numpy as np
-from scipy.special import chdtr, chdtrc, fdtri, ndtr, ndtri
+import scipy
 
 __all__ = ["inflations", "select", "student"]
 
@@ -33,14 +33,14 @@ def select(probs: np.ndarray, normals: np.ndarray) -> tuple[np.ndarray, np.ndarr
     upper = normals > 0
     ordered = np.where(upper[..., None], probs[..., ::-1], probs)
     cumulative = np.cumsum(ordered, axis=-1)
-    uniforms = ndtr(-np.abs(normals))
+    uniforms = scipy.special.ndtr(-np.abs(normals))
     index = np.sum(cumulative <= uniforms[..., None], axis=-1)
     until, share = (
         np.take_along_axis(array, index[..., None], axis=-1)[..., 0]
         for array in (cumulative, ordered)
     )
     within = np.clip((uniforms - (until - share)) / share, TINY, BELOW_ONE)
-    rest = ndtri(within)
+    rest = scipy.special.ndtri(within)
     last = probs.shape[-1] - 1
     return np.where(upper, last - index, index), np.where(upper, -rest, rest)
 
@@ -52,10 +52,10 @@ def student(normals: np.ndarray, dof: float) -> np.ndarray:
     """
     dim = normals.shape[-1]
     squares = np.sum(normals**2, axis=-1, keepdims=True)
-    lower, upper = chdtr(dim, squares), chdtrc(dim, squares)
+    lower, upper = scipy.special.chdtr(dim, squares), scipy.special.chdtrc(dim, squares)
     # from the end of the distribution function where its digits are
-    inner = np.sqrt(fdtri(dim, dof, lower))
-    outer = 1.0 / np.sqrt(np.maximum(fdtri(dof, dim, upper), TINY))
+    inner = np.sqrt(scipy.special.fdtri(dim, dof, lower))
+    outer = 1.0 / np.sqrt(np.maximum(scipy.special.fdtri(dof, dim, upper), TINY))
     scale = np.sqrt(dim / np.where(squares > 0, squares, 1.0))
     return normals * scale * np.where(lower < 0.5, inner, outer)
 

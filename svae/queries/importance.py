@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.special import logsumexp
+import scipy
 
 from svae.autodiff.trees import tree_map
 from svae.families import product
@@ -181,7 +181,7 @@ def weighted(
 def summary(logs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return scores (M,), effective numbers (M,) and weights over their mean (M, S)."""
     number = logs.shape[1]
-    totals = logsumexp(logs, axis=1)
+    totals = scipy.special.logsumexp(logs, axis=1)
     shares = np.exp(logs - totals[:, None])
     return totals - np.log(number), 1.0 / np.sum(shares**2, axis=1), number * shares
 

@@ -1,0 +1,267 @@
+"""`svae fit`: what a run holds, and the words that reach models and fits."""
+
+import csv
+import inspect
+import json
+import re
+
+import numpy as np
+import pytest
+
+import svae
+from svae import store
+from svae.cli import runs
+from svae.cli.main import main
+from tests.helpers.commands import (
+    LOUD,
+    LOUD_LDS,
+    SMALL,
+    SMALL_GMM,
+    SMALL_LDS,
+    SMALL_SWITCHING,
+    error_of,
+)
+
+svae_fit = svae.SVAE.fit
+
+
+def test_data_in_a_file_too_large_for_memory_is_fitted_and_scored_alike(
+    tmp_path, frames, monkeypatch, capsys
+):
+    """Windows that are read as needed, from a memory map or HDF5, change nothing."""
+    h5py = pytest.importorskip("h5py")
+    np.save(tmp_path / "a.npy", frames)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["group/frames"], file["other"] = frames, frames[:5]
+    sources = [f"{tmp_path}/a.npy", f"{tmp_path}/a.h5:group/frames"]
+    monkeypatch.chdir(tmp_path)
+    histories, scores = [], []
+    for limit in (runs.MEMORY, 100):
+        monkeypatch.setattr(runs, "MEMORY", limit)
+        monkeypatch.setattr(runs, "EXCERPT", 90)
+        for source in sources:
+            assert main(["fit", "lds", source, *LOUD_LDS, "--force"]) == 0
+            assert ("of the first 30 frames" in capsys.readouterr().out) == (
+                limit < 120
+            )
+            out = f"runs/lds-{runs.name_of(source)}"
+            histories.append(svae.load(f"{out}/model.npz").history_["objective"])
+            assert main(["score", out]) == 0
+            scores.append(capsys.readouterr().out)
+    for history in histories:
+        np.testing.assert_allclose(history, histories[0], rtol=1e-12)
+    assert len(set(scores)) == 1
+
+
+def test_fit_writes_a_run(tmp_path, capsys):
+    out = tmp_path / "run"
+    arguments = ["fit", "gmm", "pinwheel", "--out", str(out), "--num-states", "3"]
+    assert main([*arguments, *LOUD]) == 0
+    said = capsys.readouterr().out
+    assert "bound " in said
+    assert "of 3" in said
+    assert "time per step: " in said
+    assert (out / "figures" / "mixture.png").is_file()
+
+    model = svae.load(out / "model.npz")
+    assert model.latent == svae.GMM(num_states=3, latent_dim=2)
+    with open(out / "history.csv") as file:
+        rows = list(csv.DictReader(file))
+    objective = [float(row["objective"]) for row in rows]
+    np.testing.assert_array_equal(objective, model.history_["objective"])
+
+    record = json.loads((out / "run.json").read_text())
+    assert record["settings"]["hidden"] == [4]
+    assert record["settings"]["num_steps"] == 3
+    assert record["standardize"] is False
+    assert record["versions"] == store.versions()
+    assert record["result"]["objective"] == pytest.approx(objective[-1] / 500)
+
+
+def test_quiet_says_nothing_of_what_is_sound(tmp_path, capsys):
+    out = str(tmp_path / "run")
+    assert main(["fit", "gaussian", "pinwheel", "--out", out, *SMALL]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == captured.err == ""
+
+
+def test_the_default_folder_is_named_after_model_and_data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["fit", "gmm", "pinwheel", *SMALL_GMM]) == 0
+    assert (tmp_path / "runs" / "gmm-pinwheel" / "model.npz").is_file()
+
+
+def test_the_same_seed_gives_the_same_fit(tmp_path):
+    for name in ("a", "b"):
+        out = str(tmp_path / name)
+        assert main(["fit", "gmm", "pinwheel", "--out", out, *SMALL_GMM]) == 0
+    a, b = (svae.load(tmp_path / name / "model.npz") for name in ("a", "b"))
+    np.testing.assert_array_equal(a.history_["objective"], b.history_["objective"])
+
+
+def test_fit_lds_to_the_dots(tmp_path):
+    out = tmp_path / "run"
+    assert main(["fit", "lds", "dots", "--out", str(out), *SMALL_LDS]) == 0
+    model = svae.load(out / "model.npz")
+    assert (model.latent.latent_dim, model.obs_dim_) == (2, 20)
+    assert model.decoder.mean == "sigmoid"
+    names = {path.stem for path in (out / "figures").iterdir()}
+    assert names == {"bound", "dynamics", "forecast"}
+
+
+def test_words_reach_the_models(slds_run, frames, tmp_path):
+    latent = svae.load(slds_run / "run" / "model.npz").latent
+    assert latent == svae.SLDS(3, 2, affine=True, sticky=4.0, noise_variance=0.5)
+    np.save(tmp_path / "frames.npy", frames)
+    source, out = str(tmp_path / "frames.npy"), tmp_path / "run"
+    options = ["--concentration", "0.5", "--natural-gradient", "conjugate"]
+    arguments = ["fit", "hmm", source, "--out", str(out), *SMALL_SWITCHING, *options]
+    assert main(arguments) == 0
+    model = svae.load(out / "model.npz")
+    assert model.latent == svae.HMM(3, 2, concentration=0.5)
+    assert model.natural_gradient == "conjugate"
+    names = {path.stem for path in (out / "figures").iterdir()}
+    chain = {"bound", "ethogram", "forecast", "mixture", "states", "transitions"}
+    assert names == chain
+
+
+@pytest.mark.parametrize("inference", ["svae", "sin"])
+def test_a_student_mixture_from_fit_to_sample(inference, tmp_path, capsys):
+    out = tmp_path / "run"
+    words = ["--inference", inference, "--dof", "3", "--learn-dof"]
+    if inference == "sin":
+        words += ["--tails", "sampled"]
+    arguments = ["fit", "student", "pinwheel", "--out", str(out), "--num-states", "3"]
+    assert main([*arguments, *LOUD, *words]) == 0
+    said = capsys.readouterr().out
+    assert "states in use: " in said
+    assert ("iterations: " in said) == (inference == "svae")
+    model = svae.load(out / "model.npz")
+    tails = "sampled" if inference == "sin" else "augmented"
+    assert model.latent == svae.StudentMixture(3, 2, 3.0, True, tails)
+    assert model.inference == inference
+    settings = json.loads((out / "run.json").read_text())["settings"]
+    assert settings["inference"] == inference
+    assert settings["natural_step"] == 0.02  # the recipe
+
+    points = svae.data.pinwheel(rng=1)[0]
+    assert main(["score", str(out)]) == 0
+    printed = float(capsys.readouterr().out.split()[0])
+    assert printed == pytest.approx(model.score(points), abs=1e-6)
+    assert main(["score", str(out), "--num-importance-samples", "3"]) == 0
+    assert main(["sample", str(out), "--num-steps", "4", "--rng", "1"]) == 0
+    np.testing.assert_array_equal(np.load(out / "sample.npy"), model.sample(4, rng=1))
+    figures = {path.stem for path in (out / "figures").iterdir()}
+    assert figures == {"bound", "mixture"}
+    (out / "figures" / "mixture.png").unlink()
+    assert main(["plot", str(out)]) == 0
+    assert (out / "figures" / "mixture.png").is_file()
+    assert "no forecast" in error_of(capsys, ["forecast", str(out), "--horizon", "3"])
+
+
+@pytest.mark.parametrize("model", ["gmm", "hmm", "lds"])
+def test_every_graph_has_a_structured_inference_network(model, frames, tmp_path):
+    np.save(tmp_path / "frames.npy", frames)
+    source, out = str(tmp_path / "frames.npy"), tmp_path / "run"
+    small = {"gmm": SMALL_GMM, "hmm": SMALL_SWITCHING, "lds": SMALL_LDS}[model]
+    words = ["--out", str(out), "--inference", "sin"]
+    assert main(["fit", model, source, *words, *small]) == 0
+    assert svae.load(out / "model.npz").inference == "sin"
+    assert main(["score", str(out)]) == 0
+    assert main(["sample", str(out), "--num-steps", "3"]) == 0
+    assert main(["plot", str(out)]) == 0
+    if model != "gmm":
+        assert main(["forecast", str(out), "--horizon", "3"]) == 0
+
+
+@pytest.mark.parametrize(
+    "given, expected",
+    [
+        ("--context 5 --hide 3", {"context": 5, "hide": 3}),
+        ("--warm-start --warmup none", {"warm_start": True, "warmup": None}),
+        ("--warmup auto", {"warmup": "auto"}),
+        ("--warmup 0", {"warmup": 0}),
+    ],
+)
+def test_words_reach_the_fit(given, expected, tmp_path, monkeypatch):
+    class Stop(ValueError):
+        pass
+
+    words = {}
+
+    def fit(self, data, **given):
+        words.update(given)
+        raise Stop
+
+    monkeypatch.setattr(svae.SVAE, "fit", fit)
+    out = ["--out", str(tmp_path / "run")]
+    assert main(["fit", "slds", "dots", *out, *given.split()]) == 1
+    assert expected.items() <= words.items()
+    assert set(words) <= set(inspect.signature(svae_fit).parameters)
+
+
+def test_the_recipe_of_the_switching_data(tmp_path, capsys):
+    out = tmp_path / "run"
+    arguments = ["fit", "slds", "switching", "--out", str(out), *LOUD, "--warmup", "2"]
+    assert main(arguments) == 0
+    said = capsys.readouterr().out
+    assert "standardised" in said
+    assert "missing" not in said
+    assert re.search(r"states in use: [12] of 2 ", said)
+    assert "iterations: " in said
+    record = json.loads((out / "run.json").read_text())
+    assert record["settings"]["warmup"] == 2
+    assert record["settings"]["window"] == 200
+    frames = svae.synthetic.switching_lds(rng=1).frames
+    scaling = runs.Run.load(out).scaling
+    np.testing.assert_allclose(scaling.mean, frames.mean(axis=0))
+    assert record["result"]["num_states"] == 2
+    assert record["result"]["iterations"] > 0
+
+
+def test_missing_values_are_counted(gappy, tmp_path, capsys):
+    path, out = tmp_path / "frames.csv", str(tmp_path / "run")
+    np.savetxt(path, gappy, delimiter=",")
+    options = ["--latent-dim", "2", "--window", "20"]
+    assert main(["fit", "lds", str(path), "--out", out, *options, *LOUD]) == 0
+    said = capsys.readouterr().out
+    assert "missing: 13 of 120 values (11 %), with 4 whole frames of 40" in said
+    assert "states in use" not in said
+
+
+def test_score_counts_the_scale_of_what_is_observed(slds_run, gappy, capsys):
+    mean, scale = np.nanmean(gappy, axis=0), np.nanstd(gappy, axis=0)
+    model = svae.load(slds_run / "run" / "model.npz")
+    scaled = (gappy - mean) / scale
+    observed = ~np.isnan(gappy)
+    num_frames = np.sum(observed.any(axis=1))
+    assert num_frames < len(gappy)
+    constant = np.sum(np.log(scale) * observed.sum(axis=0)) / num_frames
+    importance = {"num_importance_samples": 3}
+    for options, words in (
+        ([], {}),
+        (["--rng", "5"], {"rng": 5}),
+        (["--num-importance-samples", "3"], importance),
+        (
+            ["--num-importance-samples", "3", "--theta", "sample"],
+            {**importance, "theta": "sample"},
+        ),
+    ):
+        assert main(["score", str(slds_run / "run"), *options]) == 0
+        said = capsys.readouterr().out
+        expected = model.score(scaled, **words) - constant
+        assert float(said.split()[0]) == pytest.approx(expected, abs=1e-6)
+        assert ("standard error: " in said) is ("num_importance_samples" in words)
+
+
+def test_forecast_of_switching_models_has_states(slds_run, gappy, capsys):
+    run = slds_run / "run"
+    assert main(["forecast", str(run), "--horizon", "4", "--theta", "sample"]) == 0
+    assert "states (1, 50, 4)" in capsys.readouterr().out
+    mean, scale = np.nanmean(gappy, axis=0), np.nanstd(gappy, axis=0)
+    model = svae.load(run / "model.npz")
+    expected = model.forecast((gappy - mean) / scale, 4, theta="sample")
+    with np.load(run / "forecast.npz") as forecast:
+        np.testing.assert_array_equal(forecast["states"], expected.states[None])
+        np.testing.assert_allclose(forecast["mean"][0], mean + scale * expected.mean)
+    assert (run / "figures" / "prediction.png").is_file()

@@ -19,7 +19,7 @@ from svae.autodiff.trees import tree_map
 from svae.conjugate.initialization import log_density
 from svae.data import Windows
 from svae.families.arrays import outer
-from svae.models import LDS, LinearEmission
+from svae.models import LDS, Evidence, LinearEmission
 from svae.models.base import draw_latents
 from svae.models.inference.switching import markov_potentials
 
@@ -160,10 +160,10 @@ class Emitted:
         return self.emission.draw(theta["emission"], latents, noise)
 
     def _infer(self, stats: Any, points: Windows) -> tuple[Any, Any]:
-        node, constant = self.emission.node(
+        (J, h), constant = self.emission.node(
             stats["emission"], points.values, points.scored_frames
         )
-        return self.latent.infer(stats, node, lengths=points.lengths), constant
+        return self.latent.infer(stats, Evidence(J, h, points.lengths)), constant
 
     def _to_prior_scale(self, latents: onp.ndarray, valid: onp.ndarray) -> Any:
         """Scale x so that its steps have about the variance that the prior expects."""

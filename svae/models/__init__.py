@@ -1,7 +1,6 @@
 """Latent graphical models, one file each, with the same methods in each."""
 
 from svae.models.base import (
-    Belief,
     Diagnostics,
     Draw,
     LatentModel,
@@ -9,6 +8,7 @@ from svae.models.base import (
     belief_after,
 )
 from svae.models.emission import LinearEmission
+from svae.models.evidence import Belief, Evidence
 from svae.models.gaussian import Gaussian
 from svae.models.gmm import GMM
 from svae.models.hmm import HMM
@@ -26,6 +26,7 @@ __all__ = [
     "ConvergenceWarning",
     "Diagnostics",
     "Draw",
+    "Evidence",
     "Gaussian",
     "LatentModel",
     "LinearEmission",

@@ -15,16 +15,15 @@ p(x | theta).
 
 from typing import Any, ClassVar, NamedTuple, Protocol
 
-import autograd.numpy as np
 import numpy as onp
 
 from svae.autodiff.operations import value_of
 from svae.autodiff.vjp import Diagnostics
 from svae.data.masks import valid_steps
 from svae.families import gaussian, product
+from svae.models.evidence import Belief, Evidence
 
 __all__ = [
-    "Belief",
     "Diagnostics",
     "Draw",
     "Exact",
@@ -37,30 +36,12 @@ __all__ = [
     "draw_latents",
     "exact_local",
     "half_log_det",
-    "where_given",
 ]
 
 
 LOG_2PI = onp.log(2.0 * onp.pi)
 LARGEST = 1e300
 """Of x that can be decoded: sums of it with weights are numbers still."""
-
-
-class Belief(NamedTuple):
-    """What earlier frames say of the first step of some sequences.
-
-    Where it is ``given`` it takes the place of the initial factor.  It is a constant:
-    no gradient flows into it.
-    """
-
-    given: onp.ndarray
-    """(N,) bool; of the other sequences the rest is finite and not used."""
-    J: onp.ndarray
-    """(N, D, D), with ``h`` the natural parameters of a Gaussian over x."""
-    h: onp.ndarray
-    """(N, D)"""
-    states: onp.ndarray | None
-    """(N, K), log probabilities of the discrete states, or None."""
 
 
 class Local(NamedTuple):
@@ -104,7 +85,7 @@ class Exact(NamedTuple):
 
     log_normalizer: Any
     """(N,), log Z."""
-    evidence: Any
+    expected_evidence: Any
     """(N,), the expectation of <r, t(x)>."""
     mean: Any
     second_moment: Any
@@ -157,30 +138,18 @@ class LatentModel(Protocol):
         """Return natural parameters of q(theta) to start from."""
 
     def infer(
-        self,
-        stats: Any,
-        node: Any,
-        noise: Any = None,
-        lengths: Any = None,
-        *,
-        observed: Any = None,
-        belief: Belief | None = None,
-        starts: Any = None,
+        self, message: Any, evidence: Evidence, noise: Any = None, starts: Any = None
     ) -> Local:
-        """Return the local factor given m = ``stats`` and node potentials (J, h).
+        """Return the local factor given m = ``message`` and node potentials.
 
         Parameters
         ----------
-        stats : dict
+        message : dict
             Expected statistics of q(theta), factor by factor.
-        node : (J, h)
-            (N, T, D) each, or J (N, T, D, D); zero at a frame that says nothing.
+        evidence : Evidence
+            Of N sequences of T steps.
         noise : (N, S, T, D) array, optional
-        lengths : (N,) int array, optional
-        observed : (N, T) bool array, optional
-            Frames of which there are data.  One of which there are none leaves a model
-            whose x_t are independent given z altogether.
-        belief : Belief, optional
+            Standard normal draws, which make samples of x.
         starts : sequence of (N, T, K) arrays, optional
             Probabilities of the discrete states from which to iterate; the best local
             optimum is kept.  Default: the model's own.
@@ -244,7 +213,7 @@ def exact_local(q: Exact, divergence: Any = None) -> Local:
     ``divergence`` (N,) is the expectation of ``<phi, t(z, x)> - E log p(x, z|theta)``,
     None if phi is the message itself.
     """
-    kl = q.evidence - q.log_normalizer
+    kl = q.expected_evidence - q.log_normalizer
     no_iterations = onp.zeros(len(q.mean))
     return Local(
         q.samples,
@@ -287,13 +256,6 @@ def belief_after(local: Local, lengths: onp.ndarray | None) -> Belief:
         with onp.errstate(divide="ignore"):
             states = onp.log(value_of(local.states)[rows, last])
     return Belief(onp.ones(len(mean), dtype=bool), J, h, states)
-
-
-def where_given(belief: Belief, known: onp.ndarray, usual: Any) -> Any:
-    """Return ``known`` (N, ...) of sequences with a belief, else ``usual`` (...)."""
-    given = onp.reshape(belief.given, (-1,) + (1,) * (known.ndim - 1))
-    # autograd's where does not sum what comes back for a broadcast argument, + does
-    return np.where(given, known, usual + onp.zeros(known.shape))
 
 
 def draw_latents(

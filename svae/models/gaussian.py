@@ -18,13 +18,13 @@ from svae.data.masks import valid_steps
 from svae.families import gaussian
 from svae.models.base import (
     LOG_2PI,
-    Belief,
     Draw,
     Exact,
     Local,
     check_positive_int,
     exact_local,
 )
+from svae.models.evidence import Belief, Evidence
 
 __all__ = ["Gaussian"]
 
@@ -57,21 +57,13 @@ class Gaussian:
         return {}
 
     def infer(
-        self,
-        stats: Any,
-        node: Any,
-        noise: Any = None,
-        lengths: Any = None,
-        *,
-        observed: Any = None,
-        belief: Belief | None = None,
-        starts: Any = None,
+        self, message: Any, evidence: Evidence, noise: Any = None, starts: Any = None
     ) -> Local:
         """Combine N(0, I) with diagonal node potentials; see `LatentModel.infer`.
 
         Steps are independent in sequences of any length.
         """
-        node_J, node_h = node
+        node_J, node_h = evidence.node
         natparams = (node_J - 0.5, node_h)
         second_moment, mean = gaussian.expected_stats(natparams)
         # log of the integral of N(x; 0, I) exp<r, t(x)>, one for each step
@@ -80,11 +72,11 @@ class Gaussian:
         )
         terms = node_J * second_moment + node_h * mean
         half_log_dets = 0.5 * onp.log(-2.0 * value_of(natparams[0])).sum(axis=-1)
-        if lengths is not None:
-            live = valid_steps(lengths, node_h)
-            log_normalizers = np.where(live, log_normalizers, 0.0)
-            terms = np.where(live[..., None], terms, 0.0)
-            half_log_dets = onp.where(live, half_log_dets, 0.0)
+        if evidence.lengths is not None:
+            valid = evidence.valid
+            log_normalizers = np.where(valid, log_normalizers, 0.0)
+            terms = np.where(valid[..., None], terms, 0.0)
+            half_log_dets = onp.where(valid, half_log_dets, 0.0)
         samples = None
         if noise is not None:
             deviation = np.sqrt(-0.5 / natparams[0])
@@ -107,10 +99,10 @@ class Gaussian:
     ) -> Any:
         """Return log N(x; 0, I), (N,); see `LatentModel.log_density`."""
         frames = -0.5 * np.sum(latents**2 + LOG_2PI, axis=-1)
-        kept = valid_steps(lengths, latents)
+        scored = valid_steps(lengths, latents)
         if observed is not None:
-            kept = kept & observed
-        return np.sum(np.where(kept, frames, 0.0), axis=1)
+            scored = scored & observed
+        return np.sum(np.where(scored, frames, 0.0), axis=1)
 
     def draw(
         self,

@@ -23,7 +23,6 @@ from svae.data.masks import valid_steps
 from svae.families import mniw, niw
 from svae.models.base import (
     LOG_2PI,
-    Belief,
     Draw,
     Exact,
     Local,
@@ -31,11 +30,11 @@ from svae.models.base import (
     exact_local,
     half_log_det,
 )
+from svae.models.evidence import Belief, Evidence
 from svae.models.inference.potentials import (
     begin,
     each_sequence,
     log_normalizer_of,
-    of_live,
     shift,
 )
 from svae.models.inference.switches import Dynamics
@@ -103,15 +102,7 @@ class LDS(HasPrior):
         return self
 
     def infer(
-        self,
-        stats: Any,
-        node: Any,
-        noise: Any = None,
-        lengths: Any = None,
-        *,
-        observed: Any = None,
-        belief: Belief | None = None,
-        starts: Any = None,
+        self, message: Any, evidence: Evidence, noise: Any = None, starts: Any = None
     ) -> Local:
         """Run exact inference in the chain; see `LatentModel.infer`.
 
@@ -120,45 +111,42 @@ class LDS(HasPrior):
         NotPositiveDefinite
             If the chain has no proper Gaussian, naming sequence and step.
         """
-        return exact_local(self.exact(stats, node, noise, lengths, belief=belief))
+        return exact_local(self.exact(message, evidence, noise))
 
     def exact(
         self,
-        stats: Any,
-        node: Any,
+        graph: Any,
+        evidence: Evidence,
         noise: Any = None,
-        lengths: Any = None,
         *,
-        observed: Any = None,
-        belief: Belief | None = None,
         uniforms: Any = None,
         without_data: Any = None,
     ) -> Exact:
         """Return the chain with evidence; see `svae.models.inference.structured`."""
-        chain = ChainPotentials.of(stats)
-        live = valid_steps(lengths, node[1])
-        node_J, node_h = node = of_live(node, live)
+        chain = ChainPotentials.of(graph)
+        evidence, belief, valid = evidence.cleared(), evidence.belief, evidence.valid
+        h = evidence.h
         if chain.linear is not None:
-            at_pairs = live[:, 1:, None]
-            node_h = shift(node_h, tuple(at_pairs * part for part in chain.linear))
+            at_pairs = valid[:, 1:, None]
+            h = shift(h, tuple(at_pairs * part for part in chain.linear))
         # one each, so that every sequence has statistics of its own
-        init = begin([each_sequence(part, live) for part in chain.init], belief)
-        pair = tuple(each_sequence(part, live, per_step=True) for part in chain.pair)
+        init = begin([each_sequence(part, valid) for part in chain.init], belief)
+        pair = tuple(each_sequence(part, valid, per_step=True) for part in chain.pair)
         logZ, chain_stats, samples = kernels.gaussian_chain(
-            init, pair, (node_J, node_h), noise, lengths
+            init, pair, (evidence.J, h), noise, evidence.lengths
         )
         second_moment, mean = chain_stats[2]
-        linear = value_of(node_h) + 0.0
+        linear = value_of(h) + 0.0
         linear[:, 0] += value_of(init[1])
         return Exact(
-            logZ + chain.constant(live, belief, -log_normalizer_of(belief)),
-            inner(node[0], second_moment) + inner(node[1], mean),
+            logZ + chain.constant(valid, belief, -log_normalizer_of(belief)),
+            inner(evidence.J, second_moment) + inner(evidence.h, mean),
             mean,
             second_moment,
             samples,
             weights=None,
-            statistics=ChainStatistics(*chain_stats[:2], mean, live, belief),
-            half_log_det=half_log_det(logZ, linear, mean, lengths),
+            statistics=ChainStatistics(*chain_stats[:2], mean, valid, belief),
+            half_log_det=half_log_det(logZ, linear, mean, evidence.lengths),
         )
 
     def without_data(self, stats: Any) -> None:
@@ -172,7 +160,7 @@ class LDS(HasPrior):
         chain, of = ChainPotentials.of(stats), q.statistics
         first, later = (
             sum(
-                inner(each_sequence(part, of.live), stat)
+                inner(each_sequence(part, of.valid), stat)
                 for part, stat in zip(potentials, statistics, strict=True)
             )
             for potentials, statistics in (
@@ -183,10 +171,10 @@ class LDS(HasPrior):
         if of.belief is not None:
             first = np.where(of.belief.given, 0.0, first)
         if chain.linear is not None:
-            pairs = of.live[:, 1:, None]
+            pairs = of.valid[:, 1:, None]
             later = later + np.dot(np.sum(pairs * of.mean[:, :-1], 1), chain.linear[0])
             later = later + np.dot(np.sum(pairs * of.mean[:, 1:], 1), chain.linear[1])
-        return first + later + chain.constant(of.live, of.belief)
+        return first + later + chain.constant(of.valid, of.belief)
 
     def log_density(
         self, stats: Any, latents: Any, lengths: Any = None, observed: Any = None
@@ -196,10 +184,10 @@ class LDS(HasPrior):
         rows = switch.rows(_one_state(stats))
         evidence = switch.evidence(switch.of_points(latents), rows)
         densities = switch.potentials(evidence, rows)[..., 0]
-        kept = valid_steps(lengths, latents)
+        scored = valid_steps(lengths, latents)
         if observed is not None:
-            kept = kept & switch.points_kept(observed)
-        return np.sum(np.where(kept, densities, 0.0), axis=1)
+            scored = scored & switch.points_kept(observed)
+        return np.sum(np.where(scored, densities, 0.0), axis=1)
 
     def draw(
         self,
@@ -248,14 +236,14 @@ class ChainPotentials(NamedTuple):
         return cls((J, h), (J11, J12, J22), linear, init_constants, pair_constants)
 
     def constant(
-        self, live: onp.ndarray, belief: Belief | None, beside: Any = 0.0
+        self, valid: onp.ndarray, belief: Belief | None, beside: Any = 0.0
     ) -> Any:
         """Return the constants of all factors of each sequence, (N,).
 
         And what stands ``beside`` them, a constant to the gradient too.
         """
-        inits = onp.ones(len(live)) if belief is None else 1.0 - belief.given
-        pairs = live.sum(axis=1) - 1.0
+        inits = onp.ones(len(valid)) if belief is None else 1.0 - belief.given
+        pairs = valid.sum(axis=1) - 1.0
         counts = [inits for _ in self.init_constants]
         counts += [pairs for _ in self.pair_constants]
         beside = beside - 0.5 * len(self.init[1]) * LOG_2PI * (inits + pairs)
@@ -272,7 +260,7 @@ class ChainStatistics(NamedTuple):
     """Second moments of pairs, summed over time, (N, 1, D, D) each."""
     mean: Any
     """(N, T, D)"""
-    live: onp.ndarray
+    valid: onp.ndarray
     """(N, T) bool"""
     belief: Belief | None
 

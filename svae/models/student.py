@@ -47,12 +47,13 @@ from svae.autodiff.operations import cut, joined
 from svae.autodiff.special import gammaln
 from svae.families import categorical, dirichlet, gaussian, niw
 from svae.models.base import Draw, Local
+from svae.models.evidence import Evidence, first_states
 from svae.models.gmm import GMM
 from svae.models.inference.ancestral import of_path
 from svae.models.inference.mixture import Mixture, MixtureStatistics
 from svae.models.inference.potentials import dense, independent, moments, split
-from svae.models.inference.switches import Emission, Factor, Given, evidence_of_factor
-from svae.models.inference.switching import first_states, markov_potentials
+from svae.models.inference.switches import Emission, Factor, evidence_of_factor
+from svae.models.inference.switching import markov_potentials
 from svae.models.transport import inflations, student
 from svae.priors import PriorArgument
 
@@ -89,26 +90,24 @@ class StudentEmission(Emission):
         self,
         states: Any,
         rows: Sequence[Any],
-        node: Any,
-        given: Given,
+        evidence: Evidence,
         noise: Any = None,
     ) -> Factor:
         """Return q(x) of probabilities of states, times E u."""
-        factor = super().factor(states, rows, node, given, noise)
-        told = states
-        if given.observed is not None:
-            told = np.where(given.observed[..., None], states, 0.0)
-        constant = np.sum(np.dot(told, rows[0][:, -1]), axis=1)
+        factor = super().factor(states, rows, evidence, noise)
+        if evidence.observed is not None:
+            states = np.where(evidence.observed[..., None], states, 0.0)
+        constant = np.sum(np.dot(states, rows[0][:, -1]), axis=1)
         return factor._replace(
             log_normalizer=factor.log_normalizer + constant,
             features=with_one(factor.features),
         )
 
     def evidence_given(
-        self, states: Any, rows: Sequence[Any], node: Any, given: Given
+        self, states: Any, rows: Sequence[Any], evidence: Evidence
     ) -> Any:
         """Return P f, (N, T, K), of x given probabilities of states, times E u."""
-        return evidence_of_factor(self, states, rows, node, given)
+        return evidence_of_factor(self, states, rows, evidence)
 
     def own_evidence(self, features: Any, rows: Sequence[Any]) -> Any:
         """Return P f of features without their 1."""
@@ -169,10 +168,10 @@ class StudentEmission(Emission):
         """Return draws (..., D) of x given a state, of location 0 and scale 1."""
         return student(noise, self.dofs(rows)[state])
 
-    def start(self, rows: Sequence[Any], node: Any) -> onp.ndarray:
+    def start(self, rows: Sequence[Any], evidence: Evidence) -> onp.ndarray:
         """Return evidence for z at what each component makes of the node."""
         J, h = split(rows[0], self.dim)
-        of_each = dense(node[0])[:, :, None] + J, node[1][:, :, None] + h
+        of_each = dense(evidence.J)[:, :, None] + J, evidence.h[:, :, None] + h
         _, second, mean, _ = independent(*of_each)
         return self.own_evidence(joined(3, second, mean), rows)
 
@@ -267,13 +266,15 @@ class StudentMixture(Mixture):
         """Return q(theta) with random component means and near-uniform weights."""
         return self.graph.initial_posterior(rng) | self._prior_of_dof()
 
-    def infer(self, *args: Any, **options: Any) -> Local:
+    def infer(
+        self, message: Any, evidence: Evidence, noise: Any = None, starts: Any = None
+    ) -> Local:
         """Find the mean-field fixed point; see `LatentModel.infer`."""
         if self.tails == "sampled":
             raise ValueError(
                 "tails 'sampled' needs a structured inference network: inference='sin'"
             )
-        return super().infer(*args, **options)
+        return super().infer(message, evidence, noise, starts)
 
     def expected_emissions(self, stats: Any, of: MixtureStatistics) -> Any:
         """Return the expectation of E log p(x_t | z_t = k, theta), (N, T, K)."""

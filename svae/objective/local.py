@@ -6,7 +6,7 @@ import autograd.numpy as np
 import numpy as onp
 
 from svae.autodiff.operations import inner
-from svae.models import Local
+from svae.models import Evidence, Local
 from svae.models.base import StructuredModel
 from svae.models.inference import structured
 from svae.networks import log_likelihood, recognize
@@ -54,34 +54,19 @@ def infer(
     Local
     """
     network, graph = recognition(model, encoder)
-    node = evidence(model, network, batch)
+    of_data = evidence(model, network, batch)
     if dense and not model.latent.independent:
-        node = node[0][..., None] * onp.eye(model.latent.latent_dim), node[1]
-    known: Any = {"observed": batch.observed_frames, "belief": batch.belief}
-    if graph is not None:
-        return structured.infer(
-            cast(StructuredModel, model.latent),
-            graph,
-            stats,
-            node,
-            noise,
-            batch.lengths,
-            **known,
-            uniforms=uniforms,
-        )
-    return model.latent.infer(
-        stats,
-        node,
-        noise,
-        batch.lengths,
-        **known,
-        starts=batch.starts,
-    )
+        identity = onp.eye(model.latent.latent_dim)
+        of_data = of_data._replace(J=of_data.J[..., None] * identity)
+    if graph is None:
+        return model.latent.infer(stats, of_data, noise, batch.starts)
+    latent = cast(StructuredModel, model.latent)
+    return structured.infer(latent, graph, stats, of_data, noise, uniforms)
 
 
-def evidence(model: Generative, network: Any, batch: Batch) -> Any:
-    """Return the node potentials (J, h) of the recognition network, (M, T, D) each."""
-    return recognize(
+def evidence(model: Generative, network: Any, batch: Batch) -> Evidence:
+    """Return what the recognition network says of a batch, and what is known of it."""
+    J, h = recognize(
         model.encoder,
         network,
         batch.values,
@@ -90,6 +75,7 @@ def evidence(model: Generative, network: Any, batch: Batch) -> Any:
         model.sees_mask,
         batch.valid,
     )
+    return Evidence(J, h, batch.lengths, batch.observed_frames, batch.belief)
 
 
 def log_proposal(
@@ -97,15 +83,8 @@ def log_proposal(
 ) -> onp.ndarray:
     """Return log q(x) (M, S) at the samples of a structured inference network."""
     network, graph = recognition(model, encoder)
-    return structured.log_density(
-        cast(StructuredModel, model.latent),
-        graph,
-        evidence(model, network, batch),
-        local,
-        batch.lengths,
-        # x of a frame without data is part of q where others are tied to it
-        None if model.latent.coupled else batch.observed_frames,
-    )
+    latent = cast(StructuredModel, model.latent)
+    return structured.log_density(latent, graph, evidence(model, network, batch), local)
 
 
 def local_factor(

@@ -1,12 +1,14 @@
 """Rows of mixtures, and the alternation that defines their local problem."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
 from svae.autodiff.trees import leaves, rebuild
 from svae.autodiff.vjp import trace
+from svae.models.evidence import Evidence
 from svae.models.inference.mixture import filled
-from svae.models.inference.switches import Given
 from svae.models.inference.switching import Switching
 from svae.testing import (
     local_problem,
@@ -35,16 +37,22 @@ def problem(latent, rng, number=11, dense=False, num_samples=2):
 
 def by_definition(latent, stats, node, noise=None, **known):
     """Return the local factor that the alternation of chains finds."""
-    given = Given(
-        np.ones(len(node[1]), dtype=np.int64),
-        known.get("observed"),
-        known.get("belief"),
-    )
-    starts = known.get("starts")
-    local = Switching.local_factor(latent, stats, node, noise, given, starts)
-    if given.observed is None:
+    evidence, starts = evidence_of(node, **known)
+    local = Switching.infer(latent, stats, evidence, noise, starts)
+    if evidence.observed is None:
         return local
-    return filled(latent.switch, latent.switch.rows(stats), local, noise, given)
+    return filled(latent.switch, latent.switch.rows(stats), local, noise, evidence)
+
+
+def by_kernel(latent, stats, node, noise=None, **known):
+    """Return the local factor that the model finds."""
+    evidence, starts = evidence_of(node, **known)
+    return latent.infer(stats, evidence, noise, starts)
+
+
+def evidence_of(node, starts=None, **known):
+    """Return the evidence of points, and where to start."""
+    return Evidence(*node, np.ones(len(node[1]), dtype=np.int64), **known), starts
 
 
 def assert_same_local(got, want, tolerance=1e-11):
@@ -83,7 +91,8 @@ def assert_same_gradients(latent, stats, node, noise, rng, tolerance=1e-8, **kno
         return by_definition(latent, *args, **options)
 
     want = gradients(definition, stats, node, noise, bars, **known)
-    got = gradients(latent.infer, stats, node, noise, bars, **known)
+    compiled = partial(by_kernel, latent)
+    got = gradients(compiled, stats, node, noise, bars, **known)
     for output, of_got, of_want in zip(OUTPUTS, got, want, strict=True):
         scale = max(np.max(np.abs(x), initial=0.0) for x in of_want)
         pairs = zip(of_got, of_want, strict=True)

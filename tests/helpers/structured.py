@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from svae.families import product
+from svae.models.evidence import Evidence
 from svae.models.inference import structured
 from svae.testing import (
     enumerated,
@@ -40,12 +41,14 @@ class Case(NamedTuple):
             self.latent,
             changes.get("graph", self.graph),
             changes.get("stats", self.stats),
-            changes.get("node", self.node),
+            self.evidence(changes.get("node", self.node)),
             noise,
-            self.lengths,
-            **self.known,
             uniforms=changes.get("uniforms"),
         )
+
+    def evidence(self, node):
+        """Return node potentials with what is known of the sequences."""
+        return Evidence(*node, self.lengths, **self.known)
 
     def laws(self):
         """Return the enumeration of every sequence."""

@@ -8,6 +8,7 @@ from svae.autodiff.trees import leaves, rebuild
 from svae.autodiff.vjp import trace
 from svae.families import product
 from svae.models import Belief, belief_after
+from svae.models.evidence import Evidence
 from svae.testing import (
     latent_model,
     local_problem,
@@ -49,12 +50,12 @@ def cut(latent, stats, node, step):
     """
     J, h = (part[:, step - 1 :].copy() for part in node)
     J[:, 0], h[:, 0] = 0.0, 0.0
-    whole = latent.infer(stats, node)
-    first = latent.infer(stats, tuple(part[:, :step] for part in node))
+    whole = latent.infer(stats, Evidence(*node))
+    first = latent.infer(stats, Evidence(*tuple(part[:, :step] for part in node)))
     observed = np.ones(h.shape[:2], dtype=bool)
     observed[:, 0] = False
     rest = latent.infer(
-        stats, (J, h), belief=belief_after(first, None), observed=observed
+        stats, Evidence(J, h, observed=observed, belief=belief_after(first, None))
     )
     return whole, first, rest
 
@@ -107,7 +108,7 @@ def zero_first(part):
 def test_belief_after_is_the_law_of_the_last_step(name, rng):
     latent, stats, node = chain(name, rng)
     lengths = np.array([7, 1, 4])
-    local = latent.infer(stats, node, None, lengths)
+    local = latent.infer(stats, Evidence(*node, lengths))
     belief = belief_after(local, lengths)
     assert belief.given.all()
     for n, last in enumerate(lengths - 1):
@@ -121,8 +122,10 @@ def test_belief_after_is_the_law_of_the_last_step(name, rng):
             np.testing.assert_allclose(belief.states[n], want, rtol=1e-12)
     if name in EXACT:
         assert belief.states is None
-    full = belief_after(latent.infer(stats, node), None)
-    alone = belief_after(latent.infer(stats, tuple(part[:1] for part in node)), None)
+    full = belief_after(latent.infer(stats, Evidence(*node)), None)
+    alone = belief_after(
+        latent.infer(stats, Evidence(*tuple(part[:1] for part in node))), None
+    )
     assert relative_error(full.J[:1], alone.J) < 1e-12
 
 
@@ -140,9 +143,9 @@ def test_only_sequences_that_have_a_belief_use_it(name, rng):
     lengths = np.array([4, 7, 2])
     belief = random_belief(rng, [True, False, True], name in SWITCHING)
     everyone = belief._replace(given=np.ones(3, dtype=bool))
-    mixed = latent.infer(stats, node, None, lengths, belief=belief)
-    with_it = latent.infer(stats, node, None, lengths, belief=everyone)
-    without = latent.infer(stats, node, None, lengths)
+    mixed = latent.infer(stats, Evidence(*node, lengths, belief=belief))
+    with_it = latent.infer(stats, Evidence(*node, lengths, belief=everyone))
+    without = latent.infer(stats, Evidence(*node, lengths))
     for field in ("kl", "log_normalizer", "mean", "second_moment", "half_log_det"):
         got = getattr(mixed, field)
         for n, want in enumerate((with_it, without, with_it)):
@@ -158,7 +161,8 @@ def test_a_belief_takes_the_place_of_the_initial_factor(name, rng):
     belief = random_belief(rng, [True, True, True], name in SWITCHING)
 
     def value(*boxes):
-        local = latent.infer(*rebuild((stats, node), boxes), belief=belief)
+        stats_, node_ = rebuild((stats, node), boxes)
+        local = latent.infer(stats_, Evidence(*node_, belief=belief))
         return (np.sum(np.array([1.0, 2.0, 3.0]) * local.kl),)
 
     pull_back, _ = trace(value, leaves((stats, node)))
@@ -175,7 +179,7 @@ def test_the_surrogate_given_a_belief_is_below_every_path(name, kind, rng):
     latent, stats, node = chain(name, rng, kind)
     node = tuple(part[:, :4] for part in node)
     belief = random_belief(rng, [True, True, True], True)
-    local = latent.infer(stats, node, belief=belief)
+    local = latent.infer(stats, Evidence(*node, belief=belief))
     for n in range(3):
         joints = [
             path_joint(
@@ -195,7 +199,7 @@ def test_the_surrogate_given_a_belief_is_below_every_path(name, kind, rng):
 def test_the_normalizer_given_a_belief_is_that_of_the_dense_joint(name, rng):
     latent, stats, node = chain(name, rng)
     belief = random_belief(rng, [True, True, True], False)
-    local = latent.infer(stats, node, belief=belief)
+    local = latent.infer(stats, Evidence(*node, belief=belief))
     for n in range(3):
         potentials = tuple(part[n] for part in node)
         given = belief.J[n], belief.h[n], None

@@ -6,6 +6,7 @@ from scipy.special import logsumexp
 
 from svae.families import product
 from svae.models import Belief, belief_after
+from svae.models.evidence import Evidence
 from svae.testing import (
     latent_model,
     local_problem,
@@ -157,7 +158,7 @@ def test_lds_draws_have_the_moments_of_smoothing_without_data(name, believed, rn
     belief = belief_of_all(1, states=False) if believed else None
     drawn = latent.draw(stats, rng.random((1, 6)), noise, belief)
     nothing = np.zeros((1, 6, DIM, DIM)), np.zeros((1, 6, DIM))
-    local = latent.infer(stats, nothing, belief=belief)
+    local = latent.infer(stats, Evidence(*nothing, belief=belief))
     assert relative_error(drawn.mean, local.mean) < 1e-10
     outer = np.einsum("nti,ntj->ntij", local.mean, local.mean)
     assert relative_error(drawn.cov, local.second_moment - outer) < 1e-10
@@ -235,7 +236,7 @@ def test_a_forecast_continues_the_belief_after_a_sequence(name, rng):
     theta["transitions"] = np.eye(3)[[1, 2, 0]]
     stats = product.stats(latent.family, theta)
     _, (J, h), _ = local_problem(latent, rng, (4,), dense=True)
-    belief = belief_after(latent.infer(stats, (J, h)), None)
+    belief = belief_after(latent.infer(stats, Evidence(J, h)), None)
     drawn = latent.draw(
         stats, rng.random((1, 3)), rng.standard_normal((1, 3, 2)), belief
     )
@@ -244,7 +245,7 @@ def test_a_forecast_continues_the_belief_after_a_sequence(name, rng):
         np.pad(J, ((0, 0), (0, 2), (0, 0), (0, 0))),
         np.pad(h, ((0, 0), (0, 2), (0, 0))),
     )
-    whole = latent.infer(stats, longer)
+    whole = latent.infer(stats, Evidence(*longer))
     outer = np.einsum("nti,ntj->ntij", whole.mean, whole.mean)
     # an HMM ties frames by their states alone, so its last frame is drawn anew
     later = slice(0, 3) if latent.coupled else slice(1, 3)

@@ -6,9 +6,10 @@ import pytest
 import svae
 from svae import NotPositiveDefinite
 from svae.autodiff.vjp import trace
+from svae.models.evidence import Evidence
 from svae.models.inference import frames
 from svae.models.inference.potentials import independent, split
-from svae.models.inference.switches import Emission, Given, dense, evidence_of_factor
+from svae.models.inference.switches import Emission, dense, evidence_of_factor
 from svae.testing import latent_model, local_problem, relative_error
 
 
@@ -30,11 +31,11 @@ def test_evidence_and_its_gradient_are_those_of_the_chain(
 ):
     switch, rows, node, states, lengths = problem(rng, dense_nodes, dim)
     observed = rng.random((4, 5)) < 0.7 if partly else None
-    given = Given(lengths, observed, None)
 
     def evidence(of):
         def outputs(states, P, J, h):
-            return (of(states, (P, rows[1]), (J, h), given),)
+            evidence = Evidence(J, h, lengths, observed)
+            return (of(states, (P, rows[1]), evidence),)
 
         return trace(outputs, [states, rows[0], *node])
 
@@ -66,9 +67,9 @@ def test_an_improper_frame_is_named(call, rng):
     J[1, 2] = 1e3
     with pytest.raises(NotPositiveDefinite) as caught:
         if call == "evidence":
-            switch.evidence_given(states, rows, (J, h), Given(lengths, None, None))
+            switch.evidence_given(states, rows, Evidence(J, h, lengths))
         else:
-            switch.start(rows, (J, h))
+            switch.start(rows, Evidence(J, h))
     assert (caught.value.sequence, caught.value.step) == (1, 2)
 
 
@@ -76,7 +77,7 @@ def test_a_number_that_is_not_finite_is_named(rng):
     switch, rows, (J, h), states, lengths = problem(rng, False)
     h[0, 3, 1] = np.nan
     with pytest.raises(ValueError, match=r"node h\[0, 3, 1\] is nan"):
-        switch.evidence_given(states, rows, (J, h), Given(lengths, None, None))
+        switch.evidence_given(states, rows, Evidence(J, h, lengths))
 
 
 def test_a_sequence_alone_and_any_number_of_threads_give_the_same_bits(rng):
@@ -89,10 +90,11 @@ def test_a_sequence_alone_and_any_number_of_threads_give_the_same_bits(rng):
 
     def run(chosen):
         count = len(states[chosen])
-        given = Given(np.full(count, steps), None, None)
+        lengths = np.full(count, steps)
 
         def outputs(states, J, h):
-            return (Emission(dim).evidence_given(states, rows, (J, h), given),)
+            evidence = Evidence(J, h, lengths)
+            return (Emission(dim).evidence_given(states, rows, evidence),)
 
         pull_back, (value,) = trace(outputs, [x[chosen] for x in (states, J, h)])
         return [value, *pull_back(bar[chosen])]

@@ -14,6 +14,7 @@ from svae import (
 from svae.autodiff.vjp import trace
 from svae.errors import Impossible
 from svae.families import product
+from svae.models.evidence import Evidence
 from svae.testing import (
     latent_model,
     typical_natparams,
@@ -39,7 +40,7 @@ def test_states_that_are_impossible_or_certain(name, rng):
         stats["dof"] = square + 0.1, mean
     _, (J, h), noise = problem(latent, rng, number=60)
     J, h = 20 * J, 60 * h
-    local = latent.infer(stats, (J, h), noise)
+    local = latent.infer(stats, Evidence(J, h), noise)
     assert np.all(local.states[..., 1] == 0)
     assert np.any(local.states > 1 - 1e-12)
     want = by_definition(latent, stats, (J, h), noise)
@@ -55,7 +56,7 @@ def test_no_state_is_possible():
     stats, node, _ = problem(latent, np.random.default_rng(0))
     stats["weights"] = (np.full(3, -np.inf),)
     with pytest.raises(Impossible) as caught:
-        latent.infer(stats, node)
+        latent.infer(stats, Evidence(*node))
     assert (caught.value.sequence, caught.value.step) == (0, 0)
 
 
@@ -65,7 +66,7 @@ def test_an_improper_row_is_named(number, rng):
     stats, (J, h), _ = problem(latent, rng, number=number)
     J[number - 1] = 1e3
     with pytest.raises(NotPositiveDefinite) as caught:
-        latent.infer(stats, (J, h))
+        latent.infer(stats, Evidence(J, h))
     assert (caught.value.sequence, caught.value.step) == (number - 1, 0)
 
 
@@ -77,7 +78,7 @@ def test_what_is_not_finite_is_named(name, index, rng):
     stats, node, _ = problem(latent, rng)
     node[name == "node h"][index] = np.nan
     with pytest.raises(ValueError, match=name):
-        latent.infer(stats, node)
+        latent.infer(stats, Evidence(*node))
 
 
 def test_a_saddle_is_reported():
@@ -92,7 +93,7 @@ def test_a_saddle_is_reported():
 
     def infer(h):
         starts = [np.full((1, 1, 2), 0.5)]
-        return latent.infer(stats, (node[0], h), starts=starts)
+        return latent.infer(stats, Evidence(node[0], h), starts=starts)
 
     np.testing.assert_allclose(infer(node[1]).states, 0.5)
     pull_back, _ = trace(lambda h: (infer(h).mean,), [node[1]])
@@ -106,7 +107,7 @@ def test_unconverged_rows_show(name, rng):
     latent = latent_model(name, max_iterations=2)
     stats, node, _ = problem(latent, rng)
     with pytest.warns(ConvergenceWarning, match="iteration 2"):
-        local = latent.infer(stats, node)
+        local = latent.infer(stats, Evidence(*node))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         want = by_definition(latent, stats, node)
@@ -117,7 +118,7 @@ def test_many_components_of_many_dimensions(rng):
     latent = GMM(40, 12)
     stats = product.expected_stats(latent.family, typical_natparams(latent, rng))
     node = -rng.uniform(0.1, 0.5, (9, 1, 12)), rng.standard_normal((9, 1, 12))
-    got = latent.infer(stats, node)
+    got = latent.infer(stats, Evidence(*node))
     assert_same_local(
         got._replace(diagnostics=None),
         by_definition(latent, stats, node)._replace(diagnostics=None),

@@ -12,8 +12,8 @@ from svae.autodiff.trees import from_vector, leaves, rebuild, to_vector
 from svae.autodiff.vjp import trace
 from svae.families import product
 from svae.models import Diagnostics
+from svae.models.evidence import Evidence
 from svae.models.inference.fixed_point import GRADIENT_TOLERANCE, conjugate_gradients
-from svae.models.inference.switches import Given
 from svae.models.inference.switching import markov_potentials, solver, state_potentials
 from svae.networks import recognize
 from svae.objective.bound import bound_and_gradients
@@ -42,7 +42,7 @@ def test_every_update_raises_the_surrogate(name, start):
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            values.append(capped.infer(stats, node, None, lengths).log_normalizer)
+            values.append(capped.infer(stats, Evidence(*node, lengths)).log_normalizer)
     assert np.all(np.diff(values, axis=0) > -1e-12)
     assert np.any(np.diff(values, axis=0) > 1e-6)
 
@@ -64,7 +64,7 @@ def test_of_two_starts_the_higher_end_is_kept(name):
     stats, node, lengths = far_apart(name)
 
     def ends(*starts):
-        return latent_model(name, starts=starts).infer(stats, node, None, lengths)
+        return latent_model(name, starts=starts).infer(stats, Evidence(*node, lengths))
 
     data, prior, both = ends("data"), ends("prior"), ends("data", "prior")
     heights = data.log_normalizer, prior.log_normalizer
@@ -82,9 +82,9 @@ def test_of_two_starts_the_higher_end_is_kept(name):
 def test_a_warm_start_at_the_fixed_point_stays_there(name, rng):
     latent = latent_model(name, tolerance=1e-8)
     stats, node, lengths = local_problem(latent, rng)
-    cold = latent.infer(stats, node, None, lengths)
+    cold = latent.infer(stats, Evidence(*node, lengths))
     assert cold.diagnostics.iterations.max() > 3
-    warm = latent.infer(stats, node, None, lengths, starts=[cold.states])
+    warm = latent.infer(stats, Evidence(*node, lengths), starts=[cold.states])
     if name not in STUDENT:  # where a start says nothing of the scales
         assert warm.diagnostics.iterations.max() <= 2
     np.testing.assert_allclose(warm.states, cold.states, rtol=0, atol=1e-7)
@@ -96,14 +96,14 @@ def test_given_starts_compete(name):
     """The best of several starts is kept, sequence by sequence."""
     stats, node, lengths = far_apart(name)
     latent = latent_model(name)
-    fallback = latent.infer(stats, node, None, lengths)
+    fallback = latent.infer(stats, Evidence(*node, lengths))
     rng = np.random.default_rng(1)
     draws = rng.dirichlet(np.ones(3), (4, *node[1].shape[:2]))
     each = [
-        latent.infer(stats, node, None, lengths, starts=[draw]).log_normalizer
+        latent.infer(stats, Evidence(*node, lengths), starts=[draw]).log_normalizer
         for draw in draws
     ]
-    together = latent.infer(stats, node, None, lengths, starts=list(draws))
+    together = latent.infer(stats, Evidence(*node, lengths), starts=list(draws))
     np.testing.assert_allclose(together.log_normalizer, np.max(each, 0), atol=1e-12)
     assert np.max(np.abs(np.max(each, 0) - np.min(each, 0))) > 0
     assert together.states.shape == fallback.states.shape
@@ -130,7 +130,8 @@ def test_implicit_gradient_equals_differences_of_the_fixed_point(name, dense, rn
     noise = rng.standard_normal((4, 2, *node[1].shape[1:]))
 
     def evaluate(tree):
-        local = latent.infer(*tree, noise, lengths)
+        stats, node = tree
+        local = latent.infer(stats, Evidence(*node, lengths), noise)
         return [getattr(local, output) for output in OUTPUTS]
 
     pull_back, values = trace(
@@ -167,7 +168,8 @@ def test_cotangents_of_symmetric_matrices_are_symmetric(name, rng):
     *inputs, lengths = local_problem(latent, rng, dense=True)
 
     def kl(*boxes):
-        local = latent.infer(*rebuild(inputs, boxes), None, lengths)
+        stats, node = rebuild(inputs, boxes)
+        local = latent.infer(stats, Evidence(*node, lengths))
         return (local.kl @ np.arange(1.0, 5.0),)
 
     pull_back, _ = trace(kl, leaves(inputs))
@@ -189,18 +191,19 @@ def test_truncated_gradient_would_be_wrong(name):
     stats, (J, h), lengths = local_problem(latent, rng)
     if lengths is None:
         lengths = np.ones(len(h), dtype=int)
-    given, switch = Given(lengths, None, None), latent.switch
+    known, switch = Evidence(None, None, lengths), latent.switch
     rows, (init, pair) = switch.rows(stats), markov_potentials(stats)
     solve = solver(switch, 1e-14, 1000, ("data",))
-    solved = partial(solve, None, given, init, pair, *rows, J)
+    solved = partial(solve, None, known, init, pair, *rows, J)
     fixed = solved(h)[0]
     cotangent = rng.standard_normal(fixed.shape)
 
     def update(h):
-        features = switch.factor(fixed, rows, (J, h), given).features
-        evidence, potentials = state_potentials(switch, features, rows, given)
+        evidence = known.with_node(J, h)
+        features = switch.factor(fixed, rows, evidence).features
+        linear, potentials = state_potentials(switch, features, rows, evidence)
         states = kernels.markov_chain(init, pair, potentials, lengths)[1][2]
-        return states if switch.conjugate else states * switch.gain(evidence, rows)
+        return states if switch.conjugate else states * switch.gain(linear, rows)
 
     np.testing.assert_allclose(update(h), fixed, rtol=0, atol=1e-13)
     full = make_vjp(lambda h: solved(h)[0], h)[0](cotangent)
@@ -214,12 +217,12 @@ def test_a_sequence_does_not_depend_on_its_neighbours(name, rng):
     latent = latent_model(name, tolerance=1e-10)
     stats, node, lengths = local_problem(latent, rng, (5, 3, 1, 4, 9, 2, 2, 7, 6))
     noise = rng.standard_normal((9, 2, *node[1].shape[1:]))
-    together = latent.infer(stats, node, noise, lengths)
+    together = latent.infer(stats, Evidence(*node, lengths), noise)
     for n in range(len(node[1])):
         one = slice(n, n + 1)
         steps = node[1].shape[1] if lengths is None else lengths[n]
         alone = latent.infer(
-            stats, tuple(x[one, :steps] for x in node), noise[one, :, :steps]
+            stats, Evidence(*tuple(x[one, :steps] for x in node)), noise[one, :, :steps]
         )
         assert alone.diagnostics.iterations[0] == together.diagnostics.iterations[n]
         for field in ("kl", "log_normalizer", "half_log_det"):
@@ -240,8 +243,8 @@ def test_what_lies_past_the_lengths_is_not_read(name, filler, rng):
     noise = rng.standard_normal((4, 2, *node[1].shape[1:]))
     past = np.arange(node[1].shape[1]) >= lengths[:, None]
     dirty = tuple(np.where(past[..., None], filler, x) for x in node)
-    want = latent.infer(stats, node, noise, lengths)
-    got = latent.infer(stats, dirty, noise, lengths)
+    want = latent.infer(stats, Evidence(*node, lengths), noise)
+    got = latent.infer(stats, Evidence(*dirty, lengths), noise)
     for name, field in want._asdict().items():
         for a, b in zip(leaves(getattr(got, name)), leaves(field), strict=True):
             np.testing.assert_array_equal(a, b)
@@ -257,7 +260,7 @@ def test_an_improper_potential_is_named(name, start, rng):
     step = 0 if latent.independent else 2
     J[1, step] = 1e3
     with pytest.raises(NotPositiveDefinite) as caught:
-        latent.infer(stats, (J, h), None, lengths)
+        latent.infer(stats, Evidence(J, h, lengths))
     assert (caught.value.sequence, caught.value.step) == (1, step)
 
 
@@ -266,7 +269,7 @@ def test_unconverged_inference_warns_and_shows_its_residual(name, rng):
     stats, node, lengths = local_problem(latent_model(name), rng)
     latent = latent_model(name, tolerance=1e-12, max_iterations=2)
     with pytest.warns(ConvergenceWarning, match="iteration 2"):
-        local = latent.infer(stats, node, None, lengths)
+        local = latent.infer(stats, Evidence(*node, lengths))
     assert local.diagnostics.residual.max() > 1e-12
     assert local.diagnostics.iterations.max() == 2
 
@@ -337,7 +340,7 @@ def test_one_component_is_exact(rng):
     """K = 1 has no alternation: x has the potentials of its component."""
     latent = GMM(1, 2)
     stats, node, _ = local_problem(latent, rng)
-    local = latent.infer(stats, node)
+    local = latent.infer(stats, Evidence(*node))
     J, h = stats["components"][0][0], stats["components"][1][0]
     precision = -2 * (J + node[0][..., None] * np.eye(2))
     mean = np.linalg.solve(precision, (h + node[1])[..., None])[..., 0]
@@ -351,7 +354,7 @@ def test_node_potentials_of_a_network_are_a_problem_like_any(rng):
     model, parameters, _, batch, noise = problem("slds")
     stats = product.expected_stats(model.latent.family, parameters.natparams)
     node = recognize(model.encoder, parameters.encoder, batch.values)
-    want = model.latent.infer(stats, node, noise.latents, batch.lengths)
+    want = model.latent.infer(stats, Evidence(*node, batch.lengths), noise.latents)
     got = infer(model, stats, parameters.encoder, batch, noise.latents)
     np.testing.assert_array_equal(got.kl, want.kl)
     np.testing.assert_array_equal(got.samples, want.samples)

@@ -8,6 +8,7 @@ from scipy import stats as scipy_stats
 
 from svae.families import dirichlet, niw
 from svae.models import GMM, HMM, StudentMixture
+from svae.models.evidence import Evidence
 from svae.models.transport import select, student
 from svae.objective.model import Parameters, initial_encoder
 from tests.helpers.exact import estimator, known_theta, world
@@ -137,7 +138,7 @@ def test_samples_of_missing_frames_have_the_law_of_the_mixture(gaps):
     node = np.full((1, 4, 2), -0.4), np.full((1, 4, 2), 0.2)
     node = tuple(part * observed[:, :2] for part in node)
     local = this.latent.infer(
-        this.stats, node, noise, observed=observed.any(axis=-1)[None]
+        this.stats, Evidence(*node, observed=observed.any(axis=-1)[None]), noise
     )
     means, precisions = known_theta("hmm", 3.0)["components"]
     covs = np.linalg.inv(precisions)
@@ -153,7 +154,7 @@ def test_samples_of_missing_frames_have_the_law_of_the_mixture(gaps):
                 p * law.cdf(x @ direction) for p, law in zip(probs, laws, strict=True)
             )
             assert scipy_stats.kstest(ranks, "uniform").pvalue > 1e-3
-    again = this.latent.infer(this.stats, node, noise)
+    again = this.latent.infer(this.stats, Evidence(*node), noise)
     kept = np.setdiff1d(range(4), gaps)
     assert np.all(np.isfinite(again.samples))
     assert np.all(np.isfinite(local.samples[:, :, kept]))
@@ -165,10 +166,10 @@ def test_samples_of_observed_frames_do_not_depend_on_gaps():
     rng = np.random.default_rng(4)
     noise = rng.standard_normal((6, 5, 1, 2))
     node = -rng.random((6, 1, 2)), rng.standard_normal((6, 1, 2))
-    whole = this.latent.infer(this.stats, node, noise)
+    whole = this.latent.infer(this.stats, Evidence(*node), noise)
     observed = (np.arange(6) % 3 != 1)[:, None]
     gappy = tuple(part * observed[..., None] for part in node)
-    some = this.latent.infer(this.stats, gappy, noise, observed=observed)
+    some = this.latent.infer(this.stats, Evidence(*gappy, observed=observed), noise)
     kept = observed[:, 0]
     for field in ("samples", "mean", "second_moment", "states", "kl"):
         want, got = getattr(whole, field)[kept], getattr(some, field)[kept]

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import svae
 from svae.autodiff.trees import leaves
 from svae.autodiff.vjp import trace
 from svae.models import Belief
+from svae.models.evidence import Evidence
 from svae.testing import (
     latent_model,
     relative_error,
@@ -19,6 +21,7 @@ from tests.helpers.mixture_rows import (
     assert_same_gradients,
     assert_same_local,
     by_definition,
+    by_kernel,
     every_mixture,
     gradients,
     problem,
@@ -32,7 +35,7 @@ def test_it_is_what_the_alternation_finds(name, dim, dense, rng):
     latent = latent_model(name, latent_dim=dim)
     stats, node, noise = problem(latent, rng, dense=dense)
     got, want = (
-        latent.infer(stats, node, noise),
+        latent.infer(stats, Evidence(*node), noise),
         by_definition(latent, stats, node, noise),
     )
     assert_same_local(
@@ -46,7 +49,7 @@ def test_it_is_what_the_alternation_finds(name, dim, dense, rng):
 def test_iterations_are_counted_alike(name, names, rng):
     latent = latent_model(name, tolerance=1e-6, starts=names)
     stats, node, _ = problem(latent, rng, number=40)
-    got, want = latent.infer(stats, node), by_definition(latent, stats, node)
+    got, want = latent.infer(stats, Evidence(*node)), by_definition(latent, stats, node)
     assert want.diagnostics.iterations.max() > 3
     np.testing.assert_array_equal(
         got.diagnostics.iterations, want.diagnostics.iterations
@@ -97,7 +100,7 @@ def test_given_starts_and_beliefs(name, rng):
     states = np.log(rng.dirichlet(np.ones(3), number))
     belief = Belief(rng.random(number) < 0.5, eye, np.zeros((number, 2)), states)
     known = {"starts": starts, "belief": belief}
-    got = latent.infer(stats, node, noise, **known)
+    got = by_kernel(latent, stats, node, noise, **known)
     want = by_definition(latent, stats, node, noise, **known)
     drop = {"diagnostics": None}
     assert_same_local(got._replace(**drop), want._replace(**drop), 1e-10)
@@ -110,7 +113,7 @@ def test_rows_without_data(name, rng):
     stats, (J, h), noise = problem(latent, rng)
     observed = np.arange(len(h))[:, None] % 3 != 1
     J[~observed] = h[~observed] = 0.0
-    got = latent.infer(stats, (J, h), noise, observed=observed)
+    got = latent.infer(stats, Evidence(J, h, observed=observed), noise)
     want = by_definition(latent, stats, (J, h), noise, observed=observed)
     # heavy tails have no second moment
     infinite = np.isinf(want.second_moment)
@@ -134,9 +137,11 @@ def test_a_row_alone_is_the_row_in_a_batch_bit_by_bit(name, rng):
     stats, node, noise = problem(latent, rng, number=37)
 
     def run(rows):
-        local = latent.infer(stats, tuple(x[rows] for x in node), noise[rows])
+        local = latent.infer(
+            stats, Evidence(*tuple(x[rows] for x in node)), noise[rows]
+        )
         pull_back, _ = trace(
-            lambda J, h: (latent.infer(stats, (J, h), noise[rows]).kl,),
+            lambda J, h: (latent.infer(stats, Evidence(J, h), noise[rows]).kl,),
             [x[rows] for x in node],
         )
         return leaves(local), pull_back(np.ones(37)[rows])
@@ -164,13 +169,13 @@ def test_any_number_of_threads_gives_the_same_bits(name, rng, num_threads):
     def run():
         bars = np.random.default_rng(1)
         of_all = gradients(
-            latent.infer,
+            partial(by_kernel, latent),
             stats,
             node,
             noise,
             lambda values: [bars.standard_normal(np.shape(v)) for v in values],
         )
-        return leaves(latent.infer(stats, node, noise)), leaves(of_all)
+        return leaves(latent.infer(stats, Evidence(*node), noise)), leaves(of_all)
 
     num_threads(1)
     want = run()
@@ -184,9 +189,10 @@ FOREIGN = """
 import pickle, sys
 import numpy as np
 from svae import kernels
+from svae.models import Evidence
 with open({path!r}, "rb") as file:
     latent, stats, node, noise = pickle.load(file)
-local = latent.infer(stats, node, noise)
+local = latent.infer(stats, Evidence(*node), noise)
 with open({path!r}, "wb") as file:
     pickle.dump((kernels.isa(), tuple(local)[:7]), file)
 """
@@ -206,7 +212,7 @@ def test_other_instruction_sets_find_the_same(name, isa, rng, run_python, tmp_pa
     assert done.returncode == 0, done.stderr
     used, got = pickle.loads(path.read_bytes())
     assert used == isa
-    want = latent.infer(stats, node, noise)
+    want = latent.infer(stats, Evidence(*node), noise)
     for a, b in zip(leaves(got), leaves(tuple(want)[:7]), strict=True):
         assert relative_error(a, b) < 1e-10
 
@@ -215,7 +221,7 @@ def test_other_instruction_sets_find_the_same(name, isa, rng, run_python, tmp_pa
 def test_one_component_and_one_dimension(name, rng):
     latent = latent_model(name, num_states=1, latent_dim=1)
     stats, node, noise = problem(latent, rng)
-    local = latent.infer(stats, node, noise)
+    local = latent.infer(stats, Evidence(*node), noise)
     np.testing.assert_array_equal(local.states, 1.0)
     want, drop = by_definition(latent, stats, node, noise), {"diagnostics": None}
     assert_same_local(local._replace(**drop), want._replace(**drop), 1e-10)

@@ -134,9 +134,8 @@ def test_the_proposal_density_is_that_of_the_enumeration(name, kind):
     number, steps, dim = this.node[1].shape
     noise = rng.standard_normal((number, 3, steps, dim))
     local = this.infer(noise, uniforms=rng.random(noise.shape[:-1]))
-    observed = None if this.latent.coupled else this.known.get("observed")
     got = structured.log_density(
-        this.latent, this.graph, this.node, local, this.lengths, observed
+        this.latent, this.graph, this.evidence(this.node), local
     )
     want = [
         [law.log_density(x[: law.num_steps]) for x in samples]
@@ -157,9 +156,7 @@ def test_exact_inference_beats_the_mean_field(name, kind):
     tied = this._replace(graph=this.stats)
     best = tied.infer()
     assert relative_error(best.kl, [law.kl(this.stats) for law in tied.laws()]) < 1e-10
-    field = this.latent.infer(
-        this.stats, this.node, None, this.lengths, observed=this.known.get("observed")
-    )
+    field = this.latent.infer(this.stats, this.evidence(this.node))
     told = this.known.get("observed", this.live).any(axis=1)
     assert np.all((best.log_normalizer > field.log_normalizer + 1e-9)[told])
     assert np.max(best.log_normalizer - field.log_normalizer) > 1e-3

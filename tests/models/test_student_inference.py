@@ -6,6 +6,7 @@ from scipy.special import digamma, gammaln, logsumexp
 
 from svae.autodiff.trees import from_vector, to_vector
 from svae.families import niw, product
+from svae.models.evidence import Evidence
 from svae.models.inference import structured
 from svae.objective.bound import bound, bound_and_gradients
 from svae.testing import (
@@ -51,7 +52,7 @@ def test_divergence_of_structured_inference_by_brute_force(tails, rng):
     graph = product.stats(latent.graph.family, theta)
     _, (J, h), _ = local_problem(latent, rng)
     noise = rng.standard_normal((4, 5, 1, 2))
-    local = structured.infer(latent, graph, stats, (J, h), noise)
+    local = structured.infer(latent, graph, stats, Evidence(J, h), noise)
 
     alpha = natparams["weights"][0] + 1
     log_pi = digamma(alpha) - digamma(alpha.sum())

@@ -10,6 +10,7 @@ from scipy.special import digamma, gammaln, logsumexp
 
 from svae.autodiff.trees import from_vector, to_vector
 from svae.families import niw, product
+from svae.models.evidence import Evidence
 from svae.objective.batch import Batch
 from svae.objective.bound import bound_and_gradients
 from svae.testing import (
@@ -61,7 +62,7 @@ def test_mean_field_is_the_explicit_surrogate_and_stationary(rng):
     natparams = typical_natparams(latent, rng)
     stats = product.expected_stats(latent.family, natparams)
     _, (J, h), _ = local_problem(latent, rng)
-    local = latent.infer(stats, (J, h))
+    local = latent.infer(stats, Evidence(J, h))
     for n in range(4):
         mean = local.mean[n, 0]
         second = local.second_moment[n, 0]
@@ -142,7 +143,7 @@ def test_a_row_without_data_has_the_prior_of_its_states(name, rng):
     _, (J, h), _ = local_problem(latent, rng)
     J[1] = h[1] = 0.0
     observed = (np.arange(4) != 1)[:, None]
-    local = latent.infer(stats, (J, h), observed=observed)
+    local = latent.infer(stats, Evidence(J, h, observed=observed))
     total = logsumexp(stats["weights"][0])
     assert_close(local.states[1, 0], np.exp(stats["weights"][0] - total), 1e-12)
     assert local.log_normalizer[1] == pytest.approx(total, rel=1e-12)

@@ -12,6 +12,7 @@ from svae import GMM, HMM, LDS, SLDS
 from svae.autodiff.trees import leaves, rebuild, to_vector
 from svae.autodiff.vjp import trace
 from svae.families import dirichlet, product
+from svae.models.evidence import Evidence
 from svae.objective.bound import bound_and_gradients
 from svae.testing import (
     latent_model,
@@ -110,9 +111,9 @@ def test_density_of_a_known_system_is_that_of_the_whole_path(affine, rng):
     want = law.logpdf(latents.reshape(3, 10))
     assert relative_error(latent.log_density(stats, latents), want) < 1e-12
     nothing = np.zeros((3, 5, 2)), np.zeros((3, 5, 2))
-    local = latent.infer(stats, nothing, None, np.array([5, 3, 1]))
+    local = latent.infer(stats, Evidence(*nothing, np.array([5, 3, 1])))
     assert np.max(np.abs(local.log_normalizer)) < 1e-12
-    whole = latent.infer(stats, (np.zeros((1, 5, 2, 2)), nothing[1][:1]))
+    whole = latent.infer(stats, Evidence(np.zeros((1, 5, 2, 2)), nothing[1][:1]))
     assert relative_error(whole.mean[0], means) < 1e-12
     second = whole.second_moment[0] - np.einsum("ti,tj->tij", means, means)
     covs = joint[np.arange(5), :, np.arange(5)]
@@ -126,7 +127,7 @@ def test_a_chain_is_its_dense_joint(name, kind, dense, rng):
     latent = latent_model(name)
     stats = message_of(latent, rng, kind)
     _, node, lengths = local_problem(latent, rng, LENGTHS, dense)
-    local = latent.infer(stats, node, None, lengths)
+    local = latent.infer(stats, Evidence(*node, lengths))
     for n in range(4):
         steps, potentials = alone(latent, node, LENGTHS, n)
         joint = path_joint(stats, (0,) * steps, 2, potentials)
@@ -141,7 +142,7 @@ def test_a_chain_is_its_dense_joint(name, kind, dense, rng):
 def test_the_surrogate_is_below_the_sum_over_every_path(name, num_states, rng):
     latent = latent_model(name, num_states=num_states, starts=("data", "prior"))
     stats, node, lengths = local_problem(latent, rng, LENGTHS)
-    local = latent.infer(stats, node, None, lengths)
+    local = latent.infer(stats, Evidence(*node, lengths))
     for n in range(4):
         steps, potentials = alone(latent, node, LENGTHS, n)
         every = joints(latent, stats, steps, potentials).values()
@@ -160,7 +161,7 @@ def test_certain_states_make_inference_exact(name, rng):
         theta["transitions"] = np.eye(3)[[1, 2, 0]]
     stats = product.stats(latent.family, theta)
     _, node, lengths = local_problem(latent, rng, LENGTHS, dense=True)
-    local = latent.infer(stats, node, None, lengths)
+    local = latent.infer(stats, Evidence(*node, lengths))
     for n in range(4):
         steps, potentials = alone(latent, node, LENGTHS, n)
         path = tuple((1 + np.arange(steps)) % 3)
@@ -176,7 +177,7 @@ def test_half_log_det_of_independent_gaussians(rng):
     latent = latent_model("gaussian")
     J, h = -rng.uniform(0.1, 1.0, (3, 4, 2)), rng.standard_normal((3, 4, 2))
     lengths = np.array([4, 1, 2])
-    got = latent.infer({}, (J, h), None, lengths).half_log_det
+    got = latent.infer({}, Evidence(J, h, lengths)).half_log_det
     for n, length in enumerate(lengths):
         precision = np.eye(2 * length) - 2 * np.diag(J[n, :length].ravel())
         assert relative_error(got[n], 0.5 * np.linalg.slogdet(precision)[1]) < 1e-12
@@ -186,7 +187,7 @@ def test_half_log_det_of_independent_gaussians(rng):
 def test_half_log_det_is_that_of_the_averaged_potentials(name, rng):
     latent = latent_model(name)
     stats, node, lengths = local_problem(latent, rng, LENGTHS, dense=True)
-    local = latent.infer(stats, node, None, lengths)
+    local = latent.infer(stats, Evidence(*node, lengths))
     for n in range(4):
         steps, potentials = alone(latent, node, LENGTHS, n)
         states = local.states[n, :steps]
@@ -213,7 +214,7 @@ def test_half_log_det_is_that_of_the_averaged_potentials(name, rng):
 def test_the_most_likely_states_are_those_of_every_path(name, rng):
     latent = latent_model(name)
     stats, node, lengths = local_problem(latent, rng, LENGTHS)
-    local = latent.infer(stats, node, None, lengths)
+    local = latent.infer(stats, Evidence(*node, lengths))
     got = latent.most_likely_states(stats, local.state_potentials, lengths)
     transitions = stats.get("transitions", (np.zeros((3, 3)),))[0]
     for n in range(4):
@@ -351,8 +352,8 @@ def test_hmm_without_memory_is_the_mixture_of_every_frame(dense, rng):
     rows = tuple(part[live][:, None] for part in node)
     row_noise = np.swapaxes(noise, 1, 2)[live][:, :, None]
 
-    mixture = gmm.infer(stats, rows, row_noise)
-    chain = hmm.infer(gmm_as_hmm(stats), node, noise, lengths)
+    mixture = gmm.infer(stats, Evidence(*rows), row_noise)
+    chain = hmm.infer(gmm_as_hmm(stats), Evidence(*node, lengths), noise)
     for field in ("mean", "second_moment", "states", "state_potentials"):
         want = getattr(mixture, field)[:, 0]
         np.testing.assert_allclose(
@@ -376,7 +377,8 @@ def test_gradients_of_hmm_without_memory_are_those_of_the_mixture(rng):
         bar = np.random.default_rng(1).standard_normal((12, 2, 2))
 
         def value(*boxes):
-            local = latent.infer(*rebuild(inputs, boxes), noise)
+            stats, node = rebuild(inputs, boxes)
+            local = latent.infer(stats, Evidence(*node), noise)
             frames = local.samples.swapaxes(1, 2).reshape(12, 2, 2)
             return ((frames * bar).sum() - local.kl.sum(),)
 

@@ -9,6 +9,7 @@ from svae import GMM, LDS, Linear
 from svae.autodiff.operations import inner
 from svae.autodiff.trees import leaves, to_vector
 from svae.families import mniw, niw, product
+from svae.models.evidence import Evidence
 from svae.networks import recognize
 from svae.objective.batch import Batch
 from svae.objective.bound import bound, bound_and_gradients
@@ -191,7 +192,7 @@ def test_lds_local_kl_is_that_of_the_dense_joint_gaussian():
     model, parameters, _, batch, noise = problem("lds")
     stats = product.expected_stats(model.latent.family, parameters.natparams)
     node = recognize(model.encoder, parameters.encoder, batch.values)
-    local = model.latent.infer(stats, node, noise.latents, batch.lengths)
+    local = model.latent.infer(stats, Evidence(*node, batch.lengths), noise.latents)
     J0, h0, c0, l0 = stats["init"]
     J11, J12, J22, pair_constant = stats["dynamics"]
     for n, T in enumerate(batch.lengths):
@@ -222,7 +223,7 @@ def test_gmm_bound_matches_quadrature_and_is_a_local_maximum():
     natparams = typical_natparams(latent, rng)
     stats = product.expected_stats(latent.family, natparams)
     node = -rng.uniform(0.2, 1.0, (4, 1, 1)), rng.standard_normal((4, 1, 1))
-    local = latent.infer(stats, node)
+    local = latent.infer(stats, Evidence(*node))
     J, h, c, log_det = stats["components"]
     grid = np.linspace(-30.0, 30.0, 20_001)
     log_p = (
@@ -255,7 +256,7 @@ def test_log_normalizer_is_evidence_minus_kl():
         model, parameters, _, batch, _ = problem(name)
         stats = product.expected_stats(model.latent.family, parameters.natparams)
         node = recognize(model.encoder, parameters.encoder, batch.values)
-        local = model.latent.infer(stats, node, None, batch.lengths)
+        local = model.latent.infer(stats, Evidence(*node, batch.lengths))
         second = local.second_moment
         if second.ndim == 4:
             second = np.diagonal(second, axis1=-2, axis2=-1)

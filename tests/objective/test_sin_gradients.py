@@ -10,6 +10,7 @@ from svae import GMM
 from svae.autodiff.trees import leaves, to_vector, tree_map
 from svae.autodiff.vjp import trace
 from svae.families import niw, product
+from svae.models.evidence import Evidence
 from svae.models.inference import structured
 from svae.objective.bound import bound, bound_and_gradients
 from svae.objective.local import infer
@@ -127,7 +128,7 @@ def test_statistics_pair_each_component_with_its_own_x():
     def divergence(h):
         J, _, *rest = message["components"]
         stats = message | {"components": (J, h, *rest)}
-        local = structured.infer(latent, graph, stats, (silent, silent))
+        local = structured.infer(latent, graph, stats, Evidence(silent, silent))
         return (anp.sum(local.kl),)
 
     slope = trace(divergence, [message["components"][1]])[0](1.0)[0]

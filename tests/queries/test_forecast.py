@@ -8,6 +8,7 @@ import pytest
 import svae
 from svae.families import mniw, product
 from svae.models import belief_after
+from svae.models.evidence import Evidence
 from svae.objective.model import Parameters
 from svae.queries.forecasts import forecast
 from svae.testing import relative_error
@@ -37,11 +38,9 @@ def test_lds_forecast_is_smoothing_without_data_at_the_mean(kind, affine, rng):
     frames, skipped = until_data(frames)
     steps = 1 + skipped + HORIZON
     nothing = np.zeros((1, steps, 2, 2)), np.zeros((1, steps, 2))
-    local = latent.infer(
-        point_stats(latent, parameters.natparams),
-        nothing,
-        belief=belief_after(local_of(model, parameters, frames), None),
-    )
+    belief = belief_after(local_of(model, parameters, frames), None)
+    stats = point_stats(latent, parameters.natparams)
+    local = latent.infer(stats, Evidence(*nothing, belief=belief))
     mean, cov = local.mean[0], cov_of(local.second_moment, local.mean)[0]
     assert relative_error(got.latent_mean, mean[1 + skipped :]) < 1e-10
     assert relative_error(got.latent_cov, cov[1 + skipped :]) < 1e-10

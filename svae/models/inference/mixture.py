@@ -17,20 +17,19 @@ import numpy as onp
 
 from svae import kernels
 from svae.autodiff.operations import joined, value_of
-from svae.data.masks import valid_steps
 from svae.families.arrays import outer
-from svae.models.base import Belief, Exact, Local
+from svae.models.base import Exact, Local
+from svae.models.evidence import Belief, Evidence, first_states
 from svae.models.inference.one_step import Ascent, local_factor
 from svae.models.inference.potentials import (
     dense,
     each_sequence,
     gaussian_rows,
     independent,
-    of_live,
     split,
 )
-from svae.models.inference.switches import Given, where_kept
-from svae.models.inference.switching import Switching, first_states, markov_potentials
+from svae.models.inference.switches import where_kept
+from svae.models.inference.switching import Switching, markov_potentials
 from svae.models.transport import inflations, student
 
 __all__ = ["Mixture", "MixtureStatistics"]
@@ -55,20 +54,21 @@ class MixtureStatistics(NamedTuple):
 class Mixture(Switching):
     """A model of which x_t is a Gaussian that z_t selects."""
 
-    def local_factor(
-        self, stats: Any, node: Any, noise: Any, given: Given, starts: Any
+    def infer(
+        self, message: Any, evidence: Evidence, noise: Any = None, starts: Any = None
     ) -> Local:
-        """Return the local factor; see `infer`.  Sequences of one step are rows."""
-        switch, rows = self.switch, self.switch.rows(stats)
-        if node[1].shape[1] > 1:
-            local = super().local_factor(stats, node, noise, given, starts)
+        """Find the mean-field fixed point; see `LatentModel.infer`.
+
+        Sequences of one step are points.
+        """
+        if evidence.h.shape[1] > 1:
+            local = super().infer(message, evidence, noise, starts)
         else:
-            init = first_states(markov_potentials(stats)[0], given.belief)
             ascent = Ascent(self.tolerance, self.max_iterations, self.starts, starts)
-            local = local_factor(switch, ascent, init, rows, node, noise, given)
-        if given.observed is None:
+            local = local_factor(self.switch, ascent, message, evidence, noise)
+        if evidence.observed is None:
             return local
-        return filled(switch, rows, local, noise, given)
+        return filled(self.switch, self.switch.rows(message), local, noise, evidence)
 
     @property
     def graph(self) -> Any:
@@ -77,19 +77,16 @@ class Mixture(Switching):
 
     def exact(
         self,
-        stats: Any,
-        node: Any,
+        graph: Any,
+        evidence: Evidence,
         noise: Any = None,
-        lengths: Any = None,
         *,
-        observed: Any = None,
-        belief: Belief | None = None,
         uniforms: Any = None,
         without_data: Any = None,
     ) -> Exact:
         """Return the graph with evidence; see `svae.models.inference.structured`."""
-        live = valid_steps(lengths, node[1])
-        rows, constant = gaussian_rows(stats["components"])
+        valid, observed, belief = evidence.valid, evidence.observed, evidence.belief
+        rows, constant = gaussian_rows(graph["components"])
         if noise is not None:
             noise = for_each_state(noise, self.num_states)
         dofs = None
@@ -99,14 +96,15 @@ class Mixture(Switching):
             everywhere = rows + onp.zeros((*observed.shape, 1, 1))
             rows = np.where(observed[..., None, None], everywhere, of_prior)
             if noise is not None and dofs is not None:
-                noise = with_tails(noise, dofs, live & ~observed)
-        x = given_states(split(rows, self.latent_dim), node, live, noise)
-        init, pair = markov_potentials(stats)
+                noise = with_tails(noise, dofs, evidence.missing)
+        x = given_states(split(rows, self.latent_dim), evidence.cleared(), noise)
+        init, pair = markov_potentials(graph)
         chain = (
-            first_states(each_sequence(init, live), belief),
-            each_sequence(pair, live, per_step=True),
+            first_states(each_sequence(init, valid), belief),
+            each_sequence(pair, valid, per_step=True),
             where_kept(observed, x.log_normalizer + constant),
         )
+        lengths = evidence.lengths
         log_normalizer, (first, pairs, states) = kernels.markov_chain(*chain, lengths)
         samples, weights = x.samples, None
         if uniforms is not None:
@@ -114,22 +112,22 @@ class Mixture(Switching):
             samples = of_paths(value_of(x.samples), paths)
         elif samples is not None:
             samples, weights = stacked(samples, states)
-        told = states if observed is None else states * observed[..., None]
+        scored = states if observed is None else states * observed[..., None]
         features = joined(3, x.second_moment, x.mean)
         second_moment = np.sum(states[..., None, None] * x.second_moment, axis=2)
         if dofs is not None:
             spread = x.second_moment - outer(x.mean, x.mean)
             second_moment = second_moment + excess(
-                value_of(states), value_of(spread), dofs, live & ~observed
+                value_of(states), value_of(spread), dofs, evidence.missing
             )
         return Exact(
             log_normalizer,
-            np.sum(told * x.evidence, axis=(1, 2)),
+            np.sum(scored * x.expected_evidence, axis=(1, 2)),
             np.sum(states[..., None] * x.mean, axis=2),
             second_moment,
             samples,
             weights,
-            MixtureStatistics(first, pairs, told, features, x.samples, belief),
+            MixtureStatistics(first, pairs, scored, features, x.samples, belief),
             states,
             chain[2],
         )
@@ -152,10 +150,10 @@ class Mixture(Switching):
 
 
 def filled(
-    switch: Any, rows: Sequence[Any], local: Local, noise: Any, given: Given
+    switch: Any, rows: Sequence[Any], local: Local, noise: Any, evidence: Evidence
 ) -> Local:
     """Give steps without data the law of the mixture, as constants."""
-    missing = valid_steps(given.lengths, local.mean) & ~given.observed
+    missing = evidence.missing
     if not missing.any():
         return local
     if noise is not None:
@@ -186,7 +184,7 @@ class GivenStates(NamedTuple):
 
     log_normalizer: Any
     """(N, T, K)"""
-    evidence: Any
+    expected_evidence: Any
     """(N, T, K), the expectation of <r_t, t(x_t)>."""
     second_moment: Any
     """(N, T, K, D, D)"""
@@ -225,13 +223,12 @@ def excess(
     return more
 
 
-def given_states(graph: Any, node: Any, live: onp.ndarray, noise: Any) -> GivenStates:
+def given_states(graph: Any, evidence: Evidence, noise: Any) -> GivenStates:
     """Combine Gaussians (..., K, D, D), (..., K, D) with node potentials."""
-    J, h = of_live(node, live)
-    J, h = dense(J)[:, :, None], h[:, :, None]
+    J, h = dense(evidence.J)[:, :, None], evidence.h[:, :, None]
     logZ, second, mean, samples = independent(graph[0] + J, graph[1] + h, noise)
-    evidence = np.sum(J * second, axis=(-2, -1)) + np.sum(h * mean, axis=-1)
-    return GivenStates(logZ, evidence, second, mean, samples)
+    expected = np.sum(J * second, axis=(-2, -1)) + np.sum(h * mean, axis=-1)
+    return GivenStates(logZ, expected, second, mean, samples)
 
 
 def expected_log_chain(stats: Any, of: MixtureStatistics) -> Any:

@@ -16,13 +16,13 @@ from svae.autodiff.operations import joined, value_of
 from svae.autodiff.tuples import Outputs
 from svae.autodiff.vjp import Cotangents
 from svae.models.base import Diagnostics, Local
+from svae.models.evidence import Evidence, first_states
 from svae.models.inference.fixed_point import (
     GRADIENT_ITERATIONS,
     GRADIENT_TOLERANCE,
     warn_of_gradient,
     warn_of_inference,
 )
-from svae.models.inference.switches import Given
 
 __all__ = ["Ascent", "local_factor"]
 
@@ -52,29 +52,23 @@ class Ascent(NamedTuple):
 
 
 def local_factor(
-    switch: Any,
-    ascent: Ascent,
-    init: Any,
-    rows: Sequence[Any],
-    node: Any,
-    noise: Any,
-    given: Given,
+    switch: Any, ascent: Ascent, message: Any, evidence: Evidence, noise: Any
 ) -> Local:
-    """Return the local factor of N rows, node potentials (N, 1, ...).
+    """Return the local factor of N points, sequences of one step.
 
     Parameters
     ----------
     switch : Emission
     ascent : Ascent
-    init : (K,) or (N, K)
-        Potentials of the states.
-    rows : tuple
-        Of the switch.
-    node, noise, given
-        As in `svae.models.inference.switching.local_factor`.
+    message, evidence, noise
+        As in `LatentModel.infer`.
     """
-    told = None if given.observed is None else given.observed[:, 0].astype(onp.float64)
-    found = solve(ascent, told, init, *switch.conditionals(rows), *node, noise)
+    init = first_states(message["weights"][0], evidence.belief)
+    observed = evidence.observed
+    if observed is not None:
+        observed = observed[:, 0].astype(onp.float64)
+    conditionals = switch.conditionals(switch.rows(message))
+    found = solve(ascent, observed, init, *conditionals, *evidence.node, noise)
     _, iterations, residual, half_log_det = value_of(found).parts[:NUM_CONSTANTS]
     outputs = [found[k] for k in range(NUM_CONSTANTS, len(found.shapes))]
     kl, log_normalizer, mean, second_moment, states, potentials, *samples = outputs
@@ -97,7 +91,7 @@ NUM_CONSTANTS = 4
 @primitive
 def solve(
     ascent: Ascent,
-    told: Any,
+    observed: Any,
     init: Any,
     components: Any,
     constants: Any,
@@ -114,7 +108,16 @@ def solve(
     surrogate, mean, second moment, states, their potentials and samples.
     """
     arguments = _as_rows(
-        told, init, components, constants, offsets, dofs, weights, node_J, node_h, noise
+        observed,
+        init,
+        components,
+        constants,
+        offsets,
+        dofs,
+        weights,
+        node_J,
+        node_h,
+        noise,
     )
     (
         fixed,
@@ -135,7 +138,7 @@ def solve(
         iterations,
         residual,
         half_log_det,
-        # KL(q(x) q(z) || exp E log p), as `switching.local_factor` has it
+        # KL(q(x) q(z) || exp E log p), as `switching` has it
         evidence - log_normalizer,
         log_normalizer,
         mean[:, None],
@@ -147,7 +150,7 @@ def solve(
 
 
 def _as_rows(
-    told: Any,
+    observed: Any,
     init: Any,
     components: Any,
     constants: Any,
@@ -164,13 +167,13 @@ def _as_rows(
         None if dofs is None else (offsets, dofs, weights),
         (node_J[:, 0], node_h[:, 0]),
         None if noise is None else noise[:, :, 0],
-        told,
+        observed,
     )
 
 
 def _solve_vjp(argnums: Sequence[int], ans: Any, args: Any, kwargs: Any) -> Any:
     _, *arguments = args
-    told, init = arguments[:2]
+    observed, init = arguments[:2]
     node_J, _, noise = arguments[-3:]
     fixed, mean, second_moment = ans[0][:, 0], ans[6][:, 0], ans[7][:, 0]
 
@@ -208,7 +211,7 @@ def _solve_vjp(argnums: Sequence[int], ans: Any, args: Any, kwargs: Any) -> Any:
             GRADIENT_ITERATIONS,
         )
         warn_of_gradient(residual, GRADIENT_TOLERANCE)
-        counted = fixed if told is None else fixed * told[:, None]
+        counted = fixed if observed is None else fixed * observed[:, None]
 
         def components_bar() -> Any:
             # e = P E[f(x)], and P's are potentials of x

@@ -17,7 +17,8 @@ from svae.autodiff.operations import cut, joined, multiply
 from svae.errors import NotPositiveDefinite
 from svae.families import gaussian
 from svae.families.arrays import outer
-from svae.models.base import LOG_2PI, Belief, where_given
+from svae.models.base import LOG_2PI
+from svae.models.evidence import Belief, where_given
 
 __all__ = [
     "begin",
@@ -28,7 +29,6 @@ __all__ = [
     "log_normalizer_of",
     "mixed",
     "moments",
-    "of_live",
     "pair_rows",
     "shift",
     "split",
@@ -143,12 +143,12 @@ def independent(J: Any, h: Any, noise: Any = None) -> tuple[Any, Any, Any, Any]:
     )
 
 
-def each_sequence(potential: Any, live: onp.ndarray, per_step: bool = False) -> Any:
+def each_sequence(potential: Any, valid: onp.ndarray, per_step: bool = False) -> Any:
     """Repeat a potential (...), shared by N sequences, to (N, ...).
 
     Or, to what all steps of a sequence share, (N, 1, ...).
     """
-    return _repeated(potential, (len(live), 1) if per_step else (len(live),))
+    return _repeated(potential, (len(valid), 1) if per_step else (len(valid),))
 
 
 @primitive
@@ -160,15 +160,6 @@ defvjp(
     _repeated,
     lambda ans, potential, outer: lambda g: np.sum(g, axis=tuple(range(len(outer)))),
 )
-
-
-def of_live(node: Any, live: onp.ndarray) -> tuple[Any, Any]:
-    """Set node potentials past the lengths to zero: what lies there is not read."""
-    if live.all():
-        return node
-    J, h = node
-    steps = onp.reshape(live, (*live.shape, *(1,) * (J.ndim - 2)))
-    return np.where(steps, J, 0.0), np.where(live[..., None], h, 0.0)
 
 
 def dense(J: Any) -> Any:

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from svae.data.masks import valid_steps
-from svae.models.base import Belief, Local, StructuredModel, exact_local
+from svae.models.base import Local, StructuredModel, exact_local
+from svae.models.evidence import Evidence
 from svae.models.inference.potentials import dense
 
 __all__ = ["infer", "log_density"]
@@ -25,13 +25,9 @@ __all__ = ["infer", "log_density"]
 def infer(
     latent: StructuredModel,
     graph: Any,
-    stats: Any,
-    node: Any,
+    message: Any,
+    evidence: Evidence,
     noise: Any = None,
-    lengths: Any = None,
-    *,
-    observed: Any = None,
-    belief: Belief | None = None,
     uniforms: Any = None,
 ) -> Local:
     """Return the local factor of a structured inference network.
@@ -41,9 +37,9 @@ def infer(
     latent : StructuredModel
     graph : dict
         phi_PGM, like expected statistics of the q(theta) of ``latent.graph``.
-    stats : dict
-        Expected statistics of q(theta), the message m.
-    node, noise, lengths, observed, belief
+    message : dict
+        Expected statistics of q(theta), m.
+    evidence, noise
         As in `LatentModel.infer`.
     uniforms : (N, S, T) array, optional
         In [0, 1): samples of x are then drawn with z, and constants.  Without these,
@@ -53,42 +49,32 @@ def infer(
     -------
     Local
     """
+    without_data = latent.without_data(message)
     q = latent.graph.exact(
-        graph,
-        node,
-        noise,
-        lengths,
-        observed=observed,
-        belief=belief,
-        uniforms=uniforms,
-        without_data=latent.without_data(stats),
+        graph, evidence, noise, uniforms=uniforms, without_data=without_data
     )
     of_graph = latent.graph.expected_log_density(graph, q)
-    return exact_local(q, of_graph - latent.expected_log_density(stats, q))
+    return exact_local(q, of_graph - latent.expected_log_density(message, q))
 
 
 def log_density(
-    latent: StructuredModel,
-    graph: Any,
-    node: Any,
-    local: Local,
-    lengths: Any = None,
-    observed: Any = None,
+    latent: StructuredModel, graph: Any, evidence: Evidence, local: Local
 ) -> Any:
     """Return log q(x) (N, S), z summed out, at the samples (N, S, T, D) of a local q.
 
     Of sequences without a belief; the other arguments are those of `infer`.
     """
     samples = local.samples
-    evidence = np.einsum("ntij,nsti,nstj->nst", dense(node[0]), samples, samples)
-    evidence += np.einsum("nti,nsti->nst", node[1], samples)
-    live = valid_steps(lengths, node[1])
+    terms = np.einsum("ntij,nsti,nstj->nst", dense(evidence.J), samples, samples)
+    terms += np.einsum("nti,nsti->nst", evidence.h, samples)
+    # x of a frame without data is part of q where others are tied to it
+    observed = None if latent.coupled else evidence.observed
     of_graph = [
-        latent.graph.log_density(graph, samples[:, s], lengths, observed)
+        latent.graph.log_density(graph, samples[:, s], evidence.lengths, observed)
         for s in range(samples.shape[1])
     ]
     return (
-        np.sum(np.where(live[:, None], evidence, 0.0), axis=-1)
+        np.sum(np.where(evidence.valid[:, None], terms, 0.0), axis=-1)
         + np.stack(of_graph, axis=1)
         - local.log_normalizer[:, None]
     )

@@ -23,9 +23,9 @@ import numpy as onp
 
 from svae import kernels
 from svae.autodiff.operations import cut, joined, multiply, value_of
-from svae.data.masks import valid_steps
 from svae.families.arrays import matvec, outer
-from svae.models.base import LOG_2PI, Belief, half_log_det
+from svae.models.base import LOG_2PI, half_log_det
+from svae.models.evidence import Evidence
 from svae.models.inference import ancestral, frames
 from svae.models.inference.potentials import (
     begin,
@@ -41,17 +41,7 @@ from svae.models.inference.potentials import (
 )
 from svae.models.transport import select
 
-__all__ = ["Dynamics", "Emission", "Factor", "Given"]
-
-
-class Given(NamedTuple):
-    """What is known of each sequence beside its potentials; constants."""
-
-    lengths: Any
-    """(N,)"""
-    observed: Any
-    """(N, T) bool, or None where there are data of every frame."""
-    belief: Belief | None
+__all__ = ["Dynamics", "Emission", "Factor"]
 
 
 class Factor(NamedTuple):
@@ -91,28 +81,26 @@ class Emission:
         self,
         states: Any,
         rows: Sequence[Any],
-        node: Any,
-        given: Given,
+        evidence: Evidence,
         noise: Any = None,
     ) -> Factor:
         """Return q(x): a chain without couplings."""
         J, h = mixed(states, split(rows[0], self.dim))
-        if (kept := given.observed) is not None:
-            J = np.where(kept[..., None, None], J, -0.5 * onp.eye(self.dim))
-            h = np.where(kept[..., None], h, 0.0)
-        J, h = J + dense(node[0]), h + node[1]
+        if (observed := evidence.observed) is not None:
+            J = np.where(observed[..., None, None], J, -0.5 * onp.eye(self.dim))
+            h = np.where(observed[..., None], h, 0.0)
+        J, h = J + dense(evidence.J), h + evidence.h
         nothing = onp.zeros((self.dim, self.dim))
         logZ, stats, samples = kernels.gaussian_chain(
-            (nothing, nothing[0]), (nothing,) * 3, (J, h), noise, given.lengths
+            (nothing, nothing[0]), (nothing,) * 3, (J, h), noise, evidence.lengths
         )
         second_moment, mean = stats[2]
         features = joined(2, second_moment, mean)
-        half = half_log_det(logZ, h, mean, given.lengths)
+        half = half_log_det(logZ, h, mean, evidence.lengths)
         factor = Factor(logZ, features, mean, second_moment, samples, half)
-        if kept is None:
+        if observed is None:
             return factor
-        without_data = valid_steps(given.lengths, mean) & ~kept
-        logZ = logZ - 0.5 * self.dim * LOG_2PI * without_data.sum(axis=1)
+        logZ = logZ - 0.5 * self.dim * LOG_2PI * evidence.missing.sum(axis=1)
         return factor._replace(log_normalizer=logZ)
 
     def unobserved(
@@ -152,13 +140,11 @@ class Emission:
         return multiply(features, rows[0].T)
 
     def evidence_given(
-        self, states: Any, rows: Sequence[Any], node: Any, given: Given
+        self, states: Any, rows: Sequence[Any], evidence: Evidence
     ) -> Any:
         """Return P f, (N, T, K), of x given probabilities of the states."""
-        told = valid_steps(given.lengths, states)
-        if given.observed is not None:
-            told = told & given.observed
-        return frames.evidence(states, rows[0], *node, given.lengths, told)
+        lengths, scored = evidence.lengths, evidence.scored
+        return frames.evidence(states, rows[0], *evidence.node, lengths, scored)
 
     def own_evidence(self, features: Any, rows: Sequence[Any]) -> Any:
         """Return P f, (..., K), of features (..., K, F) given each state."""
@@ -168,9 +154,9 @@ class Emission:
         """Return the potentials of z (..., K) of evidence P f."""
         return evidence + rows[1]
 
-    def kept(self, given: Given, num_steps: int) -> Any:
+    def kept(self, evidence: Evidence) -> Any:
         """Mask (N, T) of the steps that tell of z, or None if all do."""
-        return given.observed
+        return evidence.observed
 
     def of_points(self, latents: Any) -> Any:
         """Return the features of known x."""
@@ -180,9 +166,9 @@ class Emission:
         """Mask (N, T) of the known x that tell of z."""
         return observed
 
-    def start(self, rows: Sequence[Any], node: Any) -> onp.ndarray:
+    def start(self, rows: Sequence[Any], evidence: Evidence) -> onp.ndarray:
         """Return evidence for z with x integrated out, exact for known components."""
-        return frames.evidence_of_each(rows[0], *node)
+        return frames.evidence_of_each(rows[0], *evidence.node)
 
     def path(
         self, states: onp.ndarray, rows: Sequence[Any], noise: Any, belief: Any
@@ -215,30 +201,29 @@ class Dynamics:
         self,
         states: Any,
         rows: Sequence[Any],
-        node: Any,
-        given: Given,
+        evidence: Evidence,
         noise: Any = None,
     ) -> Factor:
         """Return q(x): a chain whose pair potentials change from step to step."""
         init = mixed(states[:, 0], split(rows[0], self.dim))
-        init = begin(init, given.belief)
+        init = begin(init, evidence.belief)
         steps = states.shape[1]
         later = cut(states, 1, 1, steps)
         of_pair, of_shifts = split_pair(rows[2], self.dim)
         pair = mixed(later, of_pair)
-        h = shift(node[1], mixed(later, of_shifts) if self.affine else None)
+        h = shift(evidence.h, mixed(later, of_shifts) if self.affine else None)
         logZ, stats, samples = kernels.gaussian_chain(
-            init, pair, (node[0], h), noise, given.lengths
+            init, pair, (evidence.J, h), noise, evidence.lengths
         )
         (second, first), pair_stats, (second_moment, mean) = stats
         linear_terms = value_of(h) + 0.0
         linear_terms[:, 0] += value_of(init[1])
-        half = half_log_det(logZ, linear_terms, mean, given.lengths)
+        half = half_log_det(logZ, linear_terms, mean, evidence.lengths)
         features = [*pair_stats]
         if self.affine:
             features += [cut(mean, 1, 0, steps - 1), cut(mean, 1, 1, steps)]
         both = joined(1, second, first), joined(2, *features)
-        logZ = logZ - log_normalizer_of(given.belief)
+        logZ = logZ - log_normalizer_of(evidence.belief)
         return Factor(logZ, both, mean, second_moment, samples, half)
 
     def evidence(self, features: Any, rows: Sequence[Any]) -> Any:
@@ -248,26 +233,26 @@ class Dynamics:
         return np.concatenate(linear, axis=1)
 
     def evidence_given(
-        self, states: Any, rows: Sequence[Any], node: Any, given: Given
+        self, states: Any, rows: Sequence[Any], evidence: Evidence
     ) -> Any:
         """Return P f, (N, T, K), of x given probabilities of the states."""
-        return evidence_of_factor(self, states, rows, node, given)
+        return evidence_of_factor(self, states, rows, evidence)
 
     def potentials(self, evidence: Any, rows: Sequence[Any]) -> Any:
         """Return the potentials of z (N, T, K) of evidence P f."""
         later = onp.ones((evidence.shape[1] - 1, 1)) * rows[3]
         return evidence + np.concatenate([rows[1][None], later], axis=0)
 
-    def kept(self, given: Given, num_steps: int) -> Any:
+    def kept(self, evidence: Evidence) -> Any:
         """Mask (N, T) of the steps that tell of z, or None if all do.
 
         The first step of a sequence that begins with a belief does not: its x has the
         law of the belief.  Frames without data are tied to their neighbours' x and do.
         """
-        if given.belief is None:
+        if evidence.belief is None:
             return None
-        later = onp.arange(num_steps) > 0
-        return later | ~given.belief.given[:, None]
+        later = onp.arange(evidence.h.shape[1]) > 0
+        return later | ~evidence.belief.given[:, None]
 
     def of_points(self, latents: Any) -> Any:
         """Return the features of known x."""
@@ -285,13 +270,13 @@ class Dynamics:
         both = observed[:, 1:] & observed[:, :-1]
         return onp.concatenate([observed[:, :1], both], axis=1)
 
-    def start(self, rows: Sequence[Any], node: Any) -> onp.ndarray:
+    def start(self, rows: Sequence[Any], evidence: Evidence) -> onp.ndarray:
         """Return evidence for z as if x were known, at means of the frames alone.
 
         A frame's x_t has the initial factor, averaged over states, and its evidence.
         The variances stay out: they would speak for the state of largest noise.
         """
-        mean = frames.means(onp.mean(rows[0], axis=0), *node)
+        mean = frames.means(onp.mean(rows[0], axis=0), *evidence.node)
         return self.evidence(self.of_points(mean), rows)
 
     def path(
@@ -305,12 +290,12 @@ class Dynamics:
 
 
 def evidence_of_factor(
-    switch: Any, states: Any, rows: Sequence[Any], node: Any, given: Given
+    switch: Any, states: Any, rows: Sequence[Any], evidence: Evidence
 ) -> Any:
     """Return P f, (N, T, K), of q(x) that is optimal for probabilities of states."""
-    factor = switch.factor(states, rows, node, given)
-    evidence = switch.evidence(factor.features, rows)
-    return where_kept(switch.kept(given, evidence.shape[1]), evidence)
+    factor = switch.factor(states, rows, evidence)
+    linear = switch.evidence(factor.features, rows)
+    return where_kept(switch.kept(evidence), linear)
 
 
 def where_kept(kept: Any, potentials: Any) -> Any:

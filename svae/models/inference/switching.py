@@ -15,19 +15,16 @@ import numpy as onp
 
 from svae import kernels
 from svae.autodiff.operations import inner
-from svae.data.masks import valid_steps
 from svae.models.base import (
-    Belief,
     Diagnostics,
     Draw,
     Local,
     check_positive_int,
-    where_given,
 )
+from svae.models.evidence import Belief, Evidence, first_states
 from svae.models.inference import ancestral
 from svae.models.inference.fixed_point import Alternation, fixed_point
-from svae.models.inference.potentials import of_live
-from svae.models.inference.switches import Factor, Given, where_kept
+from svae.models.inference.switches import Factor, where_kept
 from svae.priors import HasPrior
 
 __all__ = ["Switching", "markov_potentials"]
@@ -73,29 +70,37 @@ class Switching(HasPrior):
         return True
 
     def infer(
-        self,
-        stats: Any,
-        node: Any,
-        noise: Any = None,
-        lengths: Any = None,
-        *,
-        observed: Any = None,
-        belief: Belief | None = None,
-        starts: Any = None,
+        self, message: Any, evidence: Evidence, noise: Any = None, starts: Any = None
     ) -> Local:
         """Find the mean-field fixed point; see `LatentModel.infer`."""
-        if lengths is None:
-            lengths = onp.full(len(node[1]), node[1].shape[1])
-        node = of_live(node, valid_steps(lengths, node[1]))
-        given = Given(onp.asarray(lengths), observed, belief)
-        return self.local_factor(stats, node, noise, given, starts)
+        switch, evidence = self.switch, evidence.cleared()
+        solve = solver(switch, self.tolerance, self.max_iterations, self.starts)
+        init, pair = markov_potentials(message)
+        rows = switch.rows(message)
+        fixed, iterations, residual = solve(
+            starts, evidence.constants(), init, pair, *rows, *evidence.node
+        )
 
-    def local_factor(
-        self, stats: Any, node: Any, noise: Any, given: Given, starts: Any
-    ) -> Local:
-        """Return the local factor; see `infer`."""
-        solve = solver(self.switch, self.tolerance, self.max_iterations, self.starts)
-        return local_factor(self.switch, solve, stats, node, noise, given, starts)
+        factor = switch.factor(fixed, rows, evidence, noise)
+        linear, potentials = state_potentials(switch, factor.features, rows, evidence)
+        logZ, (_, _, states) = kernels.markov_chain(
+            first_states(init, evidence.belief), pair, potentials, evidence.lengths
+        )
+        # KL(q(x) q(z) || exp E log p), with q(z) the optimal factor given q(x):
+        # log q(x) = <P's + r, t(x)> - logZ_x, and q(z)'s terms are -logZ_z
+        expected = expected_evidence(evidence, factor)
+        kl = inner(fixed, linear) + expected - factor.log_normalizer - logZ
+        return Local(
+            factor.samples,
+            kl,
+            factor.mean,
+            factor.second_moment,
+            expected - kl,
+            states,
+            potentials,
+            factor.half_log_det,
+            Diagnostics(iterations, residual),
+        )
 
     def log_density(
         self,
@@ -149,50 +154,12 @@ def check_starts(starts: Sequence[str]) -> None:
         raise ValueError(f"starts must be some of {STARTS}, got {starts!r}")
 
 
-def local_factor(
-    switch: Any,
-    solve: Any,
-    stats: Any,
-    node: Any,
-    noise: Any,
-    given: Given,
-    starts: Any,
-) -> Local:
-    """Solve for q(z), and build q(x) and the divergence of both from it."""
-    init, pair = markov_potentials(stats)
-    rows = switch.rows(stats)
-    fixed, iterations, residual = solve(starts, given, init, pair, *rows, *node)
-
-    factor = switch.factor(fixed, rows, node, given, noise)
-    linear, potentials = state_potentials(switch, factor.features, rows, given)
-    logZ, (_, _, states) = kernels.markov_chain(
-        first_states(init, given.belief), pair, potentials, given.lengths
-    )
-    # KL(q(x) q(z) || exp E log p), with q(z) the optimal factor given q(x):
-    # log q(x) = <P's + r, t(x)> - logZ_x, and q(z)'s terms are -logZ_z
-    evidence = node_evidence(node, factor)
-    kl = inner(fixed, linear) + evidence - factor.log_normalizer - logZ
-    return Local(
-        factor.samples,
-        kl,
-        factor.mean,
-        factor.second_moment,
-        evidence - kl,
-        states,
-        potentials,
-        factor.half_log_det,
-        Diagnostics(iterations, residual),
-    )
-
-
 def state_potentials(
-    switch: Any, features: Any, rows: Sequence[Any], given: Given
+    switch: Any, features: Any, rows: Sequence[Any], evidence: Evidence
 ) -> Any:
-    """Return what x says of z: evidence P f (N, T, K), and potentials of it."""
-    evidence = switch.evidence(features, rows)
-    kept = switch.kept(given, evidence.shape[1])
-    potentials = switch.potentials(evidence, rows)
-    return where_kept(kept, evidence), where_kept(kept, potentials)
+    """Return what x says of z: P f (N, T, K), and the potentials made of it."""
+    linear, kept = switch.evidence(features, rows), switch.kept(evidence)
+    return where_kept(kept, linear), where_kept(kept, switch.potentials(linear, rows))
 
 
 @lru_cache
@@ -201,47 +168,53 @@ def solver(
 ) -> Any:
     """Return the differentiable map to the probabilities of the states.
 
-    Its arguments are the potentials of the Markov chain, ``rows``, and those of nodes.
+    Its arguments are the potentials of the Markov chain, ``rows``, and those of nodes;
+    its constants the evidence without these.
     """
 
-    def evidence(states: Any, given: Given, *arguments: Any) -> Any:
-        rows, node = arguments[2:-2], arguments[-2:]
-        return switch.evidence_given(states, rows, node, given)
+    def linear_potentials(states: Any, known: Evidence, *arguments: Any) -> Any:
+        rows, evidence = arguments[2:-2], known.with_node(*arguments[-2:])
+        return switch.evidence_given(states, rows, evidence)
 
-    def statistics(evidence: Any, given: Given, *arguments: Any) -> Any:
-        rows = arguments[2:-2]
-        kept = switch.kept(given, evidence.shape[1])
-        potentials = where_kept(kept, switch.potentials(evidence, rows))
-        states = chain(potentials, given, *arguments)[1][2]
+    def statistics(linear: Any, known: Evidence, *arguments: Any) -> Any:
+        rows, evidence = arguments[2:-2], known.with_node(*arguments[-2:])
+        kept = switch.kept(evidence)
+        potentials = where_kept(kept, switch.potentials(linear, rows))
+        states = chain(potentials, known, *arguments)[1][2]
         if switch.conjugate:
             return states
-        gain = switch.gain(evidence, rows)
+        gain = switch.gain(linear, rows)
         return states * (gain if kept is None else np.where(kept[..., None], gain, 1.0))
 
-    def surrogate(states: Any, given: Given, *arguments: Any) -> Any:
-        rows, node = arguments[2:-2], arguments[-2:]
-        factor = switch.factor(states, rows, node, given)
-        linear, natparams = state_potentials(switch, factor.features, rows, given)
-        logZ = chain(natparams, given, *arguments)[0]
+    def surrogate(states: Any, known: Evidence, *arguments: Any) -> Any:
+        rows, evidence = arguments[2:-2], known.with_node(*arguments[-2:])
+        factor = switch.factor(states, rows, evidence)
+        linear, potentials = state_potentials(switch, factor.features, rows, evidence)
+        logZ = chain(potentials, known, *arguments)[0]
         return factor.log_normalizer + logZ - inner(states, linear)
 
-    def starts(given: Given, *arguments: Any) -> Any:
-        rows, node = arguments[2:-2], arguments[-2:]
-        of_data = switch.start(rows, node)
+    def starts(known: Evidence, *arguments: Any) -> Any:
+        rows, evidence = arguments[2:-2], known.with_node(*arguments[-2:])
+        of_data = switch.start(rows, evidence)
         silent = onp.zeros(of_data.shape)
         choices = {
-            "data": lambda: statistics(of_data, given, *arguments),
-            "prior": lambda: chain(silent, given, *arguments)[1][2],
+            "data": lambda: statistics(of_data, known, *arguments),
+            "prior": lambda: chain(silent, known, *arguments)[1][2],
         }
         return [choices[name]() for name in names]
 
-    def chain(natparams: Any, given: Given, init: Any, pair: Any, *_: Any) -> Any:
-        init = first_states(init, given.belief)
-        return kernels.markov_chain(init, pair, natparams, given.lengths)
+    def chain(potentials: Any, known: Evidence, init: Any, pair: Any, *_: Any) -> Any:
+        init = first_states(init, known.belief)
+        return kernels.markov_chain(init, pair, potentials, known.lengths)
 
     per_sequence = (False,) * (2 + switch.num_rows) + (True, True)
     blocks = Alternation(
-        evidence, statistics, surrogate, starts, per_sequence, switch.conjugate
+        linear_potentials,
+        statistics,
+        surrogate,
+        starts,
+        per_sequence,
+        switch.conjugate,
     )
     return fixed_point(blocks, tolerance, max_iterations)
 
@@ -254,18 +227,9 @@ def markov_potentials(stats: Any) -> tuple[Any, Any]:
     return init, onp.zeros((init.shape[-1],) * 2)
 
 
-def first_states(init: Any, belief: Belief | None) -> Any:
-    """Return the initial potentials (K,) of z, or (N, K) where some have a belief."""
-    if belief is None:
-        return init
-    assert belief.states is not None
-    return where_given(belief, belief.states, init)
-
-
-def node_evidence(node: Any, factor: Factor) -> Any:
-    """Inner products (N,) of the node potentials with their statistics."""
-    J, h = node
-    second_moment = factor.second_moment
+def expected_evidence(evidence: Evidence, factor: Factor) -> Any:
+    """Return the expectation of <r, t(x)> of each sequence, (N,)."""
+    J, second_moment = evidence.J, factor.second_moment
     if J.ndim < second_moment.ndim:
         second_moment = np.diagonal(second_moment, axis1=-1, axis2=-2)
-    return inner(J, second_moment) + inner(h, factor.mean)
+    return inner(J, second_moment) + inner(evidence.h, factor.mean)

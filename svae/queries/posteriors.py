@@ -22,6 +22,7 @@ from svae.objective.local import (
 from svae.objective.model import Generative, Parameters, recognition
 from svae.queries.forecasts import decode
 from svae.queries.trailing import continued_paths, continued_samples, extended, trimmed
+from svae.types import Array
 
 __all__ = [
     "THETAS",
@@ -64,16 +65,16 @@ class Posterior(NamedTuple):
     there is a list of posteriors.
     """
 
-    mean: Any
+    mean: Array
     """(T, D), posterior means of x."""
-    cov: Any
+    cov: Array
     """(T, D, D), posterior covariances of x."""
-    states: Any
+    states: Array | None
     """(T, K), probabilities of the discrete states, or None without any."""
-    log_normalizer: Any
+    log_normalizer: float | Array
     r"""Log of the integral of ``exp(E log p(x|theta) + <r(y), t(x)>)``; of a structured
     inference network ``log Z(phi)``, with its own graph in the place of the prior."""
-    elbo: Any
+    elbo: float | Array
     """``E log p(y | x, gamma) - KL``, the sequence's share of the bound, in nats: over
     x, and over gamma where it has a Gaussian q(gamma)."""
 
@@ -81,9 +82,9 @@ class Posterior(NamedTuple):
 class Reconstruction(NamedTuple):
     """What the decoder makes of the posterior of one sequence of T frames."""
 
-    mean: Any
+    mean: Array
     """(T, P), expectation of the decoder's mean."""
-    squared_error: Any
+    squared_error: Array
     """(T,), expectation of the squared distance of the frame from the decoder's mean,
     a sum over the dimensions that are observed."""
 

@@ -20,7 +20,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
     map(
         frozenset,
         (
-            ("errors", "metrics", "data", "_core", "_lapack"),
+            ("errors", "types", "metrics", "data", "_core", "_lapack"),
             ("reference", "store"),
             ("autodiff",),
             ("kernels",),

@@ -1,0 +1,30 @@
+"""Names for the types of arrays, and for what methods of models take.
+
+Under autograd an array may be a box around one, which behaves alike; annotations name
+the array.
+"""
+
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "Array",
+    "Integers",
+    "Mask",
+    "Message",
+    "Potentials",
+    "Rng",
+]
+
+Array: TypeAlias = NDArray[np.float64]
+Integers: TypeAlias = NDArray[np.int64]
+"""Lengths, or discrete states."""
+Mask: TypeAlias = NDArray[np.bool_]
+Potentials: TypeAlias = tuple[Array, Array]
+"""J and h of a Gaussian."""
+Message: TypeAlias = dict[str, Any]
+"""Natural parameters or statistics of theta, a tuple of arrays for each factor."""
+Rng: TypeAlias = int | np.random.Generator | np.random.SeedSequence | None
+"""A seed or a generator, as `numpy.random.default_rng` takes them."""

@@ -81,7 +81,7 @@ def test_the_linear_solve_ends_alike(name, rng):
         return [cotangents.diagnostics for cotangents in of_outputs]
 
     pairs = zip(
-        solved(latent.infer),
+        solved(partial(by_kernel, latent)),
         solved(lambda *a, **o: by_definition(latent, *a, **o)),
         strict=True,
     )

@@ -19,27 +19,40 @@ sequence shorter than T is followed by steps that nothing couples to it; what th
 arguments hold there is selected away before any arithmetic, and zero (-1 in a path) is
 returned.
 
-Of networks, the layers of `svae.kernels.layers` that have compiled passes, and a step
-of Adam.
+Behind the chains come the mean field of independent points in a mixture, the functions
+that networks are made of, and a step of Adam.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import autograd.numpy as np
+from autograd import make_vjp
 from autograd.tracer import getval, isbox
 
 from svae.errors import Impossible, NotPositiveDefinite
 
 __all__ = [
+    "MeanField",
     "adam",
+    "affine",
+    "bounded_exp",
+    "exp",
     "gaussian_chain",
     "gaussian_head",
     "homoscedastic_log_density",
+    "gaussian_log_density",
+    "log",
+    "logistic",
     "markov_chain",
+    "mixture",
+    "mixture_evidence",
     "sample_markov_chain",
+    "sigmoid",
+    "softplus",
+    "tanh",
     "tanh_layer",
     "viterbi",
 ]
@@ -383,9 +396,432 @@ def _solve(A: Array, b: Array) -> Array:
     return np.linalg.solve(A, b[..., None])[..., 0]
 
 
+class MeanField(NamedTuple):
+    """A mean field of N independent rows: q(x) q(z)."""
+
+    fixed: Array
+    """(N, K), expected statistics of the states at which q(x) is taken."""
+    iterations: Array
+    """(N,), over all starts."""
+    residual: Array
+    """(N,), largest change of a statistic in the last iteration."""
+    log_normalizer: Array
+    """(N,), the surrogate at the fixed point."""
+    evidence: Array
+    """(N,), expectation of <J, x x'> + h'x of the node."""
+    half_log_det: Array
+    """(N,), of the precision of x."""
+    second_moment: Array
+    """(N, D, D)"""
+    mean: Array
+    """(N, D)"""
+    states: Array
+    """(N, K), probabilities."""
+    potentials: Array
+    """(N, K), node potentials of z."""
+    samples: Array | None = None
+    """(N, S, D), or None without noise."""
+
+
+def mixture(
+    potentials: Triple,
+    tails: Triple | None,
+    node: tuple[Array, Array],
+    noise: Array | None,
+    told: Array | None,
+    starts: Array | None,
+    from_data: bool,
+    from_prior: bool,
+    tolerance: float,
+    max_iterations: int,
+    adjoint: Any = None,
+) -> MeanField:
+    r"""Mean-field inference of independent rows x in a mixture.
+
+    q(x) q(z) approximates, up to its normalizer,
+
+    .. math:: \exp( \mathrm{init}_z + c_z + \phi_z(e_z(x)) + \langle J, x x' \rangle
+              + h'x ), \qquad e_k(x) = \langle J_k, x x' \rangle + h_k'x + b_k .
+
+    Of a Gaussian phi is the identity; of a Student-t it is the average, over the nodes
+    of a quadrature, of ``-(nu + D)/2 log(1 - 2 e/nu)``, where -e is half a squared
+    distance.  Coordinate ascent alternates x given ``s`` and ``s_k = p(z = k) phi_k'``
+    given x until s moves no more, from every start; the end of highest surrogate is
+    kept, of equal ones the first.
+
+    Parameters
+    ----------
+    potentials : (init (K,) or (N, K), components (K, D D + D), constants (K,))
+    tails : (offsets (K,), degrees of freedom (K, Q), weights (Q,)), optional
+        The weights are constants.
+    node : (J (N, D) or (N, D, D), h (N, D))
+    noise : (N, S, D) array, optional
+    told : (N,) array, optional
+        1 for a row with data, 0 for one without, whose x is independent of z and has,
+        beside its node, a standard normal law; by default all have data.
+    starts : (N, R, K) array, optional
+        Statistics to start from.
+    from_data, from_prior : bool
+        Whether to start from the evidence of each state alone, and from the prior.
+    tolerance : float
+        Largest change of a statistic at which a row has converged.
+    max_iterations : int
+    adjoint : optional
+        Not used: here the linear system of the gradient is solved exactly.
+
+    Returns
+    -------
+    MeanField
+        The first three and half_log_det are constants; the others have two derivatives.
+
+    Raises
+    ------
+    NotPositiveDefinite
+        If x of a row has no proper Gaussian.
+    Impossible
+        If no state of a row has positive probability.
+    """
+    problem = _problem(potentials, tails, node, told)
+    plain = _Problem(*(None if x is None else _value(x) for x in problem))
+    ends = [
+        _ascend(start, plain, tolerance, max_iterations)
+        for start in _starts(plain, starts, from_data, from_prior)
+    ]
+    heights = [_round(end[0], plain)[1].log_normalizer for end in ends]
+    best, rows = np.argmax(heights, axis=0), np.arange(len(plain.told))
+    fixed = np.array([end[0] for end in ends])[best, rows]
+    iterations = np.sum([end[1] for end in ends], axis=0)
+    residual = np.array([end[2] for end in ends])[best, rows]
+
+    statistics = fixed
+    if any(map(isbox, problem)):
+        statistics = _with_derivatives(fixed, problem, plain)
+    q = _round(statistics, problem)[1]
+    samples = None
+    if noise is not None:
+        (noise,) = _arrays([noise])
+        shift = np.linalg.solve(_transpose(q.root), _transpose(noise))
+        samples = q.mean[:, None] + _transpose(shift)
+    return MeanField(
+        fixed,
+        iterations,
+        residual,
+        q.log_normalizer,
+        q.evidence,
+        _value(np.sum(np.log(_diagonal(q.root)), -1)),
+        q.second_moment,
+        q.mean,
+        q.states,
+        q.potentials,
+        samples,
+    )
+
+
+class _Problem(NamedTuple):
+    """What a mean field is about."""
+
+    init: Array
+    components: Array
+    constants: Array
+    offsets: Array | None
+    dofs: Array | None
+    weights: Array | None
+    node_J: Array
+    node_h: Array
+    told: Array
+
+
+def _problem(
+    potentials: Iterable[Array],
+    tails: Iterable[Array] | None,
+    node: Iterable[Array],
+    told: Array | None,
+) -> _Problem:
+    node_J, node_h = _arrays(node)
+    told = np.ones(len(node_h)) if told is None else _value(*_arrays([told]))
+    init, components, constants = _arrays(potentials)
+    offsets, dofs, weights = (None,) * 3 if tails is None else _arrays(tails)
+    tails = offsets, dofs, _value(weights)
+    return _Problem(init, components, constants, *tails, node_J, node_h, told)
+
+
+class _Round(NamedTuple):
+    """What follows from statistics of the states in a round of the ascent."""
+
+    log_normalizer: Array
+    evidence: Array
+    root: Array
+    second_moment: Array
+    mean: Array
+    states: Array
+    potentials: Array
+
+
+def _round(statistics: Array, problem: _Problem) -> tuple[Array, _Round]:
+    """Return the statistics after a round, and the round."""
+    node_J, node_h, told = problem[-3:]
+    law = _law_of_x(statistics, problem.components, node_J, node_h, told)
+    log_x, root, second_moment, mean = law
+    linear = told[:, None] * (_features(second_moment, mean) @ problem.components.T)
+    updated, log_z, states, potentials = _law_of_z(linear, problem)
+    moments = _diagonal(second_moment) if node_J.ndim == 2 else second_moment
+    evidence = np.sum(np.reshape(node_J * moments, (len(node_h), -1)), -1)
+    return updated, _Round(
+        log_x + log_z - np.sum(statistics * linear, -1),
+        evidence + np.sum(node_h * mean, -1),
+        root,
+        second_moment,
+        mean,
+        states,
+        potentials,
+    )
+
+
+def _law_of_z(linear: Array, problem: _Problem) -> tuple[Array, Array, Array, Array]:
+    """Statistics, log normalizer, probabilities and node potentials of z.
+
+    They follow from the evidence `linear` (N, K) without offsets.
+    """
+    has_data = problem.told[:, None] > 0
+    phi, gain = linear, np.ones(linear.shape)
+    if problem.dofs is not None:
+        dim, dofs = problem.node_h.shape[1], problem.dofs
+        evidence = linear + problem.told[:, None] * problem.offsets
+        grown = 1.0 - 2.0 * evidence[..., None] / dofs
+        phi = -0.5 * np.sum(problem.weights * (dofs + dim) * np.log(grown), -1)
+        gain = np.sum(problem.weights * (1.0 + dim / dofs) / grown, -1)
+    potentials = np.where(has_data, phi + problem.constants, 0.0)
+    log_z, states = _normalise(problem.init + potentials)
+    _refuse_impossible(_value(log_z)[:, None])
+    return states * np.where(has_data, gain, 1.0), log_z, states, potentials
+
+
+def _law_of_x(
+    statistics: Array, components: Array, node_J: Array, node_h: Array, told: Array
+) -> tuple[Array, Array, Array, Array]:
+    """Log normalizer of x given statistics of z, and its root, E x x' and E x.
+
+    The root is the lower Cholesky factor of the precision.  In a row without data the
+    standard normal law is a factor, not a potential.
+    """
+    *lead, D = node_h.shape
+    if node_J.ndim == node_h.ndim:
+        node_J = node_J[..., None] * np.eye(D)
+    mixed = (told[..., None] * statistics) @ components
+    J = node_J + np.reshape(mixed[..., : D * D], (*lead, D, D))
+    h = node_h + mixed[..., D * D :]
+    precision = -(J + _transpose(J)) + (1.0 - told)[..., None, None] * np.eye(D)
+    try:
+        root = np.linalg.cholesky(precision)
+    except np.linalg.LinAlgError:
+        raise _improper(_value(precision)) from None
+    cov = np.linalg.inv(precision)
+    mean = _apply(cov, h)
+    log_x = 0.5 * np.sum(h * mean, -1) - np.sum(np.log(_diagonal(root)), -1)
+    log_x = log_x + told * D / 2 * np.log(2 * np.pi)
+    return log_x, root, cov + _outer(mean, mean), mean
+
+
+def _features(second_moment: Array, mean: Array) -> Array:
+    """Line up E x x' and E x, (..., D D + D)."""
+    *lead, D = mean.shape
+    return np.concatenate((np.reshape(second_moment, (*lead, D * D)), mean), -1)
+
+
+def _improper(precision: Array) -> NotPositiveDefinite:
+    """Name the first row, or sequence and step, whose precision has no root."""
+    for place in np.ndindex(precision.shape[:-2]):
+        try:
+            np.linalg.cholesky(precision[place])
+        except np.linalg.LinAlgError:
+            return NotPositiveDefinite(*([*place, 0][:2]))
+    raise AssertionError("no precision fails on its own")
+
+
+def _starts(
+    problem: _Problem, starts: Array | None, from_data: bool, from_prior: bool
+) -> list[Array]:
+    """Return statistics (N, K) to start from, one for each start."""
+    found, is_gaussian = [], problem.dofs is None
+    if from_data:
+        evidence = _of_each_state(problem.components, *problem[-3:], is_gaussian)
+        found.append(_law_of_z(evidence, problem)[0])
+    if from_prior:
+        nothing = np.zeros((len(problem.told), len(problem.constants)))
+        found.append(_normalise(problem.init + nothing)[1])
+    if starts is not None:
+        found.extend(np.moveaxis(_value(*_arrays([starts])), 1, 0))
+    if not found:
+        raise ValueError("nowhere to start: give starts, from_data or from_prior")
+    return found
+
+
+def _of_each_state(
+    components: Array, node_J: Array, node_h: Array, told: Array, marginal: bool
+) -> Array:
+    """Evidence (..., K) of x given each state alone.
+
+    With x integrated out if `marginal`, else expected.
+    """
+    columns = []
+    for k, alone in enumerate(np.eye(len(components))):
+        alone = alone + np.zeros((*told.shape, 1))
+        law = _law_of_x(alone, components, node_J, node_h, told)
+        log_x, _, second_moment, mean = law
+        expected = _features(second_moment, mean) @ components[k]
+        columns.append(told * (log_x if marginal else expected))
+    return np.stack(columns, -1)
+
+
+def _ascend(
+    start: Array, problem: _Problem, tolerance: float, max_iterations: int
+) -> tuple[Array, Array, Array]:
+    """Iterate until every row has converged, each on its own."""
+    statistics = np.array(start)
+    iterations, residual = np.zeros(len(start)), np.full(len(start), np.inf)
+    for _ in range(max_iterations):
+        active = residual > tolerance
+        if not active.any():
+            break
+        updated = _round(statistics, problem)[0]
+        moved = np.max(np.abs(updated - statistics), axis=1)
+        residual = np.where(active, moved, residual)
+        statistics = np.where(active[:, None], updated, statistics)
+        iterations = iterations + active
+    return statistics, iterations, residual
+
+
+def _with_derivatives(fixed: Array, problem: _Problem, plain: _Problem) -> Array:
+    """Return a fixed point as a function of the arguments that lead to it.
+
+    A step of Newton's method, with the Jacobian at the fixed point, stays there, and
+    has the derivative of the implicit function theorem; every further step has one
+    more.
+    """
+    (N, K), columns = fixed.shape, np.eye(fixed.shape[1])
+    pull_back, _ = make_vjp(lambda s: _round(s, plain)[0])(fixed)
+    slopes = np.stack([pull_back(np.tile(e, (N, 1))) for e in columns], 1)
+    statistics = fixed
+    for _ in range(2):
+        updated = _round(statistics, problem)[0]
+        statistics = statistics + _solve(np.eye(K) - slopes, updated - statistics)
+    return statistics
+
+
+def mixture_evidence(
+    components: Array,
+    node: tuple[Array, Array],
+    told: Array | None,
+    states: Array | None,
+) -> tuple[Array, Array | None, Array | None]:
+    """Evidence for the states of rows (N,) or of frames (N, T), and moments of x.
+
+    Parameters
+    ----------
+    components : (K, D D + D)
+        J and h of x given each state, the rows of P.
+    node : (J (..., D) or (..., D, D), h (..., D))
+    told : (...) array, optional
+        1 for a row with data, 0 for one without, whose evidence is zero; see `mixture`.
+    states : (..., K) array, optional
+        Expected statistics of the states; without them x is given each state alone.
+
+    Returns
+    -------
+    evidence : (..., K)
+        Of every state: P E[f]; without ``states`` the log normalizers of x, constants.
+    second_moment, mean : (..., D, D), (..., D)
+        Constants; None without ``states``.
+
+    Raises
+    ------
+    NotPositiveDefinite
+        If x of a row has no proper Gaussian, naming row, or sequence and step.
+    """
+    components, node_J, node_h = _arrays((components, *node))
+    told = np.ones(node_h.shape[:-1]) if told is None else _value(*_arrays([told]))
+    if states is None:
+        components, node_J, node_h = map(_value, (components, node_J, node_h))
+        evidence = _of_each_state(components, node_J, node_h, told, marginal=True)
+        return evidence, None, None
+    (states,) = _arrays([states])
+    _, _, second_moment, mean = _law_of_x(states, components, node_J, node_h, told)
+    evidence = told[..., None] * (_features(second_moment, mean) @ components.T)
+    return evidence, _value(second_moment), _value(mean)
+
+
+def _value(x: Array) -> Array:
+    """Return the NumPy array inside of any number of boxes."""
+    while isbox(x):
+        x = getval(x)
+    return x
+
+
+def exp(x: Array) -> Array:
+    """Exponential of every entry."""
+    return np.exp(x)
+
+
+def log(x: Array) -> Array:
+    """Natural logarithm of every entry."""
+    return np.log(x)
+
+
+def tanh(x: Array) -> Array:
+    """Hyperbolic tangent of every entry."""
+    return np.tanh(x)
+
+
+def logistic(x: Array) -> Array:
+    """Logistic function 1 / (1 + exp(-x)) of every entry."""
+    return 0.5 * (np.tanh(0.5 * x) + 1.0)
+
+
+sigmoid = logistic
+
+
+def softplus(x: Array) -> Array:
+    """log(1 + exp(x)) of every entry."""
+    return np.logaddexp(x, 0.0)
+
+
+def bounded_exp(x: Array) -> Array:
+    """exp(10 tanh(x / 10)): an exponential near zero, confined to exp(+-10)."""
+    return np.exp(10.0 * np.tanh(x / 10.0))
+
+
+def affine(inputs: Array, matrix: Array, bias: Array) -> Array:
+    """Map inputs (..., M) by a matrix (M, N) and a bias (N,) to (..., N)."""
+    return np.dot(inputs, matrix) + bias
+
+
 def tanh_layer(inputs: Array, matrix: Array, bias: Array) -> Array:
-    """Hidden layer of a perceptron; see `svae.kernels.layers.tanh_layer`."""
-    return np.tanh(np.dot(inputs, matrix) + bias)
+    """Hyperbolic tangent of `affine`."""
+    return np.tanh(affine(inputs, matrix, bias))
+
+
+def gaussian_log_density(
+    x: Array, mean: Array, variance: Array, observed: Array | None = None
+) -> Array:
+    """Return log N(x; mean, variance), summed over the last axis.
+
+    Parameters
+    ----------
+    x : (..., P)
+        The data, a constant.
+    mean, variance : (..., P)
+    observed : (..., P) bool, optional
+        Which entries count; by default all.
+
+    Returns
+    -------
+    (...) array
+    """
+    error = _value(x) - mean
+    terms = error**2 / variance + np.log(variance) + np.log(2.0 * np.pi)
+    if observed is not None:
+        terms = np.where(observed, terms, 0.0)
+    return -0.5 * np.sum(terms, axis=-1)
 
 
 def gaussian_head(
@@ -398,51 +834,90 @@ def gaussian_head(
     offset: Array | None = None,
     floor: Array | None = None,
 ) -> Array:
-    """Log density under the Gaussian of two heads; see `svae.kernels.layers`."""
-    matrix, bias = location
-    m = np.dot(features, matrix) + bias
+    """Log density of data under the Gaussian that the two heads of a network describe.
+
+    Parameters
+    ----------
+    features : (N, S, T, M) array
+    location, scale : (matrix (M, P), bias (P,))
+    data : (N, T, P) array
+        Constant.
+    observed : (N, T, P) bool array, optional
+        Which entries of the data count; by default all.
+    mean : {"linear", "sigmoid"}
+        Whether the mean is the location, or its logistic function.
+    offset : (N, S, T, P) array, optional
+        Added to the location.
+    floor : (P,) array, optional
+        With it the variance is the softplus of the scale plus the floor, else its
+        `bounded_exp`.
+
+    Returns
+    -------
+    (N, S, T) array, summed over dimensions.
+    """
+    m = affine(features, *location)
     m = m if offset is None else m + offset
-    m = m if mean == "linear" else 0.5 * (np.tanh(0.5 * m) + 1.0)
-    matrix, bias = scale
-    s = np.dot(features, matrix) + bias
-    if floor is None:
-        variance = np.exp(10.0 * np.tanh(s / 10.0))
-    else:
-        variance = np.logaddexp(s, 0.0) + floor
-    error = data[:, None] - m
-    terms = error**2 / variance + np.log(variance) + np.log(2.0 * np.pi)
+    m = m if mean == "linear" else logistic(m)
+    s = affine(features, *scale)
+    variance = bounded_exp(s) if floor is None else softplus(s) + floor
     if observed is not None:
-        terms = np.where(observed[:, None], terms, 0.0)
-    return -0.5 * np.sum(terms, axis=-1)
+        observed = observed[:, None]
+    return gaussian_log_density(_value(data)[:, None], m, variance, observed)
 
 
 def homoscedastic_log_density(
     data: Array, location: Array, variance: Array, observed: Array | None = None
 ) -> Array:
-    """Log density of frames of one variance; see `svae.kernels.densities`."""
-    terms = (data - location) ** 2 / variance + np.log(2.0 * np.pi * variance)
-    if observed is not None:
-        terms = np.where(observed, terms, 0.0)
-    return -0.5 * np.sum(terms, axis=-1)
+    """Return log N(data; location, variance) of a variance (P,) or () of all frames.
+
+    See `gaussian_log_density`, whose parameters otherwise these are.
+    """
+    return gaussian_log_density(data, location, variance, observed)
 
 
 def adam(
-    vector: Array,
-    gradient: Array,
+    vector: Array | Sequence[Array],
+    gradient: Array | Sequence[Array],
     mean: Array,
     square: Array,
     rate: float,
     epsilon: float,
     mean_decay: float,
     square_decay: float,
-) -> Triple:
-    """Step of Adam, upwards; see `svae.training.adam.adam_step`.
+) -> Array:
+    """Take a step of Adam, upwards; see `svae.training.adam.adam_step`.
+
+    Parameters
+    ----------
+    vector, gradient : (P,) array, or sequence of arrays of P entries altogether
+    mean, square : (P,)
+        Moments of the gradient.
+    rate, epsilon : float
+        Both with the factors that unbias the moments.
+    mean_decay, square_decay : float
 
     Returns
     -------
-    vector, mean, square : (P,)
-        Of the parameters, and the moments of their gradient.
+    (3, P) array
+        The new vector, mean and square.
+
+    Raises
+    ------
+    FloatingPointError
+        If the gradient is not finite.
     """
+    vector, gradient = _flat(vector), _flat(gradient)
+    if not np.isfinite(gradient).all():
+        raise FloatingPointError("the gradient is not finite")
     mean = mean_decay * mean + (1.0 - mean_decay) * gradient
     square = square_decay * square + (1.0 - square_decay) * gradient**2
-    return vector + rate * mean / (np.sqrt(square) + epsilon), mean, square
+    vector = vector + rate * mean / (np.sqrt(square) + epsilon)
+    return np.stack([vector, mean, square])
+
+
+def _flat(parts: Array | Sequence[Array]) -> Array:
+    """Return arrays as one vector."""
+    if not isinstance(parts, (list, tuple)):
+        return np.ravel(parts)
+    return np.concatenate([np.zeros(0), *map(np.ravel, parts)])

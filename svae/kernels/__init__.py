@@ -2,61 +2,77 @@
 
 Every function here has the name, the arguments and the meaning of the one in
 `svae.reference`, which defines it in plain autograd NumPy.  `chains` has the Gaussian
-and the Markov chain, `mixture` inference of independent points, `layers` what stands
-between the matrix products of a network, and `passes` what of that is compiled;
-`chain_primitive` turns the kernel of an
-exponential family and its adjoint into a differentiable function.  No other room
-imports the compiled core.
+and the Markov chain, `mixture` the mean field of independent points, `evidence` what
+points or frames say of their states, `layers` what networks are made of, `densities`
+what is left of a density whose variance is that of all frames, and `optimizer` a step
+of Adam.
+
+Behind them, `chain_primitive` turns the kernel of an exponential family and its adjoint
+into a differentiable function, `arguments` and `mixture_arguments` refuse what is
+malformed, and `passes` has the layers' calls of the core.  No other room imports the
+compiled core.  No kernel warns or knows a tolerance: both are handed in.
 """
 
-from svae._core import empty, get_num_threads, isa, multiply_add, set_num_threads
+from svae._core import (
+    empty as empty,
+)
+from svae._core import (
+    get_num_threads,
+    isa,
+    set_num_threads,
+)
+from svae._core import (
+    multiply_add as multiply_add,
+)
+from svae.kernels.arguments import are_finite as are_finite
 from svae.kernels.chains import (
-    are_finite,
     gaussian_chain,
     markov_chain,
     sample_markov_chain,
     viterbi,
 )
-from svae.kernels.mixture import (
-    mixture,
-    mixture_evidence,
-    mixture_evidence_vjp,
-    mixture_vjp,
-)
-from svae.kernels.passes import (
-    adam,
+from svae.kernels.densities import homoscedastic_log_density
+from svae.kernels.evidence import mixture_evidence
+from svae.kernels.evidence import mixture_evidence_vjp as mixture_evidence_vjp
+from svae.kernels.layers import (
+    affine,
+    bounded_exp,
     exp,
     gaussian_head,
+    gaussian_log_density,
     log,
     logistic,
+    sigmoid,
     softplus,
     tanh,
     tanh_layer,
-    tanh_layer_vjp,
 )
+from svae.kernels.mixture import LinearSolve, mixture
+from svae.kernels.mixture import mixture_vjp as mixture_vjp
+from svae.kernels.optimizer import adam
 
 __all__ = [
-    "are_finite",
+    "LinearSolve",
     "adam",
-    "empty",
+    "affine",
+    "bounded_exp",
     "exp",
     "gaussian_chain",
     "gaussian_head",
+    "gaussian_log_density",
     "get_num_threads",
+    "homoscedastic_log_density",
     "isa",
     "log",
     "logistic",
     "markov_chain",
     "mixture",
     "mixture_evidence",
-    "mixture_evidence_vjp",
-    "mixture_vjp",
-    "multiply_add",
     "sample_markov_chain",
     "set_num_threads",
+    "sigmoid",
     "softplus",
     "tanh",
     "tanh_layer",
-    "tanh_layer_vjp",
     "viterbi",
 ]

@@ -15,6 +15,7 @@ import autograd.numpy as np
 import numpy as onp
 from autograd.tracer import isbox
 
+from svae import _core
 from svae.autodiff.operations import value_of
 
 Array = Any  # a NumPy array, or autograd's box around one
@@ -224,6 +225,34 @@ def require_finite(
         if log:
             wanted += f" up to {LARGEST_LOG_POTENTIAL:g}, or -inf"
         raise ValueError(f"{name}{list(index)} is {array[index]}, wanted {wanted}")
+
+
+def are_finite(arrays: Iterable[Array], limit: float = onp.finfo(float).max) -> bool:
+    """Tell whether all numbers are at most `limit` in magnitude, in one call.
+
+    They nearly always are; where they are not, `require_finite` tells which.
+    """
+    return _core.are_within([value_of(x) for x in arrays], limit)
+
+
+def require_no_overflow(outputs: Sequence[Array], name: str = "sequence") -> None:
+    """Refuse what finite arguments have made so large that its sum is no number."""
+    limit = onp.finfo(float).max / max(len(outputs[0]), 1)
+    if are_finite(outputs, limit):
+        return
+    wrong = onp.zeros(len(outputs[0]), bool)
+    for output in outputs:
+        axes = tuple(range(1, output.ndim))
+        wrong |= ~(onp.abs(output) <= limit).all(axes)
+    raise overflow(name, int(onp.flatnonzero(wrong)[0]))
+
+
+def overflow(name: str, index: int) -> FloatingPointError:
+    """Return the error that names what has a result without a number."""
+    return FloatingPointError(
+        f"{name} {index}: its log normalizer, a statistic or a sample, or the sum of "
+        "such, passes 1.8e308. Scale the data that the potentials come from"
+    )
 
 
 def contiguous(arrays: Sequence[Array], outer_axes: Sequence[int]) -> list[Array]:

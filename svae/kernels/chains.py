@@ -11,19 +11,18 @@ where autograd knows the adjoint of either.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from functools import cache, wraps
-from numbers import Integral, Real
-from typing import Any, TypeVar, cast
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import Any
 
 import numpy as onp
 from numpy.typing import NDArray
 
 from svae import _core
 from svae.autodiff.operations import value_of
-from svae.errors import Impossible
 from svae.kernels.arguments import (
     LARGEST_LOG_POTENTIAL,
+    are_finite,
     as_array,
     as_arrays,
     as_lengths,
@@ -31,9 +30,9 @@ from svae.kernels.arguments import (
     init_input,
     like,
     node_input,
-    packed,
     pair_input,
     require_finite,
+    require_no_overflow,
     require_shape,
     warn_of_probabilities,
     wrong_shape,
@@ -41,19 +40,9 @@ from svae.kernels.arguments import (
 from svae.kernels.chain_primitive import chain_primitive
 
 __all__ = [
-    "adam",
-    "are_finite",
-    "exp",
     "gaussian_chain",
-    "gaussian_head",
-    "log",
-    "logistic",
     "markov_chain",
     "sample_markov_chain",
-    "softplus",
-    "tanh",
-    "tanh_layer",
-    "tanh_layer_vjp",
     "viterbi",
 ]
 
@@ -70,36 +59,6 @@ def _use_lapack() -> None:
     from svae import _lapack
 
     _core.use_lapack(**_lapack.addresses())
-
-
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-
-
-def _without_masks(function: _Function) -> _Function:
-    """Refuse masked entries, which the core does not see."""
-
-    @wraps(function)
-    def checked(*arguments: Any) -> Any:
-        for k, argument in enumerate(arguments):
-            parts = argument if isinstance(argument, (list, tuple)) else (argument,)
-            if any(isinstance(x, onp.ma.MaskedArray) and x.mask.any() for x in parts):
-                raise ValueError(
-                    f"argument {k} of {function.__name__} has masked entries"
-                )
-        return function(*arguments)
-
-    return cast(_Function, checked)
-
-
-exp = _without_masks(_core.exp)
-log = _without_masks(_core.log)
-tanh = _without_masks(_core.tanh)
-logistic = _without_masks(_core.logistic)
-softplus = _without_masks(_core.softplus)
-tanh_layer = _without_masks(_core.tanh_layer)
-tanh_layer_vjp = _without_masks(_core.tanh_layer_vjp)
-gaussian_head = _without_masks(_core.gaussian_head)
-adam = _without_masks(_core.adam)
 
 
 def gaussian_chain(
@@ -177,33 +136,6 @@ def gaussian_chain(
     return outputs[0], (tuple(stats[:2]), tuple(stats[2:5]), tuple(stats[5:])), samples
 
 
-def are_finite(arrays: Iterable[Array], limit: float = onp.finfo(float).max) -> bool:
-    """Tell in one call what is so nearly always; if not, errors want to know more.
-
-    With a `limit`, whether all numbers are at most that in magnitude.
-    """
-    return _core.are_within([value_of(x) for x in arrays], limit)
-
-
-def _require_no_overflow(outputs: Sequence[Array], name: str = "sequence") -> None:
-    """Refuse what finite arguments have made so large that its sum is no number."""
-    limit = onp.finfo(float).max / max(len(outputs[0]), 1)
-    if are_finite(outputs, limit):
-        return
-    wrong = onp.zeros(len(outputs[0]), bool)
-    for output in outputs:
-        axes = tuple(range(1, output.ndim))
-        wrong |= ~(onp.abs(output) <= limit).all(axes)
-    raise _overflow(name, int(onp.flatnonzero(wrong)[0]))
-
-
-def _overflow(name: str, index: int) -> FloatingPointError:
-    return FloatingPointError(
-        f"{name} {index}: its log normalizer, a statistic or a sample, or the sum of "
-        "such, passes 1.8e308. Scale the data that the potentials come from"
-    )
-
-
 _GAUSSIAN_OUTER = (1, 1, 2, 2, 2, 2, 2, 2)  # axes; the others are contiguous
 
 
@@ -214,7 +146,7 @@ def _gaussian_forward(lengths: Array, *inputs: Array) -> tuple[Array, ...]:
     # E x_i^2 bounds all moments but sums over pairs, which are as few as sequences
     squares = stats[5] if stats[5].ndim == 3 else onp.einsum("ntdd->ntd", stats[5])
     sums = [stat for stat in stats[2:5] if stat.shape[1] == 1]
-    _require_no_overflow([logZ, squares, *sums, *([] if noise is None else [samples])])
+    require_no_overflow([logZ, squares, *sums, *([] if noise is None else [samples])])
     return (logZ, *stats) if noise is None else (logZ, *stats, samples)
 
 
@@ -380,71 +312,3 @@ def _markov_adjoint(
 
 
 _markov_chain = chain_primitive(_markov_forward, _markov_adjoint, 3)
-
-
-def _as_states(name: str, states: Any, arguments: Sequence[Any]) -> Any:
-    """Statistics (N, K) of the states of the rows."""
-    states = as_array(name, states)
-    require_shape(name, states, arguments[0].shape)
-    _require_all_finite({name: states})
-    return packed(states)
-
-
-def _require_search(tolerance: Any, max_iterations: Any) -> None:
-    """Refuse what does not say how long to iterate."""
-    if not isinstance(tolerance, Real) or not float(tolerance) >= 0:
-        raise ValueError(f"tolerance is {tolerance}, wanted a number, 0 or more")
-    if not isinstance(max_iterations, Integral) or int(max_iterations) < 1:
-        raise ValueError(
-            f"max_iterations is {max_iterations}, wanted a whole number, 1 or more"
-        )
-
-
-def _require_all_finite(arrays: dict[str, Any]) -> None:
-    """Refuse NaN and infinities in arrays that have no lengths."""
-    if not are_finite(arrays.values()):
-        for name, array in arrays.items():
-            require_finite(name, array, _NO_LENGTHS)
-
-
-def _require_possible(init: Any, constants: Any, told: Any) -> None:
-    """Refuse what are no log potentials, and a row that forbids all states."""
-    require_finite("init", init, _NO_LENGTHS, log=True)
-    require_finite("constants", constants, _NO_LENGTHS, log=True)
-    of_row = constants if told is None else onp.where(told[:, None] > 0, constants, 0.0)
-    impossible = onp.flatnonzero((init + of_row == -onp.inf).all(axis=1))
-    if impossible.size:
-        raise Impossible(int(impossible[0]), 0)
-
-
-_NO_LENGTHS = onp.ones(1, onp.int64)
-
-
-def _as_tails(tails: Any, num_states: int) -> list[Any]:
-    """Offsets (K,), degrees of freedom (K, Q) and weights (Q,) of their nodes."""
-    names = "offsets", "degrees of freedom", "weights"
-    tails = as_arrays(tails, *names)
-    offsets, dofs, weights = tails
-    require_shape("weights", weights, ("Q",))
-    if len(weights) < 1:
-        raise wrong_shape("weights", weights, "a node at least")
-    require_shape("offsets", offsets, (num_states,))
-    require_shape("degrees of freedom", dofs, (num_states, len(weights)))
-    _require_all_finite(dict(zip(names, tails, strict=True)))
-    if not (dofs > 0).all():
-        raise ValueError(f"degrees of freedom hold {dofs.min()}, wanted positive ones")
-    if not (weights >= 0).all():
-        raise ValueError(f"weights hold {weights.min()}, wanted 0 or more")
-    return [packed(part) for part in tails]
-
-
-def _as_told(told: Any, num_rows: int) -> Any:
-    """Which rows have data, (N,) numbers; or None, for all."""
-    if told is None:
-        return None
-    told = as_array("told", told)
-    require_shape("told", told, (num_rows,))
-    wrong = onp.flatnonzero((told != 0) & (told != 1))
-    if wrong.size:
-        raise ValueError(f"told[{wrong[0]}] is {told[wrong[0]]}, wanted 0 or 1")
-    return packed(told)

@@ -3,10 +3,12 @@ r"""The functions that networks are made of, each a single primitive with its VJ
 Written out in elementary operations they would be several nodes of autograd's graph
 each, and for the small networks of latent models its bookkeeping costs more than the
 arithmetic.  The matrix products are those of BLAS; what stands between them is one
-compiled pass over the rows, for `tanh_layer` and for `gaussian_head`, which
-`svae.reference` defines.  Further derivatives of these two and of `affine` are those of
-their definitions; the other VJPs are made of differentiable operations in turn.
+compiled pass over the rows, for `tanh_layer` and for `gaussian_head`.  Further
+derivatives of these two and of `affine` are those of their definitions in
+`svae.reference`; the other VJPs are made of differentiable operations in turn.
 """
+
+from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
@@ -17,38 +19,48 @@ import numpy as onp
 from autograd.extend import defvjp, defvjp_argnums, primitive
 from autograd.tracer import isbox
 
-from svae import _core, reference
+from svae import reference
+from svae.autodiff.operations import value_of
+from svae.autodiff.tuples import Outputs
 from svae.autodiff.vjp import trace
+from svae.kernels import passes
+from svae.kernels.arguments import as_array, packed
 
 __all__ = [
     "affine",
     "bounded_exp",
+    "exp",
     "gaussian_head",
     "gaussian_log_density",
+    "log",
+    "logistic",
     "sigmoid",
     "softplus",
+    "tanh",
     "tanh_layer",
 ]
+
+Array = Any  # a NumPy array, or autograd's box around one
 
 LOG_2PI = onp.log(2.0 * onp.pi)
 
 
-def _rows(x: Any) -> Any:
+def _rows(x: Array) -> Array:
     """View (..., D) as a matrix of rows, which is what BLAS takes."""
     return np.reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
 
 
-def _by_columns(x: Any) -> Any:
+def _by_columns(x: Array) -> Array:
     """View (..., D), or a copy of it, as contiguous columns (D, R)."""
     return onp.ascontiguousarray(_rows(x).T)
 
 
-def _product(a: Any, b: Any) -> Any:
+def _product(a: Array, b: Array) -> Array:
     """Multiply matrices, into memory that the last step of training had."""
-    return onp.matmul(a, b, out=_core.empty((a.shape[0], b.shape[1])))
+    return onp.matmul(a, b, out=passes.empty((a.shape[0], b.shape[1])))
 
 
-def _tall_product(a: Any, b: Any) -> Any:
+def _tall_product(a: Array, b: Array) -> Array:
     """Multiply matrices, the product held column by column.
 
     BLAS is faster, by up to a quarter, where the longer side is the contiguous one.
@@ -57,20 +69,91 @@ def _tall_product(a: Any, b: Any) -> Any:
 
 
 def _derivative_by_definition(
-    definition: Callable[..., Any], argnums: Sequence[int], args: Sequence[Any], g: Any
-) -> list[Any]:
-    """Cotangents in some of the arguments, which can be differentiated again."""
+    definition: Callable[..., Any],
+    argnums: Sequence[int],
+    args: Sequence[Array],
+    g: Array,
+) -> list[Array]:
+    """Return cotangents in some of the arguments, which can be differentiated again."""
 
-    def of_chosen(*chosen: Any) -> tuple[Any]:
+    def of_chosen(*chosen: Array) -> tuple[Array]:
         swapped = dict(zip(argnums, chosen, strict=True))
         return (definition(*(swapped.get(k, x) for k, x in enumerate(args))),)
 
     return trace(of_chosen, [args[k] for k in argnums])[0](g)
 
 
+# Functions of every entry, each of an array of any shape, without overflow for any x
+
+
+def _entries(x: Array) -> Array:
+    """Array as the passes take it."""
+    return packed(as_array("x", x))
+
+
 @primitive
-def affine(inputs: Any, matrix: Any, bias: Any) -> Any:
-    """Map (..., M) by a matrix (M, N) and a bias (N,) to (..., N)."""
+def exp(x: Array) -> Array:
+    """Exponential."""
+    return passes.exp(_entries(x))
+
+
+@primitive
+def log(x: Array) -> Array:
+    """Natural logarithm; a negative number is refused with a ValueError."""
+    return passes.log(_entries(x))
+
+
+@primitive
+def tanh(x: Array) -> Array:
+    """Hyperbolic tangent."""
+    return passes.tanh(_entries(x))
+
+
+@primitive
+def logistic(x: Array) -> Array:
+    """Logistic function 1 / (1 + exp(-x))."""
+    return passes.logistic(_entries(x))
+
+
+@primitive
+def softplus(x: Array) -> Array:
+    """log(1 + exp(x))."""
+    return passes.softplus(_entries(x))
+
+
+@primitive
+def bounded_exp(x: Array) -> Array:
+    """exp(10 tanh(x / 10)): an exponential near zero, confined to exp(+-10)."""
+    return onp.exp(10.0 * onp.tanh(0.1 * x))
+
+
+sigmoid = logistic
+
+defvjp(exp, lambda ans, x: lambda g: g * ans)
+defvjp(log, lambda ans, x: lambda g: g / x)
+defvjp(tanh, lambda ans, x: lambda g: g * (1.0 - ans**2))
+defvjp(logistic, lambda ans, x: lambda g: g * ans * (1.0 - ans))
+defvjp(softplus, lambda ans, x: lambda g: g * logistic(x))
+defvjp(
+    bounded_exp,
+    lambda ans, x: lambda g: g * ans * (1.0 - np.tanh(0.1 * x) ** 2),
+)
+
+
+@primitive
+def affine(inputs: Array, matrix: Array, bias: Array) -> Array:
+    """Map inputs by a matrix and a bias.
+
+    Parameters
+    ----------
+    inputs : (..., M)
+    matrix : (M, N)
+    bias : (N,)
+
+    Returns
+    -------
+    (..., N) array
+    """
     outputs = _product(_rows(inputs), matrix)
     outputs += bias
     return outputs.reshape(*inputs.shape[:-1], matrix.shape[1])
@@ -79,13 +162,10 @@ def affine(inputs: Any, matrix: Any, bias: Any) -> Any:
 def _affine_vjp(argnums: Any, ans: Any, args: Any, kwargs: Any) -> Any:
     inputs, matrix, _ = args
 
-    def definition(inputs: Any, matrix: Any, bias: Any) -> Any:
-        return np.dot(inputs, matrix) + bias
-
-    def vjp(g: Any) -> Any:
+    def vjp(g: Array) -> list[Array]:
         if any(map(isbox, (g, *args))):
-            return _derivative_by_definition(definition, argnums, args, g)
-        cotangents: dict[int, Callable[[], Any]] = {
+            return _derivative_by_definition(reference.affine, argnums, args, g)
+        cotangents: dict[int, Callable[[], Array]] = {
             0: lambda: _tall_product(_rows(g), matrix.T).reshape(inputs.shape),
             1: lambda: _product(_rows(inputs).T, _rows(g)),
             2: lambda: _rows(g).sum(axis=0),
@@ -99,81 +179,32 @@ defvjp_argnums(affine, _affine_vjp)
 
 
 @primitive
-def sigmoid(x: Any) -> Any:
-    """Logistic function, without overflow for any x."""
-    return _core.logistic(onp.asarray(x, float, order="C"))
+def tanh_layer(inputs: Array, matrix: Array, bias: Array) -> Array:
+    """Map inputs by a matrix and a bias, and take the hyperbolic tangent.
 
+    Parameters
+    ----------
+    inputs : (..., M)
+    matrix : (M, N)
+    bias : (N,)
 
-defvjp(sigmoid, lambda ans, x: lambda g: g * ans * (1.0 - ans))
-
-
-@primitive
-def softplus(x: Any) -> Any:
-    """log(1 + exp(x)), without overflow for any x."""
-    return _core.softplus(onp.asarray(x, float, order="C"))
-
-
-defvjp(softplus, lambda ans, x: lambda g: g * sigmoid(x))
-
-
-@primitive
-def bounded_exp(x: Any) -> Any:
-    """exp(10 tanh(x / 10)): an exponential near zero, confined to exp(+-10)."""
-    return onp.exp(10.0 * onp.tanh(0.1 * x))
-
-
-defvjp(
-    bounded_exp,
-    lambda ans, x: lambda g: g * ans * (1.0 - np.tanh(0.1 * x) ** 2),
-)
-
-
-@primitive
-def gaussian_log_density(x: Any, mean: Any, variance: Any, observed: Any) -> Any:
-    """Log N(x; mean, variance), summed over the last axis; constant in x.
-
-    Of a mask ``observed``, unless it is None, only what is True counts.
+    Returns
+    -------
+    (..., N) array
     """
-    terms = (x - mean) ** 2 / variance + onp.log(variance) + LOG_2PI
-    return -0.5 * onp.sum(_masked(terms, observed), axis=-1)
-
-
-def _masked(terms: Any, observed: Any) -> Any:
-    return terms if observed is None else np.where(observed, terms, 0.0)
-
-
-defvjp(
-    gaussian_log_density,
-    lambda ans, x, mean, variance, observed: (
-        lambda g: g[..., None] * _masked((x - mean) / variance, observed)
-    ),
-    lambda ans, x, mean, variance, observed: (
-        lambda g: (
-            0.5
-            * g[..., None]
-            * _masked(((x - mean) ** 2 / variance - 1.0) / variance, observed)
-        )
-    ),
-    argnums=(1, 2),
-)
-
-
-@primitive
-def tanh_layer(inputs: Any, matrix: Any, bias: Any) -> Any:
-    """Map (..., M) by a matrix (M, N) and a bias (N,) to tanh of that, (..., N)."""
     outputs = _tall_product(_rows(inputs), matrix)
-    _core.tanh_layer(outputs.T, bias)
+    passes.tanh_layer(outputs.T, bias)
     return outputs.reshape(*inputs.shape[:-1], matrix.shape[1])
 
 
 def _tanh_layer_vjp(argnums: Any, ans: Any, args: Any, kwargs: Any) -> Any:
     inputs, matrix, _ = args
 
-    def vjp(g: Any) -> Any:
+    def vjp(g: Array) -> list[Array]:
         if any(map(isbox, (g, *args))):
             return _derivative_by_definition(reference.tanh_layer, argnums, args, g)
-        by_units, bias_bar = _core.tanh_layer_vjp(_by_columns(ans), _by_columns(g))
-        cotangents: dict[int, Callable[[], Any]] = {
+        by_units, bias_bar = passes.tanh_layer_vjp(_by_columns(ans), _by_columns(g))
+        cotangents: dict[int, Callable[[], Array]] = {
             0: lambda: _tall_product(by_units.T, matrix.T).reshape(inputs.shape),
             1: lambda: _product(by_units, _rows(inputs)).T,
             2: lambda: bias_bar,
@@ -186,16 +217,58 @@ def _tanh_layer_vjp(argnums: Any, ans: Any, args: Any, kwargs: Any) -> Any:
 defvjp_argnums(tanh_layer, _tanh_layer_vjp)
 
 
+@primitive
+def gaussian_log_density(
+    x: Array, mean: Array, variance: Array, observed: Array | None = None
+) -> Array:
+    """Return log N(x; mean, variance), summed over the last axis.
+
+    Parameters
+    ----------
+    x : (..., P)
+        The data, a constant: it has no derivative.
+    mean, variance : (..., P)
+    observed : (..., P) bool, optional
+        Which entries count; by default all.
+
+    Returns
+    -------
+    (...) array
+    """
+    terms = (x - mean) ** 2 / variance + onp.log(variance) + LOG_2PI
+    return -0.5 * onp.sum(_masked(terms, observed), axis=-1)
+
+
+def _masked(terms: Array, observed: Array | None) -> Array:
+    return terms if observed is None else np.where(observed, terms, 0.0)
+
+
+defvjp(
+    gaussian_log_density,
+    lambda ans, x, mean, variance, observed=None: (
+        lambda g: g[..., None] * _masked((x - mean) / variance, observed)
+    ),
+    lambda ans, x, mean, variance, observed=None: (
+        lambda g: (
+            0.5
+            * g[..., None]
+            * _masked(((x - mean) ** 2 / variance - 1.0) / variance, observed)
+        )
+    ),
+    argnums=(1, 2),
+)
+
+
 def gaussian_head(
-    features: Any,
-    location: tuple[Any, Any],
-    scale: tuple[Any, Any],
-    data: Any,
-    observed: Any = None,
+    features: Array,
+    location: tuple[Array, Array],
+    scale: tuple[Array, Array],
+    data: Array,
+    observed: Array | None = None,
     mean: str = "linear",
-    offset: Any = None,
-    floor: Any = None,
-) -> Any:
+    offset: Array | None = None,
+    floor: Array | None = None,
+) -> Array:
     r"""Log density of data under the Gaussian that the two heads of a network describe.
 
     The mean is ``location(features) + offset``, or the logistic function of that, and
@@ -209,37 +282,43 @@ def gaussian_head(
     data : (N, T, P) array
         Constant, finite.
     observed : (N, T, P) bool array, optional
-        Of a mask only what is True counts.
+        Which entries of the data count; by default all.
     mean : {"linear", "sigmoid"}
     offset : (N, S, T, P) array, optional
     floor : (P,) array, optional
-        Positive; what it is given for is the softplus.
+        Positive; with it the variance is the softplus.
 
     Returns
     -------
     (N, S, T) array, summed over dimensions.
     """
-    data = onp.ascontiguousarray(data, float)
+    data = onp.ascontiguousarray(value_of(data), float)
     if observed is not None:
         observed = onp.ascontiguousarray(observed, bool)
     constants = data, observed, mean
-    return _gaussian_head([], constants, features, *location, *scale, offset, floor)
+    return _gaussian_head(constants, features, *location, *scale, offset, floor)[0]
 
 
 @primitive
-def _gaussian_head(slopes: list[Any], constants: Any, features: Any, *rest: Any) -> Any:
-    """Leave slopes of each frame's density in `slopes`, for the VJP.
+def _gaussian_head(constants: Any, features: Array, *rest: Any) -> Outputs:
+    """Return the log density, and its slopes for the VJP as further outputs.
 
     The cotangent of a frame is one number.  So what takes time to compute, slopes in
     all that the heads say of it, can be found in the pass that needs the same
-    exponentials, and takes the place of what they say.
+    exponentials; the pass writes them over what the heads say.
+
+    Returns
+    -------
+    Outputs
+        Log density (N, S, T); its slopes in the mean before the logistic function and
+        in s, (N S T, P) each; and with a floor those in the variance, (N S T, P).
     """
     location_matrix, location_bias, scale_matrix, scale_bias, offset, floor = rest
     data, observed, mean = constants
     rows = _rows(features)
     location = _product(rows, location_matrix)
     scale = _product(rows, scale_matrix)
-    log_density, variance_slope = _core.gaussian_head(
+    log_density, variance_slope = passes.gaussian_head(
         location,
         scale,
         location_bias,
@@ -251,56 +330,51 @@ def _gaussian_head(slopes: list[Any], constants: Any, features: Any, *rest: Any)
         None if offset is None else onp.ascontiguousarray(_rows(offset)),
         floor,
     )
-    slopes[:] = location, scale, variance_slope
-    return log_density.reshape(features.shape[:-1])
+    outputs = log_density.reshape(features.shape[:-1]), location, scale
+    return Outputs.of(outputs if variance_slope is None else (*outputs, variance_slope))
 
 
 def _gaussian_head_vjp(argnums: Any, ans: Any, args: Any, kwargs: Any) -> Any:
-    slopes, constants, *arrays = args
-    features, location_matrix, _, scale_matrix, *_, offset, _ = arrays
+    features, location_matrix, _, scale_matrix, *_, offset, _ = args[1:]
 
-    def definition(
-        slopes: Any,
-        constants: Any,
-        features: Any,
-        *rest: Any,
-    ) -> Any:
+    def definition(constants: Any, features: Array, *rest: Any) -> Array:
         data, observed, mean = constants
         *heads, offset, floor = rest
         return reference.gaussian_head(
             features, heads[:2], heads[2:], data, observed, mean, offset, floor
         )
 
-    def vjp(g: Any) -> Any:
-        if any(map(isbox, (g, *arrays))):
+    def vjp(outputs_bar: Any) -> list[Array]:
+        g = outputs_bar[0]
+        if any(map(isbox, (g, *args[1:]))):
             return _derivative_by_definition(definition, argnums, args, g)
-        of_location, of_scale, of_variance = slopes
+        _, location_slope, scale_slope, *variance_slope = ans.parts
         weights = g.reshape(-1)
         # the cotangents of rows scale the features, which are smaller than the slopes;
         # with a feature of one, the product has the bias in its last row
-        weighted = _core.empty((features.shape[-1] + 1, weights.size))
+        weighted = passes.empty((features.shape[-1] + 1, weights.size))
         onp.multiply(_rows(features).T, weights, out=weighted[:-1])
         weighted[-1] = weights
 
-        def of_features() -> Any:
-            bar = _tall_product(of_location, location_matrix.T)
-            bar += _tall_product(of_scale, scale_matrix.T)
+        def features_bar() -> Array:
+            bar = _tall_product(location_slope, location_matrix.T)
+            bar += _tall_product(scale_slope, scale_matrix.T)
             bar *= weights[:, None]
             return bar.reshape(features.shape)
 
-        cotangents: dict[int, Any] = {}
-        if 2 in argnums:
-            cotangents[2] = of_features()
-        if 3 in argnums or 4 in argnums:
-            both = _product(weighted, of_location)
-            cotangents[3], cotangents[4] = both[:-1], both[-1]
-        if 5 in argnums or 6 in argnums:
-            both = _product(weighted, of_scale)
-            cotangents[5], cotangents[6] = both[:-1], both[-1]
+        cotangents: dict[int, Array] = {}
+        if 1 in argnums:
+            cotangents[1] = features_bar()
+        if 2 in argnums or 3 in argnums:
+            both = _product(weighted, location_slope)
+            cotangents[2], cotangents[3] = both[:-1], both[-1]
+        if 4 in argnums or 5 in argnums:
+            both = _product(weighted, scale_slope)
+            cotangents[4], cotangents[5] = both[:-1], both[-1]
+        if 6 in argnums:
+            cotangents[6] = (location_slope * weights[:, None]).reshape(offset.shape)
         if 7 in argnums:
-            cotangents[7] = (of_location * weights[:, None]).reshape(offset.shape)
-        if 8 in argnums:
-            cotangents[8] = weights @ of_variance
+            cotangents[7] = weights @ variance_slope[0]
         return [cotangents[argnum] for argnum in argnums]
 
     return vjp

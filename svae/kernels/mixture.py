@@ -1,42 +1,65 @@
-"""Mean-field inference of independent points in a mixture: a kernel and its adjoint."""
+"""Mean-field inference of independent points in a mixture, and its derivative.
+
+Block coordinate ascent and its implicit derivative are one kernel each: csrc/mixture
+has their equations. `svae.reference.mixture` defines both.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as onp
+from autograd.extend import defvjp_argnums, primitive
+from autograd.tracer import isbox
 
 from svae import _core
+from svae.autodiff.operations import joined, value_of
+from svae.autodiff.tuples import Outputs
+from svae.autodiff.vjp import Cotangents, Diagnostics
 from svae.errors import Impossible
 from svae.kernels.arguments import (
-    LARGEST_LOG_POTENTIAL,
     as_array,
     as_arrays,
     contiguous,
+    overflow,
     packed,
+    require_no_overflow,
     require_shape,
-    wrong_shape,
 )
-from svae.kernels.chains import (
-    Array,
-    _as_states,
-    _as_tails,
-    _as_told,
-    _overflow,
-    _require_all_finite,
-    _require_no_overflow,
-    _require_possible,
-    _require_search,
-    are_finite,
+from svae.kernels.mixture_arguments import (
+    core_arguments,
+    mixture_arguments,
+    require_all_finite,
+    require_search,
 )
+from svae.reference import MeanField
 
-__all__ = [
-    "mixture",
-    "mixture_evidence",
-    "mixture_evidence_vjp",
-    "mixture_vjp",
-]
+__all__ = ["LinearSolve", "mixture", "mixture_vjp"]
+
+Array = Any  # a NumPy array, or autograd's box around one
+
+
+class LinearSolve(NamedTuple):
+    """How to solve the linear system in the gradient of a mean field."""
+
+    tolerance: float
+    """Relative residual at which it has converged."""
+    max_iterations: int
+    watch: Callable[[Array], None] | None = None
+    """Called with the residuals (N,) that were reached: to warn of large ones."""
+
+
+class _Search(NamedTuple):
+    """What is constant in a call of `mixture`."""
+
+    told: Array | None
+    starts: Array | None
+    from_data: bool
+    from_prior: bool
+    tolerance: float
+    max_iterations: int
+    adjoint: LinearSolve
 
 
 def mixture(
@@ -50,24 +73,26 @@ def mixture(
     from_prior: bool,
     tolerance: float,
     max_iterations: int,
-) -> tuple[Any, ...]:
+    adjoint: LinearSolve | None = None,
+) -> MeanField:
     """Mean-field inference of independent rows x in a mixture; see csrc/mixture.
 
-    Not differentiable: `svae.models.inference.one_step` makes it so, with
-    `mixture_vjp`.
+    Differentiable once in potentials, node and noise, and in offsets and degrees of
+    freedom of the tails, by the implicit function theorem at the fixed point. The
+    diagnostics of its linear solve come with `svae.autodiff.vjp.Cotangents`.
 
     Parameters
     ----------
-    potentials : (init (N, K), components (K, D D + D), constants (K,))
-        Of the states of each row; J and h of x given each state; and the constant of
-        each state.
+    potentials : (init (K,) or (N, K), components (K, D D + D), constants (K,))
+        Log potentials of the states of each row; J and h of x given each state; and
+        the constant of each state.
     tails : (offsets (K,), degrees of freedom (K, Q), weights (Q,)), optional
-        Where x given a state is a Student-t: what is added to the evidence, and nodes
-        and weights of a quadrature over log nu.
+        Given where x given a state is a Student-t: what is added to the evidence, and
+        nodes and weights of a quadrature over nu.
     node : (J (N, D) or (N, D, D), h (N, D))
     noise : (N, S, D) array, optional
     told : (N,) array, optional
-        1 of a row with data, 0 of one without.
+        1 for a row with data, 0 for one without; by default all have data.
     starts : (N, R, K) array, optional
         Probabilities of the states to start from.
     from_data, from_prior : bool
@@ -75,17 +100,13 @@ def mixture(
     tolerance : float
         Largest change of a statistic at which a row has converged.
     max_iterations : int
+    adjoint : LinearSolve, optional
+        How to solve for the gradient; by default as exactly as the ascent.
 
     Returns
     -------
-    fixed : (N, K) expected statistics of the states
-    iterations, residual : (N,)
-    log_normalizer : (N,) the surrogate at the fixed point
-    evidence : (N,) expectation of <J, x x'> + h'x of the node
-    half_log_det : (N,) of the precision of x
-    second_moment, mean : (N, D, D), (N, D)
-    states, potentials : (N, K) probabilities and node potentials of z
-    samples : (N, S, D) or None
+    MeanField
+        The first three and half_log_det are constants.
 
     Raises
     ------
@@ -99,24 +120,131 @@ def mixture(
     FloatingPointError
         If a result is too large for a float.
     """
-    _require_search(tolerance, max_iterations)
-    arguments = _mixture_arguments(potentials, tails, node, noise, told)
-    N, K = arguments[0].shape
+    require_search(tolerance, max_iterations)
+    arguments, told = mixture_arguments(potentials, tails, node, noise, told)
     if starts is not None:
-        starts = as_array("starts", starts)
-        require_shape("starts", starts, (N, "R", K))
-        _require_all_finite({"starts": starts})
+        starts = as_array("starts", value_of(starts))
+        sizes = len(value_of(arguments.node_h)), "R", len(value_of(arguments.constants))
+        require_shape("starts", starts, sizes)
+        require_all_finite({"starts": starts})
         (starts,) = contiguous([starts], [2])
     if not (from_data or from_prior or (starts is not None and starts.shape[1] > 0)):
         raise ValueError("nowhere to start: give starts, from_data or from_prior")
-    how = bool(from_data), bool(from_prior), tolerance, max_iterations
+    if adjoint is None:
+        adjoint = LinearSolve(tolerance, max_iterations)
+    how = told, starts, bool(from_data), bool(from_prior), tolerance, max_iterations
+    found = _mixture(_Search(*how, adjoint), *arguments)
+    plain = value_of(found).parts
+    results = [
+        plain[k] if field in _CONSTANTS else found[k]
+        for k, field in enumerate(MeanField._fields[: len(plain)])  # samples or not
+    ]
+    return MeanField(*results)
+
+
+_CONSTANTS = ("fixed", "iterations", "residual", "half_log_det")
+
+
+@primitive
+def _mixture(search: _Search, *arguments: Array) -> Outputs:
+    """Return the fields of `MeanField` that there are."""
     try:
-        results = _core.mixture(*arguments, starts, *how)
+        results = _core.mixture(
+            *core_arguments(arguments, search.told),
+            search.starts,
+            search.from_data,
+            search.from_prior,
+            search.tolerance,
+            search.max_iterations,
+        )
     except Impossible as error:  # no potential forbids it: its evidence is -inf
-        raise _overflow("row", error.sequence) from None
-    *numbers, potentials_of_states, samples = results  # of which -inf may be right
-    _require_no_overflow(numbers if samples is None else [*numbers, samples], "row")
-    return results
+        raise overflow("row", error.sequence) from None
+    *numbers, potentials, samples = results  # of which -inf may be right
+    if samples is None:
+        require_no_overflow(numbers, "row")
+        return Outputs.of((*numbers, potentials))
+    require_no_overflow([*numbers, samples], "row")
+    return Outputs.of(results)
+
+
+def _mixture_vjp(argnums: Sequence[int], ans: Any, args: Any, kwargs: Any) -> Any:
+    search, *arguments = args
+    init, _, _, _, dofs, _, node_J, *_ = arguments
+
+    def pull_back(outputs_bar: Any) -> Cotangents:
+        if any(map(isbox, (outputs_bar, ans, *arguments))):
+            raise NotImplementedError(
+                "a mean field has one derivative; svae.reference.mixture has two"
+            )
+        found = MeanField(*ans.parts)
+        bars = [outputs_bar[k] for k in range(3, len(ans.parts))]
+        log_normalizer_bar, evidence_bar, _, second_moment_bar, mean_bar, *rest = bars
+        states_bar, potentials_bar, *samples_bar = rest
+        (
+            init_bar,
+            constants_bar,
+            linear_bar,
+            J_bar,
+            h_bar,
+            dofs_bar,
+            noise_bar,
+            iterations,
+            residual,
+        ) = _core.mixture_vjp(
+            *core_arguments(arguments, search.told),
+            packed(found.fixed),
+            [
+                packed(bar)
+                for bar in (
+                    log_normalizer_bar,
+                    evidence_bar,
+                    second_moment_bar,
+                    mean_bar,
+                    states_bar,
+                    potentials_bar,
+                )
+            ],
+            packed(samples_bar[0]) if samples_bar else None,
+            search.adjoint.tolerance,
+            search.adjoint.max_iterations,
+        )
+        if search.adjoint.watch is not None:
+            search.adjoint.watch(residual)
+        counted = found.fixed
+        if search.told is not None:
+            counted = counted * search.told[:, None]
+
+        def components_bar() -> Array:
+            # e = P E[f(x)], and s P are potentials of x
+            features = joined(1, found.second_moment, found.mean)
+            of_x = joined(1, J_bar, h_bar)
+            return linear_bar.T @ features + counted.T @ of_x
+
+        def node_J_bar() -> Array:
+            # evidence = <J, E x x'> + h'E x, of which the kernel gives E's share
+            bar = J_bar + evidence_bar[:, None, None] * found.second_moment
+            return onp.diagonal(bar, axis1=-1, axis2=-2) if node_J.ndim == 2 else bar
+
+        cotangents: dict[int, Callable[[], Array]] = {
+            1: lambda: init_bar if init.ndim == 2 else init_bar.sum(axis=0),
+            2: components_bar,
+            3: lambda: constants_bar.sum(axis=0),
+            # e = .. + b, and log Z_x has b's
+            4: lambda: (linear_bar + log_normalizer_bar[:, None] * counted).sum(axis=0),
+            5: lambda: dofs_bar.sum(axis=0).reshape(dofs.shape),
+            7: node_J_bar,
+            8: lambda: h_bar + evidence_bar[:, None] * found.mean,
+            9: lambda: noise_bar,
+        }
+        return Cotangents(
+            (cotangents[argnum]() for argnum in argnums),
+            [Diagnostics(iterations, residual)],
+        )
+
+    return pull_back
+
+
+defvjp_argnums(_mixture, _mixture_vjp)
 
 
 def mixture_vjp(
@@ -131,12 +259,12 @@ def mixture_vjp(
     tolerance: float,
     max_iterations: int,
 ) -> tuple[Array, ...]:
-    """Adjoint of `mixture`; see csrc/mixture.
+    """Return what the adjoint kernel itself computes; see csrc/mixture/mixture_vjp.hpp.
 
     Parameters
     ----------
     potentials, tails, node, noise, told
-        As in `mixture`.
+        As in `mixture`, plain arrays.
     fixed : (N, K)
         What `mixture` returned.
     outputs_bar : sequence of arrays
@@ -156,8 +284,8 @@ def mixture_vjp(
     noise_bar : (N, S, D)
     iterations, residual : (N,) of the linear solve
     """
-    _require_search(tolerance, max_iterations)
-    arguments = _mixture_arguments(potentials, tails, node, noise, told)
+    require_search(tolerance, max_iterations)
+    arguments, told = mixture_arguments(potentials, tails, node, noise, told)
     fixed, *bars = as_arrays(
         (fixed, *outputs_bar),
         "fixed",
@@ -170,142 +298,13 @@ def mixture_vjp(
     )
     if samples_bar is not None:
         samples_bar = as_array("samples_bar", samples_bar)
-    require_shape("fixed", fixed, arguments[0].shape)
-    _require_all_finite({"fixed": fixed})
+    require_shape("fixed", fixed, (len(arguments.node_h), len(arguments.constants)))
+    require_all_finite({"fixed": fixed})
     return _core.mixture_vjp(
-        *arguments,
+        *core_arguments(arguments, told),
         packed(fixed),
         [packed(bar) for bar in bars],
         None if samples_bar is None else packed(samples_bar),
         tolerance,
         max_iterations,
-    )
-
-
-def mixture_evidence(
-    components: Array,
-    node: tuple[Array, Array],
-    told: Array | None,
-    states: Array | None,
-) -> tuple[Array, Array, Array]:
-    """Evidence of rows for components, and moments of x; see `mixture`.
-
-    Not differentiable: `svae.models.inference.frames` makes it so, with
-    `mixture_evidence_vjp`.
-
-    Parameters
-    ----------
-    components : (K, D D + D)
-    node : (J (N, D) or (N, D, D), h (N, D))
-    told : (N,) array, optional
-    states : (N, K) array, optional
-        Expected statistics of the states; without them x is given each state alone.
-
-    Returns
-    -------
-    evidence : (N, K)
-        Of every component; without ``states`` the log normalizers of x.
-    second_moment, mean : (N, D, D), (N, D)
-        None without ``states``.
-
-    Raises
-    ------
-    ValueError
-        If an argument has a wrong shape or holds what is no number, or if ``told`` is
-        not 0 or 1.
-    NotPositiveDefinite
-        If x of a row has no proper Gaussian.
-    FloatingPointError
-        If a result is too large for a float.
-    """
-    arguments = _evidence_arguments(components, node, told)
-    if states is None:
-        evidence = _core.mixture_evidence(*arguments, None)[0]
-        _require_no_overflow([evidence], "row")
-        return evidence, None, None
-    states = _as_states("states", states, arguments)
-    results = _core.mixture_evidence(*arguments, states)
-    _require_no_overflow(results, "row")
-    return results
-
-
-def mixture_evidence_vjp(
-    components: Array,
-    node: tuple[Array, Array],
-    told: Array | None,
-    states: Array,
-    evidence_bar: Array,
-) -> tuple[Array, Array, Array]:
-    """Adjoint of `mixture_evidence` in the states and in all potentials of x.
-
-    Returns
-    -------
-    states_bar : (N, K)
-    J_bar, h_bar : (N, D, D), (N, D)
-    """
-    arguments = _evidence_arguments(components, node, told)
-    evidence_bar = as_array("evidence_bar", evidence_bar)
-    return _core.mixture_evidence_vjp(
-        *arguments,
-        _as_states("states", states, arguments),
-        packed(evidence_bar),
-    )
-
-
-def _evidence_arguments(
-    components: Any, node: Any, told: Any
-) -> tuple[Any, Any, Any, Any, Any]:
-    """Arrays as the core reads them, with nothing known of the states."""
-    components = as_array("components", components)
-    node = as_arrays(node, "node J", "node h")
-    require_shape("components", components, ("K", "D D + D"))
-    require_shape("node h", node[1], ("N", "D"))
-    if len(components) < 1:
-        raise wrong_shape("components", components, "a state at least")
-    nothing = onp.zeros(len(components))
-    init = onp.broadcast_to(nothing, (len(node[1]), len(components)))
-    potentials = init, components, nothing
-    *shared, _, rows, _, told = _mixture_arguments(potentials, None, node, None, told)
-    return shared[0], shared[1], shared[2], rows, told
-
-
-def _mixture_arguments(
-    potentials: Any, tails: Any, node: Any, noise: Any, told: Any
-) -> tuple[Any, Any, Any, Any, Any, Any, Any]:
-    """Arrays as the core reads them."""
-    init, components, constants = as_arrays(
-        potentials, "init", "components", "constants"
-    )
-    node_J, node_h = as_arrays(node, "node J", "node h")
-    require_shape("node h", node_h, ("N", "D"))
-    require_shape("constants", constants, ("K",))
-    (N, D), K = node_h.shape, len(constants)
-    if D < 1:
-        raise wrong_shape("node h", node_h, "a dimension at least")
-    if K < 1:
-        raise wrong_shape("constants", constants, "a state at least")
-    require_shape("init", init, (N, K))
-    require_shape("components", components, (K, D * D + D))
-    require_shape("node J", node_J, (N, D), (N, D, D))
-    told = _as_told(told, N)
-    finite = {"components": components, "node J": node_J, "node h": node_h}
-    if tails is not None:
-        tails = _as_tails(tails, K)
-    if noise is not None:
-        finite["noise"] = noise = as_array("noise", noise)
-        require_shape("noise", noise, (N, "S", D))
-    if not are_finite([init, constants], LARGEST_LOG_POTENTIAL):
-        _require_possible(init, constants, told)
-    _require_all_finite(finite)
-    if noise is not None:
-        (noise,) = contiguous([noise], [2])
-    rows = contiguous([init, node_J, node_h], [1, 1, 1])
-    return (
-        rows[0],
-        packed(components),
-        packed(constants),
-        tails,
-        rows[1:],
-        noise,
-        told,
     )

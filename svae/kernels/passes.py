@@ -1,18 +1,22 @@
-"""The compiled passes over arrays, which refuse masked entries.
+"""Passes of the core over arrays, without derivatives: what the layers are built from.
 
-The core sees the numbers of an array and no mask, so these would be read as any other.
+They take contiguous, aligned arrays of float64, and some write to their arguments:
+`svae/_core.pyi` has the shapes. Nothing outside of this room calls them.
 """
+
+from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar, cast
 
-import numpy as np
+import numpy as onp
 
 from svae import _core
 
 __all__ = [
     "adam",
+    "empty",
     "exp",
     "gaussian_head",
     "log",
@@ -23,31 +27,32 @@ __all__ = [
     "tanh_layer_vjp",
 ]
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-def without_masks(function: Function) -> Function:
-    """Return a function that refuses masked entries of its arguments."""
+def _without_masks(function: _Function) -> _Function:
+    """Refuse masked entries, which the core does not see."""
 
     @wraps(function)
     def checked(*arguments: Any) -> Any:
         for k, argument in enumerate(arguments):
             parts = argument if isinstance(argument, (list, tuple)) else (argument,)
-            if any(isinstance(x, np.ma.MaskedArray) and x.mask.any() for x in parts):
+            if any(isinstance(x, onp.ma.MaskedArray) and x.mask.any() for x in parts):
                 raise ValueError(
                     f"argument {k} of {function.__name__} has masked entries"
                 )
         return function(*arguments)
 
-    return cast(Function, checked)
+    return cast(_Function, checked)
 
 
-adam = without_masks(_core.adam)
-exp = without_masks(_core.exp)
-gaussian_head = without_masks(_core.gaussian_head)
-log = without_masks(_core.log)
-logistic = without_masks(_core.logistic)
-softplus = without_masks(_core.softplus)
-tanh = without_masks(_core.tanh)
-tanh_layer = without_masks(_core.tanh_layer)
-tanh_layer_vjp = without_masks(_core.tanh_layer_vjp)
+adam = _without_masks(_core.adam)
+empty = _core.empty
+exp = _without_masks(_core.exp)
+gaussian_head = _without_masks(_core.gaussian_head)
+log = _without_masks(_core.log)
+logistic = _without_masks(_core.logistic)
+softplus = _without_masks(_core.softplus)
+tanh = _without_masks(_core.tanh)
+tanh_layer = _without_masks(_core.tanh_layer)
+tanh_layer_vjp = _without_masks(_core.tanh_layer_vjp)

@@ -78,18 +78,13 @@ def adam_step(
     step = state.step + 1
     unbias = np.sqrt(1 - decay[1] ** step)
     rate = learning_rate * unbias / (1 - decay[0] ** step)
-    new = kernels.empty((3, state.mean.size))
-    is_finite = kernels.adam(
-        [np.asarray(x, float, order="C") for x in leaves(parameters)],
-        [np.asarray(x, float, order="C") for x in leaves(gradient)],
+    vector, mean, square = kernels.adam(
+        leaves(parameters),
+        leaves(gradient),
         state.mean,
         state.square,
         rate,
         epsilon * unbias,
         *decay,
-        *new,
     )
-    if not is_finite:
-        raise FloatingPointError("the gradient is not finite")
-    vector, mean, square = new
     return from_vector(parameters, vector), AdamState(step, mean, square)

@@ -19,6 +19,7 @@ import numpy as np
 
 from svae import kernels, reference
 from svae.errors import Impossible, NotPositiveDefinite
+from svae.kernels import passes
 from svae.testing import mixtures
 from svae.testing.campaign import main
 from svae.testing.disguises import (
@@ -571,7 +572,7 @@ def activation(rng: Generator) -> str:
         f"layers.{name}",
         (x,),
         {(0,): "x"},
-        lambda x: [getattr(kernels, name)(x)],
+        lambda x: [getattr(passes, name)(x)],
         lambda x, got: [functions[name](x)],
     )
     return judged(case, rng)
@@ -581,11 +582,11 @@ def tanh_layer(rng: Generator) -> str:
     values, bias = numbers(rng, *rng.integers(0, 12, 2)), None
     bias = numbers(rng, len(values))
     if chance(rng, 0.1) and values.shape[1] == len(values) > 0:
-        return refused_overlap(kernels.tanh_layer, values, values[0])
+        return refused_overlap(passes.tanh_layer, values, values[0])
 
     def call(values, bias):
         values = values.copy("K") if isinstance(values, np.ndarray) else values
-        kernels.tanh_layer(values, bias)
+        passes.tanh_layer(values, bias)
         return [values]
 
     case = Case(
@@ -609,7 +610,7 @@ def tanh_layer_vjp(rng: Generator) -> str:
         "layers.tanh_layer_vjp",
         (outputs, numbers(rng, *outputs.shape)),
         {(0,): "outputs", (1,): "outputs_bar"},
-        lambda *arguments: list(kernels.tanh_layer_vjp(*arguments)),
+        lambda *arguments: list(passes.tanh_layer_vjp(*arguments)),
         define,
     )
     return judged(case, rng)
@@ -629,13 +630,13 @@ def gaussian_head(rng: Generator) -> str:
     )
     if chance(rng, 0.1) and location.size:
         head = location, location, *arguments[2:5], None, S, False, None, None
-        return refused_overlap(kernels.gaussian_head, *head)
+        return refused_overlap(passes.gaussian_head, *head)
 
     def call(location, scale, location_bias, scale_bias, data, offset, floor):
         heads = [
             x.copy("K") if isinstance(x, np.ndarray) else x for x in (location, scale)
         ]
-        density = kernels.gaussian_head(
+        density = passes.gaussian_head(
             *heads,
             location_bias,
             scale_bias,
@@ -691,7 +692,7 @@ def adam(rng: Generator) -> str:
 
     def call(vector, gradient, mean, square):
         new = [np.empty(P) for _ in range(3)]
-        if not kernels.adam(vector, gradient, mean, square, *settings, *new):
+        if not passes.adam(vector, gradient, mean, square, *settings, *new):
             raise FloatingPointError("gradient")
         return new
 
@@ -710,7 +711,7 @@ def adam(rng: Generator) -> str:
     if chance(rng, 0.1) and P > 1:
         memory = np.zeros(P + 1)
         news = memory[:-1], memory[1:], np.empty(P)
-        return refused_overlap(kernels.adam, *arguments, *settings, *news)
+        return refused_overlap(passes.adam, *arguments, *settings, *news)
     names = {
         **{(0, k): "parameters" for k in range(len(counts))},
         **{(1, k): "gradient" for k in range(len(counts))},

@@ -3,9 +3,9 @@
 import numpy as onp
 import pytest
 
-from svae import kernels, reference
+from svae import reference
 from svae.autodiff.trees import leaves
-from svae.kernels import layers
+from svae.kernels import layers, passes
 from svae.testing import (
     cotangents,
 )
@@ -29,16 +29,16 @@ def test_axes_may_be_empty(rng, empty):
 
 
 def test_memory_serves_again_but_not_while_a_view_of_it_lives():
-    first = kernels.empty((300, 700))
+    first = passes.empty((300, 700))
     first[:] = 1.0
     view, place = first[7], first.ctypes.data
     del first
-    other = kernels.empty((300, 700))
+    other = passes.empty((300, 700))
     assert other.ctypes.data != place
     other[:] = 2.0
     assert onp.all(view == 1.0)
     del view
-    assert kernels.empty((300, 700)).ctypes.data == place
+    assert passes.empty((300, 700)).ctypes.data == place
 
 
 def test_malformed_arrays_are_refused(rng):
@@ -46,19 +46,19 @@ def test_malformed_arrays_are_refused(rng):
     bias, data = onp.zeros(3), onp.zeros((2, 3, 3))
     rest = None, 1, False, None, None
     with pytest.raises(ValueError, match=r"scale has shape \(5, 3\)"):
-        kernels.gaussian_head(a, s[:5].copy(), bias, bias, data, *rest)
+        passes.gaussian_head(a, s[:5].copy(), bias, bias, data, *rest)
     with pytest.raises(ValueError, match="scale_bias"):
-        kernels.gaussian_head(a, s, bias, bias[:2].copy(), data, *rest)
+        passes.gaussian_head(a, s, bias, bias[:2].copy(), data, *rest)
     with pytest.raises(ValueError, match="data"):
-        kernels.gaussian_head(a, s, bias, bias, data[..., :2].copy(), *rest)
+        passes.gaussian_head(a, s, bias, bias, data[..., :2].copy(), *rest)
     with pytest.raises(ValueError, match="6 rows, wanted 6 times 2"):
-        kernels.gaussian_head(a, s, bias, bias, data, None, 2, *rest[2:])
+        passes.gaussian_head(a, s, bias, bias, data, None, 2, *rest[2:])
     with pytest.raises(TypeError):
-        kernels.gaussian_head(a[:, ::2], s, bias, bias, data, *rest)
+        passes.gaussian_head(a[:, ::2], s, bias, bias, data, *rest)
     with pytest.raises(ValueError, match="bias"):
-        kernels.tanh_layer(a, bias)
+        passes.tanh_layer(a, bias)
     with pytest.raises(ValueError, match="outputs_bar"):
-        kernels.tanh_layer_vjp(a, s[:, :2].copy())
+        passes.tanh_layer_vjp(a, s[:, :2].copy())
 
 
 def test_nothing_overflows():
@@ -77,22 +77,22 @@ def askew(x):
 
 def test_arrays_that_the_compiled_passes_cannot_read_are_named(rng):
     x, bias = rng.standard_normal((3, 4)), rng.standard_normal(3)
-    for function in (kernels.exp, kernels.tanh, kernels.logistic, kernels.softplus):
+    for function in (passes.exp, passes.tanh, passes.logistic, passes.softplus):
         with pytest.raises(ValueError, match="x is not aligned"):
             function(askew(x))
     with pytest.raises(ValueError, match="bias is not aligned"):
-        kernels.tanh_layer(x.copy(), askew(bias))
+        passes.tanh_layer(x.copy(), askew(bias))
     with pytest.raises(ValueError, match="values is read-only"):
         values = x.copy()
         values.flags.writeable = False
-        kernels.tanh_layer(values, bias)
+        passes.tanh_layer(values, bias)
     with pytest.raises(ValueError, match="argument 1 of tanh_layer_vjp has masked"):
-        kernels.tanh_layer_vjp(x, onp.ma.masked_less(x, 0.0))
-    kernels.tanh_layer_vjp(x, onp.ma.array(x))  # no entry is masked
+        passes.tanh_layer_vjp(x, onp.ma.masked_less(x, 0.0))
+    passes.tanh_layer_vjp(x, onp.ma.array(x))  # no entry is masked
     with pytest.raises(ValueError, match="x holds -1.* no logarithm"):
-        kernels.log(onp.array([2.0, -1.0]))
+        passes.log(onp.array([2.0, -1.0]))
     with pytest.raises(ValueError, match="negative size"):
-        kernels.empty((3, -1))
+        passes.empty((3, -1))
 
 
 @pytest.mark.parametrize("other", ["scale", "data", "offset", "location_bias"])
@@ -108,7 +108,7 @@ def test_heads_share_no_memory_with_what_the_pass_reads(rng, other):
         "offset": rng.standard_normal((R, P)),
     }
     offset = arrays.pop("offset")
-    kernels.gaussian_head(*arrays.values(), None, 1, False, offset, None)
+    passes.gaussian_head(*arrays.values(), None, 1, False, offset, None)
     arrays["offset"] = offset
     arrays[other] = arrays["location"].reshape(-1)[: arrays[other].size]
     arrays[other] = (
@@ -118,21 +118,21 @@ def test_heads_share_no_memory_with_what_the_pass_reads(rng, other):
         arrays[other] = arrays["location"]
     offset = arrays.pop("offset")
     with pytest.raises(ValueError, match=f"location shares memory with {other}"):
-        kernels.gaussian_head(*arrays.values(), None, 1, False, offset, None)
+        passes.gaussian_head(*arrays.values(), None, 1, False, offset, None)
 
 
 def test_a_floor_of_the_variance_is_positive(rng):
     location, scale = rng.standard_normal((2, 3, 2))
     rest = onp.zeros(2), onp.zeros(2), onp.zeros((3, 1, 2)), None, 1, False, None
     with pytest.raises(ValueError, match=r"floor\[1\] is -2.*, wanted positive"):
-        kernels.gaussian_head(location, scale, *rest, onp.array([1.0, -2.0]))
+        passes.gaussian_head(location, scale, *rest, onp.array([1.0, -2.0]))
 
 
 def test_new_moments_share_no_memory(rng):
     x, memory = rng.standard_normal((4, 9)), onp.zeros(10)
     new = memory[1:], memory[:-1], onp.zeros(9)
     with pytest.raises(ValueError, match="new_vector shares memory with new_mean"):
-        kernels.adam([x[0]], [x[1]], x[2], x[3] ** 2, 0.1, 1e-8, 0.9, 0.99, *new)
+        passes.adam([x[0]], [x[1]], x[2], x[3] ** 2, 0.1, 1e-8, 0.9, 0.99, *new)
     new = onp.zeros(9), onp.zeros(9), onp.zeros(9)
     with pytest.raises(ValueError, match=r"mean has shape \(8,\), wanted \(9,\)"):
-        kernels.adam([x[0]], [x[1]], x[2, :8], x[3] ** 2, 0.1, 1e-8, 0.9, 0.99, *new)
+        passes.adam([x[0]], [x[1]], x[2, :8], x[3] ** 2, 0.1, 1e-8, 0.9, 0.99, *new)

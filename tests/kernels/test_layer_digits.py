@@ -9,8 +9,7 @@ import numpy as onp
 import pytest
 
 import svae
-from svae import kernels
-from svae.kernels import layers
+from svae.kernels import layers, passes
 from svae.testing import (
     assert_identical,
     cotangents,
@@ -59,15 +58,15 @@ def test_other_rows_change_no_digit(rng):
     values, bias = rng.standard_normal((5, 37)), rng.standard_normal(5)
     bars = rng.standard_normal(values.shape)
     together = values.copy()
-    kernels.tanh_layer(together, bias)
-    of_together, _ = kernels.tanh_layer_vjp(together, bars)
+    passes.tanh_layer(together, bias)
+    of_together, _ = passes.tanh_layer_vjp(together, bars)
     for r in range(37):
         alone = values[:, r : r + 1].copy()
-        kernels.tanh_layer(alone, bias)
+        passes.tanh_layer(alone, bias)
         assert_identical(alone, together[:, r : r + 1])
         bar = bars[:, r : r + 1].copy()
         assert_identical(
-            kernels.tanh_layer_vjp(alone, bar)[0], of_together[:, r : r + 1]
+            passes.tanh_layer_vjp(alone, bar)[0], of_together[:, r : r + 1]
         )
     a, s, offset = rng.standard_normal((3, 2 * 3 * 4, 11))
     data, observed = rng.standard_normal((2, 4, 11)), rng.random((2, 4, 11)) < 0.7
@@ -76,7 +75,7 @@ def test_other_rows_change_no_digit(rng):
     def passed(rows, data, observed, num_samples, mean, residual):
         slopes = a[rows].copy(), s[rows].copy()
         extra = (offset[rows].copy(), floor) if residual else (None, None)
-        density, of_variance = kernels.gaussian_head(
+        density, of_variance = passes.gaussian_head(
             *slopes, *biases, data, observed, num_samples, mean == "sigmoid", *extra
         )
         return [density, *slopes, *([of_variance] if residual else [])]
@@ -113,10 +112,10 @@ def test_functions_have_their_limits_and_keep_nan_and_the_sign_of_zero():
         "softplus": [onp.nan, onp.inf, 0.0, onp.log(2.0), onp.log(2.0)],
     }
     for name, values in expected.items():
-        got = getattr(kernels, name)(x)
+        got = getattr(passes, name)(x)
         onp.testing.assert_array_equal(got, values)
         onp.testing.assert_array_equal(onp.signbit(got[1:]), onp.signbit(values[1:]))
-    got = kernels.log(onp.array([onp.nan, onp.inf, 0.0, 1.0]))
+    got = passes.log(onp.array([onp.nan, onp.inf, 0.0, 1.0]))
     onp.testing.assert_array_equal(got, [onp.nan, onp.inf, -onp.inf, 0.0])
 
 

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 
 import svae
-from svae import NotPositiveDefinite
+from svae import NotPositiveDefinite, kernels
 from svae.autodiff.vjp import trace
 from svae.models.evidence import Evidence
-from svae.models.inference import frames
 from svae.models.inference.potentials import independent, split
 from svae.models.inference.switches import Emission, dense, evidence_of_factor
 from svae.testing import latent_model, local_problem, relative_error
@@ -56,7 +55,7 @@ def test_evidence_of_each_state_is_a_log_normalizer(dense_nodes, rng):
     _, rows, node, states, _ = problem(rng, dense_nodes)
     J, h = split(rows[0], 3)
     J, h = dense(node[0])[:, :, None] + J, node[1][:, :, None] + h
-    got = frames.evidence_of_each(rows[0], *node)
+    got = kernels.mixture_evidence(rows[0], node, None, None)[0]
     assert got.shape == states.shape
     assert relative_error(got, independent(J, h)[0]) < 1e-13
 

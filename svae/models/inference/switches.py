@@ -26,7 +26,7 @@ from svae.autodiff.operations import cut, joined, multiply, value_of
 from svae.families.arrays import matvec, outer
 from svae.models.base import LOG_2PI, half_log_det
 from svae.models.evidence import Evidence
-from svae.models.inference import ancestral, frames
+from svae.models.inference import ancestral
 from svae.models.inference.potentials import (
     begin,
     dense,
@@ -143,8 +143,8 @@ class Emission:
         self, states: Any, rows: Sequence[Any], evidence: Evidence
     ) -> Any:
         """Return P f, (N, T, K), of x given probabilities of the states."""
-        lengths, scored = evidence.lengths, evidence.scored
-        return frames.evidence(states, rows[0], *evidence.node, lengths, scored)
+        scored = evidence.scored
+        return kernels.mixture_evidence(rows[0], evidence.node, scored, states)[0]
 
     def own_evidence(self, features: Any, rows: Sequence[Any]) -> Any:
         """Return P f, (..., K), of features (..., K, F) given each state."""
@@ -168,7 +168,7 @@ class Emission:
 
     def start(self, rows: Sequence[Any], evidence: Evidence) -> onp.ndarray:
         """Return evidence for z with x integrated out, exact for known components."""
-        return frames.evidence_of_each(rows[0], *evidence.node)
+        return kernels.mixture_evidence(rows[0], evidence.node, None, None)[0]
 
     def path(
         self, states: onp.ndarray, rows: Sequence[Any], noise: Any, belief: Any
@@ -276,7 +276,9 @@ class Dynamics:
         A frame's x_t has the initial factor, averaged over states, and its evidence.
         The variances stay out: they would speak for the state of largest noise.
         """
-        mean = frames.means(onp.mean(rows[0], axis=0), *evidence.node)
+        average = onp.mean(rows[0], axis=0, keepdims=True)
+        one = onp.ones((*evidence.node[1].shape[:-1], 1))
+        mean = kernels.mixture_evidence(average, evidence.node, None, one)[2]
         return self.evidence(self.of_points(mean), rows)
 
     def path(

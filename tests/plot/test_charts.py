@@ -5,7 +5,7 @@ import pytest
 
 import svae
 from svae import plot
-from svae.plot import figures
+from svae.plot import charts
 from tests.helpers.figures import saved
 
 pytest.importorskip("matplotlib")
@@ -29,7 +29,7 @@ def test_bound_of_the_whole_data_has_unit_nats(gmm):
 
 def test_bound_leaves_steep_first_steps_out_of_view():
     values = np.concatenate([[-1e6, -1e5], np.linspace(-3.0, -2.0, 98)])
-    figure = plot.bound(dict.fromkeys(figures.PARTS, values))
+    figure = plot.bound(dict.fromkeys(charts.PARTS, values))
     low, high = figure.axes[0].get_ylim()
     assert -4 < low < -2.9
     assert -2 < high < -1
@@ -37,7 +37,7 @@ def test_bound_leaves_steep_first_steps_out_of_view():
 
 def test_running_mean_of_a_line_lies_on_the_line():
     values = np.arange(500.0)
-    figure = plot.bound(dict.fromkeys(figures.PARTS, values))
+    figure = plot.bound(dict.fromkeys(charts.PARTS, values))
     smooth = figure.axes[0].lines[1]
     # the window of 10 steps has its centre half a step before the one marked
     np.testing.assert_allclose(smooth.get_ydata(), smooth.get_xdata() - 1.5)
@@ -56,7 +56,7 @@ def test_mixture_shows_data_and_components_in_use(gmm, points, tmp_path):
 
 
 def test_ellipses_have_the_radii_of_the_components(gmm, points):
-    means, covs, dofs = figures._components(gmm)
+    means, covs, dofs = charts._components(gmm)
     assert dofs is None
     figure = plot.mixture(gmm, points, num_samples=200)
     k = int(figure.axes[1].texts[0].get_text())
@@ -72,7 +72,7 @@ def test_ellipses_of_student_components_are_those_of_scale_matrices(inference, p
     network = svae.MLP((5,))
     model = svae.SVAE(latent, network, network, inference=inference)
     model.fit(points, num_steps=5, rng=0)
-    _, covs, dofs = figures._components(model)
+    _, covs, dofs = charts._components(model)
     _, precision = svae.families.niw.mean(model.parameters_.natparams["components"])
     np.testing.assert_allclose(covs, np.linalg.inv(precision), rtol=1e-10)
     np.testing.assert_array_equal(dofs, np.ones(3))

@@ -18,8 +18,9 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from importlib.util import find_spec
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ WINDOW = 250
 WARM = 10
 """Steps that are not timed, or the first half of fewer: workers then get their data."""
 
-Context = Any  # a context manager that yields an executor and a way to find its workers
+Context = Any  # yields an executor, its size, and a way to find its workers
 
 
 def main() -> None:
@@ -49,7 +50,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
 
     ways: dict[str, Callable[[], Context]] = {
-        "one process": lambda: nullcontext((None, list)),
+        "one process": lambda: nullcontext((None, None, list)),
         "pool": lambda: pool(options.workers),
     }
     if find_spec("distributed") is not None:
@@ -88,7 +89,7 @@ def run(
 ) -> dict[str, float]:
     """Train, perhaps with the loss of a worker halfway; return time and bound."""
     model = svae.SVAE(svae.LDS(latent_dim=10))
-    with way() as (executor, pids):
+    with way() as (executor, num_workers, pids):
 
         def kill(step: int, record: dict[str, float]) -> None:
             if lose and step == num_steps // 2:
@@ -102,6 +103,7 @@ def run(
             WINDOW,
             rng=0,
             executor=executor,
+            num_workers=num_workers,
             callback=kill,
         )
         total = time.perf_counter() - start
@@ -115,14 +117,14 @@ def run(
 
 @contextmanager
 def pool(number: int) -> Iterator[Any]:
-    """Yield a pool of processes, and a function that lists their numbers."""
-    with ProcessPoolExecutor(number, get_context("spawn")) as executor:
-        yield executor, lambda: list(executor._processes)
+    """Yield how to make a pool, its size, and a function that lists its processes."""
+    make = partial(ProcessPoolExecutor, number, get_context("spawn"))
+    yield make, number, lambda: [child.pid for child in active_children()]
 
 
 @contextmanager
 def dask(number: int) -> Iterator[Any]:
-    """Yield the executor of a local dask cluster, likewise."""
+    """Yield the client of a local dask cluster, likewise."""
     from distributed import Client, LocalCluster
 
     quiet = {"dashboard_address": None, "silence_logs": 50}
@@ -130,7 +132,7 @@ def dask(number: int) -> Iterator[Any]:
         LocalCluster(number, threads_per_worker=1, **quiet) as cluster,
         Client(cluster) as client,
     ):
-        yield client.get_executor(), lambda: list(client.run(os.getpid).values())
+        yield client, number, lambda: list(client.run(os.getpid).values())
 
 
 def tell(value: Any) -> str:

@@ -49,8 +49,8 @@ from svae.queries.posteriors import (
 )
 from svae.training import diagnostics
 from svae.training.batches import excerpt, shuffled, spread
+from svae.training.history import check_history
 from svae.training.progress import progress_bars
-from svae.training.step import check_history
 
 __all__ = ["SVI"]
 

@@ -25,9 +25,10 @@ from svae.objective.model import Generative, recognition
 from svae.profile.clock import Timed, interleave, usable_cpus
 from svae.profile.timing import environment
 from svae.training.blas import blas_threads
+from svae.training.gradients import evaluate
 from svae.training.progress import steps_of
-from svae.training.step import State, advance, initial_state, make_settings
-from svae.training.workers import evaluate
+from svae.training.settings import make_settings
+from svae.training.step import Stage, State, initial_state, step
 
 __all__ = ["WORKLOADS", "StepRecord", "StepReport", "Workload", "run_steps"]
 
@@ -222,13 +223,12 @@ class Trained:
         sequences = [workload.draw(count, generator)]
         windows = data.windows(sequences, workload.window)
         shape = workload.batch_size, workload.window, sequences[0].shape[1]
-        prior = model.latent.prior()
+        stage = Stage(model, model.latent.prior(), windows, settings)
         state = initial_state(model, shape[2], generator)
-
-        read = partial(evaluate, sequences=sequences)
+        read = partial(evaluate, sequences)
 
         def take(state: State, rng: Any) -> Any:
-            return advance(model, state, prior, windows, read, settings, rng)
+            return step(stage, state, read, rng)
 
         for _ in range(SETTLING):
             state = take(state, generator)[0]

@@ -29,7 +29,7 @@ from svae.objective.local import infer
 from svae.objective.model import Generative
 
 __all__ = [
-    "Draw",
+    "Minibatch",
     "assemble",
     "context_belief",
     "draw",
@@ -109,8 +109,8 @@ def shuffled(
         yield chosen
 
 
-class Draw(NamedTuple):
-    """What a step is about: M windows, and all that is random in it.
+class Minibatch(NamedTuple):
+    """The M windows of a step, and all that is random in it.
 
     With it the step is a deterministic function, also where its windows are read by
     several processes.
@@ -137,12 +137,12 @@ class Draw(NamedTuple):
         carried = self.carried()
         return self.cut - np.stack([0 * carried, carried, 0 * carried], axis=1)
 
-    def part(self, rows: np.ndarray) -> "Draw":
-        """Return the draw of some of the windows."""
+    def part(self, rows: np.ndarray) -> "Minibatch":
+        """Return the minibatch of some of the windows."""
         cut = self.with_past()[rows]
         num_steps = (cut[:, 2] - cut[:, 1]).max()
         latents, of_decoder = self.noise
-        return Draw(
+        return Minibatch(
             self.cut[rows],
             self.scale,
             Noise(latents[rows, :, :num_steps], of_decoder),
@@ -162,14 +162,14 @@ def draw(
     context: int = 0,
     hide: int = 0,
     starts: list[np.ndarray] | None = None,
-) -> Draw:
+) -> Minibatch:
     """Draw what is random in a step on windows ``cut`` (M, 3).
 
     ``hide`` is the length of a random stretch of each window that the encoder does not
-    see; for the other arguments see `Draw`.
+    see; for the other arguments see `Minibatch`.
     """
     nothing = Noise(np.zeros(0), np.zeros(0))
-    windows = Draw(cut, scale, nothing, context, None, starts)
+    windows = Minibatch(cut, scale, nothing, context, None, starts)
     _, start, stop = windows.with_past().T
     lengths = stop - start
     shape, shown = (len(cut), int(lengths.max())), None
@@ -185,7 +185,7 @@ def assemble(
     message: Any,
     encoder: Any,
     sequences: Any,
-    draw: Draw,
+    minibatch: Minibatch,
 ) -> tuple[Batch, int]:
     """Read windows, with what their contexts say of their first steps.
 
@@ -196,7 +196,7 @@ def assemble(
         m and phi, from which come beliefs.
     sequences : list of (T_n, P) arrays or recordings
         Or anything that has these stretches of them.
-    draw : Draw
+    minibatch : Minibatch
 
     Returns
     -------
@@ -205,14 +205,20 @@ def assemble(
     unconverged : int
         Contexts of which inference did not converge.
     """
-    carried = draw.carried()
+    carried = minibatch.carried()
     belief, unconverged = None, 0
     if np.any(carried):
         belief, unconverged = context_belief(
-            model, message, encoder, sequences, draw.cut, carried, draw.context
+            model,
+            message,
+            encoder,
+            sequences,
+            minibatch.cut,
+            carried,
+            minibatch.context,
         )
     # the frame before the window, of which the belief knows all there is to know
-    windows = data.batch(sequences, draw.with_past())
+    windows = data.batch(sequences, minibatch.with_past())
     if belief is not None:
         observed = np.ones(windows.values.shape, dtype=bool)
         if windows.observed is not None:
@@ -220,10 +226,14 @@ def assemble(
         observed[carried, 0] = False
         windows = replace(windows, observed=observed)
     starts = None
-    if draw.starts is not None:
-        starts = [padded(draw.starts, windows.values.shape[1])]
+    if minibatch.starts is not None:
+        starts = [padded(minibatch.starts, windows.values.shape[1])]
     batch = Batch.of(
-        windows, scale=draw.scale, shown=draw.shown, belief=belief, starts=starts
+        windows,
+        scale=minibatch.scale,
+        shown=minibatch.shown,
+        belief=belief,
+        starts=starts,
     )
     return batch, unconverged
 

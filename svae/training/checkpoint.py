@@ -1,29 +1,43 @@
 """The file from which a fit goes on: ``checkpoint.npz`` in the folder of a run.
 
-It holds the course of the fit (parameters, moments of Adam, step, state of the random
-numbers, windows left in the epoch, history) and what the fit is of (model, settings,
-data, versions), so that nothing else can be resumed from it by mistake.
+It holds the state of training (parameters, moments of Adam, step, state of the random
+numbers, windows left in the epoch, history) and what identifies the fit (model,
+settings, data, versions), so that nothing else can be resumed from it by mistake.
+
+Files keep the names of earlier versions: ``job`` for what identifies a fit, ``leader``
+for the best parameters so far, ``champion`` for the best restart and its ``merit``, the
+score.
 """
 
-import hashlib
 import json
 import time
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from svae import data, kernels, store
+from svae import kernels, store
 from svae.data.sources.reference import naming
 from svae.objective.model import Parameters
 from svae.store import versions
 from svae.training import lock
 from svae.training.adam import AdamState
-from svae.training.loop import ENDED, Course, Fitted, Job, Record, Scored, check_course
+from svae.training.generators import generator_at
+from svae.training.history import columns, records
+from svae.training.loop import (
+    ENDED,
+    BestRestart,
+    BestSoFar,
+    TrainingState,
+    reopen,
+    start,
+)
+from svae.training.plan import TrainingPlan
 from svae.training.step import State
+from svae.training.validation import check_training_state
 
 __all__ = [
     "FILE",
@@ -31,9 +45,10 @@ __all__ = [
     "FINISHED",
     "MODEL",
     "UNFINISHED",
-    "Keeper",
+    "Checkpoint",
+    "alone",
+    "begin",
     "content",
-    "fingerprint",
 ]
 
 FILE, KIND = "checkpoint.npz", "svae.checkpoint"
@@ -43,27 +58,15 @@ FINISHED, UNFINISHED = "a finished fit", "a fit that has not ended"
 MODEL = "a model without a checkpoint"
 
 
-def fingerprint(sequences: Sequence[Any], summary: data.Summary) -> dict[str, Any]:
-    """Return what tells data from other data: sizes, and a digest of all values."""
-    lengths = np.array([len(sequence) for sequence in sequences])
-    means = hashlib.sha256(lengths.tobytes() + summary.mean.tobytes()).hexdigest()
-    return {
-        "sequences": len(lengths),
-        "frames": int(lengths.sum()),
-        "dimensions": len(summary.mean),
-        "digest": summary.digest,
-        "mean_digest": means[:16],
-    }
-
-
-class Keeper:
-    """Keeps the course of one job in a folder.
+class Checkpoint:
+    """The checkpoint of one fit in a folder.
 
     Parameters
     ----------
     folder : path
-    job : dict
-        What json holds of the job: a course of another is refused.
+    identity : dict
+        What identifies the fit, of values that json holds: a checkpoint of another fit
+        is refused.
     interval : float
         Seconds from one checkpoint to the next.
 
@@ -73,12 +76,12 @@ class Keeper:
         If the interval is negative.
     """
 
-    def __init__(self, folder: Path, job: dict[str, Any], interval: float) -> None:
+    def __init__(self, folder: Path, identity: dict[str, Any], interval: float) -> None:
         if not interval >= 0:
             raise ValueError(f"checkpoint_interval must be from 0 on, got {interval!r}")
         self.folder, self.interval = folder, interval
         # tuples are lists there
-        self._job = json.loads(json.dumps(job, default=_plain))
+        self._identity = json.loads(json.dumps(identity, default=_plain))
         self._written = -np.inf
 
     @contextmanager
@@ -88,13 +91,13 @@ class Keeper:
             store.remove_stale(self.folder)
             yield
 
-    def load(self, job: Job) -> Course | None:
-        """Read the course of a job; None if there is none.
+    def load(self, plan: TrainingPlan) -> TrainingState | None:
+        """Read the state of training; None if there is no checkpoint.
 
         Raises
         ------
         ValueError
-            If the file is damaged or no checkpoint, or of another job; the message
+            If the file is damaged or no checkpoint, or of another fit; the message
             names the first difference.
 
         Warns
@@ -106,7 +109,7 @@ class Keeper:
             return None
         tree, meta = _read(self.folder)
         with naming(str(self.folder / FILE)):
-            was, now = _comparable(meta["job"], self._job)
+            was, now = _comparable(meta["job"], self._identity)
             old, new = dict(meta["versions"]), _versions()
             if not all(type(version) is str for version in old.values()):
                 raise ValueError(f"its versions are {old}")
@@ -117,8 +120,8 @@ class Keeper:
                     f"not {now.get(name)}"
                 )
         with naming(str(self.folder / FILE)):
-            course = _from_tree(tree)
-            check_course(job, course)
+            training = _from_tree(tree)
+            check_training_state(plan, training)
         changed = [
             f"{k} {old[k]}, now {new.get(k)}" for k in old if old[k] != new.get(k)
         ]
@@ -126,9 +129,9 @@ class Keeper:
             warnings.warn(
                 f"{self.folder} has a fit with {'; '.join(changed)}: it goes on, but "
                 "last digits may differ",
-                stacklevel=3,
+                stacklevel=4,
             )
-        return course
+        return training
 
     def refuse_another(self) -> None:
         """Raise ValueError if there is a fit in the folder, which would be lost.
@@ -137,21 +140,21 @@ class Keeper:
         """
         found = content(self.folder)
         if found is not None:
-            go_on = "" if found == MODEL else "go on with it (resume=True), "
+            resume = "" if found == MODEL else "go on with it (resume=True), "
             raise ValueError(
-                f"checkpoint: {self.folder} has {found}: {go_on}replace it "
+                f"checkpoint: {self.folder} has {found}: {resume}replace it "
                 "(overwrite=True), or choose another folder"
             )
 
-    def prepare(self, course: Course, overwrite: bool) -> None:
-        """Make sure that a course can be saved; then remove what it overwrites.
+    def prepare(self, training: TrainingState, overwrite: bool) -> None:
+        """Make sure that a state can be saved; then remove what it overwrites.
 
         Raises
         ------
         TypeError
             If weights of a network are nested in a way that cannot be saved.
         """
-        store.check(_to_tree(course))
+        store.check(_to_tree(training))
         for name in FILES if overwrite else ():
             (self.folder / name).unlink(missing_ok=True)
 
@@ -159,17 +162,66 @@ class Keeper:
         """Whether it is time to save."""
         return time.monotonic() - self._written >= self.interval
 
-    def save(self, course: Course) -> None:
-        """Write a course, whole or not at all."""
+    def save(self, training: TrainingState) -> None:
+        """Write a state, whole or not at all."""
         self.folder.mkdir(parents=True, exist_ok=True)
         meta = {
             "kind": KIND,
-            "job": self._job,
-            "phase": course.phase,
+            "job": self._identity,
+            "phase": training.phase,
             "versions": _versions(),
         }
-        store.save(self.folder / FILE, _to_tree(course), meta)
+        store.save(self.folder / FILE, _to_tree(training), meta)
         self._written = time.monotonic()
+
+
+def alone(checkpoint: Checkpoint | None) -> AbstractContextManager[None]:
+    """Have the folder of a checkpoint alone, if there is one."""
+    return nullcontext() if checkpoint is None else checkpoint.alone()
+
+
+def begin(
+    plan: TrainingPlan,
+    rng: Any,
+    checkpoint: Checkpoint | None,
+    resume: bool,
+    overwrite: bool,
+) -> tuple[TrainingState, np.random.Generator]:
+    """Return the state that a fit begins with, new or resumed, and its generator.
+
+    Parameters
+    ----------
+    plan : TrainingPlan
+    rng : int or numpy.random.Generator, optional
+        Of a new fit.
+    checkpoint : Checkpoint, optional
+    resume : bool
+        Whether to go on from the checkpoint, if there is one yet.
+    overwrite : bool
+        Whether a fit that is in the folder is removed.
+
+    Raises
+    ------
+    ValueError
+        If the folder has a fit that is neither resumed nor overwritten, or one that is
+        damaged or another.
+    TypeError
+        If weights of a network are nested in a way that cannot be saved.
+    """
+    resumed = None
+    if checkpoint is not None and resume:
+        resumed = checkpoint.load(plan)
+    elif checkpoint is not None and not overwrite:
+        checkpoint.refuse_another()
+    if resumed is not None:
+        generator = generator_at(resumed.rng)
+        training = reopen(plan, resumed)
+    else:
+        generator = np.random.default_rng(rng)
+        training = start(plan, generator)
+    if checkpoint is not None:
+        checkpoint.prepare(training, overwrite)
+    return training, generator
 
 
 def content(folder: Path) -> str | None:
@@ -204,7 +256,7 @@ def _plain(value: Any) -> Any:
 def _comparable(
     was: dict[str, Any], now: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what two jobs have to say of what both speak of, by dotted names.
+    """Return what identifies two fits, as far as both files say it, by dotted names.
 
     Earlier versions digested the means of the data, and named classes without modules.
     """
@@ -238,14 +290,15 @@ def _flat(nested: Any, prefix: str = "") -> dict[str, Any]:
     }
 
 
-def _to_tree(course: Course) -> Any:
-    """Return a course in the types that a store takes."""
-    state, leader, champion = course.state, course.leader, course.champion
+def _to_tree(training: TrainingState) -> Any:
+    """Return a state in the types that a store takes, by the names that files have."""
+    state, best_so_far = training.state, training.best_so_far
+    best_restart = training.best_restart
     return {
-        "rng": course.rng,
-        "restart": course.restart,
-        "phase": course.phase,
-        "warmup": course.warmup,
+        "rng": training.rng,
+        "restart": training.restart,
+        "phase": training.phase,
+        "warmup": training.warmup,
         "state": {
             "parameters": tuple(state.parameters),
             "adam": tuple(state.adam),
@@ -253,32 +306,32 @@ def _to_tree(course: Course) -> Any:
             "memory": state.memory,
             "queue": state.queue,
         },
-        "records": _columns(course.records[: state.step]),
-        "leader": leader and (*leader[:2], tuple(leader.parameters)),
-        "champion": champion
+        "records": columns(training.records[: state.step]),
+        "leader": best_so_far and (*best_so_far[:2], tuple(best_so_far.parameters)),
+        "champion": best_restart
         and {
-            "parameters": tuple(champion.parameters),
-            "step": champion.step,
-            "records": _columns(champion.records),
-            "restart": champion.restart,
-            "merit": champion.merit,
+            "parameters": tuple(best_restart.parameters),
+            "step": best_restart.step,
+            "records": columns(best_restart.records),
+            "restart": best_restart.restart,
+            "merit": best_restart.score,
         },
     }
 
 
-def _from_tree(tree: Any) -> Course:
-    state, leader, champion = tree["state"], tree["leader"], tree["champion"]
-    if leader is not None:
-        leader = Scored(leader[0], leader[1], Parameters(*leader[2]))
-    if champion is not None:
-        champion = Fitted(
-            **champion
-            | {
-                "parameters": Parameters(*champion["parameters"]),
-                "records": _rows(champion["records"]),
-            }
+def _from_tree(tree: Any) -> TrainingState:
+    state, best_so_far, best_restart = tree["state"], None, None
+    if (leader := tree["leader"]) is not None:
+        best_so_far = BestSoFar(leader[0], leader[1], Parameters(*leader[2]))
+    if (champion := tree["champion"]) is not None:
+        best_restart = BestRestart(
+            Parameters(*champion["parameters"]),
+            champion["step"],
+            records(champion["records"]),
+            champion["restart"],
+            champion["merit"],
         )
-    return Course(
+    return TrainingState(
         tree["rng"],
         tree["restart"],
         tree["phase"],
@@ -290,17 +343,7 @@ def _from_tree(tree: Any) -> Course:
             state["memory"],
             state["queue"],
         ),
-        _rows(tree["records"]),
-        leader,
-        champion,
+        records(tree["records"]),
+        best_so_far,
+        best_restart,
     )
-
-
-def _columns(records: Sequence[Record]) -> dict[str, np.ndarray]:
-    names = records[0] if records else ()
-    return {name: np.array([record[name] for record in records]) for name in names}
-
-
-def _rows(columns: dict[str, np.ndarray]) -> list[Record]:
-    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
-    return [dict(zip(columns, row, strict=True)) for row in rows]

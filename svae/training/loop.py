@@ -1,40 +1,41 @@
 """A whole fit, from the first draw to the last step of the last restart.
 
-Where a fit has come is a value, a `Course`.  It goes on from any course in the same
-way, so that a fit that was stopped and resumed ends as one that never stopped, bit for
-bit.
+Where a fit has come is a value, a `TrainingState`.  Training goes on from any of them
+in the same way, so that a fit that was stopped and resumed ends as one that never
+stopped, bit for bit.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from svae import data
-from svae.autodiff.trees import check_alike, leaves, to_vector
-from svae.objective.model import Generative, Parameters, check_parameters
-from svae.training import step as fit
+from svae.autodiff.trees import leaves
+from svae.objective.model import Parameters
+from svae.training import step as step_
 from svae.training import warmup
 from svae.training.blas import blas_threads
-from svae.training.workers import Evaluate, Sharded
+from svae.training.generators import generator_at, state_of
+from svae.training.gradients import Evaluate
+from svae.training.history import Record
+from svae.training.plan import TrainingPlan
+from svae.training.progress import Show
+from svae.training.step import Stage, State
 
 __all__ = [
     "ENDED",
     "TRAINING",
     "WARM_UP",
-    "Course",
-    "Fitted",
-    "Job",
-    "begin",
-    "check_course",
-    "ended",
-    "generator_at",
-    "go_on",
+    "BestRestart",
+    "BestSoFar",
+    "TrainingState",
     "on_few_threads",
-    "on_workers",
+    "reopen",
     "result",
-    "stage",
+    "run",
+    "start",
     "train",
 ]
 
@@ -42,64 +43,9 @@ WORTH_THREADS = 2**25
 """Multiply-adds in a product from which threads share it: a core's millisecond."""
 
 WARM_UP, TRAINING, ENDED = "warm-up", "training", "ended"
-GENERATORS: dict[str, Any] = {
-    bits.__name__: bits
-    for bits in (
-        np.random.PCG64,
-        np.random.PCG64DXSM,
-        np.random.MT19937,
-        np.random.Philox,
-        np.random.SFC64,
-    )
-}
-"""Bit generators whose state can be kept."""
-Record = dict[str, float]
 
 
-class Job(NamedTuple):
-    """What is to be done; it stays the same from start to end."""
-
-    model: Generative
-    prior: Any
-    sequences: Sequence[Any]
-    windows: np.ndarray
-    """(M, 3), of training; see `svae.data.windows`."""
-    evaluate: Evaluate
-    settings: fit.Settings
-    num_steps: int
-    warmup: int | None
-    """Steps of the warm-up of a start, or None for none; see `svae.training.warmup`."""
-    n_init: int = 1
-    """How many times training starts anew; the best is kept."""
-    score: Callable[[Parameters], float] | None = None
-    """Score of parameters on held-out data."""
-    score_every: int = 100
-    """Steps between scores."""
-    patience: int | None = None
-    """Scores without a better one after which training stops."""
-
-
-class WarmUp(NamedTuple):
-    """What is the same in all steps of a warm-up."""
-
-    model: Generative
-    """The autoencoder."""
-    windows: np.ndarray
-    """(M, 3), single frames."""
-    settings: fit.Settings
-
-    @classmethod
-    def of(cls, job: Job) -> "WarmUp":
-        """Return that of a job."""
-        longest = int((job.windows[:, 2] - job.windows[:, 1]).max())
-        return cls(
-            warmup.autoencoder(job.model),
-            data.windows(job.sequences, 1),
-            warmup.settings_of_frames(job.settings, longest),
-        )
-
-
-class Scored(NamedTuple):
+class BestSoFar(NamedTuple):
     """Parameters and their score on held-out data."""
 
     score: float
@@ -107,7 +53,7 @@ class Scored(NamedTuple):
     parameters: Parameters
 
 
-class Fitted(NamedTuple):
+class BestRestart(NamedTuple):
     """What a start came to."""
 
     parameters: Parameters
@@ -115,12 +61,12 @@ class Fitted(NamedTuple):
     step: int
     records: list[Record]
     restart: int
-    merit: float
-    """By which restarts are compared: the best score, or else the bound, a mean over
-    its last tenth."""
+    score: float
+    """By which restarts are compared: the best score on held-out data, or else the
+    bound, a mean over its last tenth."""
 
 
-class Course(NamedTuple):
+class TrainingState(NamedTuple):
     """Where a fit has come."""
 
     rng: dict[str, Any]
@@ -129,292 +75,247 @@ class Course(NamedTuple):
     phase: str
     warmup: int | None
     """Steps of its warm-up."""
-    state: fit.State
+    state: State
     """Of training; in the warm-up, of the autoencoder."""
     records: list[Record]
     """Of the steps of training of this start; there may be later ones behind them."""
-    leader: Scored | None
+    best_so_far: BestSoFar | None
     """The best of this start on held-out data."""
-    champion: Fitted | None
+    best_restart: BestRestart | None
     """The best of the starts before."""
     record: Record | None = None
     """Of the last step; None where there was another thing to do."""
 
 
-def begin(
-    job: Job,
+def start(
+    plan: TrainingPlan,
     rng: np.random.Generator,
     restart: int = 0,
-    champion: Fitted | None = None,
-) -> Course:
-    """Return the course before the first step of a start."""
-    obs_dim = job.sequences[0].shape[1]
-    state, phase = fit.initial_state(job.model, obs_dim, rng), TRAINING
-    if job.warmup is not None:
-        state, phase = warmup.initial_networks(job.model, state), WARM_UP
-    return Course(_state_of(rng), restart, phase, job.warmup, state, [], None, champion)
+    best_restart: BestRestart | None = None,
+) -> TrainingState:
+    """Return the state before the first step of a start."""
+    state, phase = step_.initial_state(plan.model, plan.obs_dim, rng), TRAINING
+    if plan.warmup is not None:
+        state, phase = warmup.initial_networks(plan.model, state), WARM_UP
+    return TrainingState(
+        state_of(rng), restart, phase, plan.warmup, state, [], None, best_restart
+    )
 
 
-def go_on(job: Job, course: Course) -> Course:
-    """Return a course that was read back, opened again if there are steps to take.
+def reopen(plan: TrainingPlan, training: TrainingState) -> TrainingState:
+    """Return a state that was read back, opened again if there are steps to take.
 
     Of several starts only the best was kept: they do not go further.
     """
-    if course.phase != ENDED or job.n_init > 1 or _is_over(job, course):
-        return course
-    return course._replace(phase=TRAINING, champion=None)
+    if training.phase != ENDED or plan.n_init > 1 or _is_over(plan, training):
+        return training
+    return training._replace(phase=TRAINING, best_restart=None)
 
 
 @contextmanager
-def on_workers(job: Job, executor: Any, num_workers: int | None) -> Iterator[Job]:
-    """Yield the job with its windows evaluated on the workers of an executor, if any.
-
-    See `svae.training.workers.Sharded`.
-    """
-    if executor is None:
-        yield job
-        return
-    context = job.settings.context
-    workers = Sharded(executor, job.sequences, job.windows, context, num_workers)
-    try:
-        yield job._replace(evaluate=workers)
-    finally:
-        workers.close()
-
-
-def check_course(job: Job, course: Course) -> None:
-    """Raise ValueError if a course that was read back cannot be one of a job."""
-    generator_at(course.rng)
-    if course.phase not in (WARM_UP, TRAINING, ENDED):
-        raise ValueError(f"phase is {course.phase!r}")
-    _check_count("restart", course.restart, job.n_init)
-    if course.phase == WARM_UP or course.warmup is not None:
-        _check_count("warmup", course.warmup)
-    warming = course.phase == WARM_UP
-    _check_state(job, course.state, warming)
-    _check_records(job, course.records, 0 if warming else course.state.step)
-    if course.leader is not None:
-        _check_best(job, *course.leader)
-    if course.phase == ENDED and course.champion is None:
-        raise ValueError("it has ended without a champion")
-    if course.champion is not None:
-        best = course.champion
-        _check_best(job, best.merit, best.step, best.parameters)
-        _check_count("restart", best.restart, job.n_init)
-        _check_records(job, best.records, len(best.records))
-
-
-def _check_state(job: Job, state: fit.State, warming: bool) -> None:
-    obs_dim, windows = job.sequences[0].shape[1], job.windows
-    model = warmup.autoencoder(job.model) if warming else job.model
-    parameters = check_parameters(model, state.parameters, obs_dim)
-    weights = to_vector((parameters.encoder, parameters.decoder))
-    _check_count("step", state.step)
-    _check_count("step of Adam", state.adam.step)
-    moments = state.adam.mean, state.adam.square
-    check_alike(moments, (weights, weights), "moments of Adam")
-    if np.any(state.adam.square < 0):
-        raise ValueError("moments of Adam are negative")
-    num_windows = len(windows)
-    if warming:
-        num_windows = int((windows[:, 2] - windows[:, 1]).sum())
-    check_alike(state.queue, np.zeros(np.size(state.queue), dtype=np.int64), "queue")
-    for window in [*state.queue.tolist(), *state.memory]:
-        _check_count("window", window, num_windows)
-    for probs in state.memory.values():
-        num_states = getattr(job.model.latent, "num_states", 0)
-        check_alike(probs, np.zeros((len(probs), num_states)), "memory")
-
-
-def _check_records(job: Job, records: list[Record], count: int) -> None:
-    """Raise ValueError unless there are so many, of all that is recorded."""
-    names = {*fit.HISTORY, *(["held_out"] if job.score is not None else [])}
-    numbers = all(isinstance(x, (int, float)) for r in records for x in r.values())
-    if len(records) != count or any(r.keys() != names for r in records) or not numbers:
-        raise ValueError(f"records are not those of {count} steps")
-
-
-def _check_best(job: Job, merit: float, step: int, parameters: Parameters) -> None:
-    if not isinstance(merit, float) or np.isnan(merit):
-        raise ValueError(f"merit is {merit!r}")
-    _check_count("step", step)
-    check_parameters(job.model, parameters, job.sequences[0].shape[1])
-
-
-def _check_count(name: str, count: Any, stop: float = np.inf) -> None:
-    if type(count) is not int or not 0 <= count < stop:
-        raise ValueError(f"{name} is {count!r}")
-
-
-@contextmanager
-def on_few_threads(job: Job, course: Course) -> Iterator[None]:
+def on_few_threads(plan: TrainingPlan, training: TrainingState) -> Iterator[None]:
     """Keep BLAS to one thread if the products of a step are small.
 
     Threads that wait for each other make small steps many times slower, most of all
     beside other work.  The largest product of a step is that of all its frames with the
     largest matrix of a network.
     """
-    lengths = job.windows[:, 2] - job.windows[:, 1]
-    num_windows = min(job.settings.batch_size, len(lengths))
-    num_frames = num_windows * int(lengths.max()) * job.settings.num_samples
-    parameters = course.state.parameters
+    num_windows = min(plan.settings.batch_size, len(plan.training.windows))
+    num_frames = num_windows * plan.longest * plan.settings.num_samples
+    parameters = training.state.parameters
     networks = leaves((parameters.encoder, parameters.decoder))
     largest = num_frames * max(np.size(leaf) for leaf in networks)
     with blas_threads(1) if largest < WORTH_THREADS else nullcontext():
         yield
 
 
+def run(
+    plan: TrainingPlan,
+    training: TrainingState,
+    evaluate: Evaluate,
+    rng: np.random.Generator,
+    show: Show,
+    visit: Callable[[TrainingState], None],
+    keep: Callable[[TrainingState, str], None],
+) -> None:
+    """Train to the end, or until stopped, and keep what was reached.
+
+    Parameters
+    ----------
+    plan : TrainingPlan
+    training : TrainingState
+        Where to go on from.
+    evaluate : Evaluate
+    rng : numpy.random.Generator
+        With the state that ``training`` says.
+    show : callable
+        Shows a step; see `svae.training.progress.progress_bars`.
+    visit : callable
+        Called with every state that is reached.
+    keep : callable
+        Called once, with the last state and how training ended: ``"steps"``,
+        ``"patience"``, ``"interrupted"`` or, before the error goes on, ``"failed"``.
+
+    Warns
+    -----
+    UserWarning
+        If Ctrl-C ended training.
+    """
+    ended = "failed"
+    try:
+        for reached in train(plan, training, evaluate, rng):
+            training = reached
+            if training.record is not None:
+                show(*_title(plan, training), training.state.step, training.record)
+            visit(training)
+        assert training.best_restart is not None
+        all_taken = len(training.best_restart.records) >= plan.num_steps
+        ended = "steps" if all_taken else "patience"
+    except KeyboardInterrupt:
+        ended = "interrupted"
+        warnings.warn(
+            f"interrupted in step {training.state.step + 1} of the "
+            f"{training.phase}: the model is what was fitted so far",
+            stacklevel=3,
+        )
+    finally:
+        keep(training, ended)
+
+
 def train(
-    job: Job, course: Course, rng: np.random.Generator | None = None
-) -> Iterator[Course]:
-    """Go on from a course; yield where that leads, step by step, to the end.
+    plan: TrainingPlan,
+    training: TrainingState,
+    evaluate: Evaluate,
+    rng: np.random.Generator | None = None,
+) -> Iterator[TrainingState]:
+    """Go on from a state; yield where that leads, step by step, to the end.
 
-    ``rng`` is the generator that began the course, if it is still there.
+    ``rng`` is the generator that made the state, if it is still there.
     """
-    rng = generator_at(course.rng) if rng is None else rng
-    warm = None
-    if course.phase == WARM_UP or (job.n_init > 1 and job.warmup is not None):
-        warm = WarmUp.of(job)
-    while course.phase != ENDED:
-        course = _proceed(job, course, warm, rng)._replace(rng=_state_of(rng))
-        yield course
+    rng = generator_at(training.rng) if rng is None else rng
+    warm_up = None
+    if training.phase == WARM_UP or (plan.n_init > 1 and plan.warmup is not None):
+        warm_up = plan.warm_up()
+    while training.phase != ENDED:
+        if training.phase == WARM_UP:
+            assert warm_up is not None
+            training = _warm_up_step(plan, training, warm_up, evaluate, rng)
+        elif _is_over(plan, training):
+            training = _next_start(plan, training, rng)
+        else:
+            training = _training_step(plan, training, evaluate, rng)
+        training = training._replace(rng=state_of(rng))
+        yield training
 
 
-def result(job: Job, course: Course) -> Fitted:
-    """Return the best fit so far, of one that has not ended too.
-
-    The warm-up comes to its end for it, without changing the course.
-    """
-    if course.phase == ENDED:
-        assert course.champion is not None
-        return course.champion
-    if course.phase == WARM_UP:
-        if course.champion is not None:
-            return course.champion
-        rng = generator_at(course.rng)
-        course = course._replace(state=_settled(job, course, rng), phase=TRAINING)
-    return _better(course.champion, _fitted(course))
+def result(plan: TrainingPlan, training: TrainingState) -> BestRestart | None:
+    """Return the best fit so far; None in the warm-up of the first start."""
+    if training.phase in (WARM_UP, ENDED):
+        return training.best_restart
+    return _better(training.best_restart, _outcome(training))
 
 
-def stage(job: Job, course: Course) -> tuple[str | None, int]:
-    """Return what to call a course's stage, and how many steps it has."""
-    restart = f"start {course.restart + 1}/{job.n_init}" if job.n_init > 1 else ""
-    if course.phase == WARM_UP:
-        assert course.warmup is not None
-        return f"{restart} {WARM_UP}".strip(), course.warmup
-    return restart or None, job.num_steps
+def result_of_warm_up(plan: TrainingPlan, training: TrainingState) -> BestRestart:
+    """Return the fit as if the warm-up ended here, without changing the state."""
+    rng = generator_at(training.rng)
+    return _outcome(training._replace(state=_initialized(plan, training, rng)))
 
 
-def ended(job: Job, course: Course) -> str:
-    """Return why the fit ended: ``"steps"`` or ``"patience"``."""
-    assert course.champion is not None
-    return "steps" if len(course.champion.records) >= job.num_steps else "patience"
+def _warm_up_step(
+    plan: TrainingPlan,
+    training: TrainingState,
+    stage: Stage,
+    evaluate: Evaluate,
+    rng: np.random.Generator,
+) -> TrainingState:
+    """Take a step of the warm-up, or begin to train if that was all of them."""
+    if training.state.step == training.warmup:
+        state = _initialized(plan, training, rng)
+        return training._replace(state=state, phase=TRAINING, record=None)
+    state, record = step_.step(stage, training.state, evaluate, rng)
+    return training._replace(state=state, record=record)
 
 
-def generator_at(state: dict[str, Any]) -> np.random.Generator:
-    """Return a generator whose bit generator has a state.
-
-    Raises
-    ------
-    ValueError
-        If it is none of NumPy's.
-    """
-    bits = _generator_of(state)()
-    bits.state = state
-    return np.random.Generator(bits)
-
-
-def _state_of(rng: np.random.Generator) -> dict[str, Any]:
-    state = dict(rng.bit_generator.state)
-    _generator_of(state)
-    return state
-
-
-def _generator_of(state: dict[str, Any]) -> Any:
-    name = state["bit_generator"]
-    if name not in GENERATORS:
-        raise ValueError(
-            f"rng: the bit generator must be one of {', '.join(GENERATORS)}, "
-            f"got {name!r}"
-        )
-    return GENERATORS[name]
-
-
-def _proceed(
-    job: Job, course: Course, warm: WarmUp | None, rng: np.random.Generator
-) -> Course:
-    """Do the next thing: a step, the end of the warm-up, a new start, or the end."""
-    if course.phase == WARM_UP:
-        if course.state.step == course.warmup:
-            return course._replace(
-                state=_settled(job, course, rng), phase=TRAINING, record=None
-            )
-        assert warm is not None
-        model, frames, settings = warm
-        state, record = fit.advance(
-            model, course.state, {}, frames, job.evaluate, settings, rng
-        )
-        return course._replace(state=state, record=record)
-    if not _is_over(job, course):
-        return _step(job, course, rng)
-    champion = _better(course.champion, _fitted(course))
-    if course.restart + 1 < job.n_init:
-        return begin(job, rng, course.restart + 1, champion)
-    return course._replace(phase=ENDED, champion=champion, record=None)
-
-
-def _step(job: Job, course: Course, rng: np.random.Generator) -> Course:
+def _training_step(
+    plan: TrainingPlan,
+    training: TrainingState,
+    evaluate: Evaluate,
+    rng: np.random.Generator,
+) -> TrainingState:
     """Take a step of training, and score where it leads if it is time to."""
-    state, record = fit.advance(
-        job.model,
-        course.state,
-        job.prior,
-        job.windows,
-        job.evaluate,
-        job.settings,
+    state, record = step_.step(plan.training, training.state, evaluate, rng)
+    best = training.best_so_far
+    if plan.score is not None:
+        record["held_out"] = np.nan
+        if state.step % plan.score_every == 0 or state.step == plan.num_steps:
+            score = record["held_out"] = plan.score(state.parameters)
+            if best is None or score > best.score:
+                best = BestSoFar(score, state.step, state.parameters)
+    records = training.records
+    # a state may have been left before: its list is longer than its steps
+    del records[training.state.step :]
+    records.append(record)
+    return training._replace(
+        state=state, records=records, best_so_far=best, record=record
+    )
+
+
+def _next_start(
+    plan: TrainingPlan, training: TrainingState, rng: np.random.Generator
+) -> TrainingState:
+    """Start anew, or end if that was the last start."""
+    best = _better(training.best_restart, _outcome(training))
+    if training.restart + 1 < plan.n_init:
+        return start(plan, rng, training.restart + 1, best)
+    return training._replace(phase=ENDED, best_restart=best, record=None)
+
+
+def _title(plan: TrainingPlan, training: TrainingState) -> tuple[str | None, int]:
+    """Return what to call the stage of a state, and how many steps it has."""
+    number = f"start {training.restart + 1}/{plan.n_init}" if plan.n_init > 1 else ""
+    if training.phase == WARM_UP:
+        assert training.warmup is not None
+        return f"{number} {WARM_UP}".strip(), training.warmup
+    return number or None, plan.num_steps
+
+
+def _is_over(plan: TrainingPlan, training: TrainingState) -> bool:
+    step, best = training.state.step, training.best_so_far
+    if step >= plan.num_steps:
+        return True
+    if plan.patience is None or best is None:
+        return False
+    return step - best.step >= plan.patience * plan.score_every
+
+
+def _initialized(
+    plan: TrainingPlan, training: TrainingState, rng: np.random.Generator
+) -> State:
+    """Return the first state of training, from the last one of the warm-up."""
+    return warmup.initialize(
+        plan.model,
+        training.state,
+        plan.training.prior,
+        plan.sequences,
+        plan.training.windows,
         rng,
     )
-    leader = course.leader
-    if job.score is not None:
-        record["held_out"] = np.nan
-        if state.step % job.score_every == 0 or state.step == job.num_steps:
-            score = record["held_out"] = job.score(state.parameters)
-            if leader is None or score > leader.score:
-                leader = Scored(score, state.step, state.parameters)
-    records = course.records
-    # a course may have been left before: its list is longer than its steps
-    del records[course.state.step :]
-    records.append(record)
-    return course._replace(state=state, records=records, leader=leader, record=record)
 
 
-def _is_over(job: Job, course: Course) -> bool:
-    step, leader = course.state.step, course.leader
-    if step >= job.num_steps:
-        return True
-    if job.patience is None or leader is None:
-        return False
-    return step - leader.step >= job.patience * job.score_every
-
-
-def _settled(job: Job, course: Course, rng: np.random.Generator) -> fit.State:
-    return warmup.settle(
-        job.model, course.state, job.prior, job.sequences, job.windows, rng
-    )
-
-
-def _fitted(course: Course) -> Fitted:
-    step = course.state.step
-    records = course.records[:step]
-    if course.leader is not None:
-        merit, step, parameters = course.leader
-        return Fitted(parameters, step, records, course.restart, merit)
+def _outcome(training: TrainingState) -> BestRestart:
+    """Return what the present start has come to."""
+    step = training.state.step
+    records = training.records[:step]
+    if training.best_so_far is not None:
+        score, step, parameters = training.best_so_far
+        return BestRestart(parameters, step, records, training.restart, score)
     last = records[-max(1, step // 10) :]
-    merit = float(np.mean([each["objective"] for each in last])) if last else -np.inf
-    return Fitted(course.state.parameters, step, records, course.restart, merit)
+    score = float(np.mean([each["objective"] for each in last])) if last else -np.inf
+    parameters = training.state.parameters
+    return BestRestart(parameters, step, records, training.restart, score)
 
 
-def _better(champion: Fitted | None, other: Fitted) -> Fitted:
-    if champion is not None and not other.merit > champion.merit:
-        return champion
+def _better(best: BestRestart | None, other: BestRestart) -> BestRestart:
+    if best is not None and not other.score > best.score:
+        return best
     return other

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from svae.errors import needing
 
-__all__ = ["progress_bars", "steps_of"]
+__all__ = ["Show", "progress_bars", "steps_of"]
 
 Item = TypeVar("Item")
 

@@ -20,9 +20,16 @@ from svae.objective.batch import Batch
 from svae.objective.local import infer
 from svae.objective.model import Generative, Parameters, initial_encoder, recognition
 from svae.training.batches import spread
-from svae.training.step import Settings, State, first_state
+from svae.training.settings import Settings
+from svae.training.step import State, first_state
 
-__all__ = ["autoencoder", "encode", "initial_networks", "settings_of_frames", "settle"]
+__all__ = [
+    "autoencoder",
+    "encode",
+    "initial_networks",
+    "initialize",
+    "settings_of_frames",
+]
 
 
 def initial_networks(model: Generative, state: State) -> State:
@@ -40,7 +47,7 @@ def settings_of_frames(settings: Settings, window: int) -> Settings:
     return settings._replace(batch_size=size, context=0, hide=0, warm_start=False)
 
 
-def settle(
+def initialize(
     model: Generative,
     state: State,
     prior: Any,

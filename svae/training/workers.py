@@ -1,8 +1,8 @@
-"""What the windows of a step contribute, here or on the workers of an executor.
+"""Minibatches evaluated by the workers of an executor.
 
 The data are cut into shards, stretches of neighbouring windows, more of them than there
 are workers, so that the windows of a step can be dealt out evenly, shard by shard.
-Nothing is random in a part of a step (see `svae.training.batches.Draw`), and
+Nothing is random in a part of a step (see `svae.training.batches.Minibatch`), and
 contributions are added in a fixed order: all executors give the same sums, to rounding
 those of a single process.
 
@@ -11,31 +11,31 @@ worker keeps every shard that it is given, a task names its shards, and a worker
 does not have one asks for it: data travel once for each worker, not with every step.
 """
 
+import os
 import uuid
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import (
     BrokenExecutor,
     CancelledError,
     Executor,
-    ProcessPoolExecutor,
     ThreadPoolExecutor,
 )
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from svae.autodiff.trees import tree_map
 from svae.data import Recording
 from svae.data.sources import Source
 from svae.errors import NotPositiveDefinite
-from svae.models import ConvergenceWarning, Diagnostics
 from svae.models.base import check_positive_int
-from svae.objective.bound import Contribution, contribution
 from svae.objective.model import Generative
-from svae.training.batches import Draw, assemble, padded
+from svae.training.batches import Minibatch
+from svae.training.gradients import Evaluate, Outcome, evaluate, total
+from svae.training.plan import TrainingPlan
 
-__all__ = ["Evaluate", "Sharded", "Task", "evaluate"]
+__all__ = ["Sharded", "evaluation"]
 
 ATTEMPTS = 5
 """How often a step is tried before the loss of workers is an error."""
@@ -44,43 +44,28 @@ SHARDS_OF_WORKER = 8
 """The more there are, the more evenly a batch is dealt out; each has its contexts."""
 
 
-class Task(NamedTuple):
-    """Windows to evaluate, and everything but the data that it takes."""
+@contextmanager
+def evaluation(
+    plan: TrainingPlan, executor: Any = None, num_workers: int | None = None
+) -> Iterator[Evaluate]:
+    """Yield the function that evaluates minibatches, here or on an executor's workers.
 
-    model: Generative
-    message: Any
-    """m, the expected statistics of q(theta)."""
-    encoder: Any
-    decoder: Any
-    draw: Draw
-    natural_gradient: str = "full"
-
-    def part(self, rows: np.ndarray) -> "Task":
-        """Return the task for some of the windows."""
-        return self._replace(draw=self.draw.part(rows))
-
-
-Outcome: TypeAlias = tuple[Contribution, int]
-"""What the windows contribute, and how many of their contexts did not converge."""
-
-Evaluate: TypeAlias = Callable[[Task], Outcome]
-
-
-def evaluate(task: Task, sequences: Any) -> Outcome:
-    """Read the windows of a task and evaluate them.
-
-    Raises
-    ------
-    NotPositiveDefinite
-        If the recognition network's potentials leave a chain without a Gaussian.
+    Parameters
+    ----------
+    plan : TrainingPlan
+    executor : concurrent.futures.Executor, or callable that returns one, optional
+    num_workers : int, optional
+        See `Sharded`.
     """
-    model, message, encoder, decoder, draw, natural_gradient = task
-    with warnings.catch_warnings():
-        # counted instead, from the diagnostics
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        batch, unconverged = assemble(model, message, encoder, sequences, draw)
-        inputs = message, encoder, decoder, batch, draw.noise
-        return contribution(model, *inputs, natural_gradient), unconverged
+    if executor is None:
+        yield partial(evaluate, plan.sequences)
+        return
+    context, windows = plan.settings.context, plan.training.windows
+    workers = Sharded(executor, plan.sequences, windows, context, num_workers)
+    try:
+        yield workers
+    finally:
+        workers.close()
 
 
 class Stretch(NamedTuple):
@@ -121,11 +106,11 @@ Shard: TypeAlias = dict[int, Stretch]
 
 
 class Sharded:
-    """Evaluate tasks on the workers of an executor.
+    """Evaluate minibatches on the workers of an executor.
 
     Parameters
     ----------
-    executor : concurrent.futures.Executor, or callable that returns one
+    executor : concurrent.futures.Executor, dask client, or callable that returns one
         Its workers are processes, here or elsewhere, that can import this package.
     sequences : list of (T_n, P) arrays or recordings
         Of recordings in files only the reference is sent.
@@ -134,7 +119,9 @@ class Sharded:
     context : int
         Frames before a window that its evaluation may read.
     num_workers : int, optional
-        Into how many parts steps are divided; default: the executor's workers.
+        Into how many parts steps are divided; default: the workers of a dask client,
+        the ``num_workers`` of an executor that has them (that of mpi4py does), or else
+        the number of CPUs of this machine.
 
     Raises
     ------
@@ -152,10 +139,10 @@ class Sharded:
         num_workers: int | None = None,
     ) -> None:
         self._make = executor if callable(executor) else None
-        self._executor = _checked(executor() if callable(executor) else executor)
-        self._own = self._make is not None
+        executor = executor() if callable(executor) else executor
+        self._executor = _checked(executor)
         if num_workers is None:
-            num_workers = count_workers(self._executor)
+            num_workers = default_num_workers(executor)
         check_positive_int(num_workers=num_workers)
         self._num_parts = num_workers
         lengths = np.array([len(sequence) for sequence in sequences])
@@ -169,21 +156,35 @@ class Sharded:
         ]
         self._token = uuid.uuid4().hex
 
-    def __call__(self, task: Task) -> Outcome:
-        """Evaluate a task, again if a worker is lost.
+    def __call__(
+        self,
+        model: Generative,
+        message: Any,
+        encoder: Any,
+        decoder: Any,
+        minibatch: Minibatch,
+        natural_gradient: str = "full",
+    ) -> Outcome:
+        """Evaluate a minibatch, again if a worker is lost.
+
+        For the arguments see `svae.training.gradients.evaluate`.
 
         Raises
         ------
         RuntimeError
-            If workers are lost in every attempt, or the executor is none that can be
-            replaced.
+            If workers are lost in every attempt, or the executor broke and there is no
+            function that makes another one.
         """
-        starts = self._positions(task.draw.cut)
+        starts = self._positions(minibatch.cut)
         shards = np.searchsorted(self._bounds, starts, side="right") - 1
         parts = [np.flatnonzero(rows) for rows in _deal(shards, self._num_parts)]
+        arguments = [
+            (model, message, encoder, decoder, minibatch.part(rows), natural_gradient)
+            for rows in parts
+        ]
         for _ in range(ATTEMPTS):
             try:
-                return _sum(self._gather(task, parts, shards), parts)
+                return total(self._gather(parts, shards, arguments), parts)
             except (BrokenExecutor, CancelledError) as error:
                 lost = error
                 self._replace_executor(error)
@@ -191,7 +192,7 @@ class Sharded:
 
     def close(self) -> None:
         """Shut down the executor if it was made here."""
-        if self._own:
+        if self._make is not None:
             self._executor.shutdown(wait=False, cancel_futures=True)
 
     def _positions(self, windows: np.ndarray) -> np.ndarray:
@@ -199,22 +200,26 @@ class Sharded:
         return self._before[windows[:, 0]] + windows[:, 1]
 
     def _gather(
-        self, task: Task, parts: Sequence[np.ndarray], shards: np.ndarray
+        self,
+        parts: Sequence[np.ndarray],
+        shards: np.ndarray,
+        arguments: Sequence[tuple[Any, ...]],
     ) -> list[Outcome]:
-        """Return what each part, rows of the batch, contributes, in their order."""
-        calls = [
-            (self._token, np.unique(shards[rows]).tolist(), task.part(rows))
-            for rows in parts
-        ]
-        submit = self._executor.submit
-        futures = [submit(work, *call) for call in calls]
+        """Return what each part, rows of the minibatch, contributes, in their order.
+
+        ``arguments`` are those of `svae.training.gradients.evaluate` for each part.
+        """
+        submit = partial(self._executor.submit, work, self._token)
+        needed = [np.unique(shards[rows]).tolist() for rows in parts]
+        calls = list(zip(needed, arguments, strict=True))
+        futures = [submit(numbers, {}, *given) for numbers, given in calls]
         outcomes = []
-        for rows, call, future in zip(parts, calls, futures, strict=True):
+        for rows, (numbers, given), future in zip(parts, calls, futures, strict=True):
             sent: dict[int, Shard] = {}
             try:
                 while isinstance(answer := future.result(), Missing):
                     sent |= {number: self._shards[number] for number in answer.shards}
-                    future = submit(work, *call, sent)
+                    future = submit(numbers, sent, *given)
             except NotPositiveDefinite as error:
                 sequence = int(rows[error.sequence])
                 raise NotPositiveDefinite(sequence, error.step) from None
@@ -229,70 +234,63 @@ class Sharded:
         """
         if not isinstance(error, BrokenExecutor):
             return
-        broken: Any = self._executor
-        if self._make is not None:
-            self._executor = _checked(self._make())
-        elif isinstance(self._executor, ProcessPoolExecutor):
-            self._executor = ProcessPoolExecutor(
-                broken._max_workers,
-                broken._mp_context,
-                broken._initializer,
-                broken._initargs,
-            )
-        else:
+        broken = self._executor
+        if self._make is None:
             raise RuntimeError(
                 f"executor: a worker died and {type(broken).__name__} broke ({error}); "
-                "with a function that makes executors in its place, training goes on"
+                "given a function that makes executors in its place, "
+                "fit(executor=lambda: ProcessPoolExecutor(4)), training goes on with "
+                "another one"
             ) from error
-        if self._own:
-            broken.shutdown(wait=False)
-        self._own = True
+        self._executor = _checked(self._make())
+        broken.shutdown(wait=False)
 
 
 class Missing(NamedTuple):
-    """What a worker answers that has not all shards of its task."""
+    """The answer of a worker that has not all shards of its part."""
 
     shards: list[int]
 
 
 _kept: dict[str, dict[int, Shard]] = {}
-"""Of a worker: the shards of the training that it last worked for."""
+"""In a worker: the shards of the training that it last worked for."""
 
 
 def work(
-    token: str, numbers: list[int], task: Task, sent: dict[int, Shard] | None = None
+    token: str, numbers: list[int], sent: dict[int, Shard], *arguments: Any
 ) -> Outcome | Missing:
-    """Evaluate a part of a step in a worker that has shards, or was ``sent`` some."""
+    """Evaluate a part of a step in a worker that has shards, or was sent some.
+
+    Parameters
+    ----------
+    token : str
+        Names the training, so that shards of another are forgotten.
+    numbers : list of int
+        Shards that have the windows of the part.
+    sent : dict of int to Shard
+        Those of them that the worker lacked.
+    *arguments
+        Of `svae.training.gradients.evaluate`.
+    """
     if token not in _kept:
         _kept.clear()
     kept = _kept.setdefault(token, {})
-    kept.update(sent or {})
+    kept.update(sent)
     if missing := [number for number in numbers if number not in kept]:
         return Missing(missing)
     held: dict[int, Held] = {}
     for number in numbers:
         for index, stretch in kept[number].items():
             held.setdefault(index, Held([])).stretches.append(stretch)
-    return evaluate(task, held)
+    return evaluate(held, *arguments)
 
 
-def count_workers(executor: Any) -> int:
-    """Return the number of workers of an executor.
-
-    Raises
-    ------
-    TypeError
-        If the executor does not tell.
-    """
-    for name in ("_max_workers", "num_workers"):  # the standard library; mpi4py
-        if isinstance(number := getattr(executor, name, None), int):
-            return number
-    if (client := getattr(executor, "_client", None)) is not None:  # dask
-        return len(client.scheduler_info(n_workers=-1)["workers"])
-    raise TypeError(
-        f"executor: {type(executor).__name__} does not tell how many workers it has; "
-        "give num_workers"
-    )
+def default_num_workers(executor: Any) -> int:
+    """Return the number of workers that an executor publishes, or that of all CPUs."""
+    if hasattr(executor, "scheduler_info"):  # a client of dask
+        return len(executor.scheduler_info(n_workers=-1)["workers"])
+    number = getattr(executor, "num_workers", None)  # mpi4py
+    return number if isinstance(number, int) else os.cpu_count() or 1
 
 
 def _checked(executor: Any) -> Any:
@@ -301,6 +299,8 @@ def _checked(executor: Any) -> Any:
             "executor: autograd's traces are not safe in several threads; take one of "
             "processes"
         )
+    if hasattr(executor, "get_executor"):  # a client of dask
+        executor = executor.get_executor()
     if not isinstance(executor, Executor) and not hasattr(executor, "submit"):
         raise TypeError(
             "executor must be a concurrent.futures.Executor or a function that makes "
@@ -347,35 +347,3 @@ def _shard(sequences: Sequence[Any], windows: np.ndarray, context: int) -> Shard
         else:
             shard[index] = Stretch(first, sequence[first : stops.max()])
     return shard
-
-
-def _sum(outcomes: Sequence[Outcome], rows: Sequence[np.ndarray]) -> Outcome:
-    """Add contributions, in order; what belongs to windows goes to their rows."""
-    parts = [part for part, _ in outcomes]
-    order = np.argsort(np.concatenate(rows))
-
-    def arrange(arrays: Sequence[np.ndarray]) -> np.ndarray:
-        return np.concatenate(arrays)[order]
-
-    def diagnostics(of_parts: Sequence[Diagnostics]) -> Diagnostics:
-        return Diagnostics(*map(arrange, zip(*of_parts, strict=True)))
-
-    def add(*arrays: Any) -> Any:
-        return sum(arrays[1:], arrays[0])
-
-    states = None
-    if parts[0].states is not None:
-        windows = [window for part in parts for window in part.states]
-        longest = max(len(window) for window in windows)
-        states = padded(windows, longest)[order]
-    total = Contribution(
-        sum(part.reconstruction for part in parts),
-        sum(part.local_kl for part in parts),
-        tree_map(add, *(part.message for part in parts)),
-        tree_map(add, *(part.encoder for part in parts)),
-        tree_map(add, *(part.decoder for part in parts)),
-        diagnostics([part.inference for part in parts]),
-        diagnostics([part.gradient_solve for part in parts]),
-        states,
-    )
-    return total, sum(unconverged for _, unconverged in outcomes)

@@ -5,7 +5,7 @@ import pytest
 
 import svae
 from svae.data import dots, pinwheel
-from svae.estimators.svae import NotFitted
+from svae.errors import NotFitted
 
 SMALL = svae.MLP((8,))
 

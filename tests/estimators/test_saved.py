@@ -13,7 +13,7 @@ from svae import store
 from svae.cli import runs
 from svae.cli.main import main
 from svae.training import checkpoint
-from svae.training import loop as training
+from svae.training.generators import GENERATORS
 from tests.helpers.fits import run
 
 EARLIER = Path(__file__).parent / "earlier"  # files of the version without digests
@@ -243,7 +243,7 @@ PLACES = [
 
 
 @pytest.mark.parametrize("name", ["training", "ended", "warm-up"])
-def test_every_part_of_a_course_is_checked(name, folders, tmp_path):
+def test_every_part_of_a_training_state_is_checked(name, folders, tmp_path):
     shutil.copytree(folders / name, tmp_path / "a")
     path = tmp_path / "a" / checkpoint.FILE
     good, tried = path.read_bytes(), 0
@@ -289,7 +289,7 @@ def test_only_named_generators_are_made(word, folders, tmp_path, monkeypatch):
         run("slds", tmp_path / "a")
 
 
-@pytest.mark.parametrize("bits", list(training.GENERATORS.values()))
+@pytest.mark.parametrize("bits", list(GENERATORS.values()))
 def test_all_generators_of_numpy_go_on(bits, tmp_path):
     def fit(folder, num_steps, rng, resume=False):
         return run("gmm", folder, resume, num_steps=num_steps, rng=rng, warmup=None)

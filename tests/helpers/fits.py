@@ -9,7 +9,7 @@ from svae.training import step as fit
 
 NETWORK = svae.MLP((6,))
 FRAMES = svae.synthetic.switching_lds(num_blocks=4, block_length=30, rng=0).frames
-# all that a course can hold: a warm-up, memory, several starts, scores
+# all that a training state can hold: a warm-up, memory, several starts, scores
 JOBS = {
     "slds": (
         lambda: svae.SVAE(svae.SLDS(2, 2), NETWORK, NETWORK),

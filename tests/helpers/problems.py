@@ -1,6 +1,7 @@
 """Small models between networks, batches, and coordinates of natural parameters."""
 
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -111,14 +112,15 @@ def take_step(model, state, prior, batch, settings, rng):
         settings.num_samples,
     )
 
-    def evaluate(task):
-        networks = task.encoder, task.decoder
-        given = task.message, *networks, batch, drawn.noise, task.natural_gradient
+    def evaluate(model, message, encoder, decoder, minibatch, natural_gradient):
+        given = message, encoder, decoder, batch, drawn.noise, natural_gradient
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             return contribution(model, *given), 0
 
-    return fit.step(model, state, prior, drawn, evaluate, settings)
+    stage = fit.Stage(model, prior, np.array(steps), settings)
+    state, record, states = fit.step_on(drawn, stage, state, evaluate)
+    return state, SimpleNamespace(**record), states
 
 
 def exact_networks(obs_dim=3, latent_dim=2, seed=0):

@@ -4,7 +4,7 @@ import numpy as np
 
 from svae import data as data_
 from svae.training import step as fit_
-from svae.training.step import make_settings
+from svae.training.settings import make_settings
 from tests.helpers.exact import latent_model
 from tests.helpers.problems import (
     generative,

@@ -20,7 +20,8 @@ from svae.testing import (
     random_belief,
     relative_error,
 )
-from svae.training.step import first_state, make_settings
+from svae.training.settings import make_settings
+from svae.training.step import first_state
 from tests.helpers.inference_networks import NAMES, is_told, laws_of_batch, with_gap
 from tests.helpers.problems import (
     central_difference,

@@ -13,7 +13,8 @@ from svae.objective.batch import Batch, Noise
 from svae.objective.bound import Step, bound
 from svae.testing import latent_model
 from svae.training.batches import shuffled, window_length
-from svae.training.step import Settings, count_unconverged, initial_state
+from svae.training.settings import Settings
+from svae.training.step import count_unconverged, initial_state
 from tests.helpers.problems import generative, problem, read_windows, take_step
 
 SETTINGS = Settings(

@@ -225,7 +225,7 @@ def test_nothing_of_the_old_fit_is_left_beside_the_new(tmp_path, monkeypatch):
     def failing(*arguments):
         raise FloatingPointError("not finite")
 
-    monkeypatch.setattr(svae.training.warmup, "settle", failing)
+    monkeypatch.setattr(svae.training.warmup, "initialize", failing)
     with pytest.raises(FloatingPointError):
         fit(tmp_path, overwrite=True, warmup=1)
     assert [path.name for path in tmp_path.iterdir()] == [checkpoint.FILE]

@@ -207,13 +207,13 @@ def test_an_interval_is_not_negative(interval, tmp_path):
 def test_saves_are_as_far_apart_as_told(tmp_path, monkeypatch):
     clock = [100.0]
     monkeypatch.setattr(checkpoint.time, "monotonic", lambda: clock[0])
-    saves, save = [], checkpoint.Keeper.save
+    saves, save = [], checkpoint.Checkpoint.save
 
-    def noting(keeper, course):
-        saves.append(course.state.step)
-        save(keeper, course)
+    def noting(self, training):
+        saves.append(training.state.step)
+        save(self, training)
 
-    monkeypatch.setattr(checkpoint.Keeper, "save", noting)
+    monkeypatch.setattr(checkpoint.Checkpoint, "save", noting)
 
     def tick(step, record):
         clock[0] += 1.0

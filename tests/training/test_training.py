@@ -134,15 +134,15 @@ def test_ctrl_c_in_a_later_start_keeps_the_better_one():
 
 def test_ctrl_c_in_the_warm_up_fits_the_latents_as_they_are(monkeypatch):
     """As if the warm-up had been that long, and training had no steps yet."""
-    advance, taken = svae.training.step.advance, []
+    step, taken = svae.training.step.step, []
 
     def interrupted(*arguments):
         if len(taken) == 6:
             raise KeyboardInterrupt
         taken.append(1)
-        return advance(*arguments)
+        return step(*arguments)
 
-    monkeypatch.setattr(svae.training.step, "advance", interrupted)
+    monkeypatch.setattr(svae.training.step, "step", interrupted)
     model = slds()
     with pytest.warns(UserWarning, match="interrupted in step 7 of the warm-up"):
         model.fit(FRAMES, 30, warmup=20, **OPTIONS)

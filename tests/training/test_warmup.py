@@ -12,10 +12,12 @@ from svae.conjugate import initialization
 from svae.data import synthetic
 from svae.families import mniw, niw, product
 from svae.testing import relative_error
-from svae.training.loop import ENDED, TRAINING, WARM_UP, Job, begin, train
-from svae.training.step import make_settings
+from svae.training.gradients import evaluate
+from svae.training.loop import ENDED, TRAINING, WARM_UP, start, train
+from svae.training.plan import TrainingPlan
+from svae.training.settings import make_settings
+from svae.training.step import Stage
 from svae.training.warmup import encode
-from svae.training.workers import evaluate
 from tests.helpers.problems import generative
 
 NETWORK = svae.Residual((8,))
@@ -167,27 +169,18 @@ def test_a_warm_up_trains_networks_only_and_fits_their_latents(count, switching)
     )
     frames, prior = switching.frames, model.latent.prior()
     cut = data.windows([frames], 100)
-    job = Job(
-        model,
-        prior,
-        [frames],
-        cut,
-        partial(evaluate, sequences=[frames]),
-        settings,
-        0,
-        count,
-    )
-    course = begin(job, rng)
-    assert course.state.parameters.natparams == {}
-    courses = list(train(job, course, rng))
-    warming, (started, _) = courses[:-2], courses[-2:]
-    assert [each.phase for each in courses] == [WARM_UP] * count + [TRAINING, ENDED]
+    plan = TrainingPlan(Stage(model, prior, cut, settings), [frames], 0, count)
+    first = start(plan, rng)
+    assert first.state.parameters.natparams == {}
+    reached = list(train(plan, first, partial(evaluate, [frames]), rng))
+    warming, (started, _) = reached[:-2], reached[-2:]
+    assert [each.phase for each in reached] == [WARM_UP] * count + [TRAINING, ENDED]
     assert all(each.state.parameters.natparams == {} for each in warming)
     assert [each.state.step for each in warming] == list(range(1, count + 1))
     started = started.state
     assert started.step == 0
     assert started.memory == {}
-    networks = (warming[-1] if count else course).state.parameters
+    networks = (warming[-1] if count else first).state.parameters
     assert started.parameters.encoder is networks.encoder
     # every frame is a datum: the transitions are counted once
     (transitions,) = started.parameters.natparams["transitions"]
@@ -200,13 +193,13 @@ def test_a_warm_up_trains_networks_only_and_fits_their_latents(count, switching)
 
 def test_a_step_of_the_warm_up_sees_as_many_frames_as_a_step(switching, monkeypatch):
     sizes = []
-    original = svae.training.step.step
+    original = svae.training.step.step_on
 
-    def noting(model, state, prior, drawn, *rest):
-        sizes.append(int(np.sum(drawn.cut[:, 2] - drawn.cut[:, 1])))
-        return original(model, state, prior, drawn, *rest)
+    def noting(minibatch, *rest):
+        sizes.append(int(np.sum(minibatch.cut[:, 2] - minibatch.cut[:, 1])))
+        return original(minibatch, *rest)
 
-    monkeypatch.setattr(svae.training.step, "step", noting)
+    monkeypatch.setattr(svae.training.step, "step_on", noting)
     model = svae.SVAE(SLDS(2, 2), NETWORK, NETWORK)
     model.fit(switching.frames, 2, batch_size=3, window=50, rng=0, warmup=2)
     assert sizes == [150] * 4

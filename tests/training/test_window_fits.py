@@ -15,7 +15,7 @@ from svae.objective.local import infer
 from svae.testing import assert_identical, relative_error
 from svae.training import step as fit_
 from svae.training.batches import hidden_stretches, window_length
-from svae.training.workers import evaluate
+from svae.training.gradients import evaluate
 from tests.helpers.exact import CHAINS, latent_model
 from tests.helpers.problems import (
     read_windows,
@@ -167,10 +167,11 @@ def run(name, sequences, num_steps, **options):
     model, state = typical(name)
     chosen = settings(model.latent.independent, **options)
     cut = data_.windows(sequences, window_length(model, sequences, chosen.window))
-    read = partial(evaluate, sequences=sequences)
-    rng, kept, prior = np.random.default_rng(0), [], model.latent.prior()
+    stage = fit_.Stage(model, model.latent.prior(), cut, chosen)
+    read = partial(evaluate, sequences)
+    rng, kept = np.random.default_rng(0), []
     for _ in range(num_steps):
-        state, record = fit_.advance(model, state, prior, cut, read, chosen, rng)
+        state, record = fit_.step(stage, state, read, rng)
         kept.append((state, record))
     return kept
 

@@ -11,7 +11,7 @@ from concurrent.futures import (
     ThreadPoolExecutor,
 )
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ from svae.autodiff.trees import to_vector
 from svae.cli.main import main
 from svae.testing import assert_identical, relative_error
 from svae.training import workers
-from svae.training.workers import Sharded, count_workers
+from svae.training.workers import Sharded, default_num_workers
 
 NETWORK = svae.MLP((6,))
 FRAMES = svae.synthetic.switching_lds(num_blocks=6, block_length=30, rng=0).frames
@@ -55,14 +55,14 @@ class Here(Executor):
     """Run everything at once, through pickle, as in several processes."""
 
     def __init__(self, num_workers=2, lose=()):
-        self._max_workers, self.lose = num_workers, set(lose)
+        self.num_workers, self.lose = num_workers, set(lose)
         self.sent, self.shards, self.kept = [], [], [{} for _ in range(num_workers)]
 
     def submit(self, function, *arguments):
         future, number = Future(), len(self.sent)
         content = pickle.dumps((function, arguments))
         self.sent.append(len(content))
-        self.shards.append(len(arguments) == 4)
+        self.shards.append(bool(arguments[2]))
         if number in self.lose:
             future.set_exception(BrokenExecutor(f"call {number} was lost"))
             return future
@@ -201,21 +201,35 @@ def pool(number=2):
 
 
 def test_a_pool_of_processes_that_loses_one():
-    """A new pool takes its place, and the step is done again."""
+    """The function makes a new pool, and the step is done again."""
     options, killed = OPTIONS | MODELS["slds"][1], []
     alone = make("slds").fit(SEQUENCES, **options)
+
+    def kill(step, record):
+        if step == 6:
+            killed.extend(child.pid for child in active_children())
+            os.kill(killed[0], signal.SIGKILL)
+
+    shared = make("slds").fit(
+        SEQUENCES, executor=pool, num_workers=2, callback=kill, **options
+    )
+    assert len(killed) == 2
+    assert_same_fit(shared, alone)
+
+
+def test_a_pool_that_nothing_replaces_says_what_does():
     with pool() as executor:
 
         def kill(step, record):
-            if step == 6:
-                killed.extend(executor._processes)
-                os.kill(killed[0], signal.SIGKILL)
+            if step == 3:
+                os.kill(active_children()[0].pid, signal.SIGKILL)
 
-        shared = make("slds").fit(
-            SEQUENCES, executor=executor, callback=kill, **options
-        )
-    assert len(killed) == 2
-    assert_same_fit(shared, alone)
+        with pytest.raises(
+            RuntimeError, match=r"ProcessPoolExecutor broke .*given a function that"
+        ):
+            make("lds").fit(
+                SEQUENCES, executor=executor, num_workers=2, callback=kill, **OPTIONS
+            )
 
 
 def test_a_function_that_makes_executors():
@@ -245,11 +259,11 @@ def test_an_error_in_a_worker_names_the_row_of_the_batch(monkeypatch):
     """Not that of the part which the worker was given."""
     batches = []
 
-    def failing(task, sequences):
-        batches.append(task.draw.cut)
+    def failing(sequences, *arguments):
+        batches.append(arguments[4].cut)
         if len(batches) % 2 == 0:
             raise NotPositiveDefinite(1, 7)
-        return evaluate(task, sequences)
+        return evaluate(sequences, *arguments)
 
     evaluate = workers.evaluate
     monkeypatch.setattr(workers, "evaluate", failing)
@@ -271,21 +285,13 @@ def test_threads_are_refused():
         make("lds").fit(SEQUENCES, executor=4, **OPTIONS)
 
 
-def test_an_executor_that_does_not_tell_its_size():
-    class Silent(Executor):
-        pass
-
-    with pytest.raises(TypeError, match="Silent does not tell .* give num_workers"):
-        make("lds").fit(SEQUENCES, executor=Silent(), **OPTIONS)
-
-
-def test_workers_are_counted():
+def test_steps_are_divided_by_the_workers_that_an_executor_publishes():
     class OfMpi:
         num_workers = 5
 
-    assert count_workers(OfMpi()) == 5
-    with ProcessPoolExecutor(3) as executor:
-        assert count_workers(executor) == 3
+    assert default_num_workers(OfMpi()) == 5
+    with ProcessPoolExecutor(3) as executor:  # which keeps that to itself
+        assert default_num_workers(executor) == (os.cpu_count() or 1)
 
 
 def test_a_worker_forgets_the_fit_before():
@@ -305,7 +311,7 @@ def test_a_dask_cluster_that_loses_a_worker():
         distributed.LocalCluster(2, threads_per_worker=1, **quiet) as cluster,
         distributed.Client(cluster) as client,
     ):
-        assert count_workers(client.get_executor()) == 2
+        assert default_num_workers(client) == 2
 
         def kill(step, record):
             if step == 6:
@@ -313,7 +319,10 @@ def test_a_dask_cluster_that_loses_a_worker():
                 os.kill(killed[0], signal.SIGKILL)
 
         shared = make("slds").fit(
-            SEQUENCES, executor=client.get_executor(), callback=kill, **options
+            SEQUENCES,
+            executor=client,
+            callback=kill,
+            **options,
         )
         client.wait_for_workers(2, timeout=60)
         after = set(client.run(os.getpid).values())

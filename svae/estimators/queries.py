@@ -1,0 +1,339 @@
+"""What one asks of a fitted model: the methods of `SVAE` that need no more training.
+
+The work is done in `svae.queries`; here data become sequences, and answers the form
+that the data had.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from svae import data as data_
+from svae import likelihoods
+from svae.errors import NotFitted
+from svae.estimators.params import Params
+from svae.likelihoods import Likelihood
+from svae.models.base import check_positive_int
+from svae.objective.model import Generative, Parameters, check_data, check_model
+from svae.queries import forecasts as generate
+from svae.queries.importance import ImportanceScore, importance_score
+from svae.queries.posteriors import (
+    THETAS,
+    Posterior,
+    arrange,
+    mean_bound,
+    most_likely_states,
+    posteriors,
+    reconstructions,
+)
+
+__all__ = ["Queries"]
+
+
+class Queries(Params):
+    """Questions to a fitted model; each raises NotFitted before `fit`."""
+
+    latent: Any
+    encoder: Any
+    decoder: Any
+    likelihood: str | Likelihood
+    decoder_posterior: str
+    natural_gradient: str
+    inference: str
+    parameters_: Parameters
+    obs_dim_: int
+
+    def infer(self, data: Any, num_samples: int = 10, rng: Any = 0) -> Any:
+        """Return the posterior over latents of each sequence.
+
+        Parameters
+        ----------
+        data : as in `fit`
+        num_samples : int
+            Samples of x, and of gamma where it has a Gaussian q(gamma), that estimate
+            ``elbo``.
+        rng : int or numpy.random.Generator
+
+        Returns
+        -------
+        Posterior
+            For a list of sequences, a list of them.
+        """
+        return arrange(data, list(self._posteriors(data, num_samples, rng)))
+
+    def transform(self, data: Any) -> Any:
+        """Return posterior means of x: (T, D), (N, T, D) or a list of (T_n, D)."""
+        return _field(self.infer(data, num_samples=1), "mean")
+
+    def reconstruct(self, data: Any, num_samples: int = 10, rng: Any = 0) -> Any:
+        """Encode and decode each sequence, gamma drawn from q(gamma) for each sample.
+
+        Parameters
+        ----------
+        data : as in `fit`
+        num_samples : int
+            Samples of x in the expectations; of structured inference networks for each
+            value of z, whose sum is exact.
+        rng : int or numpy.random.Generator
+
+        Returns
+        -------
+        Reconstruction
+            Expected ``mean`` (T, P) of the frames and the expected ``squared_error``
+            (T,), a sum over dimensions; for a list of sequences, a list of them.
+        """
+        check_positive_int(num_samples=num_samples)
+        parameters, rng = self._fitted(), np.random.default_rng(rng)
+        sequences, model = self._sequences(data), self._generative()
+        results = reconstructions(model, parameters, sequences, num_samples, rng)
+        return arrange(data, list(results))
+
+    def predict(self, data: Any) -> Any:
+        """Return the most likely path of discrete states: (T,) int64, (N, T) or a list.
+
+        Viterbi's path in q(z); of a mixture, each row's most likely component.
+        """
+        if not hasattr(self.latent, "num_states"):
+            name = type(self.latent).__name__
+            raise TypeError(f"predict: {name} has no discrete states")
+        parameters, sequences = self._fitted(), self._sequences(data)
+        paths = most_likely_states(
+            self._generative(), parameters, sequences, np.random.default_rng(0)
+        )
+        return arrange(data, list(paths))
+
+    def score(
+        self,
+        data: Any,
+        num_samples: int = 10,
+        num_importance_samples: int | None = None,
+        theta: str = "mean",
+        rng: Any = 0,
+        *,
+        detailed: bool = False,
+    ) -> Any:
+        r"""Return the bound on held-out data, in nats for each frame with data.
+
+        The local part of the objective, ``E log p(y | x) - KL(q(x) || p(x))`` with
+        q(theta) and q(gamma) as fitted, over the number of frames of which a value was
+        observed at least.  With importance samples, the bound
+        ``E log mean_s p(y | x_s) p(x_s | theta) / q(x_s)`` of each sequence, which
+        grows to its log likelihood with their number (Burda et al. 2016).
+
+        Frames without data at the end of a sequence change nothing.  Those at its
+        beginning or between others have no likelihood, but cost what the message of
+        q(theta) makes of them.
+
+        Parameters
+        ----------
+        data : as in `fit`
+        num_samples : int
+            Samples of x in the bound, and of gamma where it has a Gaussian q(gamma).
+        num_importance_samples : int, optional
+            Samples of x in the importance-weighted bound.
+        theta : {"mean", "sample"}
+            Of the importance-weighted bound: the means of q(theta) and of q(gamma) for
+            all samples, or a draw from both for each, which integrates them out.  The
+            mean is one theta, E[pi], E[mu] or E[A], and covariances are inverses of
+            mean precisions; see `svae.families.product.mean`.  The bound itself is
+            always an expectation over both.
+        rng : int or numpy.random.Generator
+        detailed : bool
+            Return an importance-weighted bound with what tells how far to trust it.
+
+        Returns
+        -------
+        float, or ImportanceScore
+            With ``detailed``: ``score``, ``effective_samples`` (N,) of each sequence,
+            and the ``standard_error`` of the score.
+
+        Raises
+        ------
+        ValueError
+            If no value at all is observed.  For ``theta="sample"`` or ``detailed``
+            without importance samples.
+        """
+        _check_word("theta", theta, THETAS)
+        if num_importance_samples is not None:
+            check_positive_int(num_importance_samples=num_importance_samples)
+            parameters, sequences = self._fitted(), self._sequences(data)
+            found: ImportanceScore = importance_score(
+                self._generative(),
+                parameters,
+                sequences,
+                num_importance_samples,
+                theta,
+                np.random.default_rng(rng),
+            )
+            return found if detailed else found.score
+        for asked, word in (
+            (theta == "sample", "theta='sample'"),
+            (detailed, "detailed"),
+        ):
+            if asked:
+                raise ValueError(
+                    f"{word} is of the importance-weighted bound: give "
+                    "num_importance_samples. The bound without them is an expectation "
+                    "over q(theta) already"
+                )
+        check_positive_int(num_samples=num_samples)
+        parameters, sequences = self._fitted(), self._sequences(data)
+        return mean_bound(self._generative(), parameters, sequences, num_samples, rng)
+
+    def sample(self, num_steps: int, rng: Any = None) -> np.ndarray:
+        """Draw ``num_steps`` frames (num_steps, P) from the model.
+
+        One theta is drawn from q(theta), and one gamma from a Gaussian q(gamma).
+        """
+        check_positive_int(num_steps=num_steps)
+        parameters, rng = self._fitted(), np.random.default_rng(rng)
+        return generate.sample(self._generative(), parameters, num_steps, rng)[0]
+
+    def decode(self, latents: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and variance of the frames (..., P) at latents (..., D).
+
+        At one gamma: the point estimate, or the mean of a Gaussian q(gamma).
+        """
+        latents = np.asarray(latents, dtype=np.float64)
+        if latents.shape[-1:] != (self.latent.latent_dim,):
+            raise ValueError(
+                f"latents has shape {latents.shape}, expected (..., "
+                f"{self.latent.latent_dim})"
+            )
+        return generate.decode(self._generative(), self._fitted(), latents)
+
+    def forecast(
+        self,
+        data: Any,
+        horizon: int,
+        num_samples: int = 50,
+        theta: str = "mean",
+        rng: Any = 0,
+    ) -> Any:
+        """Predict the ``horizon`` frames after each sequence.
+
+        Parameters
+        ----------
+        data : as in `fit`
+        horizon : int
+        num_samples : int
+            Sampled paths.
+        theta : {"mean", "sample"}
+            Whether all paths follow the means of q(theta) and of q(gamma), as in
+            `score`, or each has a theta and a gamma drawn from these.
+        rng : int or numpy.random.Generator
+
+        Returns
+        -------
+        Forecast
+            For a list of sequences, a list of them; stacked for (N, T, P).
+
+            The law of a frame is the same whatever the horizon, and of a longer one
+            the first frames are the same, draw by draw.
+
+        Raises
+        ------
+        TypeError
+            If the rows of the latent model are independent.
+        FloatingPointError
+            If dynamics grow to the end of the range of numbers in ``horizon`` steps,
+            naming path and step.
+        """
+        check_positive_int(horizon=horizon, num_samples=num_samples)
+        _check_word("theta", theta, THETAS)
+        if self.latent.independent:
+            name = type(self.latent).__name__
+            raise TypeError(f"forecast: the rows of {name} are independent")
+        parameters, rng = self._fitted(), np.random.default_rng(rng)
+        forecasts = [
+            generate.forecast(
+                self._generative(),
+                parameters,
+                sequence,
+                horizon,
+                num_samples,
+                theta,
+                rng,
+            )
+            for sequence in self._sequences(data)
+        ]
+        return arrange(data, forecasts)
+
+    def impute(
+        self, data: Any, num_samples: int = 50, num_passes: int = 1, rng: Any = 0
+    ) -> Any:
+        """Return the data with missing values replaced by their expectations.
+
+        Over x, over the states of a mixture, and over gamma where it has a Gaussian
+        q(gamma).  Frames after the last one with data are forecast, at the mean of
+        q(theta).
+
+        Parameters
+        ----------
+        data : as in `fit`
+        num_samples : int
+            Samples of x in the expectations.
+        num_passes : int
+            In each pass after the first the encoder gets partly observed frames as the
+            last pass completed them.
+        rng : int or numpy.random.Generator
+
+        Returns
+        -------
+        Arrays like the data: (T, P), (N, T, P) or a list of (T_n, P).
+        """
+        check_positive_int(num_samples=num_samples, num_passes=num_passes)
+        parameters, rng = self._fitted(), np.random.default_rng(rng)
+        model = self._generative()
+        completed = [
+            generate.impute(model, parameters, sequence, num_samples, num_passes, rng)
+            for sequence in self._sequences(data)
+        ]
+        return arrange(data, completed)
+
+    def _generative(self) -> Generative:
+        model = Generative(
+            self.latent,
+            self.encoder,
+            self.decoder,
+            likelihoods.named(self.likelihood),
+            self.decoder_posterior,
+            getattr(self, "fill_", 0.0),
+            getattr(self, "sees_mask_", False),
+            self.inference,
+        )
+        check_model(model)
+        return model
+
+    def _fitted(self) -> Parameters:
+        if not hasattr(self, "parameters_"):
+            raise NotFitted("this SVAE is not fitted yet: call fit(data) first")
+        return self.parameters_
+
+    def _sequences(self, data: Any) -> list[np.ndarray]:
+        sequences = data_.as_sequences(data)
+        check_data(self._generative(), sequences)
+        if sequences[0].shape[1] != self.obs_dim_:
+            raise ValueError(
+                f"data has {sequences[0].shape[1]} dimensions, the model was fitted "
+                f"to {self.obs_dim_}"
+            )
+        return sequences
+
+    def _posteriors(self, data: Any, num_samples: int, rng: Any) -> Iterator[Posterior]:
+        check_positive_int(num_samples=num_samples)
+        parameters, rng = self._fitted(), np.random.default_rng(rng)
+        sequences = self._sequences(data)
+        return posteriors(self._generative(), parameters, sequences, num_samples, rng)
+
+
+def _check_word(name: str, word: Any, words: tuple[str, ...]) -> None:
+    if word not in words:
+        raise ValueError(f"{name} must be one of {words}, got {word!r}")
+
+
+def _field(results: Any, name: str) -> Any:
+    if isinstance(results, list):
+        return [getattr(result, name) for result in results]
+    return getattr(results, name)

@@ -1,0 +1,73 @@
+"""What is recorded of each step of training: rows while it runs, columns afterwards."""
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from svae import store
+from svae.autodiff.trees import check_alike
+
+__all__ = ["HISTORY", "Record", "check_history", "columns", "records", "write_csv"]
+
+Record: TypeAlias = dict[str, float]
+
+HISTORY = (
+    "objective",
+    "reconstruction",
+    "local_kl",
+    "global_kl",
+    "decoder_kl",
+    "iterations",
+    "gradient_iterations",
+    "unconverged",
+    "backtracks",
+    "seconds",
+)
+"""What is recorded for each step."""
+
+
+def columns(
+    records: Sequence[Record], names: Iterable[str] | None = None
+) -> dict[str, np.ndarray]:
+    """Return the records of N steps as a column (N,) for each name.
+
+    Without ``names`` these are all that are recorded: none, if there are no records.
+    """
+    if names is None:
+        names = records[0] if records else ()
+    return {name: np.array([record[name] for record in records]) for name in names}
+
+
+def records(columns: Mapping[str, np.ndarray]) -> list[Record]:
+    """Return the records of which these are the `columns`."""
+    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+    return [dict(zip(columns, row, strict=True)) for row in rows]
+
+
+def write_csv(history: Mapping[str, np.ndarray], path: Path) -> None:
+    """Write a history as a table, a row for each step, whole or not at all."""
+    rows = zip(*history.values(), strict=True)
+    with store.replacing(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["step", *history])
+        writer.writerows([step, *row] for step, row in enumerate(rows))
+
+
+def check_history(history: Any) -> dict[str, np.ndarray]:
+    """Return a history that was read back.
+
+    Raises
+    ------
+    ValueError
+        If it is none: a dict of columns of numbers of one length, the objective finite.
+    """
+    objective = history["objective"]
+    check_alike(objective, np.zeros(len(objective)), "objective")
+    for name, column in history.items():
+        numbers = type(name) is str and column.dtype.kind in "iuf"
+        if not numbers or column.shape != objective.shape:
+            raise ValueError(f"history has no numbers for each step in {name!r}")
+    return dict(history)

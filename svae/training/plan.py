@@ -1,0 +1,192 @@
+"""The plan of a fit: all that stays the same from its start to its end."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from svae import data as data_
+from svae.models.base import check_positive_int
+from svae.objective.model import Generative, Parameters, check_data
+from svae.training import diagnostics, warmup
+from svae.training.batches import window_length
+from svae.training.history import HISTORY
+from svae.training.settings import (
+    Settings,
+    check_stretch,
+    make_settings,
+    warmup_steps,
+)
+from svae.training.step import Stage
+
+__all__ = ["TrainingPlan", "make_plan"]
+
+Score = Callable[[Parameters], float]
+
+
+class TrainingPlan(NamedTuple):
+    """What is to be done; it stays the same from start to end."""
+
+    training: Stage
+    sequences: Sequence[Any]
+    """(T_n, P) arrays or recordings."""
+    num_steps: int
+    warmup: int | None
+    """Steps of the warm-up of a start, or None for none; see `svae.training.warmup`."""
+    n_init: int = 1
+    """How many times training starts anew; the best is kept."""
+    score: Score | None = None
+    """Score of parameters on held-out data."""
+    score_every: int = 100
+    """Steps between scores."""
+    patience: int | None = None
+    """Scores without a better one after which training stops."""
+    num_frames: int = 0
+    """Frames with data, of which there is a bound for each."""
+    identity: Mapping[str, Any] = MappingProxyType({})
+    """Settings of the fit and digests of its data, which tell it from other fits."""
+
+    @property
+    def model(self) -> Generative:
+        """The model that is trained."""
+        return self.training.model
+
+    @property
+    def settings(self) -> Settings:
+        """Settings of the steps of training."""
+        return self.training.settings
+
+    @property
+    def obs_dim(self) -> int:
+        """P."""
+        return int(self.sequences[0].shape[1])
+
+    @property
+    def longest(self) -> int:
+        """Length of the longest window of training."""
+        windows = self.training.windows
+        return int((windows[:, 2] - windows[:, 1]).max())
+
+    @property
+    def recorded(self) -> tuple[str, ...]:
+        """Names of what is recorded of each step of training."""
+        return (*HISTORY, *(("held_out",) if self.score is not None else ()))
+
+    def warm_up(self) -> Stage:
+        """Return the stage of the warm-up: an autoencoder, on single frames."""
+        return Stage(
+            warmup.autoencoder(self.model),
+            {},
+            data_.windows(self.sequences, 1),
+            warmup.settings_of_frames(self.settings, self.longest),
+        )
+
+
+def make_plan(
+    model: Generative,
+    data: Any,
+    *,
+    num_steps: int,
+    warmup: int | None | str,
+    n_init: int,
+    held_out: Any,
+    score: Callable[..., float],
+    score_every: int,
+    patience: int | None,
+    identify: bool,
+    **options: Any,
+) -> TrainingPlan:
+    """Check data and arguments of a fit, go through the data once, and plan the fit.
+
+    Parameters
+    ----------
+    model : Generative
+        As constructed, for data of any kind.
+    data : (T, P), (N, T, P) or list of (T_n, P) arrays
+    num_steps, warmup, n_init, held_out, score_every, patience
+        See `svae.SVAE.fit`.
+    score : callable
+        Scores held-out data: ``score(model, parameters, sequences=sequences)``.
+    identify : bool
+        Whether to digest the data, to know them again.
+    **options
+        Of `svae.training.settings.make_settings`.
+
+    Raises
+    ------
+    ValueError
+        For malformed data or arguments; names what is wrong and where.
+
+    Warns
+    -----
+    UserWarning
+        Of data and settings that can hardly be meant so.
+    """
+    sequences = data_.as_sequences(data)
+    check_data(model, sequences)
+    settings = make_settings(model.latent.independent, model.inference, **options)
+    check_positive_int(num_steps=num_steps, n_init=n_init, score_every=score_every)
+    if patience is not None:
+        check_positive_int(patience=patience)
+        if held_out is None:
+            raise ValueError("patience: there are no held-out data to score")
+    summary = data_.summarize(sequences, digest=identify)
+    model = model._replace(fill=summary.mean, sees_mask=summary.partly_observed)
+    length = window_length(model, sequences, settings.window)
+    windows = data_.windows(sequences, length)
+    plan = TrainingPlan(
+        Stage(model, model.latent.prior(), windows, settings),
+        sequences,
+        num_steps,
+        warmup_steps(model.latent, warmup, num_steps),
+        n_init,
+        score_every=score_every,
+        patience=patience,
+        num_frames=summary.num_frames,
+    )
+    check_stretch(settings.hide, plan.longest)
+    _tell_what_is_odd(plan, summary)
+    identity: dict[str, Any] = {
+        "fit": settings._asdict() | {"warmup": warmup, "n_init": n_init},
+        "data": _fingerprint(sequences, summary),
+    }
+    if held_out is not None:
+        kept = data_.as_sequences(held_out)
+        check_data(model, kept)
+        if kept[0].shape[1] != plan.obs_dim:
+            raise ValueError(
+                f"held_out has {kept[0].shape[1]} dimensions, data {plan.obs_dim}"
+            )
+        plan = plan._replace(score=partial(score, model, sequences=kept))
+        told = data_.summarize(kept, digest=identify)
+        identity["held_out"] = _fingerprint(kept, told)
+        identity["fit"] |= {"score_every": score_every, "patience": patience}
+    return plan._replace(identity=identity)
+
+
+def _tell_what_is_odd(plan: TrainingPlan, summary: data_.Summary) -> None:
+    """Warn of data and settings, from where `svae.SVAE.fit` was called."""
+    model, settings = plan.model, plan.settings
+    num_states = getattr(model.latent, "num_states", None)
+    is_cut = len(plan.training.windows) > len(plan.sequences)
+    messages = diagnostics.of_data(summary, model.likelihood, num_states)
+    messages += diagnostics.of_settings(
+        settings.learning_rate, settings.context, plan.longest, is_cut
+    )
+    diagnostics.tell(messages, stacklevel=4)
+
+
+def _fingerprint(sequences: Sequence[Any], summary: data_.Summary) -> dict[str, Any]:
+    """Return what tells data from other data: sizes, and a digest of all values."""
+    lengths = np.array([len(sequence) for sequence in sequences])
+    means = hashlib.sha256(lengths.tobytes() + summary.mean.tobytes()).hexdigest()
+    return {
+        "sequences": len(lengths),
+        "frames": int(lengths.sum()),
+        "dimensions": len(summary.mean),
+        "digest": summary.digest,
+        "mean_digest": means[:16],
+    }

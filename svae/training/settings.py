@@ -1,0 +1,115 @@
+"""Settings of the steps of training, checked before anything else happens."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from svae.models.base import check_positive_int
+from svae.objective.bound import NATURAL_GRADIENTS
+
+__all__ = ["Settings", "check_stretch", "make_settings", "warmup_steps"]
+
+BEYOND = {
+    "learning_rate": (
+        "Adam moves every weight by about as much in each step; values from 1e-4 to "
+        "1e-2 are usual"
+    ),
+    "natural_step": "at 1 the new q(theta) replaces the old, and nothing is beyond it",
+}
+"""Why a rate cannot be more than 1."""
+
+
+class Settings(NamedTuple):
+    """How to optimise."""
+
+    batch_size: int
+    window: int | None
+    num_samples: int
+    learning_rate: float
+    natural_step: float
+    natural_gradient: str = "full"
+    context: int = 0
+    """Frames before a window that tell how it begins; 0 restarts the prior there."""
+    hide: int = 0
+    """Length of a random stretch of each window that the encoder does not see."""
+    warm_start: bool = False
+    """Whether inference of a window starts from the states it ended with last time."""
+
+
+def make_settings(
+    independent: bool, inference: str = "svae", **options: Any
+) -> Settings:
+    """Check settings and fill in the size of batches.
+
+    Raises
+    ------
+    ValueError
+        Naming the argument that has a wrong value.
+    """
+    if options["batch_size"] is None:
+        options["batch_size"] = 50 if independent else 8
+    settings = Settings(**options)
+    check_positive_int(batch_size=settings.batch_size, num_samples=settings.num_samples)
+    if settings.window is not None:
+        check_positive_int(window=settings.window)
+    for name in ("learning_rate", "natural_step"):
+        rate = getattr(settings, name)
+        if not 0 < rate < np.inf:
+            raise ValueError(f"{name} must be a positive number, got {rate!r}")
+        if rate > 1:
+            raise ValueError(f"{name} must be 1 at most, got {rate!r}: {BEYOND[name]}")
+    for name in ("context", "hide"):
+        count = getattr(settings, name)
+        if not isinstance(count, (int, np.integer)) or count < 0:
+            raise ValueError(f"{name} must be an integer from 0 on, got {count!r}")
+        if count and independent:
+            raise ValueError(f"{name}: the rows of this latent model are independent")
+    if settings.warm_start and inference == "sin":
+        raise ValueError(
+            "warm_start: a structured inference network (inference='sin') has no "
+            "iterations that could start anywhere"
+        )
+    if settings.natural_gradient not in NATURAL_GRADIENTS:
+        raise ValueError(
+            f"natural_gradient must be one of {NATURAL_GRADIENTS}, "
+            f"got {settings.natural_gradient!r}"
+        )
+    return settings
+
+
+def check_stretch(hide: int, longest: int) -> None:
+    """Raise ValueError if a hidden stretch leaves nothing of the longest window."""
+    if hide and hide >= longest:
+        raise ValueError(
+            f"hide: a stretch of {hide} frames leaves nothing to see of windows of "
+            f"{longest} frames; choose a shorter stretch or longer windows"
+        )
+
+
+def warmup_steps(latent: Any, warmup: Any, num_steps: int) -> int | None:
+    """Return the steps of the warm-up of a fit, None for a fit without one.
+
+    Parameters
+    ----------
+    latent : latent model
+    warmup : int, None or "auto"
+        "auto" is a quarter of ``num_steps``, 500 at most, for chains of several
+        discrete states, and None for all other models.
+    num_steps : int
+        Steps of training.
+
+    Raises
+    ------
+    ValueError
+        If ``warmup`` is something else.
+    """
+    if warmup == "auto":
+        switching = getattr(latent, "num_states", 1) > 1 and not latent.independent
+        return min(num_steps // 4, 500) if switching else None
+    if warmup is None:
+        return None
+    if isinstance(warmup, (int, np.integer)) and warmup >= 0:
+        return int(warmup)
+    raise ValueError(
+        f"warmup must be an integer from 0 on, None or 'auto', got {warmup!r}"
+    )

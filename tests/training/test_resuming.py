@@ -107,7 +107,7 @@ def test_the_same_data_are_the_same_wherever_they_are(tmp_path, monkeypatch):
         masked = np.ma.masked_invalid(frames)
         digests = set()
         for stretch in (1, 7, 50, 2**20):
-            monkeypatch.setattr(svae.data, "STRETCH", stretch)
+            monkeypatch.setattr(svae.data.sequences, "STRETCH", stretch)
             for data in (
                 frames,
                 frames.astype(float),

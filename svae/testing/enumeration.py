@@ -84,7 +84,7 @@ def path_joint(
     Examples
     --------
     >>> stats = {"components": (-np.eye(2) / 2, np.zeros(2), 0.0, 0.0)}
-    >>> path_joint(stats, [0, 0, 0], dim=2).log_integral()
+    >>> float(path_joint(stats, [0, 0, 0], dim=2).log_integral())
     0.0
     """
     T = len(path)

@@ -100,6 +100,20 @@ def gaussian_adjoint_oracle(
 
     where Phi keeps the lower half, its diagonal halved (the adjoint of a Cholesky
     factor); a literal potential moves P by -(J + J').
+
+    Parameters
+    ----------
+    problem : GaussianProblem
+        Small, and with noise.
+    stats_bar : nested tuples of arrays
+        Cotangents of the statistics, shaped as (init, pair, node).
+    samples_bar : (N, S, T, D) array
+
+    Returns
+    -------
+    potentials_bar : nested tuples of arrays
+        Shaped as (init, pair, node).
+    noise_bar : (N, S, T, D) array
     """
     N, T, D = problem.node[1].shape
     direction = GaussianProblem(*stats_bar)._replace(lengths=problem.lengths)
@@ -235,7 +249,7 @@ def markov_marginals(problem: MarkovProblem) -> tuple[Any, Any]:
         init, pair, node, _ = sequence(problem, n)
         node = exact(node[0])
         length = len(node)
-        A = weight(exact(np.broadcast_to(pair, (1, T - 1, K, K)))[0, : length - 1])
+        A = weight(exact(np.broadcast_to(pair, (1, length - 1, K, K)))[0])
         b = weight(node)
         alpha = [weight(exact(init.reshape(K))) * b[0]]
         beta = [np.full(K, mpmath.mpf(1))]

@@ -58,7 +58,7 @@ class LinearEmission:
             dof,
         )
 
-    def node(self, stats: Any, frames: Any, seen: onp.ndarray) -> tuple[Any, Any]:
+    def node(self, stats: Any, frames: Any, scored: onp.ndarray) -> tuple[Any, Any]:
         """Return potentials of x and constants: log p(y | x) of each frame.
 
         Parameters
@@ -66,7 +66,7 @@ class LinearEmission:
         stats : tuple
             t([C d], R), or their expectation.
         frames : (N, T, P)
-        seen : (N, T) bool
+        scored : (N, T) bool
             Frames of which there are data; the others say nothing.
 
         Returns
@@ -85,15 +85,15 @@ class LinearEmission:
             - 0.5 * obs_dim * LOG_2PI
         )
         return (
-            (seen[..., None, None] * J11[:dim, :dim], seen[..., None] * h),
-            np.sum(seen * constant, axis=1),
+            (scored[..., None, None] * J11[:dim, :dim], scored[..., None] * h),
+            np.sum(scored * constant, axis=1),
         )
 
     def log_density(
-        self, stats: Any, latents: Any, frames: Any, seen: onp.ndarray
+        self, stats: Any, latents: Any, frames: Any, scored: onp.ndarray
     ) -> Any:
         """Return log p(y | x), (N,), of known x (N, T, D)."""
-        (J, h), constant = self.node(stats, frames, seen)
+        (J, h), constant = self.node(stats, frames, scored)
         return inner(matvec(J, latents) + h, latents) + constant
 
     def draw(self, theta: Any, latents: Any, noise: Any) -> Any:

@@ -181,12 +181,12 @@ class LDS(HasPrior):
     ) -> Any:
         """Return log p(x | theta), (N,); see `LatentModel.log_density`."""
         switch = Dynamics(self.latent_dim, self.affine)
-        rows = switch.rows(_one_state(stats))
-        evidence = switch.evidence(switch.of_points(latents), rows)
-        densities = switch.potentials(evidence, rows)[..., 0]
+        natparams = switch.natparams(_one_state(stats))
+        linear = switch.linear_potentials(switch.of_points(latents), natparams)
+        densities = switch.state_potentials(linear, natparams)[..., 0]
         scored = valid_steps(lengths, latents)
         if observed is not None:
-            scored = scored & switch.points_kept(observed)
+            scored = scored & switch.scored_points(observed)
         return np.sum(np.where(scored, densities, 0.0), axis=1)
 
     def draw(
@@ -199,8 +199,8 @@ class LDS(HasPrior):
         """Draw paths; see `LatentModel.draw`."""
         switch = Dynamics(self.latent_dim, self.affine)
         states = onp.zeros(uniforms.shape, dtype=onp.int64)
-        rows = switch.rows(_one_state(stats))
-        return Draw(None, *switch.path(states, rows, noise, belief))
+        natparams = switch.natparams(_one_state(stats))
+        return Draw(None, *switch.path(states, natparams, noise, belief))
 
 
 class ChainPotentials(NamedTuple):

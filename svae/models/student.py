@@ -52,7 +52,7 @@ from svae.models.gmm import GMM
 from svae.models.inference.ancestral import of_path
 from svae.models.inference.mixture import Mixture, MixtureStatistics
 from svae.models.inference.potentials import dense, independent, moments, split
-from svae.models.inference.switches import Emission, Factor, evidence_of_factor
+from svae.models.inference.switches import Emission, Factor, linear_potentials_of_factor
 from svae.models.inference.switching import markov_potentials
 from svae.models.transport import inflations, student
 from svae.priors import PriorArgument
@@ -70,17 +70,17 @@ NODE_WEIGHTS = NODE_WEIGHTS / NODE_WEIGHTS.sum()
 class StudentEmission(Emission):
     """The state selects the Student-t distribution of its step.
 
-    ``rows`` are P (K, D D + D + 1), which multiplies x x', x and 1 so that its
-    evidence is -g/2; E log|Lambda|/2 (K,); and log nu, its values (K, Q) at the nodes
+    ``natparams`` are P (K, D D + D + 1), which multiplies x x', x and 1 so that
+    P f is -g/2; E log|Lambda|/2 (K,); and log nu, its values (K, Q) at the nodes
     of a quadrature over q(log nu).
     """
 
     fixed: float | None = None
     """nu, or None where it is learned."""
-    num_rows: ClassVar[int] = 3
+    num_natparams: ClassVar[int] = 3
     conjugate: ClassVar[bool] = False
 
-    def rows(self, stats: Any) -> tuple[Any, Any, Any]:
+    def natparams(self, stats: Any) -> tuple[Any, Any, Any]:
         """Return P, E log|Lambda|/2 and log nu, leading axes kept."""
         J, h, quadratic, half_log_det = stats["components"]
         P = joined(quadratic.ndim, J, h, quadratic)
@@ -89,91 +89,95 @@ class StudentEmission(Emission):
     def factor(
         self,
         states: Any,
-        rows: Sequence[Any],
+        natparams: Sequence[Any],
         evidence: Evidence,
         noise: Any = None,
     ) -> Factor:
         """Return q(x) of probabilities of states, times E u."""
-        factor = super().factor(states, rows, evidence, noise)
+        factor = super().factor(states, natparams, evidence, noise)
         if evidence.observed is not None:
             states = np.where(evidence.observed[..., None], states, 0.0)
-        constant = np.sum(np.dot(states, rows[0][:, -1]), axis=1)
+        constant = np.sum(np.dot(states, natparams[0][:, -1]), axis=1)
         return factor._replace(
             log_normalizer=factor.log_normalizer + constant,
             features=with_one(factor.features),
         )
 
-    def evidence_given(
-        self, states: Any, rows: Sequence[Any], evidence: Evidence
+    def linear_potentials_given(
+        self, states: Any, natparams: Sequence[Any], evidence: Evidence
     ) -> Any:
         """Return P f, (N, T, K), of x given probabilities of states, times E u."""
-        return evidence_of_factor(self, states, rows, evidence)
+        return linear_potentials_of_factor(self, states, natparams, evidence)
 
-    def own_evidence(self, features: Any, rows: Sequence[Any]) -> Any:
+    def linear_potentials_of_each(self, features: Any, natparams: Sequence[Any]) -> Any:
         """Return P f of features without their 1."""
-        P = rows[0]
+        P = natparams[0]
         return np.sum(features * P[:, :-1], axis=-1) + P[:, -1]
 
-    def conditionals(self, rows: Sequence[Any]) -> tuple[Any, ...]:
+    def conditionals(self, natparams: Sequence[Any]) -> tuple[Any, ...]:
         """Return P, c and the law of tails (b, nu, weights), as `kernels.mixture`."""
-        P, constants, dof = rows[0], self.constants(rows), np.exp(rows[2])
+        P, constants, dof = (
+            natparams[0],
+            self.constants(natparams),
+            np.exp(natparams[2]),
+        )
         weights = NODE_WEIGHTS if dof.shape[-1] > 1 else onp.ones(1)
         width = P.shape[1] - 1
         return cut(P, 1, 0, width), constants, P[:, width], dof, weights
 
-    def constants(self, rows: Sequence[Any]) -> Any:
-        """Return E log St, (..., K), of evidence 0."""
-        _, half_log_det, log_dof = rows
+    def constants(self, natparams: Sequence[Any]) -> Any:
+        """Return E log St, (..., K), where P f is 0."""
+        _, half_log_det, log_dof = natparams
         dof, dim = np.exp(log_dof), self.dim
         constant = gammaln(0.5 * (dof + dim)) - gammaln(0.5 * dof)
         return half_log_det + average(constant - 0.5 * dim * (log_dof + LOG_PI))
 
-    def potentials(self, evidence: Any, rows: Sequence[Any]) -> Any:
-        """Return E log St, (..., K), of evidence -g/2."""
-        dof = np.exp(rows[2])
-        tails = 0.5 * (dof + self.dim) * np.log1p(-2.0 * evidence[..., None] / dof)
-        return self.constants(rows) - average(tails)
+    def state_potentials(self, linear: Any, natparams: Sequence[Any]) -> Any:
+        """Return E log St, (..., K), where P f is -g/2."""
+        dof = np.exp(natparams[2])
+        tails = 0.5 * (dof + self.dim) * np.log1p(-2.0 * linear[..., None] / dof)
+        return self.constants(natparams) - average(tails)
 
-    def gain(self, evidence: Any, rows: Sequence[Any]) -> Any:
-        """Return E u, the derivative of the potentials in the evidence."""
-        dof = np.exp(rows[2])
-        return average((dof + self.dim) / (dof - 2.0 * evidence[..., None]))
+    def gain(self, linear: Any, natparams: Sequence[Any]) -> Any:
+        """Return E u, the derivative of the potentials in P f."""
+        dof = np.exp(natparams[2])
+        return average((dof + self.dim) / (dof - 2.0 * linear[..., None]))
 
     def of_points(self, latents: Any) -> Any:
         """Return the features of known x."""
         return with_one(super().of_points(latents))
 
-    def dofs(self, rows: Sequence[Any]) -> Any:
+    def dofs(self, natparams: Sequence[Any]) -> Any:
         """Return nu (..., K) of each component; of those that are learned, medians."""
-        return np.exp(average(rows[2]))
+        return np.exp(average(natparams[2]))
 
     def unobserved(
-        self, states: onp.ndarray, rows: Sequence[Any], noise: Any
+        self, states: onp.ndarray, natparams: Sequence[Any], noise: Any
     ) -> tuple[Any, Any, Any]:
         """Return means, second moments and samples; see `Emission.unobserved`.
 
         Second moments are infinite where a component of a frame has none.
         """
-        mean, second_moment, samples = super().unobserved(states, rows, noise)
-        inflation, heavy = inflations(self.dofs(rows))
-        covs, _ = moments(*split(rows[0], self.dim))
+        mean, second_moment, samples = super().unobserved(states, natparams, noise)
+        inflation, heavy = inflations(self.dofs(natparams))
+        covs, _ = moments(*split(natparams[0], self.dim))
         excess = (inflation - 1.0)[:, None, None] * covs
         second_moment = second_moment + onp.tensordot(states, excess, 1)
         second_moment[onp.any(states[:, heavy] > 0, axis=1)] = onp.inf
         return mean, second_moment, samples
 
     def deviation(
-        self, noise: onp.ndarray, rows: Sequence[Any], state: int
+        self, noise: onp.ndarray, natparams: Sequence[Any], state: int
     ) -> onp.ndarray:
         """Return draws (..., D) of x given a state, of location 0 and scale 1."""
-        return student(noise, self.dofs(rows)[state])
+        return student(noise, self.dofs(natparams)[state])
 
-    def start(self, rows: Sequence[Any], evidence: Evidence) -> onp.ndarray:
-        """Return evidence for z at what each component makes of the node."""
-        J, h = split(rows[0], self.dim)
+    def start(self, natparams: Sequence[Any], evidence: Evidence) -> onp.ndarray:
+        """Return P f for a start, at what each component makes of the node."""
+        J, h = split(natparams[0], self.dim)
         of_each = dense(evidence.J)[:, :, None] + J, evidence.h[:, :, None] + h
         _, second, mean, _ = independent(*of_each)
-        return self.own_evidence(joined(3, second, mean), rows)
+        return self.linear_potentials_of_each(joined(3, second, mean), natparams)
 
     def _log_dof(self, stats: Any) -> Any:
         if self.fixed is not None:
@@ -282,11 +286,10 @@ class StudentMixture(Mixture):
             return super().expected_emissions(stats, of)
         if of.samples is None:
             raise ValueError("tails 'sampled' needs noise, which makes samples of x")
-        switch, rows = self.switch, self.switch.rows(stats)
+        switch, natparams = self.switch, self.switch.natparams(stats)
         features = Emission.of_points(switch, of.samples)
-        return np.mean(
-            switch.potentials(switch.own_evidence(features, rows), rows), axis=0
-        )
+        linear = switch.linear_potentials_of_each(features, natparams)
+        return np.mean(switch.state_potentials(linear, natparams), axis=0)
 
     def without_data(self, stats: Any) -> tuple[Any, Any]:
         """Return P of x given each state, and degrees of freedom (K,)."""
@@ -294,7 +297,7 @@ class StudentMixture(Mixture):
 
     def dofs(self, stats: Any) -> Any:
         """Return nu (..., K) of each component; of those that are learned, medians."""
-        return self.switch.dofs(self.switch.rows(stats))
+        return self.switch.dofs(self.switch.natparams(stats))
 
     def draw(
         self,
@@ -303,7 +306,7 @@ class StudentMixture(Mixture):
         noise: onp.ndarray,
         belief: Any = None,
     ) -> Draw:
-        """Draw rows; see `LatentModel.draw`.
+        """Draw points; see `LatentModel.draw`.
 
         Where in its interval of the distribution function of z a uniform falls is
         uniform again, and draws u.

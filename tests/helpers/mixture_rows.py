@@ -41,7 +41,7 @@ def by_definition(latent, stats, node, noise=None, **known):
     local = Switching.infer(latent, stats, evidence, noise, starts)
     if evidence.observed is None:
         return local
-    return filled(latent.switch, latent.switch.rows(stats), local, noise, evidence)
+    return filled(latent.switch, latent.switch.natparams(stats), local, noise, evidence)
 
 
 def by_kernel(latent, stats, node, noise=None, **known):

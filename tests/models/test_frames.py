@@ -8,7 +8,7 @@ from svae import NotPositiveDefinite, kernels
 from svae.autodiff.vjp import trace
 from svae.models.evidence import Evidence
 from svae.models.inference.potentials import independent, split
-from svae.models.inference.switches import Emission, dense, evidence_of_factor
+from svae.models.inference.switches import Emission, dense, linear_potentials_of_factor
 from svae.testing import latent_model, local_problem, relative_error
 
 
@@ -19,7 +19,7 @@ def problem(rng, dense_nodes, dim=3, num_states=4):
     live = np.arange(5) < lengths[:, None]
     node = tuple(np.where(live[(...,) + (None,) * (x.ndim - 2)], x, 0.0) for x in node)
     states = rng.dirichlet(np.ones(num_states), (4, 5)) * live[..., None]
-    return latent.switch, latent.switch.rows(stats), node, states, lengths
+    return latent.switch, latent.switch.natparams(stats), node, states, lengths
 
 
 @pytest.mark.parametrize("dim", [1, 2, 4, 6])
@@ -38,8 +38,8 @@ def test_evidence_and_its_gradient_are_those_of_the_chain(
 
         return trace(outputs, [states, rows[0], *node])
 
-    compiled, (got,) = evidence(switch.evidence_given)
-    chain, (want,) = evidence(lambda *a: evidence_of_factor(switch, *a))
+    compiled, (got,) = evidence(switch.linear_potentials_given)
+    chain, (want,) = evidence(lambda *a: linear_potentials_of_factor(switch, *a))
     assert relative_error(got, want) < 1e-12
     bar = rng.standard_normal(got.shape)
     kept = np.arange(5) < lengths[:, None]
@@ -66,7 +66,7 @@ def test_an_improper_frame_is_named(call, rng):
     J[1, 2] = 1e3
     with pytest.raises(NotPositiveDefinite) as caught:
         if call == "evidence":
-            switch.evidence_given(states, rows, Evidence(J, h, lengths))
+            switch.linear_potentials_given(states, rows, Evidence(J, h, lengths))
         else:
             switch.start(rows, Evidence(J, h))
     assert (caught.value.sequence, caught.value.step) == (1, 2)
@@ -76,7 +76,7 @@ def test_a_number_that_is_not_finite_is_named(rng):
     switch, rows, (J, h), states, lengths = problem(rng, False)
     h[0, 3, 1] = np.nan
     with pytest.raises(ValueError, match=r"node h\[0, 3, 1\] is nan"):
-        switch.evidence_given(states, rows, Evidence(J, h, lengths))
+        switch.linear_potentials_given(states, rows, Evidence(J, h, lengths))
 
 
 def test_a_sequence_alone_and_any_number_of_threads_give_the_same_bits(rng):
@@ -93,7 +93,7 @@ def test_a_sequence_alone_and_any_number_of_threads_give_the_same_bits(rng):
 
         def outputs(states, J, h):
             evidence = Evidence(J, h, lengths)
-            return (Emission(dim).evidence_given(states, rows, evidence),)
+            return (Emission(dim).linear_potentials_given(states, rows, evidence),)
 
         pull_back, (value,) = trace(outputs, [x[chosen] for x in (states, J, h)])
         return [value, *pull_back(bar[chosen])]

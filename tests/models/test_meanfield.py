@@ -192,7 +192,7 @@ def test_truncated_gradient_would_be_wrong(name):
     if lengths is None:
         lengths = np.ones(len(h), dtype=int)
     known, switch = Evidence(None, None, lengths), latent.switch
-    rows, (init, pair) = switch.rows(stats), markov_potentials(stats)
+    rows, (init, pair) = switch.natparams(stats), markov_potentials(stats)
     solve = solver(switch, 1e-14, 1000, ("data",))
     solved = partial(solve, None, known, init, pair, *rows, J)
     fixed = solved(h)[0]

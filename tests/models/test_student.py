@@ -62,9 +62,9 @@ def terms_of_a_scale(a, b, g, half_log_det, nu, dim):
 def test_terms_of_the_bound_are_those_of_the_optimal_scale(dof, rng):
     latent = StudentMixture(3, 2, dof=dof)
     stats = product.expected_stats(latent.family, typical_natparams(latent, rng))
-    rows = latent.switch.rows(stats)
+    rows = latent.switch.natparams(stats)
     g = np.array([0.3, 2.0, 40.0])
-    closed = latent.switch.potentials(-0.5 * g, rows)
+    closed = latent.switch.state_potentials(-0.5 * g, rows)
     gain = latent.switch.gain(-0.5 * g, rows)
     for k in range(3):
         fixed = g[k], rows[1][k], dof, 2
@@ -90,7 +90,7 @@ def test_terms_of_learned_degrees_are_averages_over_them(rng):
         "dof": gaussian.from_standard(mean[:, None], sd[:, None, None] ** 2)
     }
     stats = product.expected_stats(latent.family, natparams)
-    rows, g = latent.switch.rows(stats), np.array([7.0, 1.5])
+    rows, g = latent.switch.natparams(stats), np.array([7.0, 1.5])
     for k in range(2):
 
         def average(term, k=k):
@@ -113,7 +113,7 @@ def test_terms_of_learned_degrees_are_averages_over_them(rng):
             nu = np.exp(mean[k] + sd[k] * s)
             return (nu + 3) / (nu + g[k])
 
-        potential = latent.switch.potentials(-0.5 * g, rows)[k]
+        potential = latent.switch.state_potentials(-0.5 * g, rows)[k]
         assert potential == pytest.approx(average(log_student), rel=1e-6)
         gain = latent.switch.gain(-0.5 * g, rows)[k]
         assert gain == pytest.approx(average(scale), rel=1e-5)

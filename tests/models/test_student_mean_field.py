@@ -97,14 +97,14 @@ def test_the_hessian_of_the_discrete_block_is_symmetric(name, rng):
     """And positive semidefinite: probabilities times scales are a gradient."""
     latent = latent_model(name)
     stats = product.expected_stats(latent.family, typical_natparams(latent, rng))
-    switch, rows = latent.switch, latent.switch.rows(stats)
+    switch, rows = latent.switch, latent.switch.natparams(stats)
 
     def log_normalizer(u):
-        logs = stats["weights"][0] + switch.potentials(u, rows)
+        logs = stats["weights"][0] + switch.state_potentials(u, rows)
         return anp.log(anp.sum(anp.exp(logs)))
 
     def statistics(u):
-        logs = stats["weights"][0] + switch.potentials(u, rows)
+        logs = stats["weights"][0] + switch.state_potentials(u, rows)
         return anp.exp(logs - anp.log(anp.sum(anp.exp(logs)))) * switch.gain(u, rows)
 
     for _ in range(5):

@@ -24,11 +24,11 @@ from svae.models.inference.one_step import Ascent, local_factor
 from svae.models.inference.potentials import (
     dense,
     each_sequence,
-    gaussian_rows,
+    gaussian_natparams,
     independent,
     split,
 )
-from svae.models.inference.switches import where_kept
+from svae.models.inference.switches import where_scored
 from svae.models.inference.switching import Switching, markov_potentials
 from svae.models.transport import inflations, student
 
@@ -68,7 +68,9 @@ class Mixture(Switching):
             local = local_factor(self.switch, ascent, message, evidence, noise)
         if evidence.observed is None:
             return local
-        return filled(self.switch, self.switch.rows(message), local, noise, evidence)
+        return filled(
+            self.switch, self.switch.natparams(message), local, noise, evidence
+        )
 
     @property
     def graph(self) -> Any:
@@ -86,23 +88,23 @@ class Mixture(Switching):
     ) -> Exact:
         """Return the graph with evidence; see `svae.models.inference.structured`."""
         valid, observed, belief = evidence.valid, evidence.observed, evidence.belief
-        rows, constant = gaussian_rows(graph["components"])
+        natparams, constant = gaussian_natparams(graph["components"])
         if noise is not None:
             noise = for_each_state(noise, self.num_states)
         dofs = None
         if observed is not None and without_data is not None:
             of_prior, dofs = map(value_of, without_data)
             # autograd's where does not sum what comes back for a broadcast argument
-            everywhere = rows + onp.zeros((*observed.shape, 1, 1))
-            rows = np.where(observed[..., None, None], everywhere, of_prior)
+            everywhere = natparams + onp.zeros((*observed.shape, 1, 1))
+            natparams = np.where(observed[..., None, None], everywhere, of_prior)
             if noise is not None and dofs is not None:
                 noise = with_tails(noise, dofs, evidence.missing)
-        x = given_states(split(rows, self.latent_dim), evidence.cleared(), noise)
+        x = given_states(split(natparams, self.latent_dim), evidence.cleared(), noise)
         init, pair = markov_potentials(graph)
         chain = (
             first_states(each_sequence(init, valid), belief),
             each_sequence(pair, valid, per_step=True),
-            where_kept(observed, x.log_normalizer + constant),
+            where_scored(observed, x.log_normalizer + constant),
         )
         lengths = evidence.lengths
         log_normalizer, (first, pairs, states) = kernels.markov_chain(*chain, lengths)
@@ -134,7 +136,7 @@ class Mixture(Switching):
 
     def without_data(self, stats: Any) -> tuple[Any, Any]:
         """Return P of x given each state, and degrees of freedom (K,) if it has any."""
-        return gaussian_rows(stats["components"])[0], None
+        return gaussian_natparams(stats["components"])[0], None
 
     def expected_log_density(self, stats: Any, q: Exact) -> Any:
         """Return the expectation of E log p(x, z | theta), (N,), under an exact q."""
@@ -145,12 +147,13 @@ class Mixture(Switching):
 
     def expected_emissions(self, stats: Any, of: MixtureStatistics) -> Any:
         """Return the expectation of E log p(x_t | z_t = k, theta), (N, T, K)."""
-        switch, rows = self.switch, self.switch.rows(stats)
-        return switch.potentials(switch.own_evidence(of.features, rows), rows)
+        switch, natparams = self.switch, self.switch.natparams(stats)
+        linear = switch.linear_potentials_of_each(of.features, natparams)
+        return switch.state_potentials(linear, natparams)
 
 
 def filled(
-    switch: Any, rows: Sequence[Any], local: Local, noise: Any, evidence: Evidence
+    switch: Any, natparams: Sequence[Any], local: Local, noise: Any, evidence: Evidence
 ) -> Local:
     """Give steps without data the law of the mixture, as constants."""
     missing = evidence.missing
@@ -158,8 +161,8 @@ def filled(
         return local
     if noise is not None:
         noise = onp.moveaxis(value_of(noise), 1, 0)[:, missing]
-    rows = [value_of(part) for part in rows]
-    found = switch.unobserved(value_of(local.states)[missing], rows, noise)
+    natparams = [value_of(part) for part in natparams]
+    found = switch.unobserved(value_of(local.states)[missing], natparams, noise)
 
     def put(steps: Any, values: Any) -> Any:
         """Replace those of (N, T, ...) steps that are missing."""

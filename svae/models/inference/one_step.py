@@ -71,7 +71,7 @@ def local_factor(
         As in `LatentModel.infer`.
     """
     init = first_states(message["weights"][0], evidence.belief)
-    conditionals = switch.conditionals(switch.rows(message))
+    conditionals = switch.conditionals(switch.natparams(message))
     components, constants, offsets, dofs, weights = conditionals
     J, h = evidence.node
     q = kernels.mixture(

@@ -24,26 +24,26 @@ __all__ = [
     "begin",
     "dense",
     "each_sequence",
-    "gaussian_rows",
+    "gaussian_natparams",
     "independent",
     "log_normalizer_of",
     "mixed",
     "moments",
-    "pair_rows",
+    "pair_natparams",
     "shift",
     "split",
     "split_pair",
 ]
 
 
-def gaussian_rows(stats: Any) -> tuple[Any, Any]:
+def gaussian_natparams(stats: Any) -> tuple[Any, Any]:
     """Return P (..., K, D D + D) and c (..., K) of NIW statistics."""
     J, h, quadratic, half_log_det = stats
     constant = quadratic + half_log_det - 0.5 * h.shape[-1] * LOG_2PI
     return joined(h.ndim - 1, J, h), constant
 
 
-def pair_rows(stats: Any, dim: int) -> tuple[Any, Any]:
+def pair_natparams(stats: Any, dim: int) -> tuple[Any, Any]:
     """Return P (..., K, 3 D D or 3 D D + 2 D) and c (..., K) of MNIW statistics.
 
     Of affine dynamics, x' = A x + b + noise, the statistics are those of [A b] and of

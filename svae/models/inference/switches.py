@@ -1,7 +1,7 @@
 r"""What a discrete state selects of a Gaussian chain: a node, or a pair.
 
-Given z, the potentials of x are rows of a matrix P, one row for each state; given x,
-the potentials of z are features of x times P'.
+Given z, natural parameters of x are a row of a matrix P, which has one for each state;
+given x, the potentials of z are features of x times P'.
 
 .. math:: \eta_x = P' s_z + r, \qquad u_z = P\, \mathbb{E}[f(x)] + c .
 
@@ -30,11 +30,11 @@ from svae.models.inference import ancestral
 from svae.models.inference.potentials import (
     begin,
     dense,
-    gaussian_rows,
+    gaussian_natparams,
     log_normalizer_of,
     mixed,
     moments,
-    pair_rows,
+    pair_natparams,
     shift,
     split,
     split_pair,
@@ -64,28 +64,28 @@ class Factor(NamedTuple):
 class Emission:
     """The state selects the Gaussian of its step.
 
-    ``rows`` are P (K, D D + D), natural parameters (J, h), and c (K,).  A step without
-    data has no part in the law of z, and its x given z is the prior's.
+    ``natparams`` are P (K, D D + D), natural parameters (J, h), and c (K,).  A step
+    without data has no part in the law of z, and its x given z is the prior's.
     """
 
     dim: int
-    num_rows: ClassVar[int] = 2
+    num_natparams: ClassVar[int] = 2
     conjugate: ClassVar[bool] = True
-    """Whether the potentials of z are linear in its evidence."""
+    """Whether the potentials of z are linear in P f."""
 
-    def rows(self, stats: Any) -> tuple[Any, ...]:
+    def natparams(self, stats: Any) -> tuple[Any, ...]:
         """Return P and c of expected statistics, leading axes kept."""
-        return gaussian_rows(stats["components"])
+        return gaussian_natparams(stats["components"])
 
     def factor(
         self,
         states: Any,
-        rows: Sequence[Any],
+        natparams: Sequence[Any],
         evidence: Evidence,
         noise: Any = None,
     ) -> Factor:
         """Return q(x): a chain without couplings."""
-        J, h = mixed(states, split(rows[0], self.dim))
+        J, h = mixed(states, split(natparams[0], self.dim))
         if (observed := evidence.observed) is not None:
             J = np.where(observed[..., None, None], J, -0.5 * onp.eye(self.dim))
             h = np.where(observed[..., None], h, 0.0)
@@ -104,14 +104,14 @@ class Emission:
         return factor._replace(log_normalizer=logZ)
 
     def unobserved(
-        self, states: onp.ndarray, rows: Sequence[Any], noise: Any
+        self, states: onp.ndarray, natparams: Sequence[Any], noise: Any
     ) -> tuple[Any, Any, Any]:
         """Return means, second moments and samples of x of which there are no data.
 
         Their law is the mixture of all components, from ``states`` (n, K): samples
         (S, n, D), if there is noise, have drawn a state first.
         """
-        covs, means = moments(*split(rows[0], self.dim))
+        covs, means = moments(*split(natparams[0], self.dim))
         mean = states @ means
         second_moment = onp.tensordot(states, covs + outer(means, means), 1)
         if noise is None:
@@ -121,40 +121,40 @@ class Emission:
         samples = onp.empty(noise.shape)
         for state, root in enumerate(onp.linalg.cholesky(covs)):
             where = chosen == state
-            deviation = self.deviation(noise[where], rows, state)
+            deviation = self.deviation(noise[where], natparams, state)
             samples[where] = means[state] + deviation @ root.T
         return mean, second_moment, samples
 
     def deviation(
-        self, noise: onp.ndarray, rows: Sequence[Any], state: int
+        self, noise: onp.ndarray, natparams: Sequence[Any], state: int
     ) -> onp.ndarray:
         """Return draws (..., D) of x given a state, of mean 0 and scale 1."""
         return noise
 
-    def conditionals(self, rows: Sequence[Any]) -> tuple[Any, ...]:
+    def conditionals(self, natparams: Sequence[Any]) -> tuple[Any, ...]:
         """Return P, c and the law of tails (b, nu, weights), as `kernels.mixture`."""
-        return (*rows, None, None, None)
+        return (*natparams, None, None, None)
 
-    def evidence(self, features: Any, rows: Sequence[Any]) -> Any:
+    def linear_potentials(self, features: Any, natparams: Sequence[Any]) -> Any:
         """Return P f, (N, T, K)."""
-        return multiply(features, rows[0].T)
+        return multiply(features, natparams[0].T)
 
-    def evidence_given(
-        self, states: Any, rows: Sequence[Any], evidence: Evidence
+    def linear_potentials_given(
+        self, states: Any, natparams: Sequence[Any], evidence: Evidence
     ) -> Any:
         """Return P f, (N, T, K), of x given probabilities of the states."""
         scored = evidence.scored
-        return kernels.mixture_evidence(rows[0], evidence.node, scored, states)[0]
+        return kernels.mixture_evidence(natparams[0], evidence.node, scored, states)[0]
 
-    def own_evidence(self, features: Any, rows: Sequence[Any]) -> Any:
+    def linear_potentials_of_each(self, features: Any, natparams: Sequence[Any]) -> Any:
         """Return P f, (..., K), of features (..., K, F) given each state."""
-        return np.sum(features * rows[0], axis=-1)
+        return np.sum(features * natparams[0], axis=-1)
 
-    def potentials(self, evidence: Any, rows: Sequence[Any]) -> Any:
-        """Return the potentials of z (..., K) of evidence P f."""
-        return evidence + rows[1]
+    def state_potentials(self, linear: Any, natparams: Sequence[Any]) -> Any:
+        """Return the potentials of z (..., K) of linear ones, P f."""
+        return linear + natparams[1]
 
-    def kept(self, evidence: Evidence) -> Any:
+    def scored(self, evidence: Evidence) -> Any:
         """Mask (N, T) of the steps that tell of z, or None if all do."""
         return evidence.observed
 
@@ -162,19 +162,19 @@ class Emission:
         """Return the features of known x."""
         return joined(latents.ndim - 1, outer(latents, latents), latents)
 
-    def points_kept(self, observed: Any) -> Any:
+    def scored_points(self, observed: Any) -> Any:
         """Mask (N, T) of the known x that tell of z."""
         return observed
 
-    def start(self, rows: Sequence[Any], evidence: Evidence) -> onp.ndarray:
-        """Return evidence for z with x integrated out, exact for known components."""
-        return kernels.mixture_evidence(rows[0], evidence.node, None, None)[0]
+    def start(self, natparams: Sequence[Any], evidence: Evidence) -> onp.ndarray:
+        """Return P f for a start: x integrated out, exact for known components."""
+        return kernels.mixture_evidence(natparams[0], evidence.node, None, None)[0]
 
     def path(
-        self, states: onp.ndarray, rows: Sequence[Any], noise: Any, belief: Any
+        self, states: onp.ndarray, natparams: Sequence[Any], noise: Any, belief: Any
     ) -> tuple[Any, Any, Any]:
         """Return samples, mean and covariance of x on paths of states (S, H)."""
-        law = ancestral.gaussian_law(*split(rows[0], self.dim))
+        law = ancestral.gaussian_law(*split(natparams[0], self.dim))
         mean = ancestral.of_path(law.mean, states)
         root = ancestral.of_path(law.root, states, axes=2)
         return mean + matvec(root, noise), mean, ancestral.square(root)
@@ -184,32 +184,35 @@ class Emission:
 class Dynamics:
     """The state selects the law of x_t given x_{t-1}, at the first step that of x_1.
 
-    ``rows`` are P (K, D D + D) and c of the initial factor, then P (K, 3 D D), or
+    ``natparams`` are P (K, D D + D) and c of the initial factor, then P (K, 3 D D), or
     (K, 3 D D + 2 D) for affine dynamics, and c of the pairs.
     """
 
     dim: int
     affine: bool = False
-    num_rows: ClassVar[int] = 4
+    num_natparams: ClassVar[int] = 4
     conjugate: ClassVar[bool] = True
 
-    def rows(self, stats: Any) -> tuple[Any, Any, Any, Any]:
+    def natparams(self, stats: Any) -> tuple[Any, Any, Any, Any]:
         """Return P and c of initial factors and of pairs, leading axes kept."""
-        return (*gaussian_rows(stats["init"]), *pair_rows(stats["dynamics"], self.dim))
+        return (
+            *gaussian_natparams(stats["init"]),
+            *pair_natparams(stats["dynamics"], self.dim),
+        )
 
     def factor(
         self,
         states: Any,
-        rows: Sequence[Any],
+        natparams: Sequence[Any],
         evidence: Evidence,
         noise: Any = None,
     ) -> Factor:
         """Return q(x): a chain whose pair potentials change from step to step."""
-        init = mixed(states[:, 0], split(rows[0], self.dim))
+        init = mixed(states[:, 0], split(natparams[0], self.dim))
         init = begin(init, evidence.belief)
         steps = states.shape[1]
         later = cut(states, 1, 1, steps)
-        of_pair, of_shifts = split_pair(rows[2], self.dim)
+        of_pair, of_shifts = split_pair(natparams[2], self.dim)
         pair = mixed(later, of_pair)
         h = shift(evidence.h, mixed(later, of_shifts) if self.affine else None)
         logZ, stats, samples = kernels.gaussian_chain(
@@ -226,24 +229,27 @@ class Dynamics:
         logZ = logZ - log_normalizer_of(evidence.belief)
         return Factor(logZ, both, mean, second_moment, samples, half)
 
-    def evidence(self, features: Any, rows: Sequence[Any]) -> Any:
+    def linear_potentials(self, features: Any, natparams: Sequence[Any]) -> Any:
         """Return P f, (N, T, K)."""
         first, later = features
-        linear = [multiply(first, rows[0].T)[:, None], multiply(later, rows[2].T)]
+        linear = [
+            multiply(first, natparams[0].T)[:, None],
+            multiply(later, natparams[2].T),
+        ]
         return np.concatenate(linear, axis=1)
 
-    def evidence_given(
-        self, states: Any, rows: Sequence[Any], evidence: Evidence
+    def linear_potentials_given(
+        self, states: Any, natparams: Sequence[Any], evidence: Evidence
     ) -> Any:
         """Return P f, (N, T, K), of x given probabilities of the states."""
-        return evidence_of_factor(self, states, rows, evidence)
+        return linear_potentials_of_factor(self, states, natparams, evidence)
 
-    def potentials(self, evidence: Any, rows: Sequence[Any]) -> Any:
-        """Return the potentials of z (N, T, K) of evidence P f."""
-        later = onp.ones((evidence.shape[1] - 1, 1)) * rows[3]
-        return evidence + np.concatenate([rows[1][None], later], axis=0)
+    def state_potentials(self, linear: Any, natparams: Sequence[Any]) -> Any:
+        """Return the potentials of z (N, T, K) of linear ones, P f."""
+        later = onp.ones((linear.shape[1] - 1, 1)) * natparams[3]
+        return linear + np.concatenate([natparams[1][None], later], axis=0)
 
-    def kept(self, evidence: Evidence) -> Any:
+    def scored(self, evidence: Evidence) -> Any:
         """Mask (N, T) of the steps that tell of z, or None if all do.
 
         The first step of a sequence that begins with a belief does not: its x has the
@@ -263,43 +269,45 @@ class Dynamics:
             features += [x, y]
         return joined(1, outer(first, first), first), joined(2, *features)
 
-    def points_kept(self, observed: Any) -> Any:
+    def scored_points(self, observed: Any) -> Any:
         """Mask (N, T) of the known x that tell of z: a pair needs both of its own."""
         if observed is None:
             return None
         both = observed[:, 1:] & observed[:, :-1]
         return onp.concatenate([observed[:, :1], both], axis=1)
 
-    def start(self, rows: Sequence[Any], evidence: Evidence) -> onp.ndarray:
-        """Return evidence for z as if x were known, at means of the frames alone.
+    def start(self, natparams: Sequence[Any], evidence: Evidence) -> onp.ndarray:
+        """Return P f for a start, as if x were known, at means of the frames alone.
 
         A frame's x_t has the initial factor, averaged over states, and its evidence.
         The variances stay out: they would speak for the state of largest noise.
         """
-        average = onp.mean(rows[0], axis=0, keepdims=True)
+        average = onp.mean(natparams[0], axis=0, keepdims=True)
         one = onp.ones((*evidence.node[1].shape[:-1], 1))
         mean = kernels.mixture_evidence(average, evidence.node, None, one)[2]
-        return self.evidence(self.of_points(mean), rows)
+        return self.linear_potentials(self.of_points(mean), natparams)
 
     def path(
-        self, states: onp.ndarray, rows: Sequence[Any], noise: Any, belief: Any
+        self, states: onp.ndarray, natparams: Sequence[Any], noise: Any, belief: Any
     ) -> tuple[Any, Any, Any]:
         """Return samples, mean and covariance of x on paths of states (S, H)."""
-        first = split(ancestral.of_path(rows[0], states[:, 0]), self.dim)
-        transitions = ancestral.transition(*split_pair(rows[2], self.dim))
+        first = split(ancestral.of_path(natparams[0], states[:, 0]), self.dim)
+        transitions = ancestral.transition(*split_pair(natparams[2], self.dim))
         law = ancestral.gaussian_law(*begin(first, belief))
         return ancestral.gaussian_path(law, transitions, states, noise)
 
 
-def evidence_of_factor(
-    switch: Any, states: Any, rows: Sequence[Any], evidence: Evidence
+def linear_potentials_of_factor(
+    switch: Any, states: Any, natparams: Sequence[Any], evidence: Evidence
 ) -> Any:
     """Return P f, (N, T, K), of q(x) that is optimal for probabilities of states."""
-    factor = switch.factor(states, rows, evidence)
-    linear = switch.evidence(factor.features, rows)
-    return where_kept(switch.kept(evidence), linear)
+    factor = switch.factor(states, natparams, evidence)
+    linear = switch.linear_potentials(factor.features, natparams)
+    return where_scored(switch.scored(evidence), linear)
 
 
-def where_kept(kept: Any, potentials: Any) -> Any:
+def where_scored(scored: Any, potentials: Any) -> Any:
     """Set the potentials (N, T, K) of steps that tell nothing of z to zero."""
-    return potentials if kept is None else np.where(kept[..., None], potentials, 0.0)
+    if scored is None:
+        return potentials
+    return np.where(scored[..., None], potentials, 0.0)

@@ -24,7 +24,7 @@ from svae.models.base import (
 from svae.models.evidence import Belief, Evidence, first_states
 from svae.models.inference import ancestral
 from svae.models.inference.fixed_point import Alternation, fixed_point
-from svae.models.inference.switches import Factor, where_kept
+from svae.models.inference.switches import Factor, where_scored
 from svae.priors import HasPrior
 
 __all__ = ["Switching", "markov_potentials"]
@@ -76,13 +76,15 @@ class Switching(HasPrior):
         switch, evidence = self.switch, evidence.cleared()
         solve = solver(switch, self.tolerance, self.max_iterations, self.starts)
         init, pair = markov_potentials(message)
-        rows = switch.rows(message)
+        natparams = switch.natparams(message)
         fixed, iterations, residual = solve(
-            starts, evidence.constants(), init, pair, *rows, *evidence.node
+            starts, evidence.constants(), init, pair, *natparams, *evidence.node
         )
 
-        factor = switch.factor(fixed, rows, evidence, noise)
-        linear, potentials = state_potentials(switch, factor.features, rows, evidence)
+        factor = switch.factor(fixed, natparams, evidence, noise)
+        linear, potentials = state_potentials(
+            switch, factor.features, natparams, evidence
+        )
         logZ, (_, _, states) = kernels.markov_chain(
             first_states(init, evidence.belief), pair, potentials, evidence.lengths
         )
@@ -122,10 +124,10 @@ class Switching(HasPrior):
 
     def state_potentials(self, stats: Any, latents: Any, observed: Any = None) -> Any:
         """Return the node potentials (N, T, K) of z given x (N, T, D)."""
-        switch, rows = self.switch, self.switch.rows(stats)
-        evidence = switch.evidence(switch.of_points(latents), rows)
-        kept = switch.points_kept(observed)
-        return where_kept(kept, switch.potentials(evidence, rows))
+        switch, natparams = self.switch, self.switch.natparams(stats)
+        linear = switch.linear_potentials(switch.of_points(latents), natparams)
+        scored = switch.scored_points(observed)
+        return where_scored(scored, switch.state_potentials(linear, natparams))
 
     def most_likely_states(
         self, stats: Any, state_potentials: Any, lengths: Any = None
@@ -144,8 +146,8 @@ class Switching(HasPrior):
         """Draw paths of states, then x given them; see `LatentModel.draw`."""
         init, pair = markov_potentials(stats)
         states = ancestral.state_path(first_states(init, belief), pair, uniforms)
-        rows = self.switch.rows(stats)
-        return Draw(states, *self.switch.path(states, rows, noise, belief))
+        natparams = self.switch.natparams(stats)
+        return Draw(states, *self.switch.path(states, natparams, noise, belief))
 
 
 def check_starts(starts: Sequence[str]) -> None:
@@ -155,11 +157,15 @@ def check_starts(starts: Sequence[str]) -> None:
 
 
 def state_potentials(
-    switch: Any, features: Any, rows: Sequence[Any], evidence: Evidence
+    switch: Any, features: Any, natparams: Sequence[Any], evidence: Evidence
 ) -> Any:
     """Return what x says of z: P f (N, T, K), and the potentials made of it."""
-    linear, kept = switch.evidence(features, rows), switch.kept(evidence)
-    return where_kept(kept, linear), where_kept(kept, switch.potentials(linear, rows))
+    linear, scored = (
+        switch.linear_potentials(features, natparams),
+        switch.scored(evidence),
+    )
+    potentials = switch.state_potentials(linear, natparams)
+    return where_scored(scored, linear), where_scored(scored, potentials)
 
 
 @lru_cache
@@ -168,34 +174,38 @@ def solver(
 ) -> Any:
     """Return the differentiable map to the probabilities of the states.
 
-    Its arguments are the potentials of the Markov chain, ``rows``, and those of nodes;
-    its constants the evidence without these.
+    Its arguments are the potentials of the Markov chain, the natural parameters by
+    state, and potentials of nodes; its constants the evidence without these.
     """
 
     def linear_potentials(states: Any, known: Evidence, *arguments: Any) -> Any:
-        rows, evidence = arguments[2:-2], known.with_node(*arguments[-2:])
-        return switch.evidence_given(states, rows, evidence)
+        natparams, evidence = arguments[2:-2], known.with_node(*arguments[-2:])
+        return switch.linear_potentials_given(states, natparams, evidence)
 
     def statistics(linear: Any, known: Evidence, *arguments: Any) -> Any:
-        rows, evidence = arguments[2:-2], known.with_node(*arguments[-2:])
-        kept = switch.kept(evidence)
-        potentials = where_kept(kept, switch.potentials(linear, rows))
+        natparams, evidence = arguments[2:-2], known.with_node(*arguments[-2:])
+        scored = switch.scored(evidence)
+        potentials = where_scored(scored, switch.state_potentials(linear, natparams))
         states = chain(potentials, known, *arguments)[1][2]
         if switch.conjugate:
             return states
-        gain = switch.gain(linear, rows)
-        return states * (gain if kept is None else np.where(kept[..., None], gain, 1.0))
+        gain = switch.gain(linear, natparams)
+        if scored is not None:
+            gain = np.where(scored[..., None], gain, 1.0)
+        return states * gain
 
     def surrogate(states: Any, known: Evidence, *arguments: Any) -> Any:
-        rows, evidence = arguments[2:-2], known.with_node(*arguments[-2:])
-        factor = switch.factor(states, rows, evidence)
-        linear, potentials = state_potentials(switch, factor.features, rows, evidence)
+        natparams, evidence = arguments[2:-2], known.with_node(*arguments[-2:])
+        factor = switch.factor(states, natparams, evidence)
+        linear, potentials = state_potentials(
+            switch, factor.features, natparams, evidence
+        )
         logZ = chain(potentials, known, *arguments)[0]
         return factor.log_normalizer + logZ - inner(states, linear)
 
     def starts(known: Evidence, *arguments: Any) -> Any:
-        rows, evidence = arguments[2:-2], known.with_node(*arguments[-2:])
-        of_data = switch.start(rows, evidence)
+        natparams, evidence = arguments[2:-2], known.with_node(*arguments[-2:])
+        of_data = switch.start(natparams, evidence)
         silent = onp.zeros(of_data.shape)
         choices = {
             "data": lambda: statistics(of_data, known, *arguments),
@@ -207,7 +217,7 @@ def solver(
         init = first_states(init, known.belief)
         return kernels.markov_chain(init, pair, potentials, known.lengths)
 
-    per_sequence = (False,) * (2 + switch.num_rows) + (True, True)
+    per_sequence = (False,) * (2 + switch.num_natparams) + (True, True)
     blocks = Alternation(
         linear_potentials,
         statistics,

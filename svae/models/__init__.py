@@ -3,12 +3,15 @@
 from svae.models.base import (
     Diagnostics,
     Draw,
+    Exact,
     LatentModel,
     Local,
     belief_after,
+    exact_local,
+    half_log_det,
 )
 from svae.models.emission import LinearEmission
-from svae.models.evidence import Belief, Evidence
+from svae.models.evidence import Belief, Evidence, where_given
 from svae.models.gaussian import Gaussian
 from svae.models.gmm import GMM
 from svae.models.hmm import HMM
@@ -27,10 +30,14 @@ __all__ = [
     "Diagnostics",
     "Draw",
     "Evidence",
+    "Exact",
     "Gaussian",
     "LatentModel",
     "LinearEmission",
     "Local",
     "StudentMixture",
     "belief_after",
+    "exact_local",
+    "half_log_det",
+    "where_given",
 ]

@@ -116,43 +116,85 @@ class Draw(NamedTuple):
 
 
 class LatentModel(Protocol):
-    """A latent graphical model with a conjugate prior."""
+    """A latent graphical model, p(theta) p(x | theta), with a conjugate prior.
+
+    A class that has these attributes and methods is a latent model; it need not
+    inherit.  The object holds sizes and settings alone: q(theta) comes as an argument.
+    To be saved with a model it is a dataclass (`svae.SVAE.save`).  Statistics and
+    natural parameters are dicts with the names of `family`, and each factor is the
+    tuple of arrays that its module describes.  ``svae.models`` has the records that go
+    in and out, and `exact_local`, which makes a `Local` of an exact q.
+
+    Some things are optional:
+
+    ``num_states``, ``most_likely_states(stats, state_potentials, lengths)``
+        The number K of discrete states, and their most likely path (N, T) int64, by
+        ``state_potentials`` (N, T, K) of `Local`: for `svae.SVAE.predict`.
+    ``transition_laws(theta)``
+        A (K, D, D), b (K, D) and Q (K, D, D) of ``x' = A x + b + N(0, Q)`` in each
+        state, one where there are none, with ``theta`` as draws of q(theta) are: for
+        posteriors of frames without data at the end of a sequence.  A model does
+        without whose factor ``dynamics``, or ``components`` if x is not coupled, has
+        pairs of a matrix or a vector and a precision; probabilities of states are those
+        of a factor ``transitions``.
+    ``tolerance``, ``max_iterations``
+        When inference that iterates has converged, and how often it may.
+    the methods of `svae.models.base.StructuredModel`
+        For a structured inference network, ``SVAE(inference="sin")``.
+    """
 
     @property
     def latent_dim(self) -> int:
         """D."""
 
     independent: ClassVar[bool]
-    """Whether the rows of the data are independent (each a sequence of length 1)."""
+    """Whether the points of the data are independent, each a sequence of length 1."""
     coupled: ClassVar[bool]
     """Whether x_t depends on x_{t-1} given z."""
 
     @property
     def family(self) -> dict[str, Any]:
-        """Name of each factor of p(theta) -> module of `svae.families`."""
+        """Name of each factor of p(theta) -> module of `svae.families`.
+
+        Empty where nothing is learned.  A module may be one's own, with the functions
+        of the table in ``help(svae.families)``.
+        """
 
     def prior(self) -> dict[str, Any]:
         """Return the natural parameters of p(theta)."""
 
     def initial_posterior(self, rng: onp.random.Generator) -> dict[str, Any]:
-        """Return natural parameters of q(theta) to start from."""
+        """Return natural parameters of q(theta) to start from.
+
+        Those of the prior, unless states must differ to begin with.
+        """
 
     def infer(
         self, message: Any, evidence: Evidence, noise: Any = None, starts: Any = None
     ) -> Local:
         """Return the local factor given m = ``message`` and node potentials.
 
+        It must be written in autograd's NumPy, or with `svae.kernels`: gradients are
+        taken in the message, J and h.
+
         Parameters
         ----------
         message : dict
             Expected statistics of q(theta), factor by factor.
         evidence : Evidence
-            Of N sequences of T steps.
+            Of N sequences of T steps, J (N, T, D), or (N, T, D, D) where second moments
+            are wanted as matrices.  What lies past the lengths must not matter; see
+            `Evidence.cleared`.
         noise : (N, S, T, D) array, optional
             Standard normal draws, which make samples of x.
         starts : sequence of (N, T, K) arrays, optional
             Probabilities of the discrete states from which to iterate; the best local
             optimum is kept.  Default: the model's own.
+
+        Returns
+        -------
+        Local
+            With fields of None where they do not apply.
 
         The derivative of a mean-field factor is found by a linear solve: the
         `Cotangents` that `svae.autodiff.vjp.trace` pulls back tell how it ended.
@@ -164,6 +206,15 @@ class LatentModel(Protocol):
         """Return log p(x | theta) (N,), z summed out, of latents (N, T, D).
 
         With m in the place of t(theta): log of the sum of exp E log p(x, z | theta).
+
+        Parameters
+        ----------
+        stats : dict
+            t(theta), or the message.
+        latents : (N, T, D) array
+        lengths : (N,) int array, optional
+        observed : (N, T) bool array, optional
+            Frames whose x counts: a factor does if all x in it do.
         """
 
     def draw(
@@ -173,14 +224,23 @@ class LatentModel(Protocol):
         noise: onp.ndarray,
         belief: Belief | None = None,
     ) -> Draw:
-        """Draw S paths of H steps; uniforms (S, H) for z, noise (S, H, D) for x.
+        """Draw S paths of H steps.
 
-        ``stats`` are t(theta), with S in front of every array if each path has its own.
-        Each step is drawn given the one before it, whatever follows; of an expectation
-        E[t(theta)] in the place of t(theta) the law of each step is normalised.
+        Each step is drawn given the one before it, whatever follows, so that a longer
+        path begins with a shorter one; of an expectation E[t(theta)] in the place of
+        t(theta) the law of each step is normalised.
 
-        The belief is one about the first step of every path.  Where x_t is tied to no
-        other given z, only what it says of z matters, and x_1 is drawn given z_1.
+        Parameters
+        ----------
+        stats : dict
+            t(theta), with S in front of every array if each path has its own.
+        uniforms : (S, H) array
+            In [0, 1), for z.
+        noise : (S, H, D) array
+            Standard normal draws, for x.
+        belief : Belief, optional
+            About the first step of every path.  Where x_t is tied to no other given z,
+            only what it says of z matters, and x_1 is drawn given z_1.
         """
 
 

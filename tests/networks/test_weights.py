@@ -7,6 +7,7 @@ from scipy.stats import multivariate_normal
 
 import svae
 from svae.families import product
+from svae.likelihoods import Bernoulli
 from svae.networks.decoder_posterior import (
     draw_seeds,
     each_gamma,
@@ -142,7 +143,7 @@ def test_reconstructions_and_imputed_values_are_expectations_over_the_weights():
     moved = {"location": (C, d + 3.0), "log_scale": np.zeros(3)}
     decoder = this.parameters.decoder | {"mean": moved}
     model = this._replace(
-        model=this.model._replace(likelihood="bernoulli"),
+        model=this.model._replace(likelihood=Bernoulli()),
         parameters=this.parameters._replace(decoder=decoder),
     ).fitted()
     binary = np.where(np.isnan(frames), frames, 1.0 * (frames > 0))

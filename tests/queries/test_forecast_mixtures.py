@@ -5,6 +5,7 @@ import pytest
 
 import svae
 from svae.families import product
+from svae.likelihoods import named
 from svae.queries.forecasts import Forecast, forecast
 from svae.testing import assert_identical, relative_error
 from tests.helpers.exact import (
@@ -147,7 +148,7 @@ def test_paths_with_a_theta_each_agree_with_direct_simulation(name, rng):
 def test_moments_of_frames_are_those_of_the_samples(name, likelihood, rng):
     latent = latent_model(name)
     model, parameters = typical(latent)
-    model = model._replace(likelihood=likelihood)
+    model = model._replace(likelihood=named(likelihood))
     frames = 1.0 * (rng.standard_normal((5, 3)) > 0)
     number = 30000
     got = forecast(model, parameters, frames, HORIZON, number, "mean", rng)

@@ -8,6 +8,7 @@ from scipy import stats as scipy_stats
 from scipy.special import logsumexp
 
 from svae.families import product
+from svae.likelihoods import Bernoulli
 from svae.objective.batch import Batch
 from svae.objective.local import expected, frame_log_likelihood, infer, local_factor
 from svae.objective.model import initial_encoder
@@ -253,7 +254,7 @@ def test_score_is_per_frame_and_seeded(rng):
 
 def test_a_bernoulli_score_tends_to_the_evidence_on_a_grid(rng):
     this = wider(world("gaussian"), 3.0)
-    this = this._replace(model=this.model._replace(likelihood="bernoulli"))
+    this = this._replace(model=this.model._replace(likelihood=Bernoulli()))
     frames = 1.0 * (rng.standard_normal((2, 3)) > 0)
     frames[1, 2] = np.nan
     (got,) = scores(this, [frames], 20000)

@@ -92,8 +92,23 @@ def merged(
 
 
 def laws(latent: Any, theta: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return A (K, D, D), b (K, D) and Q (K, D, D) of x given the step before it."""
+    """Return A (K, D, D), b (K, D) and Q (K, D, D) of x given the step before it.
+
+    Raises
+    ------
+    TypeError
+        If a latent model has other factors, and no method that tells.
+    """
+    if hasattr(latent, "transition_laws"):
+        A, b, Q = latent.transition_laws(theta)
+        return A, b, Q
     name = "dynamics" if latent.coupled else "components"
+    if name not in theta:
+        raise TypeError(
+            f"{type(latent).__name__} cannot tell what follows the last frame with "
+            "data: give it a method transition_laws (see svae.LatentModel), or leave "
+            "out frames without data at the ends of sequences"
+        )
     location, precision = (np.asarray(part, dtype=np.float64) for part in theta[name])
     if precision.ndim == 2:
         location, precision = location[None], precision[None]

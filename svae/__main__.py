@@ -1,8 +1,38 @@
-"""The command `svae`, or `python -m svae`."""
+"""The command ``svae``, or ``python -m svae``."""
 
 import sys
+import warnings
+from collections.abc import Sequence
 
-from svae.cli.main import main
+from svae.cli.output import say_warning
+from svae.cli.parser import parse
+
+__all__ = ["main"]
+
+ERRORS = (ValueError, OSError, FloatingPointError, MemoryError, ImportError)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; return its exit status: 0, 1 for an error, 130 if interrupted.
+
+    Raises
+    ------
+    SystemExit
+        With status 2 for wrong usage, with 0 after ``--help``.
+    """
+    options = parse(arguments)
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = say_warning
+            return int(options.command(options))
+    except KeyboardInterrupt:
+        print("svae: interrupted", file=sys.stderr)
+        return 130
+    except ERRORS as error:
+        message = " ".join(str(error).split()) or "the memory does not suffice"
+        print(f"svae: error: {message}", file=sys.stderr)
+        return 1
+
 
 if __name__ == "__main__":
     sys.exit(main())

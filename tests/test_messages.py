@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import svae
-from svae.cli.main import main
+from svae.__main__ import main
 from svae.data import as_sequences
 
 FRAMES = np.arange(12.0).reshape(6, 2)

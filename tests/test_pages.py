@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from svae.cli.main import choose_settings, main, parse
+from svae.__main__ import main
+from svae.cli.parser import parse
+from svae.cli.settings import choose_settings
 
 ROOT = Path(__file__).parents[1]
 PAGES = {

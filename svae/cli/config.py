@@ -7,8 +7,6 @@ import argparse
 import json
 from collections.abc import Mapping
 from difflib import get_close_matches
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -68,10 +66,17 @@ def _parse(path: Path) -> dict[str, Any]:
 
 def _toml(path: Path) -> Any:
     """Return the module that reads TOML: part of Python from 3.11 on."""
-    for name in ("tomllib", "tomli"):
-        if find_spec(name) is not None:
-            return import_module(name)
-    raise ValueError(f"{path}: TOML needs Python 3.11 or tomli; json is always read")
+    try:
+        import tomllib
+    except ModuleNotFoundError:
+        try:
+            import tomli as tomllib
+        except ModuleNotFoundError as error:
+            raise ValueError(
+                f"{path}: TOML needs Python 3.11 or tomli (pip install tomli); json is "
+                "always read"
+            ) from error
+    return tomllib
 
 
 def _value(path: Path, word: str, value: Any, action: argparse.Action) -> Any:

@@ -90,12 +90,9 @@ class Scaling(NamedTuple):
         A mean over frames with data, in nats: each value that is observed counts its
         scale.
         """
-        count, num_frames = np.zeros(len(self.scale)), 0
-        for _, _, rows in data.stretches(sequences):
-            observed = ~np.isnan(rows)
-            count += observed.sum(axis=0)
-            num_frames += int(observed.any(axis=1).sum())
-        return float(-np.sum(count * np.log(self.scale)) / max(num_frames, 1))
+        summary = data.summarize(sequences)
+        log_scales = summary.num_observed * np.log(self.scale)
+        return float(-np.sum(log_scales) / summary.num_frames)
 
     def undo(self, frames: np.ndarray) -> np.ndarray:
         """Bring frames (..., P) back to the units of the data."""
@@ -315,37 +312,22 @@ def survey(sequences: list[Any]) -> tuple[Missing, Scaling]:
 
     That brings each column to mean 0 and variance 1 where it is observed; one that is
     constant, or missing everywhere, comes to 0 throughout.
+
+    Raises
+    ------
+    ValueError
+        If no value at all was observed.
     """
-    count, mean, squares = np.zeros((3, sequences[0].shape[1]))
-    low, high = np.full((2, len(count)), np.nan)
-    values = frames = 0
-    for _, _, rows in data.stretches(sequences):
-        absent = np.isnan(rows)
-        if absent.any():
-            values += int(absent.sum())
-            frames += int(absent.all(axis=1).sum())
-        low = np.fmin(low, np.fmin.reduce(rows, axis=0))
-        high = np.fmax(high, np.fmax.reduce(rows, axis=0))
-        present, own, deviations = _moments(rows, absent)
-        # squares about two means become squares about the common one (Chan, Golub and
-        # LeVeque 1983); sums of the squares themselves would cancel
-        weight = present / np.maximum(count + present, 1)
-        squares += deviations + count * weight * (own - mean) ** 2
-        mean += weight * (own - mean)
-        count += present
+    summary = data.summarize(sequences, moments=True)
+    assert summary.moments is not None
+    mean, deviation = summary.moments
     num_frames = sum(len(each) for each in sequences)
-    missing = Missing(values, num_frames * len(count), frames, num_frames)
-    deviation = np.sqrt(squares / np.maximum(count, 1))
-    return missing, Scaling(mean, np.where(high > low, deviation, 1.0))
-
-
-def _moments(rows: np.ndarray, absent: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Return number, mean and sum of squares about it of the values in each column."""
-    present = np.full(rows.shape[1], len(rows))
-    if absent.any():
-        present -= absent.sum(axis=0)
-        rows = np.where(absent, 0.0, rows)
-    mean = rows.sum(axis=0) / np.maximum(present, 1)
-    centered = rows - mean
-    centered[absent] = 0.0
-    return present, mean, np.einsum("tp,tp->p", centered, centered)
+    num_values = num_frames * len(mean)
+    missing = Missing(
+        num_values - int(summary.num_observed.sum()),
+        num_values,
+        num_frames - summary.num_frames,
+        num_frames,
+    )
+    varies = summary.high > summary.low
+    return missing, Scaling(mean, np.where(varies, deviation, 1.0))

@@ -193,9 +193,14 @@ class Summary(NamedTuple):
     """(P,), mean absolute value of what was observed; 0 where nothing was."""
     digest: str | None = None
     """Of all values, and of where they are missing; None unless it was asked for."""
+    moments: tuple[np.ndarray, np.ndarray] | None = None
+    """Mean and standard deviation (P,) of what was observed, 0 where nothing was; this
+    mean is exact for a constant column.  None unless they were asked for."""
 
 
-def summarize(sequences: Sequence[Any], digest: bool = False) -> Summary:
+def summarize(
+    sequences: Sequence[Any], digest: bool = False, moments: bool = False
+) -> Summary:
     """Go through all data once.
 
     Parameters
@@ -204,6 +209,8 @@ def summarize(sequences: Sequence[Any], digest: bool = False) -> Summary:
     digest : bool
         Whether to digest the values too, as float64: the same for the same values,
         however they are stored and read.
+    moments : bool
+        Whether to find standard deviations too.
 
     Raises
     ------
@@ -216,11 +223,14 @@ def summarize(sequences: Sequence[Any], digest: bool = False) -> Summary:
     partly = False
     lengths = np.array([len(sequence) for sequence in sequences], "<i8")
     hashed = hashlib.sha256(lengths.tobytes()) if digest else None
+    pooled = _Moments(len(total)) if moments else None
     for _, _, values in stretches(sequences):
         low = np.fmin(low, np.fmin.reduce(values, axis=0))
         high = np.fmax(high, np.fmax.reduce(values, axis=0))
         observed = ~np.isnan(values)
         num_frames += int(observed.any(axis=1).sum())
+        if pooled is not None:
+            pooled.add(values, observed)
         if hashed is not None:
             # a NaN is a NaN, whatever is in its other bits
             values = np.where(observed, values, np.nan)
@@ -240,7 +250,15 @@ def summarize(sequences: Sequence[Any], digest: bool = False) -> Summary:
     found = None if hashed is None else hashed.hexdigest()[:32]
     number = np.maximum(count, 1)
     return Summary(
-        total / number, partly, num_frames, count, low, high, size / number, found
+        total / number,
+        partly,
+        num_frames,
+        count,
+        low,
+        high,
+        size / number,
+        found,
+        None if pooled is None else pooled.result(),
     )
 
 
@@ -250,6 +268,36 @@ def frames_with_data(sequences: Sequence[Any]) -> int:
         int((~np.isnan(values)).any(axis=1).sum())
         for _, _, values in stretches(sequences)
     )
+
+
+class _Moments:
+    """Mean and standard deviation of columns, pooled over stretches of frames.
+
+    Squares about two means become squares about the common one (Chan, Golub and
+    LeVeque 1983); sums of the squares themselves would cancel.
+    """
+
+    def __init__(self, obs_dim: int) -> None:
+        self.count, self.mean, self.squares = np.zeros((3, obs_dim))
+
+    def add(self, values: np.ndarray, observed: np.ndarray) -> None:
+        """Add frames (S, P) and the mask of what is observed of them."""
+        present = np.full(values.shape[1], len(values))
+        if not observed.all():
+            present = observed.sum(axis=0)
+            values = np.where(observed, values, 0.0)
+        mean = values.sum(axis=0) / np.maximum(present, 1)
+        centered = values - mean
+        centered[~observed] = 0.0
+        squares = np.einsum("tp,tp->p", centered, centered)
+        weight = present / np.maximum(self.count + present, 1)
+        self.squares += squares + self.count * weight * (mean - self.mean) ** 2
+        self.mean += weight * (mean - self.mean)
+        self.count += present
+
+    def result(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and standard deviation (P,)."""
+        return self.mean, np.sqrt(self.squares / np.maximum(self.count, 1))
 
 
 def _size_of(values: np.ndarray) -> np.ndarray:

@@ -7,7 +7,13 @@ import numpy as np
 from svae.models.base import check_positive_int
 from svae.objective.bound import NATURAL_GRADIENTS
 
-__all__ = ["Settings", "check_stretch", "make_settings", "warmup_steps"]
+__all__ = [
+    "Settings",
+    "check_stretch",
+    "default_batch_size",
+    "make_settings",
+    "warmup_steps",
+]
 
 BEYOND = {
     "learning_rate": (
@@ -36,6 +42,11 @@ class Settings(NamedTuple):
     """Whether inference of a window starts from the states it ended with last time."""
 
 
+def default_batch_size(independent: bool) -> int:
+    """Return how many points, or windows of chains, a step has by default."""
+    return 50 if independent else 8
+
+
 def make_settings(
     independent: bool, inference: str = "svae", **options: Any
 ) -> Settings:
@@ -47,7 +58,7 @@ def make_settings(
         Naming the argument that has a wrong value.
     """
     if options["batch_size"] is None:
-        options["batch_size"] = 50 if independent else 8
+        options["batch_size"] = default_batch_size(independent)
     settings = Settings(**options)
     check_positive_int(batch_size=settings.batch_size, num_samples=settings.num_samples)
     if settings.window is not None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from svae.cli.main import main
+from svae.__main__ import main
 from tests.helpers.commands import SMALL_LDS, SMALL_SWITCHING
 
 

@@ -1,13 +1,21 @@
 """Settings in a file, and the settings of a run."""
 
+import dataclasses
+import inspect
 import json
+import sys
 
 import numpy as np
 import pytest
 
 import svae
-from svae.cli.main import choose_settings, main, parse
+from svae.__main__ import main
+from svae.cli.parser import parse
+from svae.cli.settings import MODELS, build_model, choose_settings
 from tests.helpers.commands import error_of, usage_error_of, written
+
+SVAE = inspect.signature(svae.SVAE).parameters
+FIT = inspect.signature(svae.SVAE.fit).parameters
 
 TOML = """
 num_states = 4
@@ -22,7 +30,7 @@ activation = "relu"
 @pytest.fixture
 def without_figures(monkeypatch):
     """Fit as if matplotlib were not there: these tests look at settings."""
-    monkeypatch.setattr("svae.cli.main.find_spec", lambda name: None)
+    monkeypatch.setattr("svae.cli.output.find_spec", lambda name: None)
 
 
 @pytest.mark.parametrize("suffix", [".toml", ".json"])
@@ -141,7 +149,8 @@ def test_files_that_are_no_settings(tmp_path, capsys):
 def test_toml_needs_a_reader(tmp_path, monkeypatch, capsys):
     path = tmp_path / "settings.toml"
     path.write_text(TOML)
-    monkeypatch.setattr("svae.cli.config.find_spec", lambda name: None)
+    for reader in ("tomllib", "tomli"):
+        monkeypatch.setitem(sys.modules, reader, None)
     said = usage_error_of(capsys, ["fit", "lds", "dots", "--config", str(path)])
     assert "TOML needs Python 3.11 or tomli" in said
 
@@ -150,3 +159,19 @@ def test_null_is_no_warmup(tmp_path):
     path = written(tmp_path, '{"warmup": null}', ".json")
     options = parse(["fit", "hmm", "dots", "--config", path])
     assert choose_settings(options)["warmup"] == "none"
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_defaults_are_those_of_constructors_and_of_fit(name):
+    """There is no second copy of them, and every field of a model has an option."""
+    settings = choose_settings(parse(["fit", name, "recording.npy"]))
+    model = build_model(name, settings)
+    assert model.latent == MODELS[name]()
+    for word, default in SVAE.items():
+        if word not in ("latent", "encoder", "decoder"):
+            assert getattr(model, word) == default.default
+    for word in FIT.keys() & settings.keys() - {"batch_size", "window", "rng"}:
+        assert settings[word] == FIT[word].default
+    options = parse(["fit", name, "recording.npy"]).words
+    fields = {field.name for field in dataclasses.fields(MODELS[name])}
+    assert fields - options.keys() <= {"starts", "prior"}

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import svae
+from svae.__main__ import main
 from svae.cli import selfcheck
-from svae.cli.main import main
 from tests.helpers.commands import LOUD, SMALL_GMM
 
 
@@ -93,7 +93,7 @@ def test_the_gradient_check_sees_a_wrong_adjoint(monkeypatch):
 
 
 def test_optional_packages_may_be_missing(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("svae.cli.main.find_spec", lambda name: None)
+    monkeypatch.setattr("svae.cli.output.find_spec", lambda name: None)
     out = tmp_path / "run"
     assert main(["fit", "gaussian", "pinwheel", "--out", str(out), *LOUD]) == 0
     captured = capsys.readouterr()

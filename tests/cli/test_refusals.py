@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import svae
-from svae.cli.main import main, parse
+from svae.__main__ import main
+from svae.cli.parser import parse
 from tests.helpers.commands import SMALL_GMM, SMALL_LDS, error_of, usage_error_of
 
 

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 import svae
-from svae.cli.main import main, parse, segmented
+from svae.__main__ import main
+from svae.cli.parser import parse
+from svae.cli.queries import segmented
 from tests.helpers.commands import (
     error_of,
     usage_error_of,

@@ -8,8 +8,8 @@ import pytest
 
 import svae
 from svae import store
+from svae.__main__ import main
 from svae.cli import runs
-from svae.cli.main import main
 from tests.helpers.commands import LOUD, SMALL, SMALL_LDS, error_of
 
 

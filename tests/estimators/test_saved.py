@@ -10,8 +10,8 @@ import pytest
 
 import svae
 from svae import store
+from svae.__main__ import main
 from svae.cli import runs
-from svae.cli.main import main
 from svae.training import checkpoint
 from svae.training.generators import GENERATORS
 from tests.helpers.fits import run

@@ -32,8 +32,8 @@ import numpy as np
 
 import svae
 from svae import store
+from svae.__main__ import main as command
 from svae.autodiff.trees import leaves
-from svae.cli.main import main as command
 from svae.testing.damage import damaged
 from svae.testing.survey import OK, SECONDS, TooLong, survey
 
@@ -118,7 +118,7 @@ def write(folder: Path) -> None:
         conjugate.save(folder / "svi.npz")
         words = ["fit", "lds", str(folder / "frames.npy"), "--out", str(folder / "run")]
         words += ["--num-steps", "2", "--hidden", "3", "--latent-dim", "2", "--quiet"]
-        with mock.patch("svae.cli.main.can_draw", return_value=False):
+        with mock.patch("svae.cli.output.can_draw", return_value=False):
             if command([*words, "--window", "10"]) != 0:
                 raise AssertionError("there is no run")
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from svae.cli.main import main
+from svae.__main__ import main
 
 LOUD = ["--num-steps", "3", "--hidden", "4"]
 

@@ -1,6 +1,6 @@
 """Small profiles."""
 
-from svae.cli.main import main
+from svae.__main__ import main
 from svae.profile import Case
 
 TINY = [

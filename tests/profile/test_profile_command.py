@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from svae import kernels, profile
-from svae.cli.main import main
+from svae.__main__ import main
 from svae.profile import Case, clock, memory
 from tests.helpers.profiles import TINY, quick
 

@@ -15,7 +15,7 @@ import pytest
 
 import svae
 from svae import store
-from svae.cli.main import main
+from svae.__main__ import main
 from svae.training import checkpoint, lock
 
 SMALL = ["--num-steps", "3", "--hidden", "4", "--num-states", "3", "--quiet"]
@@ -23,7 +23,7 @@ SMALL = ["--num-steps", "3", "--hidden", "4", "--num-states", "3", "--quiet"]
 
 @pytest.fixture
 def no_figures(monkeypatch):
-    monkeypatch.setattr("svae.cli.main.can_draw", lambda say: False)
+    monkeypatch.setattr("svae.cli.output.can_draw", lambda say: False)
 
 
 def fit(folder, **options):

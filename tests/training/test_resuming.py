@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import svae
-from svae.cli.main import main
+from svae.__main__ import main
 from svae.training import checkpoint
 from tests.helpers.fits import COMMON, FRAMES, JOBS, NETWORK, run
 from tests.helpers.runs import assert_same_run, interrupt_at

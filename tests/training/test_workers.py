@@ -18,8 +18,8 @@ import pytest
 
 import svae
 from svae import NotPositiveDefinite, data
+from svae.__main__ import main
 from svae.autodiff.trees import to_vector
-from svae.cli.main import main
 from svae.testing import assert_identical, relative_error
 from svae.training import workers
 from svae.training.workers import Sharded, default_num_workers

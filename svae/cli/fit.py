@@ -1,0 +1,242 @@
+"""The command ``svae fit``: a new run, or one that goes on."""
+
+import argparse
+import sys
+import warnings
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import svae
+from svae import metrics, plot, store
+from svae.cli import config, output, runs
+from svae.cli.output import Say
+from svae.cli.settings import (
+    build_model,
+    choose_settings,
+    defaults,
+    fit_words,
+    refuse,
+    wants_scaling,
+)
+from svae.plot.charts import PARTS
+from svae.training.checkpoint import FINISHED, MODEL, content
+from svae.training.lock import locked
+
+__all__ = ["fit"]
+
+
+def fit(options: argparse.Namespace) -> int:
+    """Fit a model or go on with one, fill the run's folder and say how it went."""
+    say = output.speaker(options)
+    folder, record = resumed(options) if options.resume else new(options)
+    settings, is_resumed = record["settings"], options.resume is not None
+    model = build_model(record["model"], settings)
+    given = not is_resumed or options.data is not None
+    sequences = runs.read(record["data"]) if given else runs.read_own(folder, record)
+    missing, found = runs.survey(sequences)
+    describe_missing(missing, say)
+    record["num_frames"] = missing.frames_with_data
+    if is_resumed:
+        scaling = runs.Scaling.load(folder, record)
+    else:
+        scaling = found if wants_scaling(options, settings) else None
+    if scaling is not None:
+        sequences = scaling.apply(sequences)
+        say("columns standardised to mean 0 and variance 1 (--no-standardize: as is)")
+    with locked(folder):
+        if not is_resumed:
+            make_room(folder, options.force)
+        write_start(folder, record, scaling)
+        return train(options, folder, record, scaling, model, sequences, say)
+
+
+def write_start(
+    folder: Path, record: dict[str, Any], scaling: runs.Scaling | None
+) -> None:
+    """Write what a run begins with; the record last."""
+    if scaling is None:
+        (folder / runs.SCALING).unlink(missing_ok=True)
+    else:
+        scaling.save(folder)
+    record["standardize"] = scaling is not None
+    store.write_json(folder / runs.RECORD, record)
+
+
+def train(
+    options: argparse.Namespace,
+    folder: Path,
+    record: dict[str, Any],
+    scaling: runs.Scaling | None,
+    model: svae.SVAE,
+    sequences: list[Any],
+    say: Say,
+) -> int:
+    """Train the model of a run; add what came of it to the folder, and print it."""
+    settings = record["settings"]
+    words = fit_words(settings)
+    if "held_out" in settings:
+        held_out = runs.read(settings["held_out"])
+        words["held_out"] = held_out if scaling is None else scaling.apply(held_out)
+    words["progress"] = output.shows_progress(options)
+    words["checkpoint"], words["resume"] = folder, options.resume is not None
+    if options.workers is not None:
+        # none of this process's threads and locks is copied into the workers
+        context = get_context("spawn")
+        words["executor"] = partial(ProcessPoolExecutor, options.workers, context)
+        words["num_workers"] = options.workers
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "interrupted")
+        model.fit(sequences, **words)
+    if model.ended_ == "interrupted":
+        print(
+            f"svae: interrupted; go on with: svae fit --resume {folder}",
+            file=sys.stderr,
+        )
+        return 130
+    shown = runs.excerpt(sequences)
+    record["result"] = summarise(model, record["num_frames"], shown)
+    store.write_json(folder / runs.RECORD, record)
+    describe(record["result"], say)
+    if shown is not sequences:
+        say(f"states in use, and figures: of the first {sum(map(len, shown))} frames")
+    if output.can_draw(say):
+        undo = None if scaling is None else scaling.undo
+        figures = plot.figures(model, shown, None, undo, record["num_frames"])
+        output.save_figures(folder, figures)
+    say(f"written to {folder}")
+    return 0
+
+
+def new(options: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
+    """Return the folder of a new run, and the record of how it is made.
+
+    Raises
+    ------
+    ValueError
+        If the folder has a run already.
+    """
+    settings = choose_settings(options)
+    name = f"{options.model}-{runs.name_of(options.data)}"
+    folder = Path(options.out or Path("runs", name))
+    if folder.is_dir():
+        with locked(folder):  # one in which a fit is running is no other's
+            if not options.force:
+                refuse_another(folder)
+    return folder, {
+        "model": options.model,
+        "data": options.data,
+        "settings": settings,
+        "standardize": False,
+        "versions": store.versions(),
+    }
+
+
+def refuse_another(folder: Path) -> None:
+    """Raise ValueError if a folder has a fit: its work would be lost."""
+    found = content(folder)
+    if found is None:
+        return
+    more = " --num-steps N" if found == FINISHED else ""
+    going_on = f"go on with `svae fit --resume {folder}{more}`, "
+    raise ValueError(
+        f"{folder} has {found}: {going_on if found != MODEL else ''}replace it with "
+        "--force, or choose another folder with --out"
+    )
+
+
+def make_room(folder: Path, force: bool) -> None:
+    """Make sure that a folder has no run, by removing one if that is wanted."""
+    store.remove_stale(folder / "figures")
+    if force:
+        runs.clear(folder)
+    refuse_another(folder)
+
+
+def resumed(options: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
+    """Return the folder of the run to go on with, and its record.
+
+    Only the number of steps may be another; and the place of the data, if they moved.
+    """
+    folder = Path(options.resume)
+    fixed = options.words.keys() - {"model", "data", "num_steps"}
+    for word in sorted(fixed | {"config", "out"}):
+        if getattr(options, word) is not None:
+            refuse(options, word, "that was settled when the fit began")
+    if options.force:
+        options.usage(
+            "argument --force: --resume goes on with a run, and replaces none"
+        )
+    record = runs.read_record(folder)
+    path, name = folder / runs.RECORD, record["model"]
+    record["settings"] = config.read(path, options.words)
+    for word in ("model", "data"):
+        del record["settings"][word]
+    lacking = defaults(name).keys() - record["settings"].keys()
+    if lacking:
+        raise ValueError(f"{path}: damaged, its settings lack {min(lacking)}")
+    if options.model not in (None, name):
+        options.usage(f"argument MODEL: {folder} is the run of a {name}")
+    record["data"] = options.data or record["data"]
+    if options.num_steps is not None:
+        record["settings"]["num_steps"] = options.num_steps
+    return folder, record
+
+
+def describe_missing(missing: runs.Missing, say: Say) -> None:
+    """Print how much of the data is missing, if any is."""
+    if missing.values:
+        share = 100 * missing.values / missing.num_values
+        say(
+            f"missing: {missing.values} of {missing.num_values} values "
+            f"({share:.2g} %), with {missing.frames} whole frames "
+            f"of {missing.num_frames}"
+        )
+
+
+def summarise(model: svae.SVAE, num_frames: int, shown: list[Any]) -> dict[str, Any]:
+    """Return what the fit came to, the bound as a mean over its last tenth.
+
+    It is that of each of ``num_frames`` frames with data.  States in use are those of
+    the sequences that are ``shown``.
+    """
+    history = model.history_
+    last = max(1, len(history["objective"]) // 10)
+    result = {part: history[part][-last:].mean() / num_frames for part in PARTS}
+    result["steps_averaged"] = last
+    result["seconds_per_step"] = float(np.median(history["seconds"]))
+    for name in ("iterations", "gradient_iterations"):
+        result[name] = float(history[name][-last:].mean())
+    for name in ("unconverged", "backtracks"):
+        result[name] = int(history[name].sum())
+    if hasattr(model.latent, "num_states"):
+        result["states_used"] = metrics.states_in_use(model.predict(shown))
+        result["num_states"] = model.latent.num_states
+    return result
+
+
+def describe(result: dict[str, Any], say: Say) -> None:
+    """Print a summary."""
+    say(
+        f"bound {result['objective']:.4f} = "
+        f"reconstruction {result['reconstruction']:.4f} "
+        f"- local KL {result['local_kl']:.4f} - global KL {result['global_kl']:.4f}"
+    )
+    say(f"  (nats per frame, mean of the last {result['steps_averaged']} steps)")
+    if "num_states" in result:
+        used, all_of_them = result["states_used"], result["num_states"]
+        say(f"states in use: {used} of {all_of_them} (in 1 % of the frames or more)")
+    if result["iterations"]:
+        say(
+            f"iterations: {result['iterations']:.1f} of inference, "
+            f"{result['gradient_iterations']:.1f} of its gradient"
+        )
+    say(f"time per step: {1e3 * result['seconds_per_step']:.1f} ms")
+    if result["unconverged"]:
+        say(f"sequences whose inference did not converge: {result['unconverged']}")
+    if result["backtracks"]:
+        say(f"natural steps that left the domain: {result['backtracks']} halvings")

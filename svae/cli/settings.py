@@ -1,0 +1,264 @@
+"""Settings of a fit on the command line: defaults, a file, options, and what they make.
+
+Words, their defaults and the models that they are for come from the constructors and
+from `svae.SVAE.fit` themselves; only what the command line chooses otherwise is
+here.
+"""
+
+import argparse
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, fields
+from typing import Any
+
+import svae
+from svae.cli import config, runs
+from svae.training.settings import default_batch_size
+
+__all__ = [
+    "CONSTRUCTOR",
+    "FIT",
+    "LATENT_WORDS",
+    "MODELS",
+    "NETWORKS",
+    "build_model",
+    "choose_settings",
+    "default_of_field",
+    "defaults",
+    "defaults_of",
+    "fit_words",
+    "models_with",
+    "option_of",
+    "refuse",
+    "wants_scaling",
+]
+
+MODELS: dict[str, Any] = {
+    "gaussian": svae.Gaussian,
+    "gmm": svae.GMM,
+    "student": svae.StudentMixture,
+    "hmm": svae.HMM,
+    "lds": svae.LDS,
+    "slds": svae.SLDS,
+}
+NETWORKS: dict[str, Any] = {"mlp": svae.MLP, "residual": svae.Residual}
+
+
+def defaults_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the defaults of arguments that have one, by name."""
+    return {
+        name: parameter.default
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.default is not inspect.Parameter.empty
+    }
+
+
+def _fields_of(part: Any) -> dict[str, Any]:
+    """Return the defaults of the fields of a dataclass that have one, by name."""
+    return {
+        field.name: field.default
+        for field in fields(part)
+        if field.default is not MISSING
+    }
+
+
+CONSTRUCTOR, FIT = defaults_of(svae.SVAE), defaults_of(svae.SVAE.fit)
+"""Defaults of the words of `svae.SVAE` and of `svae.SVAE.fit`."""
+
+WITHOUT_OPTION = ("starts", "prior")
+"""Fields of latent models whose values are no words of a command line."""
+LATENT_WORDS = tuple(
+    dict.fromkeys(
+        field.name
+        for model in MODELS.values()
+        for field in fields(model)
+        if field.name not in WITHOUT_OPTION
+    )
+)
+"""Fields of latent models that are options."""
+LACKING = {
+    "latent_dim": "latents",
+    "num_states": "discrete states",
+    "sticky": "transitions between discrete states",
+    "concentration": "transitions between discrete states",
+    "affine": "linear dynamics",
+    "noise_variance": "linear dynamics",
+    "dof": "degrees of freedom",
+    "learn_dof": "degrees of freedom",
+    "tails": "degrees of freedom",
+    "initial_spread": "discrete states",
+    "tolerance": "iterations",
+    "max_iterations": "iterations",
+}
+"""What a model has not that has no such field, for the error that says so."""
+CHAIN_WORDS = ("window", "context", "hide")
+ITERATION_WORDS = ("warm_start", "tolerance", "max_iterations")
+
+# What the command line chooses itself.
+CHOSEN: dict[str, Any] = {"network": "mlp", "hidden": (50,), "rng": 0}
+MIXTURE: dict[str, Any] = {"network": "residual", "hidden": svae.Residual().hidden}
+CHAIN: dict[str, Any] = {"window": 200}
+MODEL_CHOSEN: dict[str, dict[str, Any]] = {
+    "gmm": MIXTURE,
+    "student": MIXTURE,
+    "hmm": CHAIN,
+    "lds": CHAIN,
+    "slds": CHAIN,
+}
+WARPED: dict[str, Any] = {
+    "num_steps": 3000,
+    "learning_rate": 1e-2,
+    "natural_step": 0.02,
+}
+RECIPES: dict[tuple[str, str], dict[str, Any]] = {
+    ("gaussian", "pinwheel"): {
+        "num_steps": 3000,
+        "learning_rate": 1e-2,
+        "network": "residual",
+        "hidden": (40, 40),
+    },
+    ("gmm", "pinwheel"): WARPED,
+    ("student", "pinwheel"): WARPED,
+    ("lds", "dots"): {"num_steps": 1100, "window": 50, "decoder_mean": "sigmoid"},
+    ("slds", "switching"): {
+        "latent_dim": 2,
+        "num_states": 2,
+        "num_steps": 400,
+        "warmup": 100,
+        "batch_size": 2,
+        "learning_rate": 1.5e-2,
+        "standardize": True,
+    },
+}
+
+
+def defaults(name: str) -> dict[str, Any]:
+    """Return the settings of a fit of a model that nothing else is said of."""
+    model = MODELS[name]
+    fit = ("num_steps", "num_samples", "learning_rate", "natural_step")
+    constructor = CONSTRUCTOR.keys() - {"encoder", "decoder"}
+    sizes = {"latent_dim", "num_states"} & _fields_of(model).keys()
+    return (
+        {word: FIT[word] for word in fit}
+        | {word: CONSTRUCTOR[word] for word in sorted(constructor)}
+        | {word: _fields_of(model)[word] for word in sorted(sizes)}
+        | {"decoder_mean": CONSTRUCTOR["decoder"].mean}
+        | {"batch_size": default_batch_size(model.independent)}
+        | CHOSEN
+        | MODEL_CHOSEN.get(name, {})
+    )
+
+
+def option_of(word: str) -> str:
+    """Return the option of a word."""
+    return f"--{word.replace('_', '-')}"
+
+
+def default_of_field(word: str) -> Any:
+    """Return the default of a field of latent models, in the first that has it."""
+    parts = map(_fields_of, MODELS.values())
+    return next(part[word] for part in parts if word in part)
+
+
+def models_with(word: str) -> str:
+    """Return the names of the models that have a field, for a help text."""
+    return ", ".join(n for n, model in MODELS.items() if word in _fields_of(model))
+
+
+def choose_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """Merge the tables of defaults with what a file and the command line say."""
+    written = read_config(options)
+    recipe = RECIPES.get((options.model, options.data), {})
+    settings = defaults(options.model) | recipe
+    # what holds anyway is never idle: the settings of a run can be read again
+    written = {k: value for k, value in written.items() if settings.get(k) != value}
+    words = sorted(options.words.keys() - {"model", "data"})
+    typed = {word: getattr(options, word) for word in words}
+    given = written | {k: value for k, value in typed.items() if value is not None}
+    refuse_idle_words(options, given)
+    settings |= given
+    for word in ("score_every", "patience"):
+        if word in settings and "held_out" not in settings:
+            refuse(options, word, "only with --held-out")
+    if settings.get("tails") == "sampled" and settings["inference"] != "sin":
+        refuse(options, "tails", "sampled ones need --inference sin")
+    return settings
+
+
+def read_config(options: argparse.Namespace) -> dict[str, Any]:
+    """Read what ``--config`` names; take model and data from it if they lack."""
+    written: dict[str, Any] = {}
+    if options.config is not None:
+        try:
+            written = config.read(options.config, options.words)
+        except ValueError as error:
+            options.usage(f"argument --config: {error}")
+    for word in ("model", "data"):
+        value = written.pop(word, None)
+        if getattr(options, word) is None:
+            setattr(options, word, value)
+    lacking = [word.upper() for word in ("model", "data") if not getattr(options, word)]
+    if lacking:
+        options.usage(f"the following arguments are required: {', '.join(lacking)}")
+    return written
+
+
+def refuse_idle_words(options: argparse.Namespace, given: dict[str, Any]) -> None:
+    """Stop with a usage error at the first word that the model has no use for."""
+    name, model = options.model, MODELS[options.model]
+    known = set(_fields_of(model))
+    iterates, structured = "max_iterations" in known, given.get("inference") == "sin"
+    for word in given:
+        reason = None
+        if word in LATENT_WORDS and word not in known:
+            reason = f"{name} has no {LACKING.get(word, word)}"
+        elif word in CHAIN_WORDS and model.independent:
+            reason = f"the rows of {name} are independent"
+        elif word == "inference" and not hasattr(model, "expected_log_density"):
+            reason = f"{name} has no structured inference network"
+        elif word in ITERATION_WORDS and not iterates:
+            reason = f"inference of {name} has no iterations"
+        elif word in ITERATION_WORDS and structured:
+            reason = "structured inference networks have no iterations"
+        elif word == "warmup" and not model.family:
+            reason = f"{name} has no q(theta) to fit after it"
+        if reason is not None:
+            refuse(options, word, reason)
+
+
+def refuse(options: argparse.Namespace, word: str, reason: str) -> None:
+    """Stop with a usage error that says where a word was set."""
+    option = option_of(word)
+    if getattr(options, word) is None:
+        option = f"--config: {options.config}: {word}"
+    options.usage(f"argument {option}: {reason}")
+
+
+def wants_scaling(options: argparse.Namespace, settings: dict[str, Any]) -> bool:
+    """Whether to standardise columns: as told, else those of files."""
+    if settings["likelihood"] == "bernoulli":
+        if settings.get("standardize"):
+            refuse(options, "standardize", "bernoulli data must stay in [0, 1]")
+        return False
+    return bool(settings.get("standardize", options.data not in runs.BUILT_IN))
+
+
+def build_model(name: str, settings: dict[str, Any]) -> svae.SVAE:
+    """Make the model that settings describe."""
+    latent = {word: settings[word] for word in LATENT_WORDS if word in settings}
+    network = NETWORKS[settings["network"]]
+    shape = {word: settings[word] for word in _fields_of(network) if word in settings}
+    return svae.SVAE(
+        MODELS[name](**latent),
+        network(**shape),
+        network(**shape, mean=settings["decoder_mean"]),
+        **{word: settings[word] for word in CONSTRUCTOR if word in settings},
+    )
+
+
+def fit_words(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings that are arguments of `svae.SVAE.fit`."""
+    words = {word: settings[word] for word in FIT if word in settings}
+    if words.get("warmup") == "none":
+        words["warmup"] = None
+    return words

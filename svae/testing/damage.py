@@ -54,8 +54,8 @@ def append(content: bytes, rng: np.random.Generator) -> bytes:
 def swap_blocks(content: bytes, rng: np.random.Generator) -> bytes:
     """Let two blocks of equal size change places."""
     size = max(1, min(_size(rng), len(content) // 2))
-    first, second = np.sort(rng.integers(len(content) - size + 1, size=2)).tolist()
-    second = max(second, first + size)
+    first = int(rng.integers(len(content) - 2 * size + 1))
+    second = int(rng.integers(first + size, len(content) - size + 1))
     changed = bytearray(content)
     changed[first : first + size] = content[second : second + size]
     changed[second : second + size] = content[first : first + size]

@@ -7,8 +7,10 @@ from tests.fuzz.kernels import fuzz
 
 
 def test_some_calls_of_every_kernel():
-    counts = campaign(fuzz, 400)
-    assert counts.total() == 400
+    assert_every_outcome(campaign(fuzz, 400))
+
+
+def assert_every_outcome(counts):
     for name in ("gaussian_chain", "markov_chain", "mixture"):
         for outcome in ("agrees", "agrees, with its adjoint", "refused"):
             assert counts[f"{name}: {outcome}"] > 0
@@ -21,7 +23,7 @@ def test_calls_from_several_threads_are_those_from_one():
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [2, 3])
 def test_many_calls(seed):
-    assert campaign(fuzz, 10_000, seed).total() == 10_000
+    assert_every_outcome(campaign(fuzz, 10_000, seed))
 
 
 def test_a_failure_tells_how_to_repeat_it():

@@ -109,6 +109,11 @@ def without_neighbours(kind, rng):
     return frames
 
 
+def rises(bounds):
+    """Whether no step on all of the data has lowered the bound."""
+    return np.all(np.diff(bounds) >= -1e-9 * np.abs(bounds[1:]))
+
+
 LONELY = {
     "lds": svae.LDS(2),
     "affine-lds": svae.LDS(2, affine=True),
@@ -126,9 +131,10 @@ def test_frames_without_observed_neighbours_are_fitted(name, kind, rng):
     frames = without_neighbours(kind, rng)
     model = svae.SVAE(LONELY[name], svae.MLP((5,)), svae.MLP((5,)))
     model.fit(frames, num_steps=4, window=20, rng=0)
-    assert np.isfinite(model.history_["objective"]).all()
     assert np.isfinite(model.score(frames, num_samples=1))
-    assert np.isfinite(model.impute(frames, num_samples=2)).all()
+    completed, seen = model.impute(frames, num_samples=2), ~np.isnan(frames)
+    assert np.isfinite(completed).all()
+    np.testing.assert_array_equal(completed[seen], frames[seen])
 
 
 @pytest.mark.parametrize("kind", ["every other", "first", "one"])
@@ -141,7 +147,7 @@ def test_frames_without_observed_neighbours_are_fitted_without_networks(
     frames = without_neighbours(kind, rng)
     for data in (frames, [frames, frames[::2]]):
         model = svae.SVI(LONELY[name]).fit(data, num_steps=5, rng=0)
-        assert np.isfinite(model.history_["objective"]).all()
+        assert rises(model.history_["objective"])
         assert np.isfinite(model.score(data))
 
 
@@ -149,5 +155,5 @@ def test_single_frames_of_switching_dynamics_are_fitted_without_networks(rng):
     """Sequences of one frame are all that is left of such data when they are cut."""
     frames = without_neighbours("every other", rng)[::2]
     model = svae.SVI(svae.SLDS(3, 2)).fit([*frames[:, None]], num_steps=5, rng=0)
-    assert np.isfinite(model.history_["objective"]).all()
+    assert rises(model.history_["objective"])
     assert np.isfinite(model.score([*frames[:, None]]))

@@ -212,9 +212,14 @@ def test_warm_starts_of_models_without_states_remember_nothing(rng):
 
 
 def test_rows_of_a_mixture_start_warm_too(rng):
-    model = make("gmm")
-    model.fit([rng.standard_normal((20, 3))], num_steps=9, rng=0, warm_start=True)
-    assert all(np.all(np.isfinite(column)) for column in history(model))
+    rows = [rng.standard_normal((20, 3))]
+    warm, cold = make("gmm"), make("gmm")
+    for model, start in ((warm, True), (cold, False)):
+        model.fit(rows, num_steps=9, rng=0, warm_start=start)
+    bounds = [model.history_["objective"] for model in (warm, cold)]
+    assert bounds[0][0] == bounds[1][0]  # there is nothing to remember yet
+    assert np.any(bounds[0] != bounds[1])
+    assert relative_error(*bounds) < 1e-5
 
 
 def test_a_warm_start_at_the_fixed_point_ends_at_once(rng):

@@ -28,10 +28,11 @@ from types import ModuleType
 from typing import Any, ClassVar, Generic, TypeVar, overload
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from svae.families import dirichlet, gaussian, mniw, niw
 from svae.families.arrays import is_positive_definite
+from svae.types import Array
 
 __all__ = [
     "MNIW",
@@ -45,7 +46,6 @@ __all__ = [
     "check_said_once",
 ]
 
-Array = NDArray[np.float64]
 NatParams = tuple[Any, ...]
 Model = TypeVar("Model")
 

@@ -33,6 +33,7 @@ from autograd import make_vjp
 from autograd.tracer import getval, isbox
 
 from svae.errors import Impossible, NotPositiveDefinite
+from svae.types import Array, Integers
 
 __all__ = [
     "MeanField",
@@ -57,7 +58,6 @@ __all__ = [
     "viterbi",
 ]
 
-Array = Any  # a NumPy array, or autograd's box around one
 Triple = tuple[Array, Array, Array]
 
 
@@ -66,7 +66,7 @@ def gaussian_chain(
     pair: Iterable[Array],
     node: Iterable[Array],
     noise: Array | None = None,
-    lengths: Array | None = None,
+    lengths: Integers | None = None,
 ) -> tuple[Array, tuple[Any, Any, Any], Array | None]:
     """Log normalizer, expected statistics and samples of a Gaussian chain.
 
@@ -198,7 +198,7 @@ def _not_positive_definite(precision: Array, coupling: Array) -> NotPositiveDefi
 
 
 def markov_chain(
-    init: Array, pair: Array, node: Array, lengths: Array | None = None
+    init: Array, pair: Array, node: Array, lengths: Integers | None = None
 ) -> tuple[Array, Triple]:
     """Log normalizer and expected statistics of a Markov chain.
 
@@ -246,7 +246,8 @@ def _forward(
     """
     init, pair, node = _over_steps(init, pair, node, live)
     shifts = _finite_max(init, 1), _finite_max(pair, (2, 3)), _finite_max(node, 2)
-    prediction, pair, node = init - shifts[0], pair - shifts[1], node - shifts[2]
+    prediction: Array = init - shifts[0]
+    pair, node = pair - shifts[1], node - shifts[2]
     scales, filtered, backward = [], [], []
     for t in range(live.shape[1]):
         scale, probs = _normalise(prediction + node[:, t])
@@ -263,7 +264,7 @@ def _forward(
 
 
 def viterbi(
-    init: Array, pair: Array, node: Array, lengths: Array | None = None
+    init: Array, pair: Array, node: Array, lengths: Integers | None = None
 ) -> tuple[Array, Array]:
     """Most likely path of every sequence; of equally likely states the lowest.
 
@@ -295,7 +296,11 @@ def viterbi(
 
 
 def sample_markov_chain(
-    init: Array, pair: Array, node: Array, uniforms: Array, lengths: Array | None = None
+    init: Array,
+    pair: Array,
+    node: Array,
+    uniforms: Array,
+    lengths: Integers | None = None,
 ) -> Array:
     """Paths by backward sampling: z_t given z_{t+1} and the steps up to t.
 
@@ -351,7 +356,7 @@ def _arrays(potentials: Iterable[Array]) -> list[Array]:
     return [x if isbox(x) else np.asarray(x, float) for x in potentials]
 
 
-def _live(lengths: Array | None, num_sequences: int, num_timesteps: int) -> Array:
+def _live(lengths: Integers | None, num_sequences: int, num_timesteps: int) -> Array:
     """Mask (N, T) of the steps within each sequence's length."""
     if lengths is None:
         return np.ones((num_sequences, num_timesteps), bool)

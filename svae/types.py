@@ -18,7 +18,8 @@ __all__ = [
     "Rng",
 ]
 
-Array: TypeAlias = NDArray[np.float64]
+Array: TypeAlias = NDArray[np.floating[Any]]
+"""Of float64, which `numpy.linalg` and others do not say of what they return."""
 Integers: TypeAlias = NDArray[np.int64]
 """Lengths, or discrete states."""
 Mask: TypeAlias = NDArray[np.bool_]

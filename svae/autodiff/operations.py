@@ -11,7 +11,7 @@ import numpy as onp
 from autograd.extend import defvjp, defvjp_argnums, primitive
 from autograd.tracer import getval, isbox
 
-Array = Any
+from svae.types import Array
 
 __all__ = [
     "combination",

@@ -11,6 +11,8 @@ import numpy as onp
 from autograd.extend import defvjp, primitive
 from autograd.tracer import isbox
 
+from svae.types import Array
+
 __all__ = [
     "draw_shape",
     "free_root",
@@ -27,27 +29,27 @@ __all__ = [
 ]
 
 
-def transpose(matrix: Any) -> Any:
+def transpose(matrix: Array) -> Array:
     """Swap the last two axes."""
     return np.swapaxes(matrix, -1, -2)
 
 
-def symmetric(matrix: Any) -> Any:
+def symmetric(matrix: Array) -> Array:
     """Return the symmetric part of (..., D, D)."""
     return 0.5 * (matrix + transpose(matrix))
 
 
-def outer(left: Any, right: Any) -> Any:
+def outer(left: Any, right: Any) -> Array:
     """Return ``left right'``, (..., D, E), of vectors (..., D) and (..., E)."""
     return left[..., :, None] * right[..., None, :]
 
 
-def matvec(matrix: Any, vector: Any) -> Any:
+def matvec(matrix: Array, vector: Array) -> Array:
     """Multiply (..., D, E) by (..., E)."""
     return np.matmul(matrix, vector[..., None])[..., 0]
 
 
-def inverse_and_log_det(matrix: Any) -> tuple[Any, Any]:
+def inverse_and_log_det(matrix: Array) -> tuple[Array, Array]:
     """Invert a positive definite matrix by its Cholesky factor.
 
     Parameters
@@ -70,7 +72,7 @@ def inverse_and_log_det(matrix: Any) -> tuple[Any, Any]:
     return _inverse_of_square(factor), _log_det_of_square(factor)
 
 
-def inverse_root(matrix: Any) -> Any:
+def inverse_root(matrix: Array) -> Array:
     """Return the lower Cholesky factor of the inverse of positive definite matrices.
 
     Without the inverse: where ``matrix`` is UU' with U upper triangular, which is a
@@ -90,13 +92,13 @@ def inverse_root(matrix: Any) -> Any:
 
 
 @primitive
-def inverse(matrix: Any) -> Any:
+def inverse(matrix: Array) -> Array:
     """Invert positive definite matrices; see `inverse_and_log_det`."""
     return _inverse_of_square(onp.linalg.cholesky(matrix))
 
 
 @primitive
-def log_det(matrix: Any) -> Any:
+def log_det(matrix: Array) -> Array:
     """Return log determinants of positive definite matrices, (...)."""
     return _log_det_of_square(onp.linalg.cholesky(matrix))
 
@@ -126,7 +128,7 @@ defvjp(
 )
 
 
-def is_positive_definite(matrix: Any) -> bool:
+def is_positive_definite(matrix: Array) -> bool:
     """Whether every matrix of (..., D, D) is finite and has a Cholesky factor."""
     if not onp.isfinite(matrix).all():
         return False
@@ -137,7 +139,7 @@ def is_positive_definite(matrix: Any) -> bool:
     return True
 
 
-def free_root(matrix: Any) -> Any:
+def free_root(matrix: Array) -> Array:
     """Return unconstrained coordinates (..., D, D) of positive definite matrices.
 
     The lower Cholesky factor, with the logarithms of its diagonal.
@@ -153,7 +155,7 @@ def free_root(matrix: Any) -> Any:
     return onp.where(identity, logs[..., None], factor)
 
 
-def from_free_root(root: Any) -> tuple[Any, Any]:
+def from_free_root(root: Array) -> tuple[Array, Array]:
     """Return the matrix of coordinates, and half its log determinant (...).
 
     Any (..., D, D) will do; what is above the diagonal has no influence.

@@ -15,6 +15,7 @@ import numpy as onp
 from autograd.tracer import getval
 
 from svae.families.arrays import draw_shape
+from svae.types import Array
 
 __all__ = [
     "expected_stats",
@@ -28,43 +29,43 @@ __all__ = [
 ]
 
 
-def from_standard(probs: Any) -> tuple[Any]:
+def from_standard(probs: Array) -> tuple[Array]:
     """Return log potentials of ``probs`` (..., K), ``-inf`` for a probability of 0."""
     with onp.errstate(divide="ignore"):
         return (np.log(probs),)
 
 
-def to_standard(natparams: tuple[Any]) -> tuple[Any]:
+def to_standard(natparams: tuple[Array]) -> tuple[Array]:
     """Return probabilities, (..., K)."""
     return expected_stats(natparams)
 
 
-def log_normalizer(natparams: tuple[Any]) -> Any:
+def log_normalizer(natparams: tuple[Array]) -> Array:
     """Log of the sum of exp(potentials), (...)."""
     scaled, top = _scaled_potentials(natparams)
     return top[..., 0] + np.log(np.sum(scaled, axis=-1))
 
 
-def expected_stats(natparams: tuple[Any]) -> tuple[Any]:
+def expected_stats(natparams: tuple[Array]) -> tuple[Array]:
     """Return the probabilities of the states, (..., K)."""
     scaled, _ = _scaled_potentials(natparams)
     return (scaled / np.sum(scaled, axis=-1, keepdims=True),)
 
 
-def stats(states: Any, num_states: int) -> tuple[Any]:
+def stats(states: Any, num_states: int) -> tuple[Array]:
     """Return the one-hot vectors, (..., K), of integer ``states`` (...)."""
     return (onp.eye(num_states)[states],)
 
 
 def sample(
-    natparams: tuple[Any], rng: Any, size: int | tuple[int, ...] = ()
+    natparams: tuple[Array], rng: Any, size: int | tuple[int, ...] = ()
 ) -> np.ndarray:
     """Draw states, (*size, ...) int64, by the inverse of the distribution function."""
     shape = draw_shape(size, natparams[0].shape[:-1])
     return quantile(natparams, onp.random.default_rng(rng).random(shape))
 
 
-def quantile(natparams: tuple[Any], uniforms: Any) -> np.ndarray:
+def quantile(natparams: tuple[Array], uniforms: Any) -> np.ndarray:
     """Return the states, (...) int64, at values in [0, 1) of distribution functions.
 
     ``uniforms`` broadcast with the batch (...) of the potentials.
@@ -75,13 +76,13 @@ def quantile(natparams: tuple[Any], uniforms: Any) -> np.ndarray:
     return onp.sum(scaled >= cumulative, axis=-1)
 
 
-def in_domain(natparams: tuple[Any]) -> bool:
+def in_domain(natparams: tuple[Array]) -> bool:
     """Whether every element allows a state: no NaN, no +inf, not -inf alone."""
     top = onp.max(natparams[0], axis=-1)
     return bool(onp.isfinite(top).all())
 
 
-def _scaled_potentials(natparams: tuple[Any]) -> tuple[Any, np.ndarray]:
+def _scaled_potentials(natparams: tuple[Array]) -> tuple[Any, np.ndarray]:
     """Return exp(potentials - top) and the largest potential, a constant shift."""
     (potentials,) = natparams
     top = onp.max(getval(potentials), axis=-1, keepdims=True)

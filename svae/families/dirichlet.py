@@ -13,6 +13,7 @@ import numpy as onp
 
 from svae.autodiff.special import digamma, gammaln
 from svae.families.arrays import draw_shape
+from svae.types import Array
 
 __all__ = [
     "expected_stats",
@@ -28,42 +29,42 @@ __all__ = [
 ]
 
 
-def from_standard(alpha: Any) -> tuple[Any]:
+def from_standard(alpha: Array) -> tuple[Array]:
     """Return ``alpha - 1`` of concentrations ``alpha`` (..., K)."""
     return (alpha - 1.0,)
 
 
-def to_standard(natparams: tuple[Any]) -> tuple[Any]:
+def to_standard(natparams: tuple[Array]) -> tuple[Array]:
     """Return the concentrations ``alpha``, (..., K)."""
     return (natparams[0] + 1.0,)
 
 
-def log_normalizer(natparams: tuple[Any]) -> Any:
+def log_normalizer(natparams: tuple[Array]) -> Array:
     """Log of the multivariate beta function of alpha, (...)."""
     (alpha,) = to_standard(natparams)
     return np.sum(gammaln(alpha), axis=-1) - gammaln(np.sum(alpha, axis=-1))
 
 
-def expected_stats(natparams: tuple[Any]) -> tuple[Any]:
+def expected_stats(natparams: tuple[Array]) -> tuple[Array]:
     """Return E[log pi], (..., K)."""
     (alpha,) = to_standard(natparams)
     return (digamma(alpha) - digamma(np.sum(alpha, axis=-1, keepdims=True)),)
 
 
-def stats(probs: Any) -> tuple[Any]:
+def stats(probs: Array) -> tuple[Array]:
     """Return log pi, (..., K); ``-inf`` where a probability underflowed."""
     with onp.errstate(divide="ignore"):
         return (np.log(probs),)
 
 
-def mean(natparams: tuple[Any]) -> Any:
+def mean(natparams: tuple[Array]) -> Array:
     """Return E[pi], (..., K): concentrations over their sum."""
     (alpha,) = to_standard(natparams)
     return alpha / np.sum(alpha, axis=-1, keepdims=True)
 
 
 def sample(
-    natparams: tuple[Any], rng: Any, size: int | tuple[int, ...] = ()
+    natparams: tuple[Array], rng: Any, size: int | tuple[int, ...] = ()
 ) -> np.ndarray:
     """Draw pi, (*size, ..., K)."""
     (alpha,) = to_standard(natparams)
@@ -77,17 +78,17 @@ def sample(
     return probs / onp.sum(probs, axis=-1, keepdims=True)
 
 
-def in_domain(natparams: tuple[Any]) -> bool:
+def in_domain(natparams: tuple[Array]) -> bool:
     """Whether every concentration is positive and finite."""
     (alpha,) = to_standard(natparams)
     return bool((onp.isfinite(alpha) & (alpha > 0)).all())
 
 
-def to_free(stats: tuple[Any]) -> tuple[Any]:
+def to_free(stats: tuple[Array]) -> tuple[Array]:
     """Return free coordinates of a message: log potentials (..., K), themselves."""
     return stats
 
 
-def from_free(coordinates: tuple[Any]) -> tuple[Any]:
+def from_free(coordinates: tuple[Array]) -> tuple[Array]:
     """Return the message of free coordinates; see `to_free`."""
     return coordinates

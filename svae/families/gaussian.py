@@ -24,6 +24,7 @@ from svae.families.arrays import (
     symmetric,
     transpose,
 )
+from svae.types import Array
 
 __all__ = [
     "expected_stats",
@@ -39,7 +40,7 @@ __all__ = [
 LOG_2PI = onp.log(2.0 * onp.pi)
 
 
-def from_standard(mean: Any, cov: Any) -> tuple[Any, Any]:
+def from_standard(mean: Array, cov: Array) -> tuple[Array, Array]:
     """Return (J, h) of N(mean, cov).
 
     Parameters
@@ -63,20 +64,20 @@ def from_standard(mean: Any, cov: Any) -> tuple[Any, Any]:
     return -0.5 * precision, matvec(precision, mean)
 
 
-def to_standard(natparams: tuple[Any, Any]) -> tuple[Any, Any]:
+def to_standard(natparams: tuple[Array, Array]) -> tuple[Array, Array]:
     """Return ``mean`` (..., D) and ``cov``, dense or diagonal as J is."""
     mean, cov, _ = _moments(natparams)
     return mean, cov
 
 
-def log_normalizer(natparams: tuple[Any, Any]) -> Any:
+def log_normalizer(natparams: tuple[Array, Array]) -> Array:
     """Log of the integral of exp(x'J x + h'x), (...)."""
     h = natparams[1]
     mean, _, log_det = _moments(natparams)
     return 0.5 * (np.sum(h * mean, axis=-1) - log_det + onp.shape(h)[-1] * LOG_2PI)
 
 
-def expected_stats(natparams: tuple[Any, Any]) -> tuple[Any, Any]:
+def expected_stats(natparams: tuple[Array, Array]) -> tuple[Array, Array]:
     """Return E[x x'] (or its diagonal) and E[x], shaped like J and h."""
     mean, cov, _ = _moments(natparams)
     if _is_diagonal(natparams):
@@ -84,18 +85,18 @@ def expected_stats(natparams: tuple[Any, Any]) -> tuple[Any, Any]:
     return cov + outer(mean, mean), mean
 
 
-def stats(x: Any, diagonal: bool = False) -> tuple[Any, Any]:
+def stats(x: Array, diagonal: bool = False) -> tuple[Array, Array]:
     """Return x x' (x * x if ``diagonal``) and x, for x (..., D)."""
     return (x * x if diagonal else outer(x, x)), x
 
 
-def mean(natparams: tuple[Any, Any]) -> Any:
+def mean(natparams: tuple[Array, Array]) -> Array:
     """Return E[x], (..., D)."""
     return to_standard(natparams)[0]
 
 
 def sample(
-    natparams: tuple[Any, Any], rng: Any, size: int | tuple[int, ...] = ()
+    natparams: tuple[Array, Array], rng: Any, size: int | tuple[int, ...] = ()
 ) -> np.ndarray:
     """Draw x, (*size, ..., D), as mean + L^-T noise with P = LL'."""
     J, h = natparams
@@ -107,7 +108,7 @@ def sample(
     return mean + matvec(onp.linalg.inv(transpose(factor)), noise)
 
 
-def in_domain(natparams: tuple[Any, Any]) -> bool:
+def in_domain(natparams: tuple[Array, Array]) -> bool:
     """Whether every precision is positive definite and every h finite."""
     J, h = natparams
     if not onp.isfinite(h).all():
@@ -117,7 +118,7 @@ def in_domain(natparams: tuple[Any, Any]) -> bool:
     return is_positive_definite(-(J + transpose(J)))
 
 
-def _moments(natparams: tuple[Any, Any]) -> tuple[Any, Any, Any]:
+def _moments(natparams: tuple[Array, Array]) -> tuple[Array, Array, Array]:
     """Return mean, covariance (or variances) and log determinant of the precision."""
     J, h = natparams
     if _is_diagonal(natparams):
@@ -127,6 +128,6 @@ def _moments(natparams: tuple[Any, Any]) -> tuple[Any, Any, Any]:
     return matvec(cov, h), cov, log_det
 
 
-def _is_diagonal(natparams: tuple[Any, Any]) -> bool:
+def _is_diagonal(natparams: tuple[Array, Array]) -> bool:
     J, h = natparams
     return bool(onp.ndim(J) == onp.ndim(h))

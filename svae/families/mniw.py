@@ -36,6 +36,7 @@ from svae.families.arrays import (
     symmetric,
     transpose,
 )
+from svae.types import Array
 
 __all__ = [
     "expected_stats",
@@ -50,11 +51,13 @@ __all__ = [
     "to_standard",
 ]
 
-NatParams = tuple[Any, Any, Any, Any]
+NatParams = tuple[Array, Array, Array, Array]
 LOG_2PI = onp.log(2.0 * onp.pi)
 
 
-def from_standard(mean: Any, column_cov: Any, scale: Any, dof: Any) -> NatParams:
+def from_standard(
+    mean: Array, column_cov: Array, scale: Array, dof: Array | float
+) -> NatParams:
     """Return natural parameters of MNIW(mean, column_cov, scale, dof).
 
     Parameters
@@ -94,7 +97,7 @@ def to_standard(natparams: NatParams) -> NatParams:
     return mean, column_cov, *wishart.to_standard(wishart_natparams)
 
 
-def log_normalizer(natparams: NatParams) -> Any:
+def log_normalizer(natparams: NatParams) -> Array:
     """Log normalizer, (...)."""
     mean, _, log_det, wishart_natparams = _conditional(natparams)
     rows, columns = onp.shape(mean)[-2:]
@@ -112,7 +115,7 @@ def expected_stats(natparams: NatParams) -> NatParams:
     return -0.5 * (symmetric(np.matmul(J12, mean)) + spread), J12, J22, half_log_det
 
 
-def stats(x: tuple[Any, Any]) -> NatParams:
+def stats(x: tuple[Array, Array]) -> NatParams:
     """Return t of x = (A (..., D, Din), Q^-1 (..., D, D))."""
     dynamics, precision = x
     J22, half_log_det = wishart.stats(precision)
@@ -120,7 +123,7 @@ def stats(x: tuple[Any, Any]) -> NatParams:
     return -0.5 * symmetric(np.matmul(J12, dynamics)), J12, J22, half_log_det
 
 
-def mean(natparams: NatParams) -> tuple[Any, Any]:
+def mean(natparams: NatParams) -> tuple[Array, Array]:
     """Return E[A] = M (..., D, Din) and E[Q^-1] = nu S^-1 (..., D, D).
 
     The noise of dynamics at that point, S / nu, is less than E[Q] = S / (nu - D - 1),
@@ -153,7 +156,7 @@ def in_domain(natparams: NatParams) -> bool:
     return wishart.in_domain(_conditional(natparams)[3])
 
 
-def to_free(stats: NatParams) -> tuple[Any, Any, Any, Any]:
+def to_free(stats: NatParams) -> tuple[Array, Array, Array, Array]:
     """Return free coordinates of an expected statistic.
 
     Returns
@@ -181,7 +184,7 @@ def to_free(stats: NatParams) -> tuple[Any, Any, Any, Any]:
     return dynamics, root, rest, half_log_det - from_free_root(root)[1]
 
 
-def from_free(coordinates: tuple[Any, Any, Any, Any]) -> NatParams:
+def from_free(coordinates: tuple[Array, Array, Array, Array]) -> NatParams:
     """Return the message of free coordinates; see `to_free`."""
     dynamics, root, rest, log_weight = coordinates
     precision, half_log_det = from_free_root(root)
@@ -190,7 +193,7 @@ def from_free(coordinates: tuple[Any, Any, Any, Any]) -> NatParams:
     return J11, J12, -0.5 * precision, half_log_det + log_weight
 
 
-def _conditional(natparams: NatParams) -> tuple[Any, Any, Any, tuple[Any, Any]]:
+def _conditional(natparams: NatParams) -> tuple[Any, Any, Any, tuple[Array, Array]]:
     """Return M, K, log|K^-1| and the natural parameters (S, nu) of Q^-1."""
     column_precision, weighted, second, nu = natparams
     column_cov, log_det = inverse_and_log_det(symmetric(column_precision))

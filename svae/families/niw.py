@@ -31,6 +31,7 @@ from svae.families.arrays import (
     outer,
     transpose,
 )
+from svae.types import Array
 
 __all__ = [
     "expected_stats",
@@ -45,11 +46,13 @@ __all__ = [
     "to_standard",
 ]
 
-NatParams = tuple[Any, Any, Any, Any]
+NatParams = tuple[Array, Array, Array, Array]
 LOG_2PI = onp.log(2.0 * onp.pi)
 
 
-def from_standard(mean: Any, kappa: Any, scale: Any, dof: Any) -> NatParams:
+def from_standard(
+    mean: Array, kappa: Array | float, scale: Array, dof: Array | float
+) -> NatParams:
     """Return natural parameters of NIW(mean, kappa, scale, dof).
 
     Parameters
@@ -83,7 +86,7 @@ def to_standard(natparams: NatParams) -> NatParams:
     return mean, kappa, scale, dof
 
 
-def log_normalizer(natparams: NatParams) -> Any:
+def log_normalizer(natparams: NatParams) -> Array:
     """Log normalizer, (...)."""
     mean, kappa, scale, dof = to_standard(natparams)
     dim = onp.shape(mean)[-1]
@@ -99,7 +102,7 @@ def expected_stats(natparams: NatParams) -> NatParams:
     return J, h, -0.5 * (np.sum(h * mean, axis=-1) + spread), half_log_det
 
 
-def stats(x: tuple[Any, Any]) -> NatParams:
+def stats(x: tuple[Array, Array]) -> NatParams:
     """Return t of x = (mu (..., D), Lambda (..., D, D))."""
     mean, precision = x
     J, half_log_det = wishart.stats(precision)
@@ -107,7 +110,7 @@ def stats(x: tuple[Any, Any]) -> NatParams:
     return J, h, -0.5 * np.sum(h * mean, axis=-1), half_log_det
 
 
-def mean(natparams: NatParams) -> tuple[Any, Any]:
+def mean(natparams: NatParams) -> tuple[Array, Array]:
     """Return E[mu] = m (..., D) and E[Lambda] = nu S^-1 (..., D, D).
 
     The covariance at that point, S / nu, is less than E[Sigma] = S / (nu - D - 1),
@@ -139,7 +142,7 @@ def in_domain(natparams: NatParams) -> bool:
     return wishart.in_domain((scale, dof))
 
 
-def to_free(stats: NatParams) -> tuple[Any, Any, Any]:
+def to_free(stats: NatParams) -> tuple[Array, Array, Array]:
     """Return free coordinates of a message, a statistic or an expected one.
 
     Returns
@@ -164,7 +167,7 @@ def to_free(stats: NatParams) -> tuple[Any, Any, Any]:
     return mean, root, log_weight
 
 
-def from_free(coordinates: tuple[Any, Any, Any]) -> NatParams:
+def from_free(coordinates: tuple[Array, Array, Array]) -> NatParams:
     """Return the message of free coordinates; see `to_free`."""
     mean, root, log_weight = coordinates
     precision, half_log_det = from_free_root(root)

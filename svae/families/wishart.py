@@ -24,6 +24,7 @@ from svae.families.arrays import (
     symmetric,
     transpose,
 )
+from svae.types import Array
 
 __all__ = [
     "expected_stats",
@@ -40,7 +41,7 @@ __all__ = [
 LOG_2, LOG_PI = onp.log(2.0), onp.log(onp.pi)
 
 
-def from_standard(scale: Any, dof: Any) -> tuple[Any, Any]:
+def from_standard(scale: Array, dof: Array | float) -> tuple[Array, Array]:
     """Return (S, nu) of ``scale`` S (..., D, D), the *inverse* scale of L, and ``dof``.
 
     ``dof`` broadcasts to the batch (...) of ``scale``.
@@ -48,12 +49,12 @@ def from_standard(scale: Any, dof: Any) -> tuple[Any, Any]:
     return symmetric(scale), dof * onp.ones(onp.shape(scale)[:-2])
 
 
-def to_standard(natparams: tuple[Any, Any]) -> tuple[Any, Any]:
+def to_standard(natparams: tuple[Array, Array]) -> tuple[Array, Array]:
     """Return ``scale`` (..., D, D) and ``dof`` (...)."""
     return symmetric(natparams[0]), natparams[1]
 
 
-def log_normalizer(natparams: tuple[Any, Any]) -> Any:
+def log_normalizer(natparams: tuple[Array, Array]) -> Array:
     """Log normalizer, (...)."""
     S, nu = natparams
     dim = onp.shape(S)[-1]
@@ -63,7 +64,7 @@ def log_normalizer(natparams: tuple[Any, Any]) -> Any:
     return 0.5 * nu * (dim * LOG_2 - log_det(symmetric(S))) + log_gamma
 
 
-def expected_stats(natparams: tuple[Any, Any]) -> tuple[Any, Any]:
+def expected_stats(natparams: tuple[Array, Array]) -> tuple[Array, Array]:
     """Return -E[L]/2 (..., D, D) and E[log|L|]/2 (...).
 
     ``E[log|L|] = sum_{i<D} psi((nu - i)/2) + D log 2 - log|S|`` and E[L] = nu S^-1.
@@ -76,18 +77,18 @@ def expected_stats(natparams: tuple[Any, Any]) -> tuple[Any, Any]:
     return -half_precision, 0.5 * (digammas + dim * LOG_2 - log_det_S)
 
 
-def stats(precision: Any) -> tuple[Any, Any]:
+def stats(precision: Array) -> tuple[Array, Array]:
     """Return -L/2 and log|L|/2 of L (..., D, D)."""
     return -0.5 * precision, 0.5 * log_det(precision)
 
 
-def mean(natparams: tuple[Any, Any]) -> Any:
+def mean(natparams: tuple[Array, Array]) -> Array:
     """Return E[L] = nu S^-1, (..., D, D)."""
     return -2.0 * expected_stats(natparams)[0]
 
 
 def sample(
-    natparams: tuple[Any, Any], rng: Any, size: int | tuple[int, ...] = ()
+    natparams: tuple[Array, Array], rng: Any, size: int | tuple[int, ...] = ()
 ) -> np.ndarray:
     """Draw precision matrices L, (*size, ..., D, D)."""
     root = sample_root(natparams, rng, size)
@@ -95,7 +96,7 @@ def sample(
 
 
 def sample_root(
-    natparams: tuple[Any, Any], rng: Any, size: int | tuple[int, ...] = ()
+    natparams: tuple[Array, Array], rng: Any, size: int | tuple[int, ...] = ()
 ) -> np.ndarray:
     """Draw R with L = RR', (*size, ..., D, D), by the decomposition of Bartlett (1933).
 
@@ -113,13 +114,13 @@ def sample_root(
     return onp.linalg.inv(transpose(factor)) @ bartlett
 
 
-def in_domain(natparams: tuple[Any, Any]) -> bool:
+def in_domain(natparams: tuple[Array, Array]) -> bool:
     """Whether every S is positive definite and every nu finite and above D - 1."""
     S, nu = natparams
     valid = onp.isfinite(nu) & (nu > S.shape[-1] - 1)
     return bool(valid.all()) and is_positive_definite(symmetric(S))
 
 
-def _gamma_arguments(nu: Any, dim: int) -> Any:
+def _gamma_arguments(nu: Any, dim: int) -> Array:
     """Return (nu - i)/2 for i = 0 .. D-1, (..., D)."""
     return 0.5 * (np.reshape(nu, (*onp.shape(nu), 1)) - onp.arange(dim))

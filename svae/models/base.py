@@ -22,6 +22,7 @@ from svae.autodiff.vjp import Diagnostics
 from svae.data.masks import valid_steps
 from svae.families import gaussian, product
 from svae.models.evidence import Belief, Evidence
+from svae.types import Array
 
 __all__ = [
     "Diagnostics",
@@ -54,13 +55,13 @@ class Local(NamedTuple):
     samples: Any
     """(N, S, T, D), reparameterised samples of q(x), or None without noise.  Where they
     are given z, of all its values: there are S K."""
-    kl: Any
+    kl: Array
     r"""(N,), :math:`\mathrm{KL}(q(x) q(z) \| \exp \mathbb{E} \log p(x, z|\theta))`."""
-    mean: Any
+    mean: Array
     """(N, T, D), posterior means of x."""
-    second_moment: Any
+    second_moment: Array
     """(N, T, D, D) or its diagonal (N, T, D): E[x x']."""
-    log_normalizer: Any
+    log_normalizer: Array
     r"""(N,), log of the integral of ``exp(E log p(x|theta) + <r, t(x)>)``; where q is
     a mean-field factor, its lower bound; of a structured inference network that of its
     own graph with the evidence, log Z(phi)."""
@@ -83,9 +84,9 @@ class Exact(NamedTuple):
     Fields that `Local` has too mean the same.
     """
 
-    log_normalizer: Any
+    log_normalizer: Array
     """(N,), log Z."""
-    expected_evidence: Any
+    expected_evidence: Array
     """(N,), the expectation of <r, t(x)>."""
     mean: Any
     second_moment: Any
@@ -107,11 +108,11 @@ class Draw(NamedTuple):
 
     states: Any
     """(S, H) int64, or None without discrete states."""
-    latents: Any
+    latents: Array
     """(S, H, D), x given the states."""
-    mean: Any
+    mean: Array
     """(S, H, D), mean of x given the states."""
-    cov: Any
+    cov: Array
     """(S, H, D, D), covariance of each x given the states."""
 
 

@@ -39,6 +39,7 @@ from svae.models.inference.potentials import (
 )
 from svae.models.inference.switches import Dynamics
 from svae.priors import HasPrior, PriorArgument, check_said_once
+from svae.types import Array
 
 __all__ = ["LDS", "dynamics_prior"]
 
@@ -258,7 +259,7 @@ class ChainStatistics(NamedTuple):
     """E[x_1 x_1'] (N, D, D) and E[x_1] (N, D)."""
     pair: tuple[Any, Any, Any]
     """Second moments of pairs, summed over time, (N, 1, D, D) each."""
-    mean: Any
+    mean: Array
     """(N, T, D)"""
     valid: onp.ndarray
     """(N, T) bool"""

@@ -84,8 +84,8 @@ class Scaled(NamedTuple):
         """
         added = times_power(added, -self.exponent)
         both = np.concatenate([matrix @ self.value, added], axis=-1)
-        root = transpose(np.linalg.qr(transpose(both), mode="r"))
-        return Scaled.of(root, self.exponent)
+        triangle: Any = np.linalg.qr(transpose(both), mode="r")
+        return Scaled.of(transpose(triangle), self.exponent)
 
     def plain(self) -> np.ndarray:
         """Return the numbers, ``inf`` or ``-inf`` beyond the range of float64."""

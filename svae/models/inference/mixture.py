@@ -31,6 +31,7 @@ from svae.models.inference.potentials import (
 from svae.models.inference.switches import where_scored
 from svae.models.inference.switching import Switching, markov_potentials
 from svae.models.transport import inflations, student
+from svae.types import Array
 
 __all__ = ["Mixture", "MixtureStatistics"]
 
@@ -38,13 +39,13 @@ __all__ = ["Mixture", "MixtureStatistics"]
 class MixtureStatistics(NamedTuple):
     """What E[t(z, x)] of each sequence is made of."""
 
-    first: Any
+    first: Array
     """(N, K), probabilities of z_1."""
-    pairs: Any
+    pairs: Array
     """(N, 1, K, K), expected transitions."""
-    states: Any
+    states: Array
     """(N, T, K), probabilities of z_t; zero at steps without data."""
-    features: Any
+    features: Array
     """(N, T, K, D D + D), E[x x'] and E[x] given z_t = k."""
     samples: Any
     """(S, N, T, K, D), samples of x given z_t = k, or None."""
@@ -185,13 +186,13 @@ def filled(
 class GivenStates(NamedTuple):
     """x_t given z_t = k, with its evidence."""
 
-    log_normalizer: Any
+    log_normalizer: Array
     """(N, T, K)"""
-    expected_evidence: Any
+    expected_evidence: Array
     """(N, T, K), the expectation of <r_t, t(x_t)>."""
-    second_moment: Any
+    second_moment: Array
     """(N, T, K, D, D)"""
-    mean: Any
+    mean: Array
     """(N, T, K, D)"""
     samples: Any
     """(S, N, T, K, D), or None without noise."""

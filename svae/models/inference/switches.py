@@ -40,6 +40,7 @@ from svae.models.inference.potentials import (
     split_pair,
 )
 from svae.models.transport import select
+from svae.types import Array
 
 __all__ = ["Dynamics", "Emission", "Factor"]
 
@@ -47,16 +48,16 @@ __all__ = ["Dynamics", "Emission", "Factor"]
 class Factor(NamedTuple):
     """q(x), optimal for given probabilities of the states."""
 
-    log_normalizer: Any
+    log_normalizer: Array
     """(N,)"""
     features: Any
     """What P multiplies: of every step, or of the first and of the others."""
-    mean: Any
+    mean: Array
     """(N, T, D)"""
-    second_moment: Any
+    second_moment: Array
     """(N, T, D, D), or its diagonal (N, T, D) for diagonal node potentials."""
     samples: Any
-    half_log_det: Any
+    half_log_det: Array
     """(N,)"""
 
 

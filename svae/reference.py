@@ -487,7 +487,8 @@ def mixture(
         If no state of a row has positive probability.
     """
     problem = _problem(potentials, tails, node, told)
-    plain = _Problem(*(None if x is None else _value(x) for x in problem))
+    given: Iterable[Any] = (None if x is None else _value(x) for x in problem)
+    plain = _Problem(*given)
     ends = [
         _ascend(start, plain, tolerance, max_iterations)
         for start in _starts(plain, starts, from_data, from_prior)
@@ -528,9 +529,9 @@ class _Problem(NamedTuple):
     init: Array
     components: Array
     constants: Array
-    offsets: Array | None
-    dofs: Array | None
-    weights: Array | None
+    offsets: Any
+    dofs: Any
+    weights: Any
     node_J: Array
     node_h: Array
     told: Array
@@ -545,9 +546,12 @@ def _problem(
     node_J, node_h = _arrays(node)
     told = np.ones(len(node_h)) if told is None else _value(*_arrays([told]))
     init, components, constants = _arrays(potentials)
-    offsets, dofs, weights = (None,) * 3 if tails is None else _arrays(tails)
-    tails = offsets, dofs, _value(weights)
-    return _Problem(init, components, constants, *tails, node_J, node_h, told)
+    offsets = dofs = weights = None
+    if tails is not None:
+        offsets, dofs, weights = _arrays(tails)
+        weights = _value(weights)
+    laws = offsets, dofs, weights
+    return _Problem(init, components, constants, *laws, node_J, node_h, told)
 
 
 class _Round(NamedTuple):

@@ -1,10 +1,13 @@
 """Annotations that say something: how many there are, and that results have them."""
 
 import ast
+import sys
+import typing
 from typing import Any, get_type_hints
 
 import pytest
 
+import svae
 from svae.queries.forecasts import Forecast
 from svae.queries.importance import ImportanceScore
 from svae.queries.posteriors import Posterior, Reconstruction
@@ -15,6 +18,7 @@ from svae.testing.annotations import (
     report,
     share_of_any,
 )
+from svae.types import Array, Integers
 
 SOURCE = '''
 from typing import Any
@@ -57,6 +61,32 @@ def test_the_report_has_the_share_and_five_functions():
 def test_any_is_the_exception():
     empty, total = share_of_any()
     assert empty < 0.3 * total
+
+
+QUESTIONS = [
+    (svae.SVAE.infer, Posterior),
+    (svae.SVAE.transform, Array),
+    (svae.SVAE.reconstruct, Reconstruction),
+    (svae.SVAE.predict, Integers),
+    (svae.SVAE.forecast, Forecast),
+    (svae.SVAE.impute, Array),
+    (svae.SVI.infer, Posterior),
+    (svae.SVI.transform, Array),
+    (svae.SVI.predict, Integers),
+]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="overloads are not kept")
+@pytest.mark.parametrize(
+    "question, answer", QUESTIONS, ids=lambda each: getattr(each, "__qualname__", "")
+)
+def test_an_array_has_one_answer_and_a_list_has_one_for_each(question, answer):
+    kinds = [get_type_hints(each)["return"] for each in typing.get_overloads(question)]
+    assert kinds == [answer, list[answer], answer | list[answer]]
+
+
+def test_what_is_read_back_is_an_estimator():
+    assert get_type_hints(svae.load)["return"] == svae.SVAE | svae.SVI
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from svae import kernels, plot, store
 from svae.cli import output, runs, selfcheck
 from svae.cli.runs import Run
 from svae.metrics import bouts
+from svae.queries.importance import ImportanceScore
 from svae.store import replacing
 
 __all__ = ["draw", "forecast", "info", "sample", "score", "segment", "segmented"]
@@ -34,9 +35,9 @@ def score(options: argparse.Namespace) -> int:
         options.rng,
         detailed=weighted,
     )
-    bound = found.score if weighted else found
+    bound = found.score if isinstance(found, ImportanceScore) else found
     print(f"{bound + run.scaling.log_density(sequences):.6f} nats per frame")
-    if weighted:
+    if isinstance(found, ImportanceScore):
         sizes = found.effective_samples
         print(
             f"standard error: {found.standard_error:.2g}; effective samples: "

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from svae import store
 from svae.data.sources.reference import naming
@@ -14,7 +13,7 @@ __all__ = ["load"]
 
 def load(
     path: str | Path, parts: Iterable[type] | Mapping[str, type] | None = None
-) -> Any:
+) -> svae.SVAE | svi.SVI:
     """Read a model that `SVAE.save` or `SVI.save` wrote.
 
     Parameters

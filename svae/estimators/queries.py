@@ -4,10 +4,11 @@ The work is done in `svae.queries`; here data become sequences, and answers the 
 that the data had.
 """
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, overload
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from svae import data as data_
 from svae import likelihoods
@@ -17,16 +18,19 @@ from svae.likelihoods import Likelihood
 from svae.models.base import check_positive_int
 from svae.objective.model import Generative, Parameters, check_data, check_model
 from svae.queries import forecasts as generate
+from svae.queries.forecasts import Forecast
 from svae.queries.importance import ImportanceScore, importance_score
 from svae.queries.posteriors import (
     THETAS,
     Posterior,
+    Reconstruction,
     arrange,
     mean_bound,
     most_likely_states,
     posteriors,
     reconstructions,
 )
+from svae.types import Array, Integers, Rng
 
 __all__ = ["Queries"]
 
@@ -44,7 +48,22 @@ class Queries(Params):
     parameters_: Parameters
     obs_dim_: int
 
-    def infer(self, data: Any, num_samples: int = 10, rng: Any = 0) -> Any:
+    @overload
+    def infer(
+        self, data: NDArray[Any], num_samples: int = 10, rng: Rng = 0
+    ) -> Posterior: ...
+
+    @overload
+    def infer(
+        self, data: Sequence[Any], num_samples: int = 10, rng: Rng = 0
+    ) -> list[Posterior]: ...
+
+    @overload
+    def infer(
+        self, data: object, num_samples: int = 10, rng: Rng = 0
+    ) -> Posterior | list[Posterior]: ...
+
+    def infer(self, data: Any, num_samples: int = 10, rng: Rng = 0) -> Any:
         """Return the posterior over latents of each sequence.
 
         Parameters
@@ -62,11 +81,35 @@ class Queries(Params):
         """
         return arrange(data, list(self._posteriors(data, num_samples, rng)))
 
+    @overload
+    def transform(self, data: NDArray[Any]) -> Array: ...
+
+    @overload
+    def transform(self, data: Sequence[Any]) -> list[Array]: ...
+
+    @overload
+    def transform(self, data: object) -> Array | list[Array]: ...
+
     def transform(self, data: Any) -> Any:
         """Return posterior means of x: (T, D), (N, T, D) or a list of (T_n, D)."""
         return _field(self.infer(data, num_samples=1), "mean")
 
-    def reconstruct(self, data: Any, num_samples: int = 10, rng: Any = 0) -> Any:
+    @overload
+    def reconstruct(
+        self, data: NDArray[Any], num_samples: int = 10, rng: Rng = 0
+    ) -> Reconstruction: ...
+
+    @overload
+    def reconstruct(
+        self, data: Sequence[Any], num_samples: int = 10, rng: Rng = 0
+    ) -> list[Reconstruction]: ...
+
+    @overload
+    def reconstruct(
+        self, data: object, num_samples: int = 10, rng: Rng = 0
+    ) -> Reconstruction | list[Reconstruction]: ...
+
+    def reconstruct(self, data: Any, num_samples: int = 10, rng: Rng = 0) -> Any:
         """Encode and decode each sequence, gamma drawn from q(gamma) for each sample.
 
         Parameters
@@ -89,6 +132,15 @@ class Queries(Params):
         results = reconstructions(model, parameters, sequences, num_samples, rng)
         return arrange(data, list(results))
 
+    @overload
+    def predict(self, data: NDArray[Any]) -> Integers: ...
+
+    @overload
+    def predict(self, data: Sequence[Any]) -> list[Integers]: ...
+
+    @overload
+    def predict(self, data: object) -> Integers | list[Integers]: ...
+
     def predict(self, data: Any) -> Any:
         """Return the most likely path of discrete states: (T,) int64, (N, T) or a list.
 
@@ -103,16 +155,52 @@ class Queries(Params):
         )
         return arrange(data, list(paths))
 
+    @overload
     def score(
         self,
         data: Any,
         num_samples: int = 10,
         num_importance_samples: int | None = None,
         theta: str = "mean",
-        rng: Any = 0,
+        rng: Rng = 0,
+        *,
+        detailed: Literal[False] = False,
+    ) -> float: ...
+
+    @overload
+    def score(
+        self,
+        data: Any,
+        num_samples: int = 10,
+        num_importance_samples: int | None = None,
+        theta: str = "mean",
+        rng: Rng = 0,
+        *,
+        detailed: Literal[True],
+    ) -> ImportanceScore: ...
+
+    @overload
+    def score(
+        self,
+        data: Any,
+        num_samples: int = 10,
+        num_importance_samples: int | None = None,
+        theta: str = "mean",
+        rng: Rng = 0,
+        *,
+        detailed: bool,
+    ) -> float | ImportanceScore: ...
+
+    def score(
+        self,
+        data: Any,
+        num_samples: int = 10,
+        num_importance_samples: int | None = None,
+        theta: str = "mean",
+        rng: Rng = 0,
         *,
         detailed: bool = False,
-    ) -> Any:
+    ) -> float | ImportanceScore:
         r"""Return the bound on held-out data, in nats for each frame with data.
 
         The local part of the objective, ``E log p(y | x) - KL(q(x) || p(x))`` with
@@ -181,7 +269,7 @@ class Queries(Params):
         parameters, sequences = self._fitted(), self._sequences(data)
         return mean_bound(self._generative(), parameters, sequences, num_samples, rng)
 
-    def sample(self, num_steps: int, rng: Any = None) -> np.ndarray:
+    def sample(self, num_steps: int, rng: Rng = None) -> Array:
         """Draw ``num_steps`` frames (num_steps, P) from the model.
 
         One theta is drawn from q(theta), and one gamma from a Gaussian q(gamma).
@@ -190,7 +278,7 @@ class Queries(Params):
         parameters, rng = self._fitted(), np.random.default_rng(rng)
         return generate.sample(self._generative(), parameters, num_steps, rng)[0]
 
-    def decode(self, latents: Any) -> tuple[np.ndarray, np.ndarray]:
+    def decode(self, latents: ArrayLike) -> tuple[Array, Array]:
         """Return mean and variance of the frames (..., P) at latents (..., D).
 
         At one gamma: the point estimate, or the mean of a Gaussian q(gamma).
@@ -203,13 +291,43 @@ class Queries(Params):
             )
         return generate.decode(self._generative(), self._fitted(), latents)
 
+    @overload
+    def forecast(
+        self,
+        data: NDArray[Any],
+        horizon: int,
+        num_samples: int = 50,
+        theta: str = "mean",
+        rng: Rng = 0,
+    ) -> Forecast: ...
+
+    @overload
+    def forecast(
+        self,
+        data: Sequence[Any],
+        horizon: int,
+        num_samples: int = 50,
+        theta: str = "mean",
+        rng: Rng = 0,
+    ) -> list[Forecast]: ...
+
+    @overload
+    def forecast(
+        self,
+        data: object,
+        horizon: int,
+        num_samples: int = 50,
+        theta: str = "mean",
+        rng: Rng = 0,
+    ) -> Forecast | list[Forecast]: ...
+
     def forecast(
         self,
         data: Any,
         horizon: int,
         num_samples: int = 50,
         theta: str = "mean",
-        rng: Any = 0,
+        rng: Rng = 0,
     ) -> Any:
         """Predict the ``horizon`` frames after each sequence.
 
@@ -260,8 +378,31 @@ class Queries(Params):
         ]
         return arrange(data, forecasts)
 
+    @overload
     def impute(
-        self, data: Any, num_samples: int = 50, num_passes: int = 1, rng: Any = 0
+        self,
+        data: NDArray[Any],
+        num_samples: int = 50,
+        num_passes: int = 1,
+        rng: Rng = 0,
+    ) -> Array: ...
+
+    @overload
+    def impute(
+        self,
+        data: Sequence[Any],
+        num_samples: int = 50,
+        num_passes: int = 1,
+        rng: Rng = 0,
+    ) -> list[Array]: ...
+
+    @overload
+    def impute(
+        self, data: object, num_samples: int = 50, num_passes: int = 1, rng: Rng = 0
+    ) -> Array | list[Array]: ...
+
+    def impute(
+        self, data: Any, num_samples: int = 50, num_passes: int = 1, rng: Rng = 0
     ) -> Any:
         """Return the data with missing values replaced by their expectations.
 

@@ -17,12 +17,13 @@ and is halved until it does not (see `svae.conjugate`).
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import autograd.numpy as np
 import numpy as onp
+from numpy.typing import NDArray
 
 from svae import conjugate, store
 from svae import data as data_
@@ -51,6 +52,7 @@ from svae.training import diagnostics
 from svae.training.batches import excerpt, shuffled, spread
 from svae.training.history import check_history
 from svae.training.progress import progress_bars
+from svae.types import Array, Integers, Rng
 
 __all__ = ["SVI"]
 
@@ -238,6 +240,15 @@ class SVI(Params):
             diagnostics.tell(messages, stacklevel=2)
         return self
 
+    @overload
+    def infer(self, data: NDArray[Any]) -> Posterior: ...
+
+    @overload
+    def infer(self, data: Sequence[Any]) -> list[Posterior]: ...
+
+    @overload
+    def infer(self, data: object) -> Posterior | list[Posterior]: ...
+
     def infer(self, data: Any) -> Any:
         """Return the posterior of each sequence under q(theta).
 
@@ -263,6 +274,15 @@ class SVI(Params):
             ]
         return arrange(data, results)
 
+    @overload
+    def transform(self, data: NDArray[Any]) -> Array: ...
+
+    @overload
+    def transform(self, data: Sequence[Any]) -> list[Array]: ...
+
+    @overload
+    def transform(self, data: object) -> Array | list[Array]: ...
+
     def transform(self, data: Any) -> Any:
         """Return posterior means of x: (T, D), (N, T, D) or a list of (T_n, D).
 
@@ -278,6 +298,15 @@ class SVI(Params):
         if isinstance(posteriors, list):
             return [posterior.mean for posterior in posteriors]
         return posteriors.mean
+
+    @overload
+    def predict(self, data: NDArray[Any]) -> Integers: ...
+
+    @overload
+    def predict(self, data: Sequence[Any]) -> list[Integers]: ...
+
+    @overload
+    def predict(self, data: object) -> Integers | list[Integers]: ...
 
     def predict(self, data: Any) -> Any:
         """Return the most likely path of discrete states: (T,) int64, (N, T) or a list.
@@ -318,7 +347,7 @@ class SVI(Params):
             num_frames += int(onp.sum(points.scored_frames))
         return total / at_least_one(num_frames)
 
-    def sample(self, num_steps: int, rng: Any = None) -> onp.ndarray:
+    def sample(self, num_steps: int, rng: Rng = None) -> Array:
         """Draw ``num_steps`` frames (num_steps, P) from the model, theta ~ q(theta)."""
         check_positive_int(num_steps=num_steps)
         model, rng = self._model(), onp.random.default_rng(rng)

@@ -37,7 +37,7 @@ def holding(folder):
     """Start a process that takes the lock of a folder and keeps it."""
     code = (
         "import sys, time, pathlib\n"
-        "from svae import lock\n"
+        "from svae.training import lock\n"
         "with lock.locked(pathlib.Path(sys.argv[1])):\n"
         "    print('locked', flush=True)\n"
         "    time.sleep(60)\n"

@@ -152,5 +152,5 @@ def test_a_depth_video_too_short_to_predict_is_refused(tmp_path, monkeypatch, ca
 def test_few_steps_of_workers_have_a_time(num_steps):
     run = runpy.run_path(str(ROOT / "examples/workers.py"))["run"]
     frames = np.random.default_rng(0).standard_normal((500, 5))
-    row = run(lambda: nullcontext((None, list)), frames, num_steps, 2, False)
+    row = run(lambda: nullcontext((None, None, list)), frames, num_steps, 2, False)
     assert np.isfinite(list(row.values())).all()

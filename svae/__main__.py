@@ -32,6 +32,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message = " ".join(str(error).split()) or "the memory does not suffice"
         print(f"svae: error: {message}", file=sys.stderr)
         return 1
+    finally:
+        # An interrupt that passed through an exec (of a class whose module was being
+        # imported, say) leaves a mark for which Python ends as if nobody had caught it;
+        # the next exec takes the mark away.
+        exec("")
 
 
 if __name__ == "__main__":

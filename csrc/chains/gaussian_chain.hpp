@@ -19,6 +19,7 @@
 
 #include "chains/gaussian_pack.hpp"
 #include "chains/segments.hpp"
+#include "lanes/first_failure.hpp"
 
 namespace svae {
 namespace SVAE_ISA_NAMESPACE {
@@ -78,7 +79,7 @@ class GaussianFilter {
     solve(L, h_);  // w
     divide_by_pivots(L, h_, mean);
     if (pass == Pass::first) {
-      note_failures(t, success);
+      failure_.note(t, success);
       inverse_determinant_ = determinant;
       for (Index i = 0; i < pack_.dim(); ++i) quadratic_ += h_[i] * mean[i];
     }
@@ -97,7 +98,8 @@ class GaussianFilter {
            pack_.lengths * (kHalfLog2Pi * double(pack_.dim()));
   }
 
-  void report(Index* failed_step) const { pack_.store_each(failed_step_, failed_step); }
+  // failed_step: (N,)
+  void store_failures(Index* failed_step) const { failure_.store(pack_, failed_step); }
 
  private:
   // Ones for lanes that have ended, and for dimensions that are padding.
@@ -106,12 +108,6 @@ class GaussianFilter {
     if (t >= pack_.shortest)
       for (Index i = 0; i < pack_.dim(); ++i) A_(i, i) += pack_.within(t, zero, one);
     for (Index i = pack_.dim(); i < pack_.padded_dim(); ++i) A_(i, i) = one;
-  }
-
-  void note_failures(Index t, V success) {
-    const V none = broadcast<V>(-1.0);
-    const V now = select(success > broadcast<V>(0.0), none, broadcast<V>(double(t)));
-    failed_step_ = select(failed_step_ == none, now, failed_step_);
   }
 
   const Pack& pack_;
@@ -123,7 +119,7 @@ class GaussianFilter {
   Checkpoints<V> A_checkpoints_, h_checkpoints_;
   V quadratic_ = broadcast<V>(0.0);
   LogProduct<V> inverse_determinant_;
-  V failed_step_ = broadcast<V>(-1.0);
+  FirstFailure<V> failure_;  // the step whose precision was not positive definite
 };
 
 // Steps down: mean and covariance of x_t, Cov(x_t, x_{t+1}), and those of step t+1.
@@ -234,7 +230,7 @@ void gaussian_chain(const GaussianProblem& problem, const GaussianResult& result
       segments, [&](Index t, Pass pass) { filter.step(t, pass); },
       [&] {
         pack.store_each(filter.log_normalizer(), result.log_normalizer);
-        filter.report(result.failed_step);
+        filter.store_failures(result.failed_step);
       },
       [&](Index t) {
         const GaussianConditional<Pack> given = filter.at(t);

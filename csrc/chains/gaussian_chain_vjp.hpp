@@ -332,7 +332,7 @@ void gaussian_chain_vjp(const GaussianProblem& problem, const GaussianAdjoint& a
         tangent.step(t, pass, filter.at(t));
         reverse.step(t, pass, filter.at(t));
       },
-      [&] { filter.report(adjoint.failed_step); },
+      [&] { filter.store_failures(adjoint.failed_step); },
       [&](Index t) {
         const GaussianConditional<Pack> given = filter.at(t);
         smoother.step(t, given);

@@ -46,9 +46,7 @@ class LogFilter {
         alpha_(workspace.take<V>(pack.num_timesteps * pack.num_states)),
         node_(workspace.take<V>(pack.num_states)),
         predicted_(workspace.take<V>(pack.num_states)),
-        backward_(workspace.take<V>(pack.num_states * pack.num_states)) {
-    for (Index& step : failed_step_) step = -1;
-  }
+        backward_(workspace.take<V>(pack.num_states * pack.num_states)) {}
 
   const V* alpha(Index t) const { return alpha_ + t * pack_.num_states; }
   const V* pair(Index t) { return pair_.at(t); }
@@ -80,7 +78,7 @@ class LogFilter {
     count(t, shift_);
     count(t, shift_to_zero(node_, K));
     for (Index k = 0; k < K; ++k) alpha[k] = predicted_[k] + node_[k];
-    note_failures(t, maximum(alpha, K));
+    failure_.note(t, is_possible(pack_, t, maximum(alpha, K)));
     count(t, shift_to_zero(alpha, K));
   }
 
@@ -101,21 +99,13 @@ class LogFilter {
 
   V log_normalizer() const { return log_scale_.value(); }
 
-  void report(Index* failed_step) const {
-    for (Index w = 0; w < width<V>; ++w)
-      if (pack_.length[w] > 0) failed_step[pack_.sequence[w]] = failed_step_[w];
-  }
+  // failed_step: (N,)
+  void store_failures(Index* failed_step) const { failure_.store(pack_, failed_step); }
 
  private:
   void count(Index t, V shift) {
     const V zero = broadcast<V>(0.0);
     log_scale_.add(pack_.within(t, shift, zero));
-  }
-
-  void note_failures(Index t, V top) {
-    for (Index w = 0; w < width<V>; ++w)
-      if (t < pack_.length[w] && failed_step_[w] < 0 && lane(top, w) == -kInfinity)
-        failed_step_[w] = t;
   }
 
   const MarkovPack<V>& pack_;
@@ -126,7 +116,7 @@ class LogFilter {
   V* backward_;
   V shift_;  // what was taken from the potentials before they entered predicted_
   CompensatedSum<V> log_scale_;
-  Index failed_step_[width<V>];  // where no state is possible any more; -1: nowhere
+  FirstFailure<V> failure_;  // the step at which no state is possible any more
 };
 
 // xi_ij = p(i|j) gamma'_j in place of p(i|j);  gamma_i = sum_j xi_ij in place of gamma'
@@ -156,7 +146,7 @@ void markov_chain_in_logs(const MarkovPack<V>& pack, const MarkovResult& result,
 
   filter.run(last);
   pack.store_each(filter.log_normalizer(), result.log_normalizer);
-  filter.report(result.failed_step);
+  filter.store_failures(result.failed_step);
 
   fill_zero(gamma, K);
   for (Index t = pack.num_timesteps - 1; t >= 0; --t) {
@@ -266,7 +256,7 @@ void markov_chain_vjp_in_logs(const MarkovPack<V>& pack, const MarkovAdjoint& ad
   V* next = workspace.take<V>(2 * K);
 
   run_tangent(pack, filter, pair_bar, adjoint.stats_bar, alpha_dot, last, last_dot);
-  filter.report(adjoint.failed_step);
+  filter.store_failures(adjoint.failed_step);
 
   fill_zero(gamma, K);
   fill_zero(gamma_dot, K);

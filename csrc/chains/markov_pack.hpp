@@ -9,7 +9,7 @@
 #pragma once
 
 #include "lanes/elementary.hpp"
-#include "lanes/pack.hpp"
+#include "lanes/first_failure.hpp"
 
 namespace svae {
 namespace SVAE_ISA_NAMESPACE {
@@ -132,6 +132,14 @@ SVAE_ALWAYS_INLINE V fold(Index size, const Term& term, const Operation& both) {
 template <class V>
 SVAE_ALWAYS_INLINE V maximum(const V* values, Index size) {
   return fold<V>(size, [&](Index k) { return values[k]; }, Maximum());
+}
+
+// Positive in the lanes that have ended, or in which some state has the log weight `top`,
+// the highest of step t, which is not -inf.
+template <class V>
+SVAE_ALWAYS_INLINE V is_possible(const Pack<V>& pack, Index t, V top) {
+  const V zero = broadcast<V>(0.0), one = broadcast<V>(1.0);
+  return pack.within(t, select(top == broadcast<V>(-kInfinity), zero, one), one);
 }
 
 // Zero if none is finite.

@@ -43,7 +43,6 @@ class BestPathFilter {
         segment_(segment_length(pack.num_timesteps, pack.num_states)),
         alpha_(pack.num_timesteps, segment_, pack.num_states, workspace),
         init_(workspace.take<V>(pack.num_states)) {
-    for (Index& step : failed_step_) step = -1;
     pack.load(pack.problem.potentials.init, 0, init_);
     shift_to_zero(init_, pack.num_states);
   }
@@ -54,7 +53,8 @@ class BestPathFilter {
   const E* pair_columns(Index t) { return pair_.columns_at(t); }
 
   void run() {
-    for (Index t = 0; t < pack_.num_timesteps; ++t) note_failures(t, step(t));
+    for (Index t = 0; t < pack_.num_timesteps; ++t)
+      failure_.note(t, is_possible(pack_, t, step(t)));
     begin_ = (pack_.num_timesteps - 1) / segment_ * segment_;
   }
 
@@ -65,9 +65,8 @@ class BestPathFilter {
     for (Index s = begin_; s <= t; ++s) step(s);
   }
 
-  void report(Index* failed_step) const {
-    for (Index w = 0; w < width<V>; ++w) failed_step[pack_.sequence[w]] = failed_step_[w];
-  }
+  // failed_step: (N,)
+  void store_failures(Index* failed_step) const { failure_.store(pack_, failed_step); }
 
  private:
   // Returns the maximum that was taken from alpha_t.
@@ -100,20 +99,14 @@ class BestPathFilter {
     return top;
   }
 
-  void note_failures(Index t, V top) {
-    for (Index w = 0; w < width<V>; ++w)
-      if (t < pack_.length[w] && failed_step_[w] < 0 && lane(top, w) == -kInfinity)
-        failed_step_[w] = t;
-  }
-
   const MarkovPack<V>& pack_;
   PairLogs<V, E> pair_;
   RowReader<V> node_;
   Index segment_;
   SegmentRows<V> alpha_;
   V* init_;
-  Index begin_ = 0;              // of the segment at hand
-  Index failed_step_[width<V>];  // where no state is possible any more; -1: nowhere
+  Index begin_ = 0;  // of the segment at hand
+  FirstFailure<V> failure_;  // the step at which no state is possible any more
 };
 
 // The lowest of the states with the highest alpha_i + pair_ij.
@@ -155,7 +148,7 @@ void viterbi(const MarkovPack<V>& pack, const MarkovDecoding& result,
   fill_zero(no_successor, K);
 
   filter.run();
-  filter.report(result.failed_step);
+  filter.store_failures(result.failed_step);
   for (Index t = pack.num_timesteps - 1; t >= 0; --t) {
     filter.revisit(t);
     const E* pair = t + 1 < pack.num_timesteps ? filter.pair_columns(t) : no_successor;
@@ -245,7 +238,7 @@ void sample_in_logs(const MarkovPack<V>& pack, const MarkovSampling& sampling,
   double* cumulative = workspace.take<double>(K);
 
   filter.run(no_successor);
-  filter.report(sampling.failed_step);
+  filter.store_failures(sampling.failed_step);
 
   fill_zero(no_successor, K);
   for (Index t = pack.num_timesteps - 1; t >= 0; --t) {

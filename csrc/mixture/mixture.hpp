@@ -20,7 +20,7 @@
 #pragma once
 
 #include "lanes/elementary.hpp"
-#include "lanes/pack.hpp"
+#include "lanes/first_failure.hpp"
 #include "lanes/tiles.hpp"
 
 namespace svae {
@@ -396,7 +396,7 @@ class MixtureModel {
   void update_x(const V* statistics) {
     copy(base_.matrix.data, x.terms.matrix.data, pack.terms_size());
     components.mix(statistics, x.terms);
-    note(x.update(), kImproper);
+    failure.note(kImproper, x.update());
   }
 
   void update_evidence() {
@@ -410,7 +410,7 @@ class MixtureModel {
   void step(const V* statistics, V* updated) {
     update_x(statistics);
     update_evidence();
-    note(labels.update(evidence, updated), kImpossible);
+    failure.note(kImpossible, labels.update(evidence, updated));
   }
 
   // Given x alone, every component in turn: exact where x given z is a Gaussian, of which
@@ -419,7 +419,7 @@ class MixtureModel {
     for (Index k = 0; k < pack.num_states(); ++k) {
       copy(base_.matrix.data, x.terms.matrix.data, pack.terms_size());
       components.add(k, pack.told, x.terms);
-      note(x.update(), kImproper);
+      failure.note(kImproper, x.update());
       evidence[k] =
           pack.told * (pack.problem.num_nodes == 0
                            ? x.log_normalizer()
@@ -429,7 +429,7 @@ class MixtureModel {
 
   void start_from_data(V* statistics) {
     update_evidence_by_component();
-    note(labels.update(evidence, statistics), kImpossible);
+    failure.note(kImpossible, labels.update(evidence, statistics));
   }
 
   // log Z_x + log Z_z - s'e, after a step from s
@@ -450,22 +450,12 @@ class MixtureModel {
   Terms<AlgebraT> node;  // what the row itself says of x
   V* evidence;           // e
 
-  // Of each lane: the step 0 if this has happened to it, before all else; or -1.
-  V failed_step(double how) const {
-    return select(failure_ == broadcast<V>(how), broadcast<V>(0.0), broadcast<V>(-1.0));
-  }
-
-  static constexpr double kImproper = 1.0, kImpossible = 2.0;
+  // What may fail: x has no positive definite precision, or no state of z is possible.
+  static constexpr Index kImproper = 0, kImpossible = 1;
+  FirstFailure<V> failure;
 
  private:
-  void note(V success, double failure) {
-    const V zero = broadcast<V>(0.0);
-    const V now = select(success > zero, zero, broadcast<V>(failure));
-    failure_ = select(failure_ > zero, failure_, now);
-  }
-
   Terms<AlgebraT> base_;
-  V failure_ = broadcast<V>(0.0);
 };
 
 template <class V>
@@ -580,8 +570,8 @@ void mixture(const MixtureProblem& problem, const MixtureAscent& how,
     model.x.sample(noise, sample);
     pack.store(sample.data, 1, result.samples, s, 0, pack.dim());
   }
-  pack.store_each(model.failed_step(Model::kImproper), result.improper_step);
-  pack.store_each(model.failed_step(Model::kImpossible), result.impossible_step);
+  model.failure.store_whether(Model::kImproper, pack, result.improper_step);
+  model.failure.store_whether(Model::kImpossible, pack, result.impossible_step);
 }
 
 // One half of the alternation, for labels that are a chain: x given s, and its evidence;
@@ -600,7 +590,7 @@ void mixture_evidence(const MixtureProblem& problem, const MixtureEvidence& resu
     model.update_evidence_by_component();
   }
   pack.store_states(model.evidence, result.evidence);
-  pack.store_each(model.failed_step(Model::kImproper), result.improper_step);
+  model.failure.store_whether(Model::kImproper, pack, result.improper_step);
 }
 
 }  // namespace SVAE_ISA_NAMESPACE

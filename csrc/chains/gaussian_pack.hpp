@@ -9,7 +9,7 @@
 // sequence by BLAS and LAPACK.
 #pragma once
 
-#include "lanes/stream.hpp"
+#include "chains/pair_writer.hpp"
 #include "lanes/tiles.hpp"
 
 namespace svae {
@@ -194,14 +194,12 @@ class GaussianPairStatistic {
  public:
   GaussianPairStatistic(const Pack& pack, const Rows<double>& rows, bool is_shared)
       : pack_(pack),
-        rows_(rows),
-        writer_(pack, rows, pack.dim() * pack.dim(), 1, pack.workspace),
-        is_shared_(is_shared),
+        writer_(pack, rows, pack.dim() * pack.dim(), is_shared, pack.workspace),
         sum_(pack.template take<Matrix>()) {}
 
   template <class Block>
   SVAE_ALWAYS_INLINE void add(Index t, const Block& value) {
-    if (!is_shared_) return set_rows(value, pack_.dim(), writer_.at(t));
+    if (!writer_.is_shared()) return set_rows(value, pack_.dim(), writer_.at(t));
     const V zero = broadcast<V>(0.0);
     if (t + 1 < pack_.shortest)
       for_entries(sum_, [&](Index k, Index i, Index j)
@@ -217,20 +215,15 @@ class GaussianPairStatistic {
   }
 
   void finish() {
-    if (pack_.num_timesteps < 2) return;
-    if (!is_shared_) return writer_.finish();
-    const Index size = pack_.dim() * pack_.dim();
-    V* rows = pack_.workspace.template take<V>(size);
-    set_rows(Complete<Matrix, V>{sum_}, pack_.dim(), rows);
-    pack_.store(rows, 1, rows_, 0, 1, size);
+    if (writer_.is_shared())
+      set_rows(Complete<Matrix, V>{sum_}, pack_.dim(), writer_.at(0));
+    writer_.finish();
   }
 
  private:
   const Pack& pack_;
-  Rows<double> rows_;
-  RowWriter<V> writer_;
-  bool is_shared_;
-  Matrix sum_;
+  PairWriter<V> writer_;
+  Matrix sum_;  // in tiles, where all steps share one
 };
 
 // The statistics of x_t x_t' in pairs: J11 of those that t begins, J22 of those that it

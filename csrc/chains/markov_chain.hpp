@@ -309,7 +309,8 @@ void markov_chain_in_weights(const MarkovPack<V>& pack, const MarkovResult& resu
   MarkovFilter<V, E> filter(pack, pair, workspace);
   MarkovSmoother<V, E> smoother(pack, pair, filter, workspace);
   RowWriter<V> node_stat(pack, result.stats.node, K, 0, workspace);
-  PairWriter<V> pair_stat(pack, result.stats.pair, workspace);
+  PairWriter<V> pair_stat(pack, result.stats.pair, K * K, pack.problem.pair_is_shared,
+                          workspace);
   V* sum = workspace.take<V>(K * K);
   const V num_pairs = pairs_of_a_sum(pack);
   const auto nothing = [](Index) {};

@@ -159,7 +159,8 @@ void markov_chain_vjp_in_weights(const MarkovPack<V>& pack, const MarkovAdjoint&
   MarkovSmoother<V, E> smoother(pack, pair, filter, workspace);
   SmootherTangent<V, E, F> smoother_dot(pack, pair, pair_dot, smoother, workspace);
   RowWriter<V> node_out(pack, adjoint.potentials_bar.node, K, 0, workspace);
-  PairWriter<V> pair_out(pack, adjoint.potentials_bar.pair, workspace);
+  PairWriter<V> pair_out(pack, adjoint.potentials_bar.pair, K * K,
+                         pack.problem.pair_is_shared, workspace);
   V* sum = workspace.take<V>(K * K);
   V* sum_dot = workspace.take<V>(K * K);
   V* gamma = workspace.take<V>(K);

@@ -14,7 +14,7 @@
 // the message -inf and the weight 0, exactly.
 #pragma once
 
-#include "chains/markov_pack.hpp"
+#include "chains/markov_messages.hpp"
 #include "lanes/elementary.hpp"
 
 namespace svae {
@@ -42,14 +42,14 @@ class LogFilter {
  public:
   LogFilter(const MarkovPack<V>& pack, Workspace& workspace)
       : pack_(pack),
-        pair_(pack, pack.problem.potentials.pair, PairMatrix<V>::kPotential, workspace),
+        pair_(pack, workspace),
         alpha_(workspace.take<V>(pack.num_timesteps * pack.num_states)),
         node_(workspace.take<V>(pack.num_states)),
         predicted_(workspace.take<V>(pack.num_states)),
         backward_(workspace.take<V>(pack.num_states * pack.num_states)) {}
 
   const V* alpha(Index t) const { return alpha_ + t * pack_.num_states; }
-  const V* pair(Index t) { return pair_.at(t); }
+  const V* pair_columns(Index t) { return pair_.columns_at(t); }
 
   void start() {
     pack_.load(pack_.problem.potentials.init, 0, predicted_);
@@ -60,7 +60,7 @@ class LogFilter {
   // predicted_j = logsumexp_i(alpha_i + pair_ij); returns the softmax, p(i|j).
   V* predict(Index t) {
     const Index K = pack_.num_states;
-    const V* pair = pair_.at(t);
+    const V* pair = pair_.columns_at(t);
     for (Index j = 0; j < K; ++j) {
       V* column = backward_ + j * K;
       for (Index i = 0; i < K; ++i) column[i] = alpha(t)[i] + pair[j * K + i];
@@ -109,7 +109,7 @@ class LogFilter {
   }
 
   const MarkovPack<V>& pack_;
-  PairMatrix<V> pair_;
+  PairLogs<V, V> pair_;
   V* alpha_;
   V* node_;
   V* predicted_;
@@ -133,13 +133,25 @@ void smooth(Index K, V* xi, V* gamma, V* next_gamma) {
     }
 }
 
+// xi_ij from columns, entry (i, j) at [j * K + i], to the rows of an array
+template <class V>
+void put_pair(Index K, const V* columns, Index t, PairWriter<V>& writer) {
+  V* rows = writer.at(t);
+  for (Index i = 0; i < K; ++i)
+    for (Index j = 0; j < K; ++j) {
+      const V entry = columns[j * K + i];
+      rows[i * K + j] = writer.is_shared() ? rows[i * K + j] + entry : entry;
+    }
+}
+
 // Log normalizer and expected statistics of one pack.
 template <class V>
 void markov_chain_in_logs(const MarkovPack<V>& pack, const MarkovResult& result,
                           Workspace& workspace) {
   const Index K = pack.num_states;
   LogFilter<V> filter(pack, workspace);
-  PairStatistic<V> pair_stat(pack, result.stats.pair, workspace);
+  PairWriter<V> pair_stat(pack, result.stats.pair, K * K, pack.problem.pair_is_shared,
+                          workspace);
   V* last = workspace.take<V>(K);
   V* gamma = workspace.take<V>(K);
   V* next_gamma = workspace.take<V>(K);
@@ -153,7 +165,7 @@ void markov_chain_in_logs(const MarkovPack<V>& pack, const MarkovResult& result,
     if (t + 1 < pack.num_timesteps) {
       V* xi = filter.predict(t);
       smooth(K, xi, gamma, next_gamma);
-      pair_stat.add(t, xi);
+      put_pair(K, xi, t, pair_stat);
     }
     pack.join(t, last, gamma);
     pack.store(gamma, result.stats.node, t);
@@ -213,7 +225,7 @@ void smooth_tangent(Index K, V* backward, const V* alpha_dot, const V* pair_bar,
 // The filter and its tangent; fills last and last_dot with the filtered probabilities of
 // each lane's last step, and their tangent.
 template <class V>
-void run_tangent(const MarkovPack<V>& pack, LogFilter<V>& filter, PairMatrix<V>& pair_bar,
+void run_tangent(const MarkovPack<V>& pack, LogFilter<V>& filter, PairBars<V>& pair_bar,
                  const MarkovArrays<const double>& stats_bar, V* alpha_dot, V* last,
                  V* last_dot) {
   const Index K = pack.num_states;
@@ -227,7 +239,7 @@ void run_tangent(const MarkovPack<V>& pack, LogFilter<V>& filter, PairMatrix<V>&
     const V* backward = filter.predict(t - 1);
     filter.absorb(t);
     // alpha'_j = node'_j + logsumexp_i(alpha_i + pair_ij)
-    const V* bar = pair_bar.at(t - 1);
+    const V* bar = pair_bar.columns_at(t - 1);
     V* next_dot = alpha_dot + t * K;
     pack.load(stats_bar.node, t, next_dot);
     for (Index j = 0; j < K; ++j)
@@ -245,9 +257,9 @@ void markov_chain_vjp_in_logs(const MarkovPack<V>& pack, const MarkovAdjoint& ad
                               Workspace& workspace) {
   const Index K = pack.num_states;
   LogFilter<V> filter(pack, workspace);
-  PairMatrix<V> pair_bar(pack, adjoint.stats_bar.pair, PairMatrix<V>::kCotangent,
-                         workspace);
-  PairStatistic<V> pair_out(pack, adjoint.potentials_bar.pair, workspace);
+  PairBars<V> pair_bar(pack, adjoint.stats_bar.pair, workspace);
+  PairWriter<V> pair_out(pack, adjoint.potentials_bar.pair, K * K,
+                         pack.problem.pair_is_shared, workspace);
   V* alpha_dot = workspace.take<V>(pack.num_timesteps * K);
   V* last = workspace.take<V>(K);
   V* last_dot = workspace.take<V>(K);
@@ -263,8 +275,9 @@ void markov_chain_vjp_in_logs(const MarkovPack<V>& pack, const MarkovAdjoint& ad
   for (Index t = pack.num_timesteps - 1; t >= 0; --t) {
     if (t + 1 < pack.num_timesteps) {
       V* xi = filter.predict(t);
-      smooth_tangent(K, xi, alpha_dot + t * K, pair_bar.at(t), gamma, gamma_dot, next);
-      pair_out.add(t, xi);
+      smooth_tangent(K, xi, alpha_dot + t * K, pair_bar.columns_at(t), gamma, gamma_dot,
+                     next);
+      put_pair(K, xi, t, pair_out);
     }
     pack.join(t, last, gamma);
     pack.join(t, last_dot, gamma_dot);

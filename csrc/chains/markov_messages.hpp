@@ -7,6 +7,7 @@
 #pragma once
 
 #include "chains/markov_pack.hpp"
+#include "chains/pair_writer.hpp"
 #include "lanes/stream.hpp"
 
 namespace svae {
@@ -151,34 +152,6 @@ class PairRows<V, double> {
   Index sequence_;
 };
 
-// The matrices of the pairs (t, t+1) in lanes, to an array.
-template <class V>
-class PairWriter {
- public:
-  PairWriter(const MarkovPack<V>& pack, const Rows<double>& rows, Workspace& workspace)
-      : pack_(pack),
-        rows_(rows),
-        size_(pack.num_states * pack.num_states),
-        writer_(pack, rows, size_, 1, workspace),
-        only_(workspace.take<V>(size_)) {}
-
-  V* at(Index t) { return pack_.problem.pair_is_shared ? only_ : writer_.at(t); }
-
-  void finish() {
-    if (!pack_.problem.pair_is_shared)
-      writer_.finish();
-    else if (pack_.num_timesteps > 1)
-      pack_.Pack<V>::store(only_, 1, rows_, 0, 1, size_);
-  }
-
- private:
-  const MarkovPack<V>& pack_;
-  Rows<double> rows_;
-  Index size_;
-  RowWriter<V> writer_;
-  V* only_;
-};
-
 // A matrix for each pair (t, t+1), which Derived::make(t, matrix) fills, by rows and by
 // columns: once for all if the steps share it.
 template <class Derived, class E>
@@ -249,6 +222,47 @@ class PairWeights : public StepMatrix<PairWeights<V, E>, E> {
   PairRows<V, E> rows_;
   Index size_;
   E shift_;
+};
+
+// pair_ij - shift, relative to the largest.
+template <class V, class E>
+class PairLogs : public StepMatrix<PairLogs<V, E>, E> {
+ public:
+  PairLogs(const MarkovPack<V>& pack, Workspace& workspace)
+      : StepMatrix<PairLogs, E>(pack.num_states, pack.problem.pair_is_shared, workspace),
+        rows_(pack, pack.problem.potentials.pair, workspace),
+        size_(pack.num_states * pack.num_states) {}
+
+  // Of the step asked for last
+  V shift() const { return in_lanes<V>(shift_); }
+
+  SVAE_NO_INLINE void make(Index t, E* pair) {
+    const E* potentials = rows_.at(t);
+    shift_ = finite_maximum(potentials, size_);
+    for (Index e = 0; e < size_; ++e) pair[e] = potentials[e] - shift_;
+  }
+
+ private:
+  PairRows<V, E> rows_;
+  Index size_;
+  E shift_;
+};
+
+// bar_ij: cotangents as they are.
+template <class V>
+class PairBars : public StepMatrix<PairBars<V>, V> {
+ public:
+  PairBars(const MarkovPack<V>& pack, const Rows<const double>& pair_bar,
+           Workspace& workspace)
+      : StepMatrix<PairBars, V>(pack.num_states, pack.problem.pair_is_shared, workspace),
+        rows_(pack, pair_bar, workspace),
+        size_(pack.num_states * pack.num_states) {}
+
+  SVAE_NO_INLINE void make(Index t, V* bar) { copy(rows_.at(t), bar, size_); }
+
+ private:
+  PairRows<V, V> rows_;
+  Index size_;
 };
 
 // D_ij = A_ij bar_ij: the tangent of A in the direction of a cotangent.

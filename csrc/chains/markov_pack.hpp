@@ -1,8 +1,7 @@
 // The arrays of a Markov chain in lanes: one sequence in each lane of V.
 //
 // Log weights are shifted to a maximum of zero when they are loaded, so that offsets of
-// the potentials cost no digits. Matrices over pairs lie by columns: (i, j) at [j * K +
-// i].
+// the potentials cost no digits.
 //
 // A lane past the end of its sequence loads zeros, computes finite values that nobody
 // reads, and joins the way back at its own last step: no other lane can tell.
@@ -66,25 +65,6 @@ struct MarkovPack : Pack<V> {
   void join(Index t, const V* last, V* values) const {
     for (Index k = 0; k < num_states; ++k)
       values[k] = this->at_last_step(t, last[k], values[k]);
-  }
-
-  // Matrix t by columns, of every lane that has the pair (t, t+1).
-  void load_pair(Rows<const double> rows, Index t, V* columns) const {
-    const Index K = num_states;
-    for (Index w = 0; w < width<V>; ++w) {
-      const double* matrix = rows.at(sequence[w], t);
-      for (Index i = 0; i < K; ++i)
-        for (Index j = 0; j < K; ++j)
-          lane(columns[j * K + i], w) = length[w] > t + 1 ? matrix[i * K + j] : 0.0;
-    }
-  }
-
-  void store_pair(const V* columns, Rows<double> rows, Index t) const {
-    const Index K = num_states;
-    for (Index w = 0; w < width<V>; ++w)
-      for (Index i = 0; length[w] > t + 1 && i < K; ++i)
-        for (Index j = 0; j < K; ++j)
-          rows.at(sequence[w], t)[i * K + j] = lane(columns[j * K + i], w);
   }
 };
 
@@ -156,71 +136,6 @@ V shift_to_zero(V* log_weights, Index size) {
   for (Index k = 0; k < size; ++k) log_weights[k] -= shift;
   return shift;
 }
-
-// One pair matrix after the other in lanes; loaded once if all steps share it. Potentials
-// are shifted to a maximum of zero, cotangents are taken as they are.
-template <class V>
-class PairMatrix {
- public:
-  enum Kind { kPotential, kCotangent };
-
-  PairMatrix(const MarkovPack<V>& pack, Rows<const double> rows, Kind kind,
-             Workspace& workspace)
-      : pack_(pack),
-        rows_(rows),
-        kind_(kind),
-        columns_(workspace.take<V>(pack.num_states * pack.num_states)) {
-    if (pack.problem.pair_is_shared) load(0);
-  }
-
-  const V* at(Index t) {
-    if (!pack_.problem.pair_is_shared) load(t);
-    return columns_;
-  }
-
-  V shift() const { return shift_; }
-
- private:
-  void load(Index t) {
-    pack_.load_pair(rows_, t, columns_);
-    if (kind_ == kPotential)
-      shift_ = shift_to_zero(columns_, pack_.num_states * pack_.num_states);
-  }
-
-  const MarkovPack<V>& pack_;
-  Rows<const double> rows_;
-  Kind kind_;
-  V* columns_;
-  V shift_ = broadcast<V>(0.0);
-};
-
-// The statistics of the pairs: one matrix per step, or their sum if all steps share one.
-template <class V>
-class PairStatistic {
- public:
-  PairStatistic(const MarkovPack<V>& pack, Rows<double> rows, Workspace& workspace)
-      : pack_(pack),
-        rows_(rows),
-        size_(pack.num_states * pack.num_states),
-        sum_(workspace.take<V>(size_)) {
-    fill_zero(sum_, size_);
-  }
-
-  void add(Index t, const V* columns) {
-    if (!pack_.problem.pair_is_shared) return pack_.store_pair(columns, rows_, t);
-    for (Index e = 0; e < size_; ++e) sum_[e] += columns[e];
-  }
-
-  void finish() {
-    if (pack_.problem.pair_is_shared) pack_.store_pair(sum_, rows_, 0);
-  }
-
- private:
-  const MarkovPack<V>& pack_;
-  Rows<double> rows_;
-  Index size_;
-  V* sum_;
-};
 
 }  // namespace SVAE_ISA_NAMESPACE
 }  // namespace svae

@@ -9,26 +9,6 @@
 namespace svae {
 namespace SVAE_ISA_NAMESPACE {
 
-// pair_ij, shifted to a maximum of zero.
-template <class V, class E>
-class PairLogs : public StepMatrix<PairLogs<V, E>, E> {
- public:
-  PairLogs(const MarkovPack<V>& pack, Workspace& workspace)
-      : StepMatrix<PairLogs, E>(pack.num_states, pack.problem.pair_is_shared, workspace),
-        rows_(pack, pack.problem.potentials.pair, workspace),
-        size_(pack.num_states * pack.num_states) {}
-
-  SVAE_NO_INLINE void make(Index t, E* pair) {
-    const E* potentials = rows_.at(t);
-    const E top = finite_maximum(potentials, size_);
-    for (Index e = 0; e < size_; ++e) pair[e] = potentials[e] - top;
-  }
-
- private:
-  PairRows<V, E> rows_;
-  Index size_;
-};
-
 // Messages of the most likely paths so far (Rabiner 1989, Eq. 33), in logs and shifted to
 // a maximum of zero at every step:
 //
@@ -105,7 +85,7 @@ class BestPathFilter {
   Index segment_;
   SegmentRows<V> alpha_;
   V* init_;
-  Index begin_ = 0;  // of the segment at hand
+  Index begin_ = 0;          // of the segment at hand
   FirstFailure<V> failure_;  // the step at which no state is possible any more
 };
 
@@ -243,7 +223,7 @@ void sample_in_logs(const MarkovPack<V>& pack, const MarkovSampling& sampling,
   fill_zero(no_successor, K);
   for (Index t = pack.num_timesteps - 1; t >= 0; --t) {
     const V* alpha = filter.alpha(t);
-    const V* pair = t + 1 < pack.num_timesteps ? filter.pair(t) : no_successor;
+    const V* pair = t + 1 < pack.num_timesteps ? filter.pair_columns(t) : no_successor;
     for (Index w = 0; w < width<V>; ++w)
       for (Index s = 0; t < pack.length[w] && s < sampling.num_samples; ++s) {
         Index* state = sampling.paths.at(pack.sequence[w], s) + t;

@@ -14,8 +14,7 @@ class FirstFailure {
   // success: positive in the lanes where that with this number went well
   SVAE_ALWAYS_INLINE void note(Index number, V success) {
     const V none = broadcast<V>(kNone);
-    const V now =
-        select(success > broadcast<V>(0.0), none, broadcast<V>(double(number)));
+    const V now = select(success > broadcast<V>(0.0), none, broadcast<V>(double(number)));
     first_ = select(first_ == none, now, first_);
   }
 

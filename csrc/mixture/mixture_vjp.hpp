@@ -11,7 +11,8 @@
 // where r = R x_bar and Phi is the lower half of noise r', its diagonal halved.
 //
 // What comes to s is pulled back through the fixed point by the implicit function theorem
-// (svae/models/inference/fixed_point.py): with H = ds/de and K = de/ds, which are symmetric,
+// (svae/models/inference/fixed_point.py): with H = ds/de and K = de/ds, which are
+// symmetric,
 //
 //   (I - K H) v = s_bar,    e_bar += H v,    u_bar += du/dp' (phi' v)
 //

@@ -24,6 +24,9 @@
 namespace svae {
 namespace SVAE_ISA_NAMESPACE {
 
+// Rows of matrices: to filter a segment again costs more than to fetch it from memory.
+constexpr Budget kGaussianBudget = {Index(128) << 20, Index(32) << 20};
+
 // x_t given x_{t+1} and the steps up to t: normal, mean mf + G x_{t+1}, precision L d L'.
 template <class Pack>
 struct GaussianConditional {
@@ -218,8 +221,9 @@ void gaussian_chain(const GaussianProblem& problem, const GaussianResult& result
                     Index first, Workspace& workspace) {
   using V = typename Pack::V;
   const Pack pack(problem, first, workspace);
-  const Index T = pack.num_timesteps;
-  const Segments segments(T, GaussianFilter<Pack>::kept_size(pack) * Index(sizeof(V)));
+  const Segments segments(pack.num_timesteps,
+                          GaussianFilter<Pack>::kept_size(pack) * Index(sizeof(V)),
+                          kGaussianBudget);
   GaussianFilter<Pack> filter(pack, segments);
   GaussianSmoother<Pack> smoother(pack);
   GaussianSampler<Pack> sampler(pack);

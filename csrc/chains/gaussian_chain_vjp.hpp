@@ -316,7 +316,8 @@ void gaussian_chain_vjp(const GaussianProblem& problem, const GaussianAdjoint& a
                           (GaussianFilter<Pack>::kept_size(pack) +
                            GaussianFilterTangent<Pack>::kept_size(pack) +
                            GaussianSamplerReverse<Pack>::kept_size(pack)) *
-                              Index(sizeof(V)));
+                              Index(sizeof(V)),
+                          kGaussianBudget);
   GaussianFilter<Pack> filter(pack, segments);
   GaussianFilterTangent<Pack> tangent(pack, adjoint.stats_bar, segments);
   GaussianSamplerReverse<Pack> reverse(pack, adjoint, segments);

@@ -46,45 +46,33 @@ constexpr Index kStepsOfDrift = 16;
 template <class V, class E>
 class MarkovFilter {
  public:
-  MarkovFilter(const MarkovPack<V>& pack, PairWeights<V, E>& pair, Workspace& workspace)
+  MarkovFilter(const MarkovPack<V>& pack, const Segments& segments,
+               PairWeights<V, E>& pair, Workspace& workspace)
       : pack_(pack),
         pair_(pair),
         node_(pack, pack.problem.potentials.node, pack.num_states, 0, workspace),
-        segment_(segment_length(pack.num_timesteps, pack.num_states)),
-        alpha_(pack.num_timesteps, segment_, pack.num_states + 1, workspace),
-        weights_(pack.num_timesteps, segment_, pack.num_states, workspace),
-        init_(workspace.take<V>(pack.num_states)) {}
+        alpha_(segments, message_stride(pack.num_states + 1), workspace),
+        weights_(segments, message_stride(pack.num_states), workspace),
+        checkpoints_(segments, alpha_.last(), pack.num_states + 1, workspace),
+        init_(workspace.take<V>(pack.num_states)) {
+    pack.load(pack.problem.potentials.init, 0, init_);
+    log_scale_.add(shift_to_zero(init_, pack.num_states));
+    for (Index k = 0; k < pack.num_states; ++k) init_[k] = exp_of_nonpositive(init_[k]);
+  }
 
-  Index segment() const { return segment_; }  // how many steps are kept
   const V* alpha(Index t) const { return alpha_.at(t); }
-  const SegmentRows<V>& alpha_rows() const { return alpha_; }
+  const KeptSteps<V>& alpha_rows() const { return alpha_; }
   V sum(Index t) const { return alpha_.at(t)[pack_.num_states]; }  // of alpha
   const V* weights(Index t) const { return weights_.at(t); }       // b
 
-  // All steps; calls body(t) after each.
-  template <class Body>
-  void run(const Body& body) {
-    start();
-    for (Index t = 0; t < pack_.num_timesteps; ++t) {
-      const V node_shift = step(t);
-      log_scale_.add(node_shift);  // zero in lanes that have ended
-      if (t > 0 && !pack_.problem.pair_is_shared)
-        log_scale_.add(pack_.within(t, pair_.shift(), broadcast<V>(0.0)));
-      note(t);
-      body(t);
-    }
-    begin_ = (pack_.num_timesteps - 1) / segment_ * segment_;
-  }
-
-  // For the way back: makes the messages of the segment of step t again.
-  template <class Body>
-  void revisit(Index t, const Body& body) {
-    if (t >= begin_) return;
-    begin_ -= segment_;
-    for (Index s = begin_; s <= t; ++s) {
-      step(s);
-      body(s);
-    }
+  SVAE_ALWAYS_INLINE void step(Index t, Pass pass) {
+    checkpoints_.pass(t, pass);
+    const V node_shift = make_messages(t);
+    if (pass == Pass::again) return;
+    log_scale_.add(node_shift);  // zero in lanes that have ended
+    if (t > 0 && !pack_.problem.pair_is_shared)
+      log_scale_.add(pack_.within(t, pair_.shift(), broadcast<V>(0.0)));
+    note(t);
   }
 
   V log_normalizer() {
@@ -98,17 +86,11 @@ class MarkovFilter {
   bool is_in_range(Index w) const { return lane(smallest_sum_, w) >= kSmallestSum; }
 
  private:
-  void start() {
-    pack_.load(pack_.problem.potentials.init, 0, init_);
-    log_scale_.add(shift_to_zero(init_, pack_.num_states));
-    for (Index k = 0; k < pack_.num_states; ++k) init_[k] = exp_of_nonpositive(init_[k]);
-  }
-
   // Makes alpha_t and its b; returns what was taken from the log potentials.
-  SVAE_ALWAYS_INLINE V step(Index t) {
+  SVAE_ALWAYS_INLINE V make_messages(Index t) {
     const Index K = pack_.num_states;
-    V* alpha = alpha_.next(t);
-    V* weights = weights_.next(t);
+    V* alpha = alpha_.at(t);
+    V* weights = weights_.at(t);
     const V scale = t > 0 ? reciprocal_power(sum(t - 1)) : broadcast<V>(1.0);
     const Ahead<const double> ahead(pack_, pack_.problem.potentials.node,
                                     t + kStepsAhead);
@@ -153,10 +135,9 @@ class MarkovFilter {
   const MarkovPack<V>& pack_;
   PairWeights<V, E>& pair_;
   RowReader<V> node_;
-  Index segment_;
-  SegmentRows<V> alpha_, weights_;
+  KeptSteps<V> alpha_, weights_;
+  Checkpoints<V> checkpoints_;  // of alpha
   V* init_;
-  Index begin_ = 0;  // of the segment at hand
   CompensatedSum<V> log_scale_;
   V exponent_ = broadcast<V>(0.0);
   V smallest_sum_ = broadcast<V>(kInfinity);
@@ -267,7 +248,7 @@ class MarkovSmoother {
 
 // sum_ij += sum_t x_i(t) y_j(t) over the given steps of one block
 template <class V>
-void add_outer_products(Index K, const SegmentRows<V>& x, const StepBlock<V>& y, Index t,
+void add_outer_products(Index K, const KeptSteps<V>& x, const StepBlock<V>& y, Index t,
                         Index steps, V* sum) {
   for_states<kTileStates>(K, [&](Index i, auto rows) {
     for_states<kTileStates>(K, [&](Index j, auto columns) {
@@ -287,8 +268,8 @@ void sum_pairs(const MarkovPack<V>& pack, Index t, const Add& add, const Store& 
   if (!pack.problem.pair_is_shared) {
     add(t, 1);
     store(t);
-  } else if (t % kBlock == 0) {
-    add(t, num_pairs - t < kBlock ? num_pairs - t : kBlock);
+  } else if (t % kStepsOfSum == 0) {
+    add(t, min(num_pairs - t, kStepsOfSum));
     if (t == 0) store(0);
   }
 }
@@ -305,22 +286,22 @@ template <class V, class E>
 void markov_chain_in_weights(const MarkovPack<V>& pack, const MarkovResult& result,
                              bool* is_in_range, Workspace& workspace) {
   const Index K = pack.num_states;
+  const Segments segments = markov_segments(pack, 2);  // alpha and b
   PairWeights<V, E> pair(pack, workspace);
-  MarkovFilter<V, E> filter(pack, pair, workspace);
+  MarkovFilter<V, E> filter(pack, segments, pair, workspace);
   MarkovSmoother<V, E> smoother(pack, pair, filter, workspace);
   RowWriter<V> node_stat(pack, result.stats.node, K, 0, workspace);
   PairWriter<V> pair_stat(pack, result.stats.pair, K * K, pack.problem.pair_is_shared,
                           workspace);
   V* sum = workspace.take<V>(K * K);
   const V num_pairs = pairs_of_a_sum(pack);
-  const auto nothing = [](Index) {};
-
-  filter.run(nothing);
-  pack.store_each(filter.log_normalizer(), result.log_normalizer);
-
   fill_zero(sum, K * K);
-  for (Index t = pack.num_timesteps - 1; t >= 0; --t) {
-    filter.revisit(t, nothing);
+
+  const auto up = [&](Index t, Pass pass) { filter.step(t, pass); };
+  const auto turn = [&] {
+    pack.store_each(filter.log_normalizer(), result.log_normalizer);
+  };
+  const auto down = [&](Index t) {
     smoother.step(t, Ahead<double>(pack, result.stats.node, t - kStepsAhead));
     // gamma_i = alpha_i beta_i
     V* gamma = node_stat.at(t);
@@ -338,7 +319,8 @@ void markov_chain_in_weights(const MarkovPack<V>& pack, const MarkovResult& resu
           fill_zero(sum, K * K);
         });
     if (t > 0) smoother.weigh(t);
-  }
+  };
+  there_and_back(segments, up, turn, down);
   node_stat.finish();
   pair_stat.finish();
   for (Index w = 0; w < width<V>; ++w) is_in_range[w] = smoother.is_in_range(w);

@@ -25,25 +25,28 @@ template <class V, class E, class F>
 class FilterTangent {
  public:
   FilterTangent(const MarkovPack<V>& pack, const MarkovArrays<const double>& bar,
-                PairWeights<V, E>& pair, PairTangent<V, E, F>& pair_dot,
-                const MarkovFilter<V, E>& filter, Workspace& workspace)
+                const Segments& segments, PairWeights<V, E>& pair,
+                PairTangent<V, E, F>& pair_dot, const MarkovFilter<V, E>& filter,
+                Workspace& workspace)
       : pack_(pack),
         pair_(pair),
         pair_dot_(pair_dot),
         filter_(filter),
         bar_(bar.node),
         node_bar_(pack, bar.node, pack.num_states, 0, workspace),
-        alpha_dot_(pack.num_timesteps, filter.segment(), pack.num_states + 1, workspace),
+        alpha_dot_(segments, message_stride(pack.num_states + 1), workspace),
+        checkpoints_(segments, alpha_dot_.last(), pack.num_states + 1, workspace),
         init_bar_(workspace.take<V>(pack.num_states)) {
     pack.load(bar.init, 0, init_bar_);
   }
 
-  const SegmentRows<V>& rows() const { return alpha_dot_; }
+  const KeptSteps<V>& rows() const { return alpha_dot_; }
   const V* node_bar(Index t) { return node_bar_.at(t); }
 
-  void step(Index t) {
+  void step(Index t, Pass pass) {
     const Index K = pack_.num_states;
-    V* alpha_dot = alpha_dot_.next(t);
+    checkpoints_.pass(t, pass);
+    V* alpha_dot = alpha_dot_.at(t);
     const V* alpha = filter_.alpha(t);
     const Ahead<const double> ahead(pack_, bar_, t + kStepsAhead);
     const V* bar = node_bar_.at(t);
@@ -80,7 +83,8 @@ class FilterTangent {
   const MarkovFilter<V, E>& filter_;
   Rows<const double> bar_;
   RowReader<V> node_bar_;
-  SegmentRows<V> alpha_dot_;
+  KeptSteps<V> alpha_dot_;
+  Checkpoints<V> checkpoints_;
   V* init_bar_;
 };
 
@@ -151,11 +155,12 @@ template <class V, class E, class F>
 void markov_chain_vjp_in_weights(const MarkovPack<V>& pack, const MarkovAdjoint& adjoint,
                                  bool* is_in_range, Workspace& workspace) {
   const Index K = pack.num_states;
+  const Segments segments = markov_segments(pack, 3);  // alpha, b and alpha_dot
   PairWeights<V, E> pair(pack, workspace);
   PairTangent<V, E, F> pair_dot(pack, adjoint.stats_bar.pair, pair, workspace);
-  MarkovFilter<V, E> filter(pack, pair, workspace);
-  FilterTangent<V, E, F> filter_dot(pack, adjoint.stats_bar, pair, pair_dot, filter,
-                                    workspace);
+  MarkovFilter<V, E> filter(pack, segments, pair, workspace);
+  FilterTangent<V, E, F> filter_dot(pack, adjoint.stats_bar, segments, pair, pair_dot,
+                                    filter, workspace);
   MarkovSmoother<V, E> smoother(pack, pair, filter, workspace);
   SmootherTangent<V, E, F> smoother_dot(pack, pair, pair_dot, smoother, workspace);
   RowWriter<V> node_out(pack, adjoint.potentials_bar.node, K, 0, workspace);
@@ -165,14 +170,14 @@ void markov_chain_vjp_in_weights(const MarkovPack<V>& pack, const MarkovAdjoint&
   V* sum_dot = workspace.take<V>(K * K);
   V* gamma = workspace.take<V>(K);
   const V one = broadcast<V>(1.0), num_pairs = pairs_of_a_sum(pack);
-  const auto tangent = [&](Index t) { filter_dot.step(t); };
-
-  filter.run(tangent);
-
   fill_zero(sum, K * K);
   fill_zero(sum_dot, K * K);
-  for (Index t = pack.num_timesteps - 1; t >= 0; --t) {
-    filter.revisit(t, tangent);
+
+  const auto up = [&](Index t, Pass pass) {
+    filter.step(t, pass);
+    filter_dot.step(t, pass);
+  };
+  const auto down = [&](Index t) {
     const V factor = smoother.step(
         t, Ahead<double>(pack, adjoint.potentials_bar.node, t - kStepsAhead));
     smoother_dot.step(t, factor,
@@ -195,7 +200,7 @@ void markov_chain_vjp_in_weights(const MarkovPack<V>& pack, const MarkovAdjoint&
     sum_pairs(
         pack, t,
         [&](Index begin, Index steps) {
-          const SegmentRows<V>& alphas = filter.alpha_rows();
+          const KeptSteps<V>& alphas = filter.alpha_rows();
           add_outer_products(K, alphas, smoother.block(), begin, steps, sum);
           add_outer_products(K, alphas, smoother_dot.block(), begin, steps, sum_dot);
           add_outer_products(K, filter_dot.rows(), smoother.block(), begin, steps,
@@ -214,7 +219,8 @@ void markov_chain_vjp_in_weights(const MarkovPack<V>& pack, const MarkovAdjoint&
         });
     if (t > 0)
       smoother_dot.weigh(t, filter.weights(t), smoother.weigh(t), filter_dot.node_bar(t));
-  }
+  };
+  there_and_back(segments, up, [] {}, down);
   node_out.finish();
   pair_out.finish();
   for (Index w = 0; w < width<V>; ++w) is_in_range[w] = smoother.is_in_range(w);

@@ -8,6 +8,7 @@
 
 #include "chains/markov_pack.hpp"
 #include "chains/pair_writer.hpp"
+#include "chains/segments.hpp"
 #include "lanes/stream.hpp"
 
 namespace svae {
@@ -289,16 +290,17 @@ class PairTangent : public StepMatrix<PairTangent<V, E, F>, F> {
   PairWeights<V, E>& pair_;
 };
 
-// Steps in a block of the sums over pairs; a segment is some blocks.
-constexpr Index kBlock = 64;
+// Numbers from one row of messages to the next: an odd number, for a power of two would
+// put all steps into the same sets of the cache.
+SVAE_ALWAYS_INLINE Index message_stride(Index size) { return size | 1; }
 
-// Rows in lanes for the steps of one block.
+// Rows in lanes for the steps of one block of the sums over pairs.
 template <class V>
 class StepBlock {
  public:
   StepBlock(Index size, Workspace& workspace)
-      : stride_(size | 1), rows_(workspace.take<V>(kBlock * stride_)) {}
-  SVAE_ALWAYS_INLINE V* at(Index t) const { return rows_ + t % kBlock * stride_; }
+      : stride_(message_stride(size)), rows_(workspace.take<V>(kStepsOfSum * stride_)) {}
+  SVAE_ALWAYS_INLINE V* at(Index t) const { return rows_ + t % kStepsOfSum * stride_; }
   Index stride() const { return stride_; }
 
  private:
@@ -306,51 +308,15 @@ class StepBlock {
   V* rows_;
 };
 
-// Rows in lanes, one for each step, of which those of one segment are kept, and the last
-// one of every segment.
+// Messages are short rows, which are made again as fast as they are fetched from memory:
+// those that the last cache holds are kept.
+constexpr Budget kMarkovBudget = {Index(32) << 20, Index(8) << 20};
+
+// The segments of a chain that keeps so many messages of each step.
 template <class V>
-class SegmentRows {
- public:
-  SegmentRows(Index num_timesteps, Index segment, Index size, Workspace& workspace)
-      : segment_(segment),
-        stride_(size | 1),  // a power of two would put all steps into the same cache sets
-        rows_(workspace.take<V>((segment < num_timesteps ? segment : num_timesteps) *
-                                stride_)),
-        last_(workspace.take<V>((num_timesteps - 1) / segment * stride_)) {}
-
-  // Of the segment at hand, or the last row of the one before.
-  SVAE_ALWAYS_INLINE V* at(Index t) const {
-    return t >= begin_ ? rows_ + (t - begin_) * stride_
-                       : last_ + (begin_ / segment_ - 1) * stride_;
-  }
-  Index stride() const { return stride_; }
-
-  // For the caller to fill: the steps in order, or once more those of one segment.
-  SVAE_ALWAYS_INLINE V* next(Index t) {
-    if (t >= begin_ + segment_) keep_last();
-    if (t < begin_ || t >= begin_ + segment_) begin_ = t;
-    return at(t);
-  }
-
- private:
-  void keep_last() {
-    const V* row = rows_ + (segment_ - 1) * stride_;
-    V* kept = last_ + begin_ / segment_ * stride_;
-    for (Index k = 0; k < stride_; ++k) kept[k] = row[k];
-  }
-
-  Index segment_, stride_;
-  V* rows_;
-  V* last_;
-  Index begin_ = 0;
-};
-
-// Steps of which the messages are kept: all of a chain that is not too long; of a longer
-// one a segment at a time, which costs it a second filter.
-inline Index segment_length(Index num_timesteps, Index num_states) {
-  constexpr Index kWhole = Index(1) << 18, kPart = Index(1) << 16;  // numbers in a lane
-  if (num_timesteps * num_states <= kWhole) return num_timesteps;
-  return (kPart / num_states / kBlock + 1) * kBlock;
+Segments markov_segments(const MarkovPack<V>& pack, Index num_messages) {
+  const Index stride = message_stride(pack.num_states + 1);
+  return {pack.num_timesteps, num_messages * stride * Index(sizeof(V)), kMarkovBudget};
 }
 
 }  // namespace SVAE_ISA_NAMESPACE

@@ -16,12 +16,13 @@ namespace SVAE_ISA_NAMESPACE {
 template <class V, class E>
 class BestPathFilter {
  public:
-  BestPathFilter(const MarkovPack<V>& pack, Workspace& workspace)
+  BestPathFilter(const MarkovPack<V>& pack, const Segments& segments,
+                 Workspace& workspace)
       : pack_(pack),
         pair_(pack, workspace),
         node_(pack, pack.problem.potentials.node, pack.num_states, 0, workspace),
-        segment_(segment_length(pack.num_timesteps, pack.num_states)),
-        alpha_(pack.num_timesteps, segment_, pack.num_states, workspace),
+        alpha_(segments, message_stride(pack.num_states), workspace),
+        checkpoints_(segments, alpha_.last(), pack.num_states, workspace),
         init_(workspace.take<V>(pack.num_states)) {
     pack.load(pack.problem.potentials.init, 0, init_);
     shift_to_zero(init_, pack.num_states);
@@ -32,17 +33,10 @@ class BestPathFilter {
   // Entry (i, j) at [j * K + i]
   const E* pair_columns(Index t) { return pair_.columns_at(t); }
 
-  void run() {
-    for (Index t = 0; t < pack_.num_timesteps; ++t)
-      failure_.note(t, is_possible(pack_, t, step(t)));
-    begin_ = (pack_.num_timesteps - 1) / segment_ * segment_;
-  }
-
-  // For the way back: makes the messages of the segment of step t again.
-  void revisit(Index t) {
-    if (t >= begin_) return;
-    begin_ -= segment_;
-    for (Index s = begin_; s <= t; ++s) step(s);
+  SVAE_ALWAYS_INLINE void step(Index t, Pass pass) {
+    checkpoints_.pass(t, pass);
+    const V top = make_messages(t);
+    if (pass == Pass::first) failure_.note(t, is_possible(pack_, t, top));
   }
 
   // failed_step: (N,)
@@ -50,9 +44,9 @@ class BestPathFilter {
 
  private:
   // Returns the maximum that was taken from alpha_t.
-  SVAE_ALWAYS_INLINE V step(Index t) {
+  SVAE_ALWAYS_INLINE V make_messages(Index t) {
     const Index K = pack_.num_states;
-    V* alpha = alpha_.next(t);
+    V* alpha = alpha_.at(t);
     const Ahead<const double> ahead(pack_, pack_.problem.potentials.node,
                                     t + kStepsAhead);
     const V* node = node_.at(t);
@@ -82,10 +76,9 @@ class BestPathFilter {
   const MarkovPack<V>& pack_;
   PairLogs<V, E> pair_;
   RowReader<V> node_;
-  Index segment_;
-  SegmentRows<V> alpha_;
+  KeptSteps<V> alpha_;
+  Checkpoints<V> checkpoints_;
   V* init_;
-  Index begin_ = 0;          // of the segment at hand
   FirstFailure<V> failure_;  // the step at which no state is possible any more
 };
 
@@ -123,14 +116,14 @@ template <class V, class E>
 void viterbi(const MarkovPack<V>& pack, const MarkovDecoding& result,
              Workspace& workspace) {
   const Index K = pack.num_states;
-  BestPathFilter<V, E> filter(pack, workspace);
+  const Segments segments = markov_segments(pack, 1);
+  BestPathFilter<V, E> filter(pack, segments, workspace);
   E* no_successor = workspace.take<E>(K);
   fill_zero(no_successor, K);
 
-  filter.run();
-  filter.store_failures(result.failed_step);
-  for (Index t = pack.num_timesteps - 1; t >= 0; --t) {
-    filter.revisit(t);
+  const auto up = [&](Index t, Pass pass) { filter.step(t, pass); };
+  const auto turn = [&] { filter.store_failures(result.failed_step); };
+  const auto down = [&](Index t) {
     const E* pair = t + 1 < pack.num_timesteps ? filter.pair_columns(t) : no_successor;
     for (Index w = 0; w < width<V>; ++w) {
       if (t >= pack.length[w]) continue;
@@ -138,7 +131,8 @@ void viterbi(const MarkovPack<V>& pack, const MarkovDecoding& result,
       const E* column = t + 1 < pack.length[w] ? pair + state[1] * K : no_successor;
       *state = best_state(K, w, filter.alpha(t), column);
     }
-  }
+  };
+  there_and_back(segments, up, turn, down);
   for (Index w = 0; w < width<V>; ++w) {
     const Index n = pack.sequence[w];
     result.log_weight[n] =
@@ -176,19 +170,18 @@ void sample_in_weights(const MarkovPack<V>& pack, const MarkovSampling& sampling
                        bool* is_in_range, Workspace& workspace) {
   constexpr double kSmallestTotal = 1e-100;
   const Index K = pack.num_states;
+  const Segments segments = markov_segments(pack, 2);  // alpha and b
   PairWeights<V, E> pair(pack, workspace);
-  MarkovFilter<V, E> filter(pack, pair, workspace);
+  MarkovFilter<V, E> filter(pack, segments, pair, workspace);
   MarkovSmoother<V, E> smoother(pack, pair, filter, workspace);
   E* no_successor = workspace.take<E>(K);
   double* cumulative = workspace.take<double>(K);
   bool is_known[width<V>];
-  const auto nothing = [](Index) {};
-
   for (Index k = 0; k < K; ++k) no_successor[k] = in_lanes<E>(1.0);
-  filter.run(nothing);
   for (bool& known : is_known) known = true;
-  for (Index t = pack.num_timesteps - 1; t >= 0; --t) {
-    filter.revisit(t, nothing);
+
+  const auto up = [&](Index t, Pass pass) { filter.step(t, pass); };
+  const auto down = [&](Index t) {
     smoother.step(t, Ahead<double>());
     if (t > 0) smoother.weigh(t);
     const V* alpha = filter.alpha(t);
@@ -203,7 +196,8 @@ void sample_in_weights(const MarkovPack<V>& pack, const MarkovSampling& sampling
         *state = draw(K, cumulative, sampling.uniforms.at(pack.sequence[w], s)[t]);
         is_known[w] &= total >= kSmallestTotal * lane(filter.sum(t), w);
       }
-  }
+  };
+  there_and_back(segments, up, [] {}, down);
   for (Index w = 0; w < width<V>; ++w)
     is_in_range[w] = is_known[w] && smoother.is_in_range(w);
 }

@@ -1,4 +1,5 @@
-// Time in segments, so that memory does not grow with the length of a chain.
+// Time in segments, so that memory does not grow with the length of a chain: the one way
+// up and back of both chains.
 //
 // The way back needs what the way up has computed. That is kept of all steps if it is
 // little enough; otherwise of one segment at a time, and the way up is gone once more
@@ -13,19 +14,25 @@ namespace SVAE_ISA_NAMESPACE {
 
 enum class Pass { first, again };
 
-struct Segments {
-  static constexpr Index kWholeBytes = Index(128) << 20;
-  static constexpr Index kSegmentBytes = Index(32) << 20;
-  static constexpr Index kShortest = 8 * kStepsOfBlock;
+// How many bytes are kept: all of a chain if it takes at most `whole`, else a segment of
+// about `segment`.
+struct Budget {
+  Index whole, segment;
+};
 
+// Segments begin at multiples of so many steps: a writer on the way up stores no step of
+// another segment (stream.hpp), and a block of sums over pairs is within one.
+constexpr Index kStepsOfSum = 64;
+static_assert(kStepsOfSum % kStepsOfBlock == 0, "whole blocks of a writer");
+
+struct Segments {
   Index num_timesteps, length;
 
-  Segments(Index num_timesteps, Index bytes_per_step)
+  Segments(Index num_timesteps, Index bytes_per_step, Budget budget)
       : num_timesteps(num_timesteps), length(num_timesteps) {
-    if (num_timesteps * bytes_per_step <= kWholeBytes) return;
-    // Whole blocks of steps: a writer on the way up stores no step of another segment.
-    length = kSegmentBytes / bytes_per_step / kStepsOfBlock * kStepsOfBlock;
-    if (length < kShortest) length = kShortest;
+    if (num_timesteps * bytes_per_step <= budget.whole) return;
+    length = budget.segment / bytes_per_step / kStepsOfSum * kStepsOfSum;
+    if (length < kStepsOfSum) length = kStepsOfSum;
     if (length > num_timesteps) length = num_timesteps;
   }
 
@@ -48,19 +55,26 @@ SVAE_ALWAYS_INLINE void there_and_back(const Segments& segments, const Up& up,
   }
 }
 
-// What is kept of the steps of one segment, `size` numbers of each.
+// What is kept of the steps of one segment: rows, `stride` numbers apart, of which those
+// of a segment follow one another. Where the first step of a segment is about to be
+// filled, the last row is still that of the step before.
 template <class V>
 class KeptSteps {
  public:
-  KeptSteps(const Segments& segments, Index size, Workspace& workspace)
+  KeptSteps(const Segments& segments, Index stride, Workspace& workspace)
       : length_(segments.length),
-        size_(size),
-        kept_(workspace.take<V>(segments.length * size)) {}
+        stride_(stride),
+        kept_(workspace.take<V>(segments.length * stride)) {}
 
-  SVAE_ALWAYS_INLINE V* at(Index t) const { return kept_ + t % length_ * size_; }
+  // (stride,)
+  SVAE_ALWAYS_INLINE V* at(Index t) const {
+    return kept_ + (t < length_ ? t : t % length_) * stride_;
+  }
+  V* last() const { return at(length_ - 1); }
+  Index stride() const { return stride_; }
 
  private:
-  Index length_, size_;
+  Index length_, stride_;
   V* kept_;
 };
 
@@ -68,7 +82,9 @@ class KeptSteps {
 template <class V>
 class Checkpoints {
  public:
-  Checkpoints(const Segments& segments, V* state, Index size, Workspace& workspace)
+  Checkpoints(const Segments& segments,
+              V* state,  // (size,)
+              Index size, Workspace& workspace)
       : segments_(segments), state_(state), size_(size) {
     if (segments.count() > 1) saved_ = workspace.take<V>(segments.count() * size);
   }

@@ -227,7 +227,7 @@ void sample_in_logs(const MarkovPack<V>& pack, const MarkovSampling& sampling,
         double total = 0.0;
         for (Index i = 0; i < K; ++i)
           cumulative[i] = total +=
-              __builtin_exp(lane(alpha[i], w) + lane(column[i], w) - top);
+              exp_of_nonpositive(lane(alpha[i], w) + lane(column[i], w) - top);
         *state = draw(K, cumulative, sampling.uniforms.at(pack.sequence[w], s)[t]);
       }
   }

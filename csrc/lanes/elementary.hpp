@@ -32,31 +32,77 @@ SVAE_ALWAYS_INLINE To bits_as(From from) {
 constexpr double kLogTwoHigh = 0x1.62e42feep-1;
 constexpr double kLogTwoLow = 0x1.a39ef35793c76p-33;
 
-// exp(r) = 1 + r + r^2 p(r), |r| <= log(2)/2, with p through the Chebyshev points of the
-// interval (relative error 1.6e-17).
-constexpr double kExpSeries[] = {0x1.af38d53857513p-26, 0x1.2891a8c1d838dp-22,
-                                 0x1.71de0d9c145d0p-19, 0x1.a019b8ef67c6cp-16,
-                                 0x1.a01a01a7c8d47p-13, 0x1.6c16c17893833p-10,
-                                 0x1.11111111109adp-7,  0x1.5555555553d4fp-5,
-                                 0x1.5555555555556p-3,  0x1.0000000000001p-1};
+template <class V, int kCount>
+SVAE_ALWAYS_INLINE V polynomial(V x, const double (&coefficients)[kCount]) {
+  V value = broadcast<V>(coefficients[0]);
+#pragma GCC unroll 16
+  for (int k = 1; k < kCount; ++k) value = value * x + broadcast<V>(coefficients[k]);
+  return value;
+}
 
-// exp(x) = 2^n exp(r) for x <= 0: the weights of the chains are relative to their
-// largest. Within one unit in the last place; below the smallest normal number, and for x
-// = -inf, it is zero.
+constexpr double kShift = 0x1.8p52;  // n + shift holds the whole number n in its low bits
+
+// 2^n for n + shift, -1022 <= n <= 1023
+template <class V>
+SVAE_ALWAYS_INLINE V power_of_two(V n_shifted) {
+  using Bits = typename LaneBits<V>::unsigned_type;
+  return bits_as<V>((bits_as<Bits>(n_shifted) + 1023) << 52);
+}
+
+// The exponential, of which the functions below differ in how 2^n gets in:
+//
+//   exp(x) = 2^n exp(r) = 2^n (1 + rest),   r = x - n log 2,  |r| <= log(2)/2
+//   rest = r + r^2 p(r),   |rest| <= sqrt(2) - 1
+//
+// with p through the Chebyshev points of the interval (relative error 1.6e-17).
+template <class V>
+struct ReducedExp {
+  static constexpr double kSeries[] = {0x1.af38d53857513p-26, 0x1.2891a8c1d838dp-22,
+                                       0x1.71de0d9c145d0p-19, 0x1.a019b8ef67c6cp-16,
+                                       0x1.a01a01a7c8d47p-13, 0x1.6c16c17893833p-10,
+                                       0x1.11111111109adp-7,  0x1.5555555553d4fp-5,
+                                       0x1.5555555555556p-3,  0x1.0000000000001p-1};
+  V n_shifted, rest;
+  SVAE_ALWAYS_INLINE explicit ReducedExp(V x)
+      : n_shifted(x * broadcast<V>(0x1.71547652b82fep0) + broadcast<V>(kShift)) {
+    const V n = n_shifted - broadcast<V>(kShift);
+    const V r = (x - n * broadcast<V>(kLogTwoHigh)) - n * broadcast<V>(kLogTwoLow);
+    rest = r + r * r * polynomial(r, kSeries);
+  }
+};
+
+// exp(x) for x <= 0: the weights of the chains are relative to their largest. Within one
+// unit in the last place; below the smallest normal number, and for x = -inf, it is zero.
 template <class V>
 SVAE_ALWAYS_INLINE V exp_of_nonpositive(V x) {
   using Bits = typename LaneBits<V>::unsigned_type;
-  const V shift = broadcast<V>(0x1.8p52);  // n + shift holds n in its low bits
-  const V n_shifted = x * broadcast<V>(0x1.71547652b82fep0) + shift;  // 1 / log 2
-  const V n = n_shifted - shift;
-  const V r = (x - n * broadcast<V>(kLogTwoHigh)) - n * broadcast<V>(kLogTwoLow);
-  V series = broadcast<V>(kExpSeries[0]);
-#pragma GCC unroll 9
-  for (int k = 1; k < 10; ++k) series = series * r + broadcast<V>(kExpSeries[k]);
-  const V fraction = broadcast<V>(1.0) + (r + r * r * series);
+  const ReducedExp<V> e(x);
+  const V fraction = broadcast<V>(1.0) + e.rest;
   // 2^n by adding n to the exponent; what overflows there is replaced
-  const V value = bits_as<V>(bits_as<Bits>(fraction) + (bits_as<Bits>(n_shifted) << 52));
+  const V value =
+      bits_as<V>(bits_as<Bits>(fraction) + (bits_as<Bits>(e.n_shifted) << 52));
   return select(x < broadcast<V>(-708.25), broadcast<V>(0.0), value);
+}
+
+// exp(x) for |x| < 700; of NaN it is NaN.
+template <class V>
+SVAE_ALWAYS_INLINE V exp_of_moderate(V x) {
+  const ReducedExp<V> e(x);
+  const V power = power_of_two(e.n_shifted);
+  return power + power * e.rest;
+}
+
+// exp(x) for any x: 2^n in two factors, so that only the last product overflows, or is
+// rounded to a subnormal number.
+template <class V>
+SVAE_ALWAYS_INLINE V exp(V x) {
+  const V above = select(x < broadcast<V>(-746.0), broadcast<V>(-746.0), x);
+  const ReducedExp<V> e(select(above > broadcast<V>(710.0), broadcast<V>(710.0), above));
+  const V shift = broadcast<V>(kShift), n = e.n_shifted - shift;
+  const V half_shifted = n * broadcast<V>(0.5) + shift;
+  const V rest_shifted = (n - (half_shifted - shift)) + shift;
+  const V half = power_of_two(half_shifted);
+  return (half + half * e.rest) * power_of_two(rest_shifted);
 }
 
 template <class V>

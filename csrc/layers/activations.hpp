@@ -1,5 +1,5 @@
 // What networks put behind their matrix products: tanh, the logistic function, softplus,
-// and the exponential and logarithm that these need, of every lane and for any double.
+// and the logarithm that these need, of every lane and for any double.
 //
 // Each is within a few units in the last place, also where it is tiny; NaN stays NaN.
 #pragma once
@@ -21,56 +21,6 @@ SVAE_ALWAYS_INLINE V with_sign(V x, V sign) {
   using Bits = typename LaneBits<V>::unsigned_type;
   constexpr std::uint64_t kSign = std::uint64_t(1) << 63;
   return bits_as<V>((bits_as<Bits>(x) & ~kSign) | (bits_as<Bits>(sign) & kSign));
-}
-
-template <class V, int kCount>
-SVAE_ALWAYS_INLINE V polynomial(V x, const double (&coefficients)[kCount]) {
-  V value = broadcast<V>(coefficients[0]);
-#pragma GCC unroll 16
-  for (int k = 1; k < kCount; ++k) value = value * x + broadcast<V>(coefficients[k]);
-  return value;
-}
-
-constexpr double kShift = 0x1.8p52;  // n + shift holds the whole number n in its low bits
-
-// 2^n for n + shift, -1022 <= n <= 1023
-template <class V>
-SVAE_ALWAYS_INLINE V power_of_two(V n_shifted) {
-  using Bits = typename LaneBits<V>::unsigned_type;
-  return bits_as<V>((bits_as<Bits>(n_shifted) + 1023) << 52);
-}
-
-// exp(x) = 2^n (1 + rest), |rest| <= sqrt(2) - 1; see exp_of_nonpositive for the series.
-template <class V>
-struct ReducedExp {
-  V n_shifted, rest;
-  SVAE_ALWAYS_INLINE explicit ReducedExp(V x)
-      : n_shifted(x * broadcast<V>(0x1.71547652b82fep0) + broadcast<V>(kShift)) {
-    const V n = n_shifted - broadcast<V>(kShift);
-    const V r = (x - n * broadcast<V>(kLogTwoHigh)) - n * broadcast<V>(kLogTwoLow);
-    rest = r + r * r * polynomial(r, kExpSeries);
-  }
-};
-
-// For |x| < 700.
-template <class V>
-SVAE_ALWAYS_INLINE V exp_of_moderate(V x) {
-  const ReducedExp<V> e(x);
-  const V power = power_of_two(e.n_shifted);
-  return power + power * e.rest;
-}
-
-// For any x: 2^n in two factors, so that only the last product overflows, or is rounded
-// to a subnormal number.
-template <class V>
-SVAE_ALWAYS_INLINE V exp(V x) {
-  const V above = select(x < broadcast<V>(-746.0), broadcast<V>(-746.0), x);
-  const ReducedExp<V> e(select(above > broadcast<V>(710.0), broadcast<V>(710.0), above));
-  const V shift = broadcast<V>(kShift), n = e.n_shifted - shift;
-  const V half_shifted = n * broadcast<V>(0.5) + shift;
-  const V rest_shifted = (n - (half_shifted - shift)) + shift;
-  const V half = power_of_two(half_shifted);
-  return (half + half * e.rest) * power_of_two(rest_shifted);
 }
 
 // log((1 + s) / (1 - s)) = 2 atanh(s) for 2 s, |s| <= 1/3. atanh(s) = s + s^3 p(s^2) with

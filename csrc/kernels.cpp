@@ -104,30 +104,39 @@ void run_mixture_evidence_vjp(const MixtureProblem& problem,
   });
 }
 
-}  // namespace
-
 #define SVAE_NAME_OF(isa) #isa
 #define SVAE_NAME(isa) SVAE_NAME_OF(isa)
 
-const Kernels kernels = {SVAE_NAME(SVAE_ISA_NAMESPACE),
-                         gaussian_lanes,
-                         run_gaussian_chain,
-                         run_gaussian_chain_vjp,
-                         width<Lanes>,
-                         markov_chain<Lanes>,
-                         markov_chain_vjp<Lanes>,
-                         viterbi<Lanes>,
-                         sample_markov_chain<Lanes>,
-                         activate<Lanes>,
-                         tanh_layer<Lanes>,
-                         tanh_layer_vjp<Lanes>,
-                         gaussian_head<Lanes>,
-                         adam<Lanes>,
-                         run_mixture,
-                         run_mixture_vjp,
-                         run_mixture_evidence,
-                         run_mixture_evidence_vjp,
-                         multiply_add<Lanes>};
+constexpr Kernels make_table() {
+  Kernels table{};
+  table.isa = SVAE_NAME(SVAE_ISA_NAMESPACE);
+  table.lanes = width<Lanes>;
+  table.gaussian_lanes = gaussian_lanes;
+  table.gaussian_chain = run_gaussian_chain;
+  table.gaussian_chain_vjp = run_gaussian_chain_vjp;
+  table.markov_chain = markov_chain<Lanes>;
+  table.markov_chain_vjp = markov_chain_vjp<Lanes>;
+  table.viterbi = viterbi<Lanes>;
+  table.sample_markov_chain = sample_markov_chain<Lanes>;
+  table.mixture = run_mixture;
+  table.mixture_vjp = run_mixture_vjp;
+  table.mixture_evidence = run_mixture_evidence;
+  table.mixture_evidence_vjp = run_mixture_evidence_vjp;
+  table.activate = activate<Lanes>;
+  table.tanh_layer = tanh_layer<Lanes>;
+  table.tanh_layer_vjp = tanh_layer_vjp<Lanes>;
+  table.gaussian_head = gaussian_head<Lanes>;
+  table.adam = adam<Lanes>;
+  table.multiply_add = multiply_add<Lanes>;
+  return table;
+}
+
+// Made by the compiler: no instruction of this file runs before it is chosen.
+constexpr Kernels kTable = make_table();
+
+}  // namespace
+
+const Kernels kernels = kTable;
 
 }  // namespace SVAE_ISA_NAMESPACE
 }  // namespace svae

@@ -126,9 +126,9 @@ struct AdamStep {
 };
 
 struct MixtureProblem {
-  Index num_rows, num_states, latent_dim, num_samples;
+  Index num_points, num_states, latent_dim, num_samples;
   const Index* lengths;        // (N,), ones
-  const double* told;          // (N,), 0 of a row without data, else 1; null: all 1
+  const double* observed;      // (N,), 0 of a row without data, else 1; null: all 1
   Rows<const double> init;     // (N, K)
   const double* components;    // (K, D D + D), J and h
   const double* constants;     // (K,)
@@ -187,17 +187,18 @@ struct MixtureEvidenceAdjoint {
   Rows<double> J_bar, h_bar;                    // (N, D, D), (N, D)
 };
 
-// Each kernel of a chain or mixture computes one pack: the sequences first, first + 1,
-// ..., as many as there are lanes. Outputs past the length of a sequence are left as they
-// are.
+// The kernels for one instruction set. Each of a chain or mixture computes one pack: the
+// sequences first, first + 1, ..., as many as there are lanes. Outputs past the length of
+// a sequence are left as they are.
 struct Kernels {
   const char* isa;
+  Index lanes;  // but for a Gaussian chain:
   Index (*gaussian_lanes)(Index latent_dim);
+
   void (*gaussian_chain)(const GaussianProblem&, const GaussianResult&, Index first,
                          Workspace&);
   void (*gaussian_chain_vjp)(const GaussianProblem&, const GaussianAdjoint&, Index first,
                              Workspace&);
-  Index lanes;
   void (*markov_chain)(const MarkovProblem&, const MarkovResult&, Index first,
                        Workspace&);
   void (*markov_chain_vjp)(const MarkovProblem&, const MarkovAdjoint&, Index first,
@@ -205,12 +206,7 @@ struct Kernels {
   void (*viterbi)(const MarkovProblem&, const MarkovDecoding&, Index first, Workspace&);
   void (*sample_markov_chain)(const MarkovProblem&, const MarkovSampling&, Index first,
                               Workspace&);
-  void (*activate)(Activation, const double* inputs, double* outputs, Index count);
-  // Of the units, rows or entries first, ..., last - 1:
-  void (*tanh_layer)(const TanhLayer&, Index first, Index last);
-  void (*tanh_layer_vjp)(const TanhLayerAdjoint&, Index first, Index last);
-  void (*gaussian_head)(const GaussianHead&, Index first, Index last);
-  bool (*adam)(const AdamStep&, Index first, Index last);
+
   void (*mixture)(const MixtureProblem&, const MixtureAscent&, const MixtureResult&,
                   Index first, Workspace&);
   void (*mixture_vjp)(const MixtureProblem&, const MixtureAdjoint&, Index first,
@@ -219,6 +215,13 @@ struct Kernels {
                            Workspace&);
   void (*mixture_evidence_vjp)(const MixtureProblem&, const MixtureEvidenceAdjoint&,
                                Index first, Workspace&);
+
+  void (*activate)(Activation, const double* inputs, double* outputs, Index count);
+  // These take the units, rows or entries first, ..., last - 1.
+  void (*tanh_layer)(const TanhLayer&, Index first, Index last);
+  void (*tanh_layer_vjp)(const TanhLayerAdjoint&, Index first, Index last);
+  void (*gaussian_head)(const GaussianHead&, Index first, Index last);
+  bool (*adam)(const AdamStep&, Index first, Index last);  // whether all are finite
   Index (*multiply_add)(double a, double b, Index rounds, double* sum);  // fma_peak.hpp
 };
 

@@ -98,7 +98,7 @@ def mixture(
     tails: Sequence[_Array] | None,  # offsets (K,), dofs (K, Q), weights (Q,)
     node: Sequence[_Array],  # J (N, D) or (N, D, D), h (N, D)
     noise: _Array | None,  # (N, S, D)
-    told: _Array | None,  # (N,)
+    observed: _Array | None,  # (N,)
     starts: _Array | None,  # (N, R, K)
     from_data: bool,
     from_prior: bool,
@@ -112,7 +112,7 @@ def mixture_vjp(
     tails: Sequence[_Array] | None,
     node: Sequence[_Array],
     noise: _Array | None,
-    told: _Array | None,
+    observed: _Array | None,
     fixed: _Array,  # (N, K)
     bars: Sequence[_Array],
     samples_bar: _Array | None,  # (N, S, D)
@@ -124,7 +124,7 @@ def mixture_evidence(
     components: _Array,
     constants: _Array,
     node: Sequence[_Array],
-    told: _Array | None,
+    observed: _Array | None,
     statistics: _Array | None,  # (N, K)
 ) -> tuple[_Array, _Array, _Array]: ...
 def mixture_evidence_vjp(
@@ -132,7 +132,7 @@ def mixture_evidence_vjp(
     components: _Array,
     constants: _Array,
     node: Sequence[_Array],
-    told: _Array | None,
+    observed: _Array | None,
     statistics: _Array,
     evidence_bar: _Array,
 ) -> tuple[_Array, _Array, _Array]: ...

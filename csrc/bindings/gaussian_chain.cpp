@@ -35,8 +35,9 @@ Shape node_J_shape(const Array& J, const Sizes& sizes) {
   return {sizes.N, sizes.T, sizes.D};
 }
 
-// Potentials, statistics or cotangents in the order init_J, init_h, J11, J12, J22,
-// node_J, node_h, of the shapes that the potentials have.
+// Potentials, statistics or cotangents, in the order in which Python passes them, of the
+// shapes that the potentials have.
+enum Part { kInitJ, kInitH, kJ11, kJ12, kJ22, kNodeJ, kNodeH };
 using Arrays = std::array<Array, 7>;
 using Shapes = std::array<Shape, 7>;
 constexpr const char* kNames[] = {"init_J", "init_h", "J11",   "J12",
@@ -44,25 +45,41 @@ constexpr const char* kNames[] = {"init_J", "init_h", "J11",   "J12",
 constexpr Index kOuter[] = {1, 1, 2, 2, 2, 2, 2};
 
 Shapes shapes_of(const Arrays& potentials, const Sizes& sizes) {
-  return {Shape{sizes.N, sizes.D, sizes.D}, Shape{sizes.N, sizes.D},
-          pair_shape(potentials[2], sizes), pair_shape(potentials[3], sizes),
-          pair_shape(potentials[4], sizes), node_J_shape(potentials[5], sizes),
-          Shape{sizes.N, sizes.T, sizes.D}};
+  Shapes shapes;
+  shapes[kInitJ] = {sizes.N, sizes.D, sizes.D};
+  shapes[kInitH] = {sizes.N, sizes.D};
+  for (const Part pair : {kJ11, kJ12, kJ22})
+    shapes[pair] = pair_shape(potentials[pair], sizes);
+  shapes[kNodeJ] = node_J_shape(potentials[kNodeJ], sizes);
+  shapes[kNodeH] = {sizes.N, sizes.T, sizes.D};
+  return shapes;
+}
+
+// rows_of(part) for all parts
+template <class T, class RowsOf>
+GaussianArrays<T> all_parts(const RowsOf& rows_of) {
+  GaussianArrays<T> arrays{};
+  arrays.init_J = rows_of(kInitJ);
+  arrays.init_h = rows_of(kInitH);
+  arrays.J11 = rows_of(kJ11);
+  arrays.J12 = rows_of(kJ12);
+  arrays.J22 = rows_of(kJ22);
+  arrays.node_J = rows_of(kNodeJ);
+  arrays.node_h = rows_of(kNodeH);
+  return arrays;
 }
 
 GaussianArrays<const double> inputs(const Arrays& arrays, const Shapes& shapes) {
-  Rows<const double> rows[7];
-  for (int k = 0; k < 7; ++k) rows[k] = input(kNames[k], arrays[k], shapes[k], kOuter[k]);
-  return {rows[0], rows[1], rows[2], rows[3], rows[4], rows[5], rows[6]};
+  return all_parts<const double>([&](Part part) {
+    return input(kNames[part], arrays[part], shapes[part], kOuter[part]);
+  });
 }
 
 GaussianArrays<double> outputs(Arrays& arrays, const Shapes& shapes, bool are_filled) {
-  Rows<double> rows[7];
-  for (int k = 0; k < 7; ++k) {
-    arrays[k] = new_array(shapes[k], are_filled);
-    rows[k] = output(arrays[k], kOuter[k]);
-  }
-  return {rows[0], rows[1], rows[2], rows[3], rows[4], rows[5], rows[6]};
+  return all_parts<double>([&](Part part) {
+    arrays[part] = new_array(shapes[part], are_filled);
+    return output(arrays[part], kOuter[part]);
+  });
 }
 
 // noise, samples or their cotangents, (N, S, T, D)
@@ -77,10 +94,10 @@ GaussianProblem problem_of(const Arrays& potentials, const Shapes& shapes,
   GaussianProblem problem{};
   problem.num_sequences = sizes.N;
   problem.latent_dim = sizes.D;
-  problem.dense_nodes = shapes[5].size() == 4;
-  problem.J11_is_shared = shapes[2][1] == 1;
-  problem.J12_is_shared = shapes[3][1] == 1;
-  problem.J22_is_shared = shapes[4][1] == 1;
+  problem.dense_nodes = shapes[kNodeJ].size() == 4;
+  problem.J11_is_shared = shapes[kJ11][1] == 1;
+  problem.J12_is_shared = shapes[kJ12][1] == 1;
+  problem.J22_is_shared = shapes[kJ22][1] == 1;
   problem.lengths = input_lengths(lengths, sizes.N, sizes.T);
   problem.potentials = inputs(potentials, shapes);
   if (noise) {
@@ -93,15 +110,18 @@ GaussianProblem problem_of(const Arrays& potentials, const Shapes& shapes,
 
 Packs packs_of(const GaussianProblem& problem, const Sizes& sizes) {
   const double D = double(sizes.D);
-  const Index lanes = kernels().gaussian_lanes(problem.latent_dim);
+  Packs packs{};
+  packs.num_sequences = sizes.N;
+  packs.lanes = kernels().gaussian_lanes(problem.latent_dim);
+  packs.num_timesteps = sizes.T;
   // Single sequences go to BLAS, which has threads of its own: one of ours is enough.
-  const double work = lanes > 1 ? 7 * D * D * D + 15 * D * D + 50 : 0;
-  return {sizes.N, lanes, sizes.T, work};
+  packs.work = packs.lanes > 1 ? 7 * D * D * D + 15 * D * D + 50 : 0;
+  return packs;
 }
 
 py::tuple gaussian_chain(const Arrays& potentials, const std::optional<Array>& noise,
                          const IntArray& lengths) {
-  const Sizes sizes = sizes_of(potentials[6]);
+  const Sizes sizes = sizes_of(potentials[kNodeH]);
   const Shapes shapes = shapes_of(potentials, sizes);
   const GaussianProblem problem = problem_of(potentials, shapes, noise, lengths, sizes);
 
@@ -129,7 +149,7 @@ py::tuple gaussian_chain(const Arrays& potentials, const std::optional<Array>& n
 py::tuple gaussian_chain_vjp(const Arrays& potentials, const std::optional<Array>& noise,
                              const IntArray& lengths, const Arrays& stats_bar,
                              const std::optional<Array>& samples_bar) {
-  const Sizes sizes = sizes_of(potentials[6]);
+  const Sizes sizes = sizes_of(potentials[kNodeH]);
   const Shapes shapes = shapes_of(potentials, sizes);
   GaussianProblem problem = problem_of(potentials, shapes, noise, lengths, sizes);
   if (samples_bar && !noise) throw py::value_error("samples_bar needs noise");

@@ -96,8 +96,10 @@ Array activate(const Matrix& inputs, Activation which) {
 void tanh_layer(Matrix values, const Matrix& bias) {
   const Sizes sizes = sizes_of("values", values);
   require_apart("values", values, "bias", bias);
-  const TanhLayer layer{sizes.columns, written("values", values),
-                        row_of("bias", bias, sizes.rows)};
+  TanhLayer layer{};
+  layer.num_rows = sizes.columns;
+  layer.values = written("values", values);
+  layer.bias = row_of("bias", bias, sizes.rows);
   Blocks(sizes.rows, sizes.columns).run(20, [&](Index first, Index last) {
     kernels().tanh_layer(layer, first, last);
   });
@@ -107,9 +109,12 @@ py::tuple tanh_layer_vjp(const Matrix& outputs, const Matrix& outputs_bar) {
   const Sizes sizes = sizes_of("outputs", outputs);
   Array inputs_bar = new_array({sizes.rows, sizes.columns}, true);
   Array bias_bar = new_array({sizes.rows}, true);
-  const TanhLayerAdjoint layer{sizes.columns, outputs.data(),
-                               matrix_of("outputs_bar", outputs_bar, sizes),
-                               inputs_bar.mutable_data(), bias_bar.mutable_data()};
+  TanhLayerAdjoint layer{};
+  layer.num_rows = sizes.columns;
+  layer.outputs = outputs.data();
+  layer.outputs_bar = matrix_of("outputs_bar", outputs_bar, sizes);
+  layer.inputs_bar = inputs_bar.mutable_data();
+  layer.bias_bar = bias_bar.mutable_data();
   Blocks(sizes.rows, sizes.columns).run(4, [&](Index first, Index last) {
     kernels().tanh_layer_vjp(layer, first, last);
   });
@@ -153,20 +158,23 @@ py::tuple gaussian_head(Matrix location, Matrix scale, const Matrix& location_bi
   }
   Array log_density = new_array({sizes.rows}, true), variance_slope;
   if (floor) variance_slope = new_array({sizes.rows, sizes.columns}, true);
-  const GaussianHead head{sizes.columns,
-                          num_samples,
-                          T,
-                          logistic_mean,
-                          written("location", location),
-                          written("scale", scale),
-                          floor ? variance_slope.mutable_data() : nullptr,
-                          row_of("location_bias", location_bias, sizes.columns),
-                          row_of("scale_bias", scale_bias, sizes.columns),
-                          offset ? matrix_of("offset", *offset, sizes) : nullptr,
-                          floor ? row_of("floor", *floor, sizes.columns) : nullptr,
-                          numbers_of("data", data),
-                          observed ? observed->data() : nullptr,
-                          log_density.mutable_data()};
+  GaussianHead head{};
+  head.num_columns = sizes.columns;
+  head.num_samples = num_samples;
+  head.num_timesteps = T;
+  head.logistic_mean = logistic_mean;
+  head.location = written("location", location);
+  head.scale = written("scale", scale);
+  head.location_bias = row_of("location_bias", location_bias, sizes.columns);
+  head.scale_bias = row_of("scale_bias", scale_bias, sizes.columns);
+  if (offset) head.offset = matrix_of("offset", *offset, sizes);
+  head.data = numbers_of("data", data);
+  if (observed) head.observed = observed->data();
+  if (floor) {
+    head.floor = row_of("floor", *floor, sizes.columns);
+    head.variance_slope = variance_slope.mutable_data();
+  }
+  head.log_density = log_density.mutable_data();
   Blocks(sizes.rows, sizes.columns).run(50, [&](Index first, Index last) {
     kernels().gaussian_head(head, first, last);
   });
@@ -215,17 +223,18 @@ bool adam(const std::vector<Matrix>& parameters, const std::vector<Matrix>& grad
   std::vector<Piece> pieces;
   Index start = 0;
   for (std::size_t k = 0; k < parameters.size(); ++k) {
-    const AdamStep step{mean_decay,
-                        square_decay,
-                        rate,
-                        epsilon,
-                        numbers_of("parameters", parameters[k]),
-                        numbers_of("gradient", gradient[k]),
-                        first_mean + start,
-                        first_square + start,
-                        to_vector + start,
-                        to_mean + start,
-                        to_square + start};
+    AdamStep step{};
+    step.mean_decay = mean_decay;
+    step.square_decay = square_decay;
+    step.rate = rate;
+    step.epsilon = epsilon;
+    step.vector = numbers_of("parameters", parameters[k]);
+    step.gradient = numbers_of("gradient", gradient[k]);
+    step.mean = first_mean + start;
+    step.square = first_square + start;
+    step.new_vector = to_vector + start;
+    step.new_mean = to_mean + start;
+    step.new_square = to_square + start;
     const Index count = parameters[k].size();
     for (Index first = 0; first < count; first += kEntriesOfBlock)
       pieces.push_back({step, first, std::min(count, first + kEntriesOfBlock)});

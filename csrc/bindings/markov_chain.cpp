@@ -22,31 +22,48 @@ Sizes sizes_of(const Array& node) {
   return sizes;
 }
 
-// Potentials, statistics or cotangents in the order init, pair, node.
+// Potentials, statistics or cotangents, in the order in which Python passes them.
+enum Part { kInit, kPair, kNode };
 using Arrays = std::array<Array, 3>;
 using Shapes = std::array<Shape, 3>;
 
 // The pair has as many matrices as its time axis: 1, shared by all steps, or T-1.
 Shapes shapes_of(const Array& pair, const Sizes& sizes) {
   const Index steps = pair.ndim() == 4 && pair.shape(1) == 1 ? 1 : sizes.T - 1;
-  return {Shape{sizes.N, sizes.K}, Shape{sizes.N, steps, sizes.K, sizes.K},
-          Shape{sizes.N, sizes.T, sizes.K}};
+  Shapes shapes;
+  shapes[kInit] = {sizes.N, sizes.K};
+  shapes[kPair] = {sizes.N, steps, sizes.K, sizes.K};
+  shapes[kNode] = {sizes.N, sizes.T, sizes.K};
+  return shapes;
 }
 
 MarkovArrays<const double> inputs(const Arrays& arrays, const Shapes& shapes) {
-  return {input("init", arrays[0], shapes[0], 1), input("pair", arrays[1], shapes[1], 2),
-          input("node", arrays[2], shapes[2], 2)};
+  MarkovArrays<const double> rows{};
+  rows.init = input("init", arrays[kInit], shapes[kInit], 1);
+  rows.pair = input("pair", arrays[kPair], shapes[kPair], 2);
+  rows.node = input("node", arrays[kNode], shapes[kNode], 2);
+  return rows;
 }
 
 MarkovArrays<double> outputs(Arrays& arrays, const Shapes& shapes, bool are_filled) {
-  for (int k = 0; k < 3; ++k) arrays[k] = new_array(shapes[k], are_filled);
-  return {output(arrays[0], 1), output(arrays[1], 2), output(arrays[2], 2)};
+  for (const Part part : {kInit, kPair, kNode})
+    arrays[part] = new_array(shapes[part], are_filled);
+  MarkovArrays<double> rows{};
+  rows.init = output(arrays[kInit], 1);
+  rows.pair = output(arrays[kPair], 2);
+  rows.node = output(arrays[kNode], 2);
+  return rows;
 }
 
 MarkovProblem problem_of(const Arrays& potentials, const Shapes& shapes,
                          const IntArray& lengths, const Sizes& sizes) {
-  return {sizes.N, sizes.K, shapes[1][1] == 1, input_lengths(lengths, sizes.N, sizes.T),
-          inputs(potentials, shapes)};
+  MarkovProblem problem{};
+  problem.num_sequences = sizes.N;
+  problem.num_states = sizes.K;
+  problem.pair_is_shared = shapes[kPair][1] == 1;
+  problem.lengths = input_lengths(lengths, sizes.N, sizes.T);
+  problem.potentials = inputs(potentials, shapes);
+  return problem;
 }
 
 // Paths of -1, for the kernels to fill up to each sequence's length.
@@ -63,7 +80,12 @@ Rows<Index> path_rows(IntArray& paths, Index outer) {
 
 Packs packs_of(const Sizes& sizes) {
   const double K = double(sizes.K);
-  return {sizes.N, kernels().lanes, sizes.T, 4 * K * K + 50 * K};
+  Packs packs{};
+  packs.num_sequences = sizes.N;
+  packs.lanes = kernels().lanes;
+  packs.num_timesteps = sizes.T;
+  packs.work = 4 * K * K + 50 * K;
+  return packs;
 }
 
 py::tuple markov_chain(Array init, Array pair, Array node, IntArray lengths) {
@@ -73,9 +95,10 @@ py::tuple markov_chain(Array init, Array pair, Array node, IntArray lengths) {
   Array log_normalizer = new_array({sizes.N});
   Arrays stats;
   std::vector<Index> failed_step(sizes.N, -1);
-  const MarkovResult result{log_normalizer.mutable_data(),
-                            outputs(stats, shapes, are_full(lengths, sizes.T)),
-                            failed_step.data()};
+  MarkovResult result{};
+  result.log_normalizer = log_normalizer.mutable_data();
+  result.stats = outputs(stats, shapes, are_full(lengths, sizes.T));
+  result.failed_step = failed_step.data();
   run_packs(packs_of(sizes), kError, failed_step, [&](Index first, Workspace& workspace) {
     kernels().markov_chain(problem, result, first, workspace);
   });
@@ -89,9 +112,10 @@ py::tuple markov_chain_vjp(Array init, Array pair, Array node, IntArray lengths,
   const MarkovProblem problem = problem_of({init, pair, node}, shapes, lengths, sizes);
   Arrays potentials_bar;
   std::vector<Index> failed_step(sizes.N, -1);
-  const MarkovAdjoint adjoint{inputs(stats_bar, shapes),
-                              outputs(potentials_bar, shapes, are_full(lengths, sizes.T)),
-                              failed_step.data()};
+  MarkovAdjoint adjoint{};
+  adjoint.stats_bar = inputs(stats_bar, shapes);
+  adjoint.potentials_bar = outputs(potentials_bar, shapes, are_full(lengths, sizes.T));
+  adjoint.failed_step = failed_step.data();
   run_packs(packs_of(sizes), kError, failed_step, [&](Index first, Workspace& workspace) {
     kernels().markov_chain_vjp(problem, adjoint, first, workspace);
   });
@@ -105,8 +129,10 @@ py::tuple viterbi(Array init, Array pair, Array node, IntArray lengths) {
   IntArray paths = no_paths({sizes.N, sizes.T});
   Array log_weight = new_array({sizes.N});
   std::vector<Index> failed_step(sizes.N, -1);
-  const MarkovDecoding decoding{path_rows(paths, 1), log_weight.mutable_data(),
-                                failed_step.data()};
+  MarkovDecoding decoding{};
+  decoding.paths = path_rows(paths, 1);
+  decoding.log_weight = log_weight.mutable_data();
+  decoding.failed_step = failed_step.data();
   run_packs(packs_of(sizes), kError, failed_step, [&](Index first, Workspace& workspace) {
     kernels().viterbi(problem, decoding, first, workspace);
   });
@@ -122,8 +148,11 @@ IntArray sample_markov_chain(Array init, Array pair, Array node, Array uniforms,
   const Shape shape{sizes.N, num_samples, sizes.T};
   IntArray paths = no_paths(shape);
   std::vector<Index> failed_step(sizes.N, -1);
-  const MarkovSampling sampling{num_samples, input("uniforms", uniforms, shape, 2),
-                                path_rows(paths, 2), failed_step.data()};
+  MarkovSampling sampling{};
+  sampling.num_samples = num_samples;
+  sampling.uniforms = input("uniforms", uniforms, shape, 2);
+  sampling.paths = path_rows(paths, 2);
+  sampling.failed_step = failed_step.data();
   run_packs(packs_of(sizes), kError, failed_step, [&](Index first, Workspace& workspace) {
     kernels().sample_markov_chain(problem, sampling, first, workspace);
   });

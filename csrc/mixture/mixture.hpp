@@ -43,15 +43,15 @@ struct MixturePack : Pack<typename AlgebraT::V> {
   const MixtureProblem& problem;
   Algebra algebra;
   Workspace& workspace;
-  V told;  // 1, or 0 of a row without data, which says nothing of z
+  V observed;  // 1, or 0 of a row without data, which says nothing of z
 
   MixturePack(const MixtureProblem& problem, Index first, Workspace& workspace)
-      : Pack<V>(problem.num_rows, problem.lengths, first),
+      : Pack<V>(problem.num_points, problem.lengths, first),
         problem(problem),
         algebra(problem.latent_dim),
         workspace(workspace) {
     for (Index w = 0; w < width<V>; ++w)
-      lane(told, w) = problem.told ? problem.told[this->sequence[w]] : 1.0;
+      lane(observed, w) = problem.observed ? problem.observed[this->sequence[w]] : 1.0;
   }
 
   Index dim() const { return algebra.dim; }
@@ -151,7 +151,8 @@ class MixtureComponents {
 
   // Adds sum_k weights_k (J_k, h_k): nothing for a row without data.
   void mix(const V* weights, const Terms<typename Pack::Algebra>& to) const {
-    for (Index k = 0; k < pack_.num_states(); ++k) add(k, pack_.told * weights[k], to);
+    for (Index k = 0; k < pack_.num_states(); ++k)
+      add(k, pack_.observed * weights[k], to);
   }
 
   // <J_k, E x x'> + h_k'E x
@@ -165,7 +166,7 @@ class MixtureComponents {
 
   void products(const Terms<typename Pack::Algebra>& moments, V* values) const {
     for (Index k = 0; k < pack_.num_states(); ++k)
-      values[k] = pack_.told * product(k, moments);
+      values[k] = pack_.observed * product(k, moments);
   }
 
   // <J, E x x'> + h'E x of potentials given as terms
@@ -242,7 +243,7 @@ class MixtureGaussian {
   V log_normalizer() const {
     constexpr double kHalfLog2Pi = 0.91893853320467274178;
     return 0.5 * quadratic_ + inverse_determinant_.value() +
-           pack_.told * (kHalfLog2Pi * double(pack_.dim()));
+           pack_.observed * (kHalfLog2Pi * double(pack_.dim()));
   }
 
   // x = mean + L^-T d^-1/2 noise; it may take the place of the noise
@@ -299,7 +300,7 @@ struct MixtureTails {
     for_nodes(k, [&](Index, double weight, double dof) {
       sum += weight * (dof + double(pack.dim())) / (dof - 2.0 * e);
     });
-    return select(pack.told > broadcast<V>(0.0), sum, one);
+    return select(pack.observed > broadcast<V>(0.0), sum, one);
   }
 
   // phi''
@@ -309,7 +310,7 @@ struct MixtureTails {
       const V rest = dof - 2.0 * e;
       sum += 2.0 * weight * (dof + double(pack.dim())) / (rest * rest);
     });
-    return pack.told * sum;
+    return pack.observed * sum;
   }
 };
 
@@ -333,7 +334,7 @@ class MixtureLabels {
     for (Index k = 0; k < pack_.num_states(); ++k) {
       // chosen, not multiplied by zero: a constant of -inf says nothing there either
       potentials[k] =
-          select(pack_.told > zero,
+          select(pack_.observed > zero,
                  tails_.phi(k, evidence[k]) + pack_.problem.constants[k], zero);
       gains[k] = tails_.gain(k, evidence[k]);
     }
@@ -390,7 +391,7 @@ class MixtureModel {
     // x of a row without data is standard normal, and so is what pads the tiles
     const V one = broadcast<V>(1.0);
     for (Index i = 0; i < pack.algebra.padded_dim(); ++i)
-      base_.matrix(i, i) += i < pack.dim() ? one - pack.told : one;
+      base_.matrix(i, i) += i < pack.dim() ? one - pack.observed : one;
   }
 
   void update_x(const V* statistics) {
@@ -403,7 +404,7 @@ class MixtureModel {
     components.products(x.moments, evidence);
     if (pack.problem.offsets)
       for (Index k = 0; k < pack.num_states(); ++k)
-        evidence[k] += pack.told * pack.problem.offsets[k];
+        evidence[k] += pack.observed * pack.problem.offsets[k];
   }
 
   // One round of the alternation.
@@ -418,12 +419,12 @@ class MixtureModel {
   void update_evidence_by_component() {
     for (Index k = 0; k < pack.num_states(); ++k) {
       copy(base_.matrix.data, x.terms.matrix.data, pack.terms_size());
-      components.add(k, pack.told, x.terms);
+      components.add(k, pack.observed, x.terms);
       failure.note(kImproper, x.update());
-      evidence[k] =
-          pack.told * (pack.problem.num_nodes == 0
-                           ? x.log_normalizer()
-                           : components.product(k, x.moments) + pack.problem.offsets[k]);
+      evidence[k] = pack.observed *
+                    (pack.problem.num_nodes == 0
+                         ? x.log_normalizer()
+                         : components.product(k, x.moments) + pack.problem.offsets[k]);
     }
   }
 
@@ -437,7 +438,7 @@ class MixtureModel {
     V sum = x.log_normalizer() + labels.log_normalizer;
     for (Index k = 0; k < pack.num_states(); ++k) {
       V linear = evidence[k];
-      if (pack.problem.offsets) linear -= pack.told * pack.problem.offsets[k];
+      if (pack.problem.offsets) linear -= pack.observed * pack.problem.offsets[k];
       sum -= statistics[k] * linear;
     }
     return sum;

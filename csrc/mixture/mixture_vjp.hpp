@@ -113,7 +113,7 @@ class MixtureJacobians {
     for (Index k = 0; k < pack_.num_states(); ++k) product[k] = labels.gains[k] * a[k];
     weigh(product);
     for (Index k = 0; k < pack_.num_states(); ++k) {
-      product[k] *= pack_.told * labels.gains[k];
+      product[k] *= pack_.observed * labels.gains[k];
       if (!tails_.is_gaussian())
         product[k] += labels.probs[k] * a[k] * tails_.curvature(k, model_.evidence[k]);
     }
@@ -253,9 +253,9 @@ void mixture_vjp(const MixtureProblem& problem, const MixtureAdjoint& adjoint,
   jacobians.weigh(u_bar);
   for (Index k = 0; k < K; ++k) {
     u_bar[k] += surrogate_bar * p[k];
-    constants_bar[k] = pack.told * (constants_bar[k] + u_bar[k]);
+    constants_bar[k] = pack.observed * (constants_bar[k] + u_bar[k]);
     // log Z_z - s'e
-    e_bar[k] = constants_bar[k] * gains[k] - pack.told * surrogate_bar * s[k];
+    e_bar[k] = constants_bar[k] * gains[k] - pack.observed * surrogate_bar * s[k];
   }
 
   // e, the moments and <r, f> in f, and the samples
@@ -288,12 +288,12 @@ void mixture_vjp(const MixtureProblem& problem, const MixtureAdjoint& adjoint,
   V* gains_bar = pack.take_states();
   for (Index k = 0; k < K; ++k) {
     through_u[k] = gains[k] * solve.solution[k];
-    gains_bar[k] = pack.told * p[k] * solve.solution[k];
+    gains_bar[k] = pack.observed * p[k] * solve.solution[k];
   }
   jacobians.weigh(through_u);
   for (Index k = 0; k < K; ++k) {
     u_bar[k] += through_u[k];
-    constants_bar[k] += pack.told * through_u[k];
+    constants_bar[k] += pack.observed * through_u[k];
     e_bar[k] += solve.product[k];
   }
   const Terms<Algebra> rest = pack.take_terms();

@@ -1,5 +1,6 @@
-// What the bindings and the kernels agree on: plain data, and a table of functions for
-// each instruction set that the core was compiled for.
+// The contract of bindings and kernels: plain data, and a table of functions for each
+// instruction set that the core was compiled for. N sequences or points, T steps, S
+// samples; D latent dimensions, K states.
 #pragma once
 
 #include "threads/memory.hpp"
@@ -128,7 +129,7 @@ struct AdamStep {
 struct MixtureProblem {
   Index num_points, num_states, latent_dim, num_samples;
   const Index* lengths;        // (N,), ones
-  const double* observed;      // (N,), 0 of a row without data, else 1; null: all 1
+  const double* observed;      // (N,), 0 of a point without data, else 1; null: all 1
   Rows<const double> init;     // (N, K)
   const double* components;    // (K, D D + D), J and h
   const double* constants;     // (K,)
@@ -136,7 +137,7 @@ struct MixtureProblem {
   Index num_nodes;             // Q of a quadrature over degrees of freedom; 0: Gaussian
   const double* dofs;          // (K, Q)
   const double* node_weights;  // (Q,)
-  bool dense_nodes;            // of the rows
+  bool dense_nodes;            // of the points
   Rows<const double> node_J, node_h;  // (N, D, D) or (N, D); (N, D)
   Rows<const double> noise;           // (N, S, D), the axis S in place of time
 };
@@ -216,7 +217,10 @@ struct Kernels {
   void (*mixture_evidence_vjp)(const MixtureProblem&, const MixtureEvidenceAdjoint&,
                                Index first, Workspace&);
 
-  void (*activate)(Activation, const double* inputs, double* outputs, Index count);
+  void (*activate)(Activation,
+                   const double* inputs,  // (count,)
+                   double* outputs,       // (count,)
+                   Index count);
   // These take the units, rows or entries first, ..., last - 1.
   void (*tanh_layer)(const TanhLayer&, Index first, Index last);
   void (*tanh_layer_vjp)(const TanhLayerAdjoint&, Index first, Index last);

@@ -44,7 +44,7 @@ const double* numbers_of(const char* name, const Matrix& array) {
   return array.data();
 }
 
-// What is written to; it may not overlap another array that the same pass uses.
+// An array that is written to. It may not overlap another that the same pass uses.
 double* written(const char* name, Matrix& array) {
   if (!array.writeable()) throw py::value_error(std::string(name) + " is read-only");
   numbers_of(name, array);

@@ -125,7 +125,8 @@ class GaussianFilter {
   FirstFailure<V> failure_;  // the step whose precision was not positive definite
 };
 
-// Steps down: mean and covariance of x_t, Cov(x_t, x_{t+1}), and those of step t+1.
+// Steps down: mean (D,) and covariance (D, D) of x_t, Cov(x_t, x_{t+1}), and those of
+// step t+1.
 template <class Pack>
 class GaussianSmoother {
   using V = typename Pack::V;
@@ -193,9 +194,9 @@ class GaussianSampler {
     }
   }
 
-  V *x, *next_x;
-  V* conditional_mean;  // of x_t given x_{t+1}
-  V* noise;
+  V *x, *next_x;        // (S, D)
+  V* conditional_mean;  // (S, D), of x_t given x_{t+1}
+  V* noise;             // (S, D)
 
  private:
   static V* take(const Pack& pack) { return pack.take_vectors(pack.problem.num_samples); }

@@ -212,7 +212,8 @@ class GaussianSmootherAdjoint {
   SVAE_ALWAYS_INLINE void step(Index t, const GaussianConditional<Pack>& given,
                                const GaussianConditionalTangent<Pack>& tangent,
                                const GaussianSmoother<Pack>& smoother,
-                               const GaussianSampler<Pack>& sampler, V* r, V* u) {
+                               const GaussianSampler<Pack>& sampler, V* r,  // (S, D)
+                               V* u) {                                      // (S, D)
     swap(dm_, next_dm_);
     swap(hb_, next_hb_);
     swap(Q_, next_Q_);
@@ -250,7 +251,8 @@ class GaussianSmootherAdjoint {
 
  private:
   // The lower half of noise r', mirrored.
-  void set_to_lower_half(V* noise, V* r) const {
+  void set_to_lower_half(V* noise,      // (S, D)
+                         V* r) const {  // (S, D)
     fill_zero(whitened_.data, whitened_.size());
     for (Index s = 0; s < pack_.problem.num_samples; ++s) {
       const Vector<V> x = pack_.vector_of(noise, s), y = pack_.vector_of(r, s);
@@ -261,16 +263,19 @@ class GaussianSmootherAdjoint {
   }
 
   // A += x y' + y x'
-  static void add_twice_symmetric_outer(Vector<V> x, Vector<V> y, const Symmetric& A) {
+  static void add_twice_symmetric_outer(Vector<V> x,           // (D,)
+                                        Vector<V> y,           // (D,)
+                                        const Symmetric& A) {  // (D, D)
     for_entries(A, [&](Index k, Index i, Index j) {
       A.data[k] = multiply_add(y[i], x[j], multiply_add(x[i], y[j], A.data[k]));
     });
   }
 
-  // What comes through G from step t+1.
-  SVAE_ALWAYS_INLINE void couple(const GaussianConditional<Pack>& given, const Full& dG,
+  // Adds what comes through G from step t+1.
+  SVAE_ALWAYS_INLINE void couple(const GaussianConditional<Pack>& given,
+                                 const Full& dG,  // (D, D)
                                  const GaussianSmoother<Pack>& smoother,
-                                 const GaussianSampler<Pack>& sampler, V* u) {
+                                 const GaussianSampler<Pack>& sampler, V* u) {  // (S, D)
     const Full& G = given.G;
     multiply<Update::add>(dG, smoother.next_mean, dm_);
     multiply<Update::add>(G, next_dm_, dm_);

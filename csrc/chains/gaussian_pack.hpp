@@ -66,10 +66,11 @@ struct GaussianPack : Pack<typename AlgebraT::V> {
   }
 };
 
-// From rows of dim * dim numbers. What is kept of a potential's J in a symmetric matrix
-// is the precision -(J + J'): only the symmetric part of J counts.
+// Sets A from the rows of a matrix. A symmetric matrix keeps the precision -(J + J') of a
+// potential's J: only the symmetric part of J counts.
 template <class V, class Matrix>
-void set_from_rows(const V* rows, Index dim, const Matrix& A) {
+void set_from_rows(const V* rows,                 // (D D,)
+                   Index dim, const Matrix& A) {  // (D, D)
   for_entries(A, [&](Index k, Index i, Index j) {
     if (i >= dim || j >= dim) return;
     if (Matrix::kIsSymmetric)
@@ -97,7 +98,7 @@ struct Complete {
 };
 
 template <class V, class Block>
-void set_rows(const Block& value, Index dim, V* rows) {
+void set_rows(const Block& value, Index dim, V* rows) {  // (D D,)
   for_entries(value.block, [&](Index k, Index i, Index j) {
     if (i >= dim || j >= dim) return;
     rows[i * dim + j] = value(k, i, j);
@@ -112,7 +113,9 @@ class GaussianPairPotential {
   using V = typename Pack::V;
 
  public:
-  GaussianPairPotential(const Pack& pack, const Rows<const double>& rows, bool is_shared)
+  GaussianPairPotential(const Pack& pack,
+                        const Rows<const double>& rows,  // (N, 1|T-1, D, D)
+                        bool is_shared)
       : pack_(pack),
         reader_(pack, rows, pack.dim() * pack.dim(), 1, pack.workspace),
         is_shared_(is_shared),
@@ -154,7 +157,8 @@ class GaussianTerms {
         node_h_(pack, arrays.node_h, pack.dim(), 0, pack.workspace),
         block_(pack.template take<Symmetric>()) {}
 
-  void set_init(const Symmetric& precision, Vector<V> h) const {
+  void set_init(const Symmetric& precision,  // (D, D)
+                Vector<V> h) const {         // (D,)
     const Index D = pack_.dim();
     V* rows = pack_.workspace.template take<V>(D * D);
     pack_.load(arrays_.init_J, 0, 0, rows, D * D);
@@ -162,7 +166,8 @@ class GaussianTerms {
     pack_.load(arrays_.init_h, 0, 0, h.data, D);
   }
 
-  void add_node(Index t, const Symmetric& precision, Vector<V> h) {
+  void add_node(Index t, const Symmetric& precision,  // (D, D)
+                Vector<V> h) {                        // (D,)
     const Index D = pack_.dim();
     const V* J = node_J_.at(t);
     if (pack_.problem.dense_nodes) {
@@ -192,7 +197,8 @@ class GaussianPairStatistic {
   using V = typename Pack::V;
 
  public:
-  GaussianPairStatistic(const Pack& pack, const Rows<double>& rows, bool is_shared)
+  GaussianPairStatistic(const Pack& pack, const Rows<double>& rows,  // (N, 1|T-1, D, D)
+                        bool is_shared)
       : pack_(pack),
         writer_(pack, rows, pack.dim() * pack.dim(), is_shared, pack.workspace),
         sum_(pack.template take<Matrix>()) {}
@@ -277,8 +283,8 @@ class GaussianSquareStatistics {
   Symmetric common_, last_;
 };
 
-// What comes out of a chain, step by step from the end: its statistics, or the cotangents
-// of its potentials, which have the same shapes.
+// The output of a chain, step by step from the end: its statistics, or the cotangents of
+// its potentials, which have the same shapes.
 template <class Pack>
 class GaussianOutput {
   using V = typename Pack::V;
@@ -294,8 +300,9 @@ class GaussianOutput {
 
   // J and h belong to step t, coupling to the pair (t, t+1).
   template <class Square, class Cross>
-  SVAE_ALWAYS_INLINE void store(Index t, const Square& J, Vector<V> h,
-                                const Cross& coupling) {
+  SVAE_ALWAYS_INLINE void store(Index t, const Square& J,  // (D, D)
+                                Vector<V> h,               // (D,)
+                                const Cross& coupling) {   // (D, D)
     const Index D = pack_.dim();
     V* row = node_J_.at(t);
     if (pack_.problem.dense_nodes)
@@ -331,7 +338,7 @@ template <class Stream>
 class SampleStreams {
  public:
   template <class Pack, class T>
-  SampleStreams(const Pack& pack, const Rows<T>& rows)
+  SampleStreams(const Pack& pack, const Rows<T>& rows)  // (N, S, T, D)
       : num_samples_(pack.problem.num_samples),
         streams_(pack.workspace.template take<Stream>(num_samples_)) {
     for (Index s = 0; s < num_samples_; ++s) {

@@ -145,7 +145,8 @@ class MarkovFilter {
 };
 
 template <class V>
-SVAE_ALWAYS_INLINE V dot(Index size, const V* x, const V* y) {
+SVAE_ALWAYS_INLINE V dot(Index size, const V* x,  // (size,)
+                         const V* y) {            // (size,)
   return fold<V>(size, [&](Index k) { return x[k] * y[k]; }, Add());
 }
 
@@ -158,8 +159,9 @@ SVAE_ALWAYS_INLINE V unless_negligible(V probability, V value) {
 // Probabilities x_k y_k of exclusive events, of which one happens `count` times on
 // average. What rounding left over is taken out, so that the certain has exactly 1.
 template <class V, class X>
-SVAE_ALWAYS_INLINE void probabilities(Index size, const X* x, const V* y, V count,
-                                      V* values) {
+SVAE_ALWAYS_INLINE void probabilities(Index size, const X* x,  // (size,)
+                                      const V* y,              // (size,)
+                                      V count, V* values) {    // (size,)
   const auto product = [&](Index k) {
     const V probability = in_lanes<V>(x[k]) * y[k];
     return values[k] = unless_negligible(probability, probability);
@@ -248,8 +250,9 @@ class MarkovSmoother {
 
 // sum_ij += sum_t x_i(t) y_j(t) over the given steps of one block
 template <class V>
-void add_outer_products(Index K, const KeptSteps<V>& x, const StepBlock<V>& y, Index t,
-                        Index steps, V* sum) {
+void add_outer_products(Index K, const KeptSteps<V>& x,  // (T, K)
+                        const StepBlock<V>& y,           // (T, K)
+                        Index t, Index steps, V* sum) {  // (K, K)
   for_states<kTileStates>(K, [&](Index i, auto rows) {
     for_states<kTileStates>(K, [&](Index j, auto columns) {
       add_outer_tile<rows.value, columns.value>(
@@ -284,7 +287,8 @@ V pairs_of_a_sum(const MarkovPack<V>& pack) {
 // Statistics of one pack; says of each lane whether doubles were wide enough.
 template <class V, class E>
 void markov_chain_in_weights(const MarkovPack<V>& pack, const MarkovResult& result,
-                             bool* is_in_range, Workspace& workspace) {
+                             bool* is_in_range,  // (W,)
+                             Workspace& workspace) {
   const Index K = pack.num_states;
   const Segments segments = markov_segments(pack, 2);  // alpha and b
   PairWeights<V, E> pair(pack, workspace);
@@ -328,7 +332,7 @@ void markov_chain_in_weights(const MarkovPack<V>& pack, const MarkovResult& resu
 
 // The pack that has to be done in log space is handed to `rescue`, if there is any.
 template <class V, class Rescue>
-void rescue_out_of_range(const MarkovPack<V>& pack, const bool* is_in_range,
+void rescue_out_of_range(const MarkovPack<V>& pack, const bool* is_in_range,  // (W,)
                          const Rescue& rescue) {
   bool chosen[width<V>], any = false;
   for (Index w = 0; w < width<V>; ++w) any |= chosen[w] = !is_in_range[w];

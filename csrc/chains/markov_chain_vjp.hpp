@@ -124,7 +124,9 @@ class SmootherTangent {
   }
 
   // v_dot = b o beta_dot + v o node_bar
-  void weigh(Index t, const V* b, const V* v, const V* node_bar) {
+  void weigh(Index t, const V* b,  // (K,)
+             const V* v,           // (K,)
+             const V* node_bar) {  // (K,)
     V* v_dot = block_.at(t - 1);
     for (Index k = 0; k < pack_.num_states; ++k)
       v_dot[k] = b[k] * beta_dot_[k] + v[k] * node_bar[k];
@@ -141,7 +143,8 @@ class SmootherTangent {
 
 // Tangents of probabilities, count times on average. The sum of a change is zero.
 template <class V>
-SVAE_ALWAYS_INLINE void changes(Index size, const V* probability, V count, V* dot) {
+SVAE_ALWAYS_INLINE void changes(Index size, const V* probability,  // (size,)
+                                V count, V* dot) {                 // (size,)
   const auto change = [&](Index k) {
     return dot[k] = unless_negligible(probability[k], dot[k]);
   };
@@ -153,7 +156,8 @@ SVAE_ALWAYS_INLINE void changes(Index size, const V* probability, V count, V* do
 // enough.
 template <class V, class E, class F>
 void markov_chain_vjp_in_weights(const MarkovPack<V>& pack, const MarkovAdjoint& adjoint,
-                                 bool* is_in_range, Workspace& workspace) {
+                                 bool* is_in_range,  // (W,)
+                                 Workspace& workspace) {
   const Index K = pack.num_states;
   const Segments segments = markov_segments(pack, 3);  // alpha, b and alpha_dot
   PairWeights<V, E> pair(pack, workspace);

@@ -22,7 +22,8 @@ namespace SVAE_ISA_NAMESPACE {
 
 // Turns log weights into probabilities; returns the log of the weights' sum.
 template <class V>
-V normalise(V* log_weights, Index size) {
+V normalise(V* log_weights,  // (size,)
+            Index size) {
   const V zero = broadcast<V>(0.0);
   const V shift = shift_to_zero(log_weights, size);
   V total = zero;
@@ -83,7 +84,7 @@ class LogFilter {
   }
 
   // All steps; fills `last` with the filtered probabilities of each lane's last step.
-  void run(V* last) {
+  void run(V* last) {  // (K,)
     start();
     for (Index t = 1; t < pack_.num_timesteps; ++t) {
       predict(t - 1);
@@ -92,7 +93,7 @@ class LogFilter {
     finish(last);
   }
 
-  void finish(V* last) {
+  void finish(V* last) {  // (K,)
     pack_.take_last(alpha_, last);
     log_scale_.add(normalise(last, pack_.num_states));
   }
@@ -121,7 +122,9 @@ class LogFilter {
 
 // xi_ij = p(i|j) gamma'_j in place of p(i|j);  gamma_i = sum_j xi_ij in place of gamma'
 template <class V>
-void smooth(Index K, V* xi, V* gamma, V* next_gamma) {
+void smooth(Index K, V* xi,   // (K, K) by columns
+            V* gamma,         // (K,)
+            V* next_gamma) {  // (K,)
   for (Index k = 0; k < K; ++k) {
     next_gamma[k] = gamma[k];
     gamma[k] = broadcast<V>(0.0);
@@ -135,7 +138,8 @@ void smooth(Index K, V* xi, V* gamma, V* next_gamma) {
 
 // xi_ij from columns, entry (i, j) at [j * K + i], to the rows of an array
 template <class V>
-void put_pair(Index K, const V* columns, Index t, PairWriter<V>& writer) {
+void put_pair(Index K, const V* columns,  // (K, K)
+              Index t, PairWriter<V>& writer) {
   V* rows = writer.at(t);
   for (Index i = 0; i < K; ++i)
     for (Index j = 0; j < K; ++j) {
@@ -180,7 +184,9 @@ void markov_chain_in_logs(const MarkovPack<V>& pack, const MarkovResult& result,
 
 // Tangent of: predicted_j = logsumexp_i(alpha_i + pair_ij)
 template <class V>
-V predict_tangent(Index K, const V* backward, const V* alpha_dot, const V* pair_bar) {
+V predict_tangent(Index K, const V* backward,  // (K,), p(i|j) of one j
+                  const V* alpha_dot,          // (K,)
+                  const V* pair_bar) {         // (K,), likewise
   V predicted_dot = broadcast<V>(0.0);
   for (Index i = 0; i < K; ++i)
     predicted_dot += backward[i] * (alpha_dot[i] + pair_bar[i]);
@@ -190,7 +196,9 @@ V predict_tangent(Index K, const V* backward, const V* alpha_dot, const V* pair_
 // Only differences between states matter: without their mean under the filtered
 // probabilities the tangents of the messages do not grow with time.
 template <class V>
-void centre(Index K, const V* alpha, V* alpha_dot, V* filtered) {
+void centre(Index K, const V* alpha,  // (K,)
+            V* alpha_dot,             // (K,)
+            V* filtered) {            // (K,)
   V mean = broadcast<V>(0.0);
   for (Index k = 0; k < K; ++k) filtered[k] = alpha[k];
   normalise(filtered, K);
@@ -201,8 +209,12 @@ void centre(Index K, const V* alpha, V* alpha_dot, V* filtered) {
 // Tangent of: xi_ij = p(i|j) gamma'_j,  gamma_i = sum_j xi_ij.  backward becomes xi_dot,
 // gamma and gamma_dot go one step back; next (2, K) keeps what they were.
 template <class V>
-void smooth_tangent(Index K, V* backward, const V* alpha_dot, const V* pair_bar, V* gamma,
-                    V* gamma_dot, V* next) {
+void smooth_tangent(Index K, V* backward,  // (K, K) by columns
+                    const V* alpha_dot,    // (K,)
+                    const V* pair_bar,     // (K, K) by columns
+                    V* gamma,              // (K,)
+                    V* gamma_dot,          // (K,)
+                    V* next) {             // (2, K)
   V* next_dot = next + K;
   for (Index k = 0; k < K; ++k) {
     next[k] = gamma[k];
@@ -226,8 +238,9 @@ void smooth_tangent(Index K, V* backward, const V* alpha_dot, const V* pair_bar,
 // each lane's last step, and their tangent.
 template <class V>
 void run_tangent(const MarkovPack<V>& pack, LogFilter<V>& filter, PairBars<V>& pair_bar,
-                 const MarkovArrays<const double>& stats_bar, V* alpha_dot, V* last,
-                 V* last_dot) {
+                 const MarkovArrays<const double>& stats_bar, V* alpha_dot,  // (T, K)
+                 V* last,                                                    // (K,)
+                 V* last_dot) {                                              // (K,)
   const Index K = pack.num_states;
   filter.start();
   // alpha = init + node

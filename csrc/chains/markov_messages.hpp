@@ -56,8 +56,9 @@ constexpr int kStates = 12;
 
 // sum_j += sum_i M_ij x_i, j from `begin` on; M is K x K by rows.
 template <int kCount, class V, class E>
-SVAE_ALWAYS_INLINE void add_product(Index K, const E* M, const V* x, Index begin,
-                                    V* sum) {
+SVAE_ALWAYS_INLINE void add_product(Index K, const E* M,    // (K, K)
+                                    const V* x,             // (K,)
+                                    Index begin, V* sum) {  // (kCount,)
   const E* row = M + begin;
   for (Index i = 0; i < K; ++i, row += K) {
     const V message = x[i];
@@ -71,8 +72,9 @@ constexpr int kTileStates = SVAE_LANES == 8 ? 5 : 3;
 
 // sum_ij += x_i y_j over some steps: rows of x and of y, each `stride` apart.
 template <int kRows, int kColumns, class V>
-SVAE_ALWAYS_INLINE void add_outer_tile(Index steps, const V* x, Index x_stride,
-                                       const V* y, Index y_stride, V* sum,
+SVAE_ALWAYS_INLINE void add_outer_tile(Index steps, const V* x,     // (steps, kRows)
+                                       Index x_stride, const V* y,  // (steps, kColumns)
+                                       Index y_stride, V* sum,      // (kRows, kColumns)
                                        Index sum_stride) {
   V tile[kRows][kColumns] = {};
   for (Index s = 0; s < steps; ++s, x += x_stride, y += y_stride) {
@@ -94,7 +96,9 @@ SVAE_ALWAYS_INLINE void add_outer_tile(Index steps, const V* x, Index x_stride,
 
 // best_j = max(best_j, max_i(M_ij + x_i)), likewise.
 template <int kCount, class V, class E>
-SVAE_ALWAYS_INLINE void maximise(Index K, const E* M, const V* x, Index begin, V* best) {
+SVAE_ALWAYS_INLINE void maximise(Index K, const E* M,     // (K, K)
+                                 const V* x,              // (K,)
+                                 Index begin, V* best) {  // (kCount,)
   const E* row = M + begin;
   for (Index i = 0; i < K; ++i, row += K) {
     const V message = x[i];
@@ -113,7 +117,8 @@ class Ahead {
   Ahead() = default;
 
   template <class V>
-  SVAE_ALWAYS_INLINE Ahead(const MarkovPack<V>& pack, const Rows<T>& rows, Index t) {
+  SVAE_ALWAYS_INLINE Ahead(const MarkovPack<V>& pack, const Rows<T>& rows,  // (N, T, K)
+                           Index t) {
     const Index w = t % 8, begin = t - w, K = pack.num_states;
     if (t < 0 || w >= width<V> || rows.time_stride != K) return;
     rows_ = rows.at(pack.sequence[w], begin);
@@ -136,7 +141,7 @@ constexpr Index kStepsAhead = 16;
 template <class V, class E>
 class PairRows : public RowReader<V> {
  public:
-  PairRows(const MarkovPack<V>& pack, const Rows<const double>& rows,
+  PairRows(const MarkovPack<V>& pack, const Rows<const double>& rows,  // (N, 1|T-1, K, K)
            Workspace& workspace)
       : RowReader<V>(pack, rows, pack.num_states * pack.num_states, 1, workspace) {}
 };
@@ -144,7 +149,8 @@ class PairRows : public RowReader<V> {
 template <class V>
 class PairRows<V, double> {
  public:
-  PairRows(const MarkovPack<V>& pack, const Rows<const double>& rows, Workspace&)
+  PairRows(const MarkovPack<V>& pack, const Rows<const double>& rows,  // (N, 1|T-1, K, K)
+           Workspace&)
       : rows_(rows), sequence_(pack.sequence[0]) {}
   const double* at(Index t) const { return rows_.at(sequence_, t); }
 
@@ -209,10 +215,10 @@ class PairWeights : public StepMatrix<PairWeights<V, E>, E> {
         rows_(pack, pack.problem.potentials.pair, workspace),
         size_(pack.num_states * pack.num_states) {}
 
-  // Of the step asked for last
+  // That of the step asked for last
   V shift() const { return in_lanes<V>(shift_); }
 
-  SVAE_NO_INLINE void make(Index t, E* weights) {
+  SVAE_NO_INLINE void make(Index t, E* weights) {  // (K, K)
     const E* potentials = rows_.at(t);
     shift_ = finite_maximum(potentials, size_);
     for (Index e = 0; e < size_; ++e)
@@ -234,10 +240,10 @@ class PairLogs : public StepMatrix<PairLogs<V, E>, E> {
         rows_(pack, pack.problem.potentials.pair, workspace),
         size_(pack.num_states * pack.num_states) {}
 
-  // Of the step asked for last
+  // That of the step asked for last
   V shift() const { return in_lanes<V>(shift_); }
 
-  SVAE_NO_INLINE void make(Index t, E* pair) {
+  SVAE_NO_INLINE void make(Index t, E* pair) {  // (K, K)
     const E* potentials = rows_.at(t);
     shift_ = finite_maximum(potentials, size_);
     for (Index e = 0; e < size_; ++e) pair[e] = potentials[e] - shift_;
@@ -253,7 +259,8 @@ class PairLogs : public StepMatrix<PairLogs<V, E>, E> {
 template <class V>
 class PairBars : public StepMatrix<PairBars<V>, V> {
  public:
-  PairBars(const MarkovPack<V>& pack, const Rows<const double>& pair_bar,
+  PairBars(const MarkovPack<V>& pack,
+           const Rows<const double>& pair_bar,  // (N, 1|T-1, K, K)
            Workspace& workspace)
       : StepMatrix<PairBars, V>(pack.num_states, pack.problem.pair_is_shared, workspace),
         rows_(pack, pair_bar, workspace),
@@ -270,7 +277,8 @@ class PairBars : public StepMatrix<PairBars<V>, V> {
 template <class V, class E, class F>
 class PairTangent : public StepMatrix<PairTangent<V, E, F>, F> {
  public:
-  PairTangent(const MarkovPack<V>& pack, const Rows<const double>& pair_bar,
+  PairTangent(const MarkovPack<V>& pack,
+              const Rows<const double>& pair_bar,  // (N, 1|T-1, K, K)
               PairWeights<V, E>& pair, Workspace& workspace)
       : StepMatrix<PairTangent, F>(pack.num_states, pack.problem.pair_is_shared,
                                    workspace),
@@ -278,7 +286,7 @@ class PairTangent : public StepMatrix<PairTangent<V, E, F>, F> {
         size_(pack.num_states * pack.num_states),
         pair_(pair) {}
 
-  SVAE_NO_INLINE void make(Index t, F* tangent) {
+  SVAE_NO_INLINE void make(Index t, F* tangent) {  // (K, K)
     const E* A = pair_.at(t);
     const F* bar = rows_.at(t);
     for (Index e = 0; e < size_; ++e) tangent[e] = A[e] * bar[e];

@@ -28,7 +28,7 @@ struct MarkovPack : Pack<V> {
         num_states(problem.num_states) {}
 
   // These lanes alone, at least one: the others repeat the first of them.
-  MarkovPack only(const bool* chosen) const {
+  MarkovPack only(const bool* chosen) const {  // (W,)
     MarkovPack part = *this;
     Index donor = 0;
     while (!chosen[donor]) ++donor;
@@ -45,16 +45,20 @@ struct MarkovPack : Pack<V> {
   }
 
   // Row t of every lane that has the step t, zeros for the others.
-  void load(const Rows<const double>& rows, Index t, V* values) const {
+  void load(const Rows<const double>& rows,  // (N, T, K)
+            Index t, V* values) const {      // (K,)
     Pack<V>::load(rows, t, t, values, num_states);
   }
 
-  void store(const V* values, const Rows<double>& rows, Index t) const {
+  void store(const V* values,           // (K,)
+             const Rows<double>& rows,  // (N, T, K)
+             Index t) const {
     Pack<V>::store(values, 1, rows, t, t, num_states);
   }
 
   // From rows in lanes, one per step, the last one of every lane.
-  void take_last(const V* rows, V* values) const {
+  void take_last(const V* rows,      // (T, K)
+                 V* values) const {  // (K,)
     for (Index w = 0; w < width<V>; ++w) {
       const V* row = rows + (length[w] > 0 ? length[w] - 1 : 0) * num_states;
       for (Index k = 0; k < num_states; ++k) lane(values[k], w) = lane(row[k], w);
@@ -62,7 +66,8 @@ struct MarkovPack : Pack<V> {
   }
 
   // At their last step the lanes take `last`, at any other `values`.
-  void join(Index t, const V* last, V* values) const {
+  void join(Index t, const V* last,  // (K,)
+            V* values) const {       // (K,)
     for (Index k = 0; k < num_states; ++k)
       values[k] = this->at_last_step(t, last[k], values[k]);
   }
@@ -70,7 +75,8 @@ struct MarkovPack : Pack<V> {
 
 // x_0 + x_1 + ..., or another such operation, by halves: few steps follow one another.
 template <int kCount, class V, class Operation>
-SVAE_ALWAYS_INLINE V fold(const V* x, const Operation& both) {
+SVAE_ALWAYS_INLINE V fold(const V* x,  // (kCount,)
+                          const Operation& both) {
   if constexpr (kCount == 1)
     return x[0];
   else
@@ -110,7 +116,8 @@ SVAE_ALWAYS_INLINE V fold(Index size, const Term& term, const Operation& both) {
 }
 
 template <class V>
-SVAE_ALWAYS_INLINE V maximum(const V* values, Index size) {
+SVAE_ALWAYS_INLINE V maximum(const V* values,  // (size,)
+                             Index size) {
   return fold<V>(size, [&](Index k) { return values[k]; }, Maximum());
 }
 
@@ -124,14 +131,16 @@ SVAE_ALWAYS_INLINE V is_possible(const Pack<V>& pack, Index t, V top) {
 
 // Zero if none is finite.
 template <class V>
-V finite_maximum(const V* log_weights, Index size) {
+V finite_maximum(const V* log_weights,  // (size,)
+                 Index size) {
   const V top = maximum(log_weights, size);
   return select(top == broadcast<V>(-kInfinity), broadcast<V>(0.0), top);
 }
 
 // Shifts log weights to a maximum of zero (if any is finite); returns the shift.
 template <class V>
-V shift_to_zero(V* log_weights, Index size) {
+V shift_to_zero(V* log_weights,  // (size,)
+                Index size) {
   const V shift = finite_maximum(log_weights, size);
   for (Index k = 0; k < size; ++k) log_weights[k] -= shift;
   return shift;

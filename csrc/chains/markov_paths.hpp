@@ -84,7 +84,8 @@ class BestPathFilter {
 
 // The lowest of the states with the highest alpha_i + pair_ij.
 template <class V, class E>
-Index best_state(Index K, Index w, const V* alpha, const E* column) {
+Index best_state(Index K, Index w, const V* alpha,  // (K,)
+                 const E* column) {                 // (K,)
   Index best = 0;
   double top = lane(alpha[0], w) + in_lane(column[0], w);
   for (Index i = 1; i < K; ++i) {
@@ -99,7 +100,7 @@ Index best_state(Index K, Index w, const V* alpha, const E* column) {
 
 // The potentials along one path, summed without the filter's roundings.
 inline double path_log_weight(const MarkovProblem& problem, Index n, Index length,
-                              const Index* path) {
+                              const Index* path) {  // (length,)
   const Index K = problem.num_states;
   CompensatedSum<double> sum;
   sum.add(problem.potentials.init.at(n, 0)[path[0]]);
@@ -152,7 +153,8 @@ void viterbi(const MarkovProblem& problem, const MarkovDecoding& result, Index f
 
 // By inverting the distribution function: the smallest k with
 // uniform * total < weight_0 + .. + weight_k. `cumulative` holds these sums.
-inline Index draw(Index K, const double* cumulative, double uniform) {
+inline Index draw(Index K, const double* cumulative,  // (K,)
+                  double uniform) {
   const double total = cumulative[K - 1];
   Index k = 0;
   while (k + 1 < K && !(uniform * total < cumulative[k])) ++k;
@@ -167,7 +169,8 @@ inline Index draw(Index K, const double* cumulative, double uniform) {
 // have been drawn whose past is known to 1e-100 only.
 template <class V, class E>
 void sample_in_weights(const MarkovPack<V>& pack, const MarkovSampling& sampling,
-                       bool* is_in_range, Workspace& workspace) {
+                       bool* is_in_range,  // (W,)
+                       Workspace& workspace) {
   constexpr double kSmallestTotal = 1e-100;
   const Index K = pack.num_states;
   const Segments segments = markov_segments(pack, 2);  // alpha and b

@@ -55,9 +55,9 @@ SVAE_ALWAYS_INLINE void there_and_back(const Segments& segments, const Up& up,
   }
 }
 
-// What is kept of the steps of one segment: rows, `stride` numbers apart, of which those
-// of a segment follow one another. Where the first step of a segment is about to be
-// filled, the last row is still that of the step before.
+// The rows that are kept of the steps of one segment, one after the other, `stride`
+// numbers apart. Where the first step of a segment is about to be filled, the last row is
+// still that of the step before.
 template <class V>
 class KeptSteps {
  public:

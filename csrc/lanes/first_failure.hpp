@@ -1,4 +1,4 @@
-// What failed first in each lane.
+// The one note of failures: what failed first in each lane.
 #pragma once
 
 #include "lanes/pack.hpp"
@@ -11,20 +11,20 @@ namespace SVAE_ISA_NAMESPACE {
 template <class V>
 class FirstFailure {
  public:
-  // success: positive in the lanes where that with this number went well
+  // `success` is positive in the lanes where that with this number went well.
   SVAE_ALWAYS_INLINE void note(Index number, V success) {
     const V none = broadcast<V>(kNone);
     const V now = select(success > broadcast<V>(0.0), none, broadcast<V>(double(number)));
     first_ = select(first_ == none, now, first_);
   }
 
-  // numbers: (N,), of which those of the pack are set; -1 where nothing failed
-  void store(const Pack<V>& pack, Index* numbers) const {
+  // Sets the numbers of the sequences of the pack, -1 where nothing failed.
+  void store(const Pack<V>& pack, Index* numbers) const {  // (N,)
     pack.store_each(first_, numbers);
   }
 
   // The same, with 0 where `number` failed first, and -1 elsewhere.
-  void store_whether(Index number, const Pack<V>& pack, Index* steps) const {
+  void store_whether(Index number, const Pack<V>& pack, Index* steps) const {  // (N,)
     const auto is_it = first_ == broadcast<V>(double(number));
     pack.store_each(select(is_it, broadcast<V>(0.0), broadcast<V>(kNone)), steps);
   }

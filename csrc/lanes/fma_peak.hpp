@@ -17,7 +17,7 @@ constexpr Index kFmaChains = 12;
 // x <- a x + b, `rounds` times in each chain and lane; returns the number of flops. The
 // sum of all x goes to *sum: what nobody reads would not be computed.
 template <class V>
-Index multiply_add(double a, double b, Index rounds, double* sum) {
+Index multiply_add(double a, double b, Index rounds, double* sum) {  // one number
   const V factor = broadcast<V>(a), term = broadcast<V>(b);
   V x[kFmaChains];
   for (Index i = 0; i < kFmaChains; ++i) x[i] = broadcast<V>(double(i));

@@ -90,8 +90,8 @@ struct IndicesBelow<0, kIndex...> {
   using type = Indices<kIndex...>;
 };
 
-// Of the lanes w: b[w - kHalf] where w has the bit kHalf, a[w] elsewhere; and what is
-// left.
+// Makes `a` of the lanes w: b[w - kHalf] where w has the bit kHalf, a[w] elsewhere. What
+// is left becomes `b`.
 template <int kHalf, class V, int... w>
 SVAE_ALWAYS_INLINE void swap_quarters(V& a, V& b, Indices<w...>) {
   constexpr int W = sizeof...(w);
@@ -107,7 +107,7 @@ SVAE_ALWAYS_INLINE void swap_quarters(V& a, V& b, Indices<w...>) {
 }
 
 template <int kHalf = 0, class V>
-SVAE_ALWAYS_INLINE void transpose(V* rows) {
+SVAE_ALWAYS_INLINE void transpose(V* rows) {  // (W,)
   constexpr int W = int(width<V>);
   constexpr int half = kHalf > 0 ? kHalf : W / 2;
   if constexpr (half > 0) {

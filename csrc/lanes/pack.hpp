@@ -13,17 +13,22 @@ namespace svae {
 namespace SVAE_ISA_NAMESPACE {
 
 template <class V>
-SVAE_ALWAYS_INLINE void fill_zero(V* values, Index size) {
+SVAE_ALWAYS_INLINE void fill_zero(V* values,  // (size,)
+                                  Index size) {
   for (Index k = 0; k < size; ++k) values[k] = broadcast<V>(0.0);
 }
 
 template <class V>
-SVAE_ALWAYS_INLINE void copy(const V* from, V* to, Index size) {
+SVAE_ALWAYS_INLINE void copy(const V* from,  // (size,)
+                             V* to,          // (size,)
+                             Index size) {
   for (Index k = 0; k < size; ++k) to[k] = from[k];
 }
 
 template <class V>
-SVAE_ALWAYS_INLINE void add_terms(const V* term, V* to, Index size) {
+SVAE_ALWAYS_INLINE void add_terms(const V* term,  // (size,)
+                                  V* to,          // (size,)
+                                  Index size) {
   for (Index k = 0; k < size; ++k) to[k] += term[k];
 }
 
@@ -43,7 +48,8 @@ struct Pack {
   Index length[width<V>];
   V lengths;
 
-  Pack(Index num_sequences, const Index* all_lengths, Index first) {
+  Pack(Index num_sequences, const Index* all_lengths,  // (N,)
+       Index first) {
     for (Index w = 0; w < width<V>; ++w) {
       sequence[w] = first + w < num_sequences ? first + w : num_sequences - 1;
       length[w] = all_lengths[sequence[w]];
@@ -64,18 +70,20 @@ struct Pack {
   }
 
   // size numbers of row t, of the lanes that have step `step`; zeros for the others
-  void load(const Rows<const double>& rows, Index t, Index step, V* values,
+  void load(const Rows<const double>& rows,  // (N, T, size)
+            Index t, Index step, V* values,  // (size,)
             Index size) const {
     for (Index w = 0; w < width<V>; ++w) {
       const double* row = rows.at(sequence[w], t);
-      const bool live = length[w] > step;
-      for (Index k = 0; k < size; ++k) lane(values[k], w) = live ? row[k] : 0.0;
+      const bool is_valid = length[w] > step;
+      for (Index k = 0; k < size; ++k) lane(values[k], w) = is_valid ? row[k] : 0.0;
     }
   }
 
   // size numbers, `stride` apart, to row t, of the lanes that have step `step`
-  void store(const V* values, Index stride, const Rows<double>& rows, Index t, Index step,
-             Index size) const {
+  void store(const V* values,                         // (size,), `stride` apart
+             Index stride, const Rows<double>& rows,  // (N, T, size)
+             Index t, Index step, Index size) const {
     for (Index w = 0; w < width<V>; ++w) {
       double* row = rows.at(sequence[w], t);
       if (length[w] > step)
@@ -84,13 +92,13 @@ struct Pack {
   }
 
   // One number for each sequence.
-  V load_each(const double* values) const {
+  V load_each(const double* values) const {  // (N,)
     V value;
     for (Index w = 0; w < width<V>; ++w) lane(value, w) = values[sequence[w]];
     return value;
   }
   template <class T>
-  void store_each(V value, T* values) const {
+  void store_each(V value, T* values) const {  // (N,)
     for (Index w = 0; w < width<V>; ++w)
       if (length[w] > 0) values[sequence[w]] = T(lane(value, w));
   }

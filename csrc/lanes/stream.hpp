@@ -25,14 +25,14 @@ class RowBlocks {
         values_(workspace.take<V>(num_steps_ * size)),
         copies_(workspace.take<double>(num_steps_ * size * width<V>)) {}
 
-  Index num_live(Index w, Index begin) const {
-    const Index live = pack_->length[w] - ahead_ - begin;
-    return live < 0 ? 0 : live < num_steps_ ? live : num_steps_;
+  Index num_valid(Index w, Index begin) const {
+    const Index valid = pack_->length[w] - ahead_ - begin;
+    return valid < 0 ? 0 : valid < num_steps_ ? valid : num_steps_;
   }
 
   template <class T>
-  bool is_in_place(const Rows<T>& rows, Index live) const {
-    return live == num_steps_ && (num_steps_ == 1 || rows.time_stride == size_);
+  bool is_in_place(const Rows<T>& rows, Index valid) const {
+    return valid == num_steps_ && (num_steps_ == 1 || rows.time_stride == size_);
   }
 
   double* copy_of(Index w) const { return copies_ + w * num_steps_ * size_; }
@@ -59,7 +59,7 @@ class RowBlocks {
     const Index begin = (block_ + direction_) * num_steps_;
     const Index bytes = num_steps_ * size_ * Index(sizeof(double));
     for (Index w = step; w < width<V>; w += num_steps_) {
-      if (begin < 0 || !is_in_place(rows, num_live(w, begin))) continue;
+      if (begin < 0 || !is_in_place(rows, num_valid(w, begin))) continue;
       const char* row = reinterpret_cast<const char*>(rows.at(pack_->sequence[w], begin));
       for (Index byte = 0; byte < bytes; byte += kCacheLine)
         __builtin_prefetch(row + byte, kWrite, 2);
@@ -81,8 +81,8 @@ class RowBlocks {
 template <class V>
 class RowReader : RowBlocks<V> {
  public:
-  RowReader(const Pack<V>& pack, const Rows<const double>& rows, Index size, Index ahead,
-            Workspace& workspace)
+  RowReader(const Pack<V>& pack, const Rows<const double>& rows,  // (N, T - ahead, size)
+            Index size, Index ahead, Workspace& workspace)
       : RowBlocks<V>(pack, size, ahead, workspace), rows_(rows) {
     for (Index& count : num_copied_) count = this->num_steps_;  // not zero yet
   }
@@ -113,13 +113,13 @@ class RowReader : RowBlocks<V> {
 
   const double* row_of(Index w, Index begin) {
     const Index n = this->pack_->sequence[w], size = this->size_;
-    const Index live = this->num_live(w, begin);
-    if (this->is_in_place(rows_, live)) return rows_.at(n, begin);
+    const Index valid = this->num_valid(w, begin);
+    if (this->is_in_place(rows_, valid)) return rows_.at(n, begin);
     double* copy = this->copy_of(w);
-    for (Index s = 0; s < live; ++s)
+    for (Index s = 0; s < valid; ++s)
       __builtin_memcpy(copy + s * size, rows_.at(n, begin + s), size * sizeof(double));
-    for (Index k = live * size; k < num_copied_[w] * size; ++k) copy[k] = 0.0;
-    num_copied_[w] = live;
+    for (Index k = valid * size; k < num_copied_[w] * size; ++k) copy[k] = 0.0;
+    num_copied_[w] = valid;
     return copy;
   }
 
@@ -131,8 +131,8 @@ class RowReader : RowBlocks<V> {
 template <class V>
 class RowWriter : RowBlocks<V> {
  public:
-  RowWriter(const Pack<V>& pack, const Rows<double>& rows, Index size, Index ahead,
-            Workspace& workspace)
+  RowWriter(const Pack<V>& pack, const Rows<double>& rows,  // (N, T - ahead, size)
+            Index size, Index ahead, Workspace& workspace)
       : RowBlocks<V>(pack, size, ahead, workspace), rows_(rows) {}
 
   // For the caller to fill, before it asks for a row of another block.
@@ -159,7 +159,7 @@ class RowWriter : RowBlocks<V> {
     const Index begin = this->block_ * this->num_steps_;
     double* row[width<V>];
     for (Index w = 0; w < width<V>; ++w)
-      row[w] = this->is_in_place(rows_, this->num_live(w, begin))
+      row[w] = this->is_in_place(rows_, this->num_valid(w, begin))
                    ? rows_.at(this->pack_->sequence[w], begin)
                    : this->copy_of(w);
     this->for_squares([&](Index k) {
@@ -176,8 +176,8 @@ class RowWriter : RowBlocks<V> {
   }
 
   void store_copy(Index w, Index begin) const {
-    const Index size = this->size_, live = this->num_live(w, begin);
-    for (Index s = 0; s < live; ++s)
+    const Index size = this->size_, valid = this->num_valid(w, begin);
+    for (Index s = 0; s < valid; ++s)
       __builtin_memcpy(rows_.at(this->pack_->sequence[w], begin + s),
                        this->copy_of(w) + s * size, size * sizeof(double));
   }

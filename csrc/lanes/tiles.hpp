@@ -5,6 +5,9 @@
 // the run, their size one of the compiler. Triangular and symmetric matrices keep the
 // tiles of their lower half; a tile on the diagonal is kept whole. Dimensions that the
 // size of a tile does not divide are padded (gaussian_pack.hpp).
+//
+// In every function matrices are (D, D) and vectors (D,), where D is the padded
+// dimension; i and j count entries, I and J tiles, r and c rows and columns of a tile.
 #pragma once
 
 #include "lanes/log_product.hpp"

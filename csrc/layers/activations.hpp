@@ -1,5 +1,6 @@
-// What networks put behind their matrix products: tanh, the logistic function, softplus,
-// and the logarithm that these need, of every lane and for any double.
+// The functions that networks put behind their matrix products: tanh, the logistic
+// function, softplus, and the logarithm that these need, of every lane and for any
+// double.
 //
 // Each is within a few units in the last place, also where it is tiny; NaN stays NaN.
 #pragma once

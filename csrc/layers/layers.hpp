@@ -13,7 +13,8 @@ namespace svae {
 namespace SVAE_ISA_NAMESPACE {
 
 template <class V>
-SVAE_ALWAYS_INLINE V load(const double* from, Index count) {
+SVAE_ALWAYS_INLINE V load(const double* from,  // (count,)
+                          Index count) {
   V x{};
   if (count == width<V>) {
     __builtin_memcpy(&x, from, sizeof x);
@@ -24,7 +25,8 @@ SVAE_ALWAYS_INLINE V load(const double* from, Index count) {
 }
 
 template <class V>
-SVAE_ALWAYS_INLINE void store(V x, double* to, Index count) {
+SVAE_ALWAYS_INLINE void store(V x, double* to,  // (count,)
+                              Index count) {
   if (count == width<V>) {
     __builtin_memcpy(to, &x, sizeof x);
   } else {
@@ -50,15 +52,18 @@ SVAE_ALWAYS_INLINE double sum_of_lanes(V x) {
 
 // outputs = f(inputs), entry by entry
 template <class V, class Function>
-SVAE_ALWAYS_INLINE void map_entries(const double* inputs, double* outputs, Index count,
-                                    const Function& function) {
+SVAE_ALWAYS_INLINE void map_entries(const double* inputs,  // (count,)
+                                    double* outputs,       // (count,)
+                                    Index count, const Function& function) {
   for_columns<V>(count, [&](Index k, Index some) SVAE_INLINE {
     store(function(load<V>(inputs + k, some)), outputs + k, some);
   });
 }
 
 template <class V>
-void activate(Activation which, const double* inputs, double* outputs, Index count) {
+void activate(Activation which, const double* inputs,  // (count,)
+              double* outputs,                         // (count,)
+              Index count) {
   switch (which) {
     case Activation::kExp:
       return map_entries<V>(inputs, outputs, count, [](V x) { return exp(x); });
@@ -145,13 +150,13 @@ SVAE_ALWAYS_INLINE void gaussian_head_row(const GaussianHead& head, Index r) {
     V of_v = half * (square - one);
     if constexpr (kSoftplusScale) of_v *= precision;
     if (head.observed) {
-      V seen{};
+      V observed{};
       for (Index w = 0; w < count; ++w)
-        lane(seen, w) = double(head.observed[datum + k + w]);
-      const auto is_seen = seen != zero;
-      term = select(is_seen, term, zero);
-      of_a = select(is_seen, of_a, zero);
-      of_v = select(is_seen, of_v, zero);
+        lane(observed, w) = double(head.observed[datum + k + w]);
+      const auto is_observed = observed != zero;
+      term = select(is_observed, term, zero);
+      of_a = select(is_observed, of_a, zero);
+      of_v = select(is_observed, of_v, zero);
     }
     for (Index w = count; w < width<V>; ++w) lane(term, w) = 0.0;
     sum += term;

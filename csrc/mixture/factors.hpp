@@ -26,7 +26,7 @@ struct MixturePack : Pack<typename AlgebraT::V> {
   const MixtureProblem& problem;
   Algebra algebra;
   Workspace& workspace;
-  V observed;  // 1, or 0 of a row without data, which says nothing of z
+  V observed;  // 1, or 0 of a point without data, which says nothing of z
 
   MixturePack(const MixtureProblem& problem, Index first, Workspace& workspace)
       : Pack<V>(problem.num_points, problem.lengths, first),
@@ -59,17 +59,20 @@ struct MixturePack : Pack<typename AlgebraT::V> {
     return {algebra.template matrix<Symmetric>(values), {values + matrix_size()}};
   }
 
-  V* load_states(const Rows<const double>& rows, Index row = 0) const {
+  V* load_states(const Rows<const double>& rows,  // (N, K) or (N, R, K)
+                 Index row = 0) const {
     V* values = workspace.take<V>(num_states());
     this->load(rows, row, 0, values, num_states());
     return values;
   }
-  void store_states(const V* values, const Rows<double>& rows) const {
+  void store_states(const V* values,                   // (K,)
+                    const Rows<double>& rows) const {  // (N, K)
     this->store(values, 1, rows, 0, 0, num_states());
   }
 
   // Adds Lam(J) of a dense or diagonal J, and h.
-  void add_potentials(const Rows<const double>& J, const Rows<const double>& h,
+  void add_potentials(const Rows<const double>& J,  // (N, D, D) or (N, D)
+                      const Rows<const double>& h,  // (N, D)
                       bool is_dense, const Terms<Algebra>& to) const {
     const Index D = dim(), size = is_dense ? D * D : D;
     V* values = workspace.take<V>(size);
@@ -85,8 +88,9 @@ struct MixturePack : Pack<typename AlgebraT::V> {
   }
 
   // Stores moments, or the cotangents of J and h.
-  void store_moments(const Terms<Algebra>& moments, const Rows<double>& second,
-                     const Rows<double>& mean) const {
+  void store_moments(const Terms<Algebra>& moments,
+                     const Rows<double>& second,        // (N, D, D)
+                     const Rows<double>& mean) const {  // (N, D)
     const Index D = dim();
     V* values = workspace.take<V>(D * D);
     for_entries(moments.matrix, [&](Index k, Index i, Index j) {
@@ -97,8 +101,8 @@ struct MixturePack : Pack<typename AlgebraT::V> {
   }
 };
 
-// The potentials (J_k, h_k) that all rows share, as they are added to a precision, and as
-// they multiply moments.
+// The potentials (J_k, h_k) that all points share, as they are added to a precision, and
+// as they multiply moments.
 template <class Pack>
 class MixtureComponents {
   using V = typename Pack::V;
@@ -132,8 +136,9 @@ class MixtureComponents {
     for (Index m = 0; m < size_; ++m) to.matrix.data[m] += terms[m] * weight;
   }
 
-  // Adds sum_k weights_k (J_k, h_k): nothing for a row without data.
-  void mix(const V* weights, const Terms<typename Pack::Algebra>& to) const {
+  // Adds sum_k weights_k (J_k, h_k): nothing for a point without data.
+  void mix(const V* weights,  // (K,)
+           const Terms<typename Pack::Algebra>& to) const {
     for (Index k = 0; k < pack_.num_states(); ++k)
       add(k, pack_.observed * weights[k], to);
   }
@@ -147,7 +152,7 @@ class MixtureComponents {
     return sum;
   }
 
-  void products(const Terms<typename Pack::Algebra>& moments, V* values) const {
+  void products(const Terms<typename Pack::Algebra>& moments, V* values) const {  // (K,)
     for (Index k = 0; k < pack_.num_states(); ++k)
       values[k] = pack_.observed * product(k, moments);
   }
@@ -222,7 +227,7 @@ class MixtureGaussian {
 
   V half_log_det() const { return -inverse_determinant_.value(); }
 
-  // Of a row without data the standard normal law is a factor, not a potential.
+  // log Z_x. The standard normal law of a point without data is a factor, no potential.
   V log_normalizer() const {
     constexpr double kHalfLog2Pi = 0.91893853320467274178;
     return 0.5 * quadratic_ + inverse_determinant_.value() +
@@ -230,7 +235,8 @@ class MixtureGaussian {
   }
 
   // x = mean + L^-T d^-1/2 noise; it may take the place of the noise
-  void sample(const V* noise, Vector<V> x) const {
+  void sample(const V* noise,       // (D,)
+              Vector<V> x) const {  // (D,)
     const Index size = pack_.algebra.padded_dim();
     for (Index i = 0; i < size; ++i)
       x[i] = i < pack_.dim() ? noise[i] * roots[i] : broadcast<V>(0.0);
@@ -275,7 +281,7 @@ struct MixtureTails {
     return sum;
   }
 
-  // phi', and 1 for a row without data
+  // phi', and 1 for a point without data
   V gain(Index k, V e) const {
     const V one = broadcast<V>(1.0);
     if (is_gaussian()) return one;
@@ -312,7 +318,8 @@ class MixtureLabels {
         init_(pack.load_states(pack.problem.init)) {}
 
   // e to s. Returns 1 in the lanes in which a state is possible, 0 in the others.
-  V update(const V* evidence, V* statistics) {
+  V update(const V* evidence,  // (K,): e
+           V* statistics) {    // (K,): s
     const V zero = broadcast<V>(0.0), one = broadcast<V>(1.0);
     for (Index k = 0; k < pack_.num_states(); ++k) {
       // chosen, not multiplied by zero: a constant of -inf says nothing there either
@@ -327,7 +334,7 @@ class MixtureLabels {
   }
 
   // Without evidence.
-  void set_to_prior(V* statistics) {
+  void set_to_prior(V* statistics) {  // (K,): s
     fill_zero(potentials, pack_.num_states());
     normalise();
     copy(probs, statistics, pack_.num_states());

@@ -55,7 +55,7 @@ class MixtureModel {
       base_.matrix(i, i) += i < pack.dim() ? one - pack.observed : one;
   }
 
-  void update_x(const V* statistics) {
+  void update_x(const V* statistics) {  // (K,): s
     copy(base_.matrix.data, x.terms.matrix.data, pack.terms_size());
     components.mix(statistics, x.terms);
     failure.note(kImproper, x.update());
@@ -69,7 +69,8 @@ class MixtureModel {
   }
 
   // One round of the alternation.
-  void step(const V* statistics, V* updated) {
+  void step(const V* statistics,  // (K,): s
+            V* updated) {         // (K,)
     update_x(statistics);
     update_evidence();
     failure.note(kImpossible, labels.update(evidence, updated));
@@ -89,13 +90,13 @@ class MixtureModel {
     }
   }
 
-  void start_from_data(V* statistics) {
+  void start_from_data(V* statistics) {  // (K,)
     update_evidence_by_component();
     failure.note(kImpossible, labels.update(evidence, statistics));
   }
 
   // log Z_x + log Z_z - sum_k s_k (e_k - b_k), after a step from s
-  V surrogate(const V* statistics) const {
+  V surrogate(const V* statistics) const {  // (K,): s
     V sum = x.log_normalizer() + labels.log_normalizer;
     for (Index k = 0; k < pack.num_states(); ++k) {
       V linear = evidence[k];
@@ -182,7 +183,7 @@ class BestAscent {
   AscentEnd<V> best;
 
  private:
-  void climb(V* start) {
+  void climb(V* start) {  // (K,)
     AscentEnd<V> end{start};
     ascend(model_, how_, end);
     V height = broadcast<V>(0.0);

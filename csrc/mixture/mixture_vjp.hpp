@@ -24,7 +24,8 @@
 //
 // to which samples add 2 R'sym(Phi) R in d A^-1 and R'noise_bar in dm, where Phi is the
 // lower half of noise noise_bar', its diagonal halved. The surrogate does not move with
-// s, so g f stays out of s_bar.
+// s, so g f stays out of s_bar. J_bar and h_bar are t_bar: what <r, f> has of r itself,
+// evidence_bar f, is left to the caller.
 //
 // What comes to s is pulled back through s = p phi'(e(s)) by the implicit function
 // theorem (svae/models/inference/fixed_point.py): with H = ds/de and K = de/ds, both

@@ -145,13 +145,14 @@ def test_many_rows_and_an_array_of_one(rng):
 
 @pytest.mark.parametrize(
     ("name", "shape"),
-    [("told", (1,)), ("components", (1, D * D + D)), ("init", (1, K))],
+    [("observed", (1,)), ("components", (1, D * D + D)), ("init", (1, K))],
 )
 def test_the_core_itself_refuses_them(rng, name, shape):
     p = problem(rng)
+    p["observed"] = p.pop("told")
     p[name] = np.ones(shape)
     node = [p["node J"], p["node h"]]
-    arguments = p["init"], p["components"], p["constants"], node, p["told"], None
+    arguments = p["init"], p["components"], p["constants"], node, p["observed"], None
     with pytest.raises(ValueError, match=f"{name} has shape .*, wanted"):
         _core.mixture_evidence(*arguments)
 

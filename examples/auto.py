@@ -57,9 +57,11 @@ def main() -> None:
     marks = comparison.until(options.num_steps, MARKS)
     cars = read(options.data)
     seeds = range(options.num_seeds)
-    tasks: list[tuple[Any, ...]] = [(fit_mixture, cars, seed) for seed in seeds]
+    tasks: list[tuple[Any, ...]] = [
+        (fit_mixture, cars, seed, options.prior) for seed in seeds
+    ]
     tasks += [
-        (fit, name, cars, marks, options.learning_rate, seed)
+        (fit, name, cars, marks, options.learning_rate, seed, options.prior)
         for seed in seeds
         for name in MODELS
     ]
@@ -90,9 +92,11 @@ def fit(
     marks: list[int],
     learning_rate: float,
     seed: int,
+    prior: str,
 ) -> list[Record]:
     """Fit a model with networks, and impute with it at the end."""
     latent, inference = MODELS[method]
+    latent = comparison.with_prior(latent, prior)
     network = svae.Residual((50, 50))
     model = svae.SVAE(latent, network, network, inference=inference)
     records = comparison.train(
@@ -111,10 +115,12 @@ def fit(
     return records
 
 
-def fit_mixture(cars: tuple[np.ndarray, Labelled], seed: int) -> list[Record]:
+def fit_mixture(
+    cars: tuple[np.ndarray, Labelled], seed: int, prior: str
+) -> list[Record]:
     """Fit a mixture to the data themselves, all of them in a step."""
     about = {"method": "GMM", "seed": seed}
-    latent = svae.GMM(NUM_STATES, len(FEATURES))
+    latent = comparison.with_prior(svae.GMM(NUM_STATES, len(FEATURES)), prior)
     return comparison.train_mixture(latent, *cars, [500, 2000], about, seed)
 
 

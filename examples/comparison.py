@@ -8,6 +8,7 @@ import argparse
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,7 +66,26 @@ def arguments(
     parser.add_argument("--num-steps", type=int, default=num_steps)
     parser.add_argument("--num-seeds", type=int, default=num_seeds)
     parser.add_argument("--num-processes", type=int, default=1)
+    parser.add_argument(
+        "--prior",
+        choices=("default", "published"),
+        default="default",
+        help="of mixtures: svae's default, or that of Lin et al.'s code",
+    )
     return parser
+
+
+def with_prior(latent: Any, prior: str) -> Any:
+    """Return a mixture with its default prior, or with the published one.
+
+    The latter is ``Dir(0.05 / K)`` and ``NIW(0, 1/2, (D + 1/2) I, 2 D + 1/2)``.
+    """
+    if prior == "default" or not hasattr(latent, "num_states"):
+        return latent
+    dim = latent.latent_dim
+    components = svae.priors.NIW(mean=0, kappa=0.5, scale=dim + 0.5, dof=2 * dim + 0.5)
+    weights = svae.priors.Dirichlet(0.05 / latent.num_states)
+    return replace(latent, prior={"weights": weights, "components": components})
 
 
 def until(num_steps: int, marks: Sequence[int]) -> list[int]:

@@ -36,9 +36,13 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     marks = comparison.until(options.num_steps, MARKS)
     seeds = range(options.num_seeds)
-    tasks: list[tuple[Any, ...]] = [(fit_mixture, marks[:3], seed) for seed in seeds]
+    tasks: list[tuple[Any, ...]] = [
+        (fit_mixture, marks[:3], seed, options.prior) for seed in seeds
+    ]
     tasks += [
-        (fit, name, marks, seed, options.out) for seed in seeds for name in METHODS
+        (fit, name, marks, seed, options.prior, options.out)
+        for seed in seeds
+        for name in METHODS
     ]
     records = comparison.run(tasks, options.num_processes)
 
@@ -55,11 +59,13 @@ def split() -> tuple[Labelled, Labelled]:
     return Labelled(points[:700], labels[:700]), Labelled(points[700:], labels[700:])
 
 
-def fit(method: str, marks: list[int], seed: int, out: Path) -> list[Record]:
+def fit(
+    method: str, marks: list[int], seed: int, prior: str, out: Path
+) -> list[Record]:
     """Fit a warped mixture, and impute with it at the end; draw that of seed 0."""
     seen, held_out = split()
     network = svae.Residual((50, 50))
-    latent = svae.GMM(NUM_STATES, latent_dim=2)
+    latent = comparison.with_prior(svae.GMM(NUM_STATES, latent_dim=2), prior)
     model = svae.SVAE(latent, network, network, **METHODS[method])
     records = comparison.train(
         model,
@@ -81,11 +87,11 @@ def fit(method: str, marks: list[int], seed: int, out: Path) -> list[Record]:
     return records
 
 
-def fit_mixture(marks: list[int], seed: int) -> list[Record]:
+def fit_mixture(marks: list[int], seed: int, prior: str) -> list[Record]:
     """Fit a mixture to the points themselves, all of them in a step."""
     seen, held_out = split()
     about = {"method": "GMM", "seed": seed}
-    latent = svae.GMM(NUM_STATES, latent_dim=2)
+    latent = comparison.with_prior(svae.GMM(NUM_STATES, latent_dim=2), prior)
     return comparison.train_mixture(latent, seen.points, held_out, marks, about, seed)
 
 

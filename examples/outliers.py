@@ -67,9 +67,11 @@ def main() -> None:
     settings = [
         (fraction, seed) for seed in range(options.num_seeds) for fraction in FRACTIONS
     ]
-    tasks: list[tuple[Any, ...]] = [(fit_mixture, *each) for each in settings]
+    tasks: list[tuple[Any, ...]] = [
+        (fit_mixture, *each, options.prior) for each in settings
+    ]
     tasks += [
-        (fit, name, *each, options.num_steps, options.out)
+        (fit, name, *each, options.num_steps, options.prior, options.out)
         for each in settings
         for name in LATENTS
     ]
@@ -97,12 +99,13 @@ def spoil(fraction: float, seed: int) -> tuple[np.ndarray, Labelled]:
 
 
 def fit(
-    method: str, fraction: float, seed: int, num_steps: int, out: Path
+    method: str, fraction: float, seed: int, num_steps: int, prior: str, out: Path
 ) -> list[Record]:
     """Fit a structured inference network; draw that of seed 0."""
     seen, held_out = spoil(fraction, seed)
     network = svae.Residual((40, 40))
-    model = svae.SVAE(LATENTS[method], network, network, inference="sin")
+    latent = comparison.with_prior(LATENTS[method], prior)
+    model = svae.SVAE(latent, network, network, inference="sin")
     records = comparison.train(
         model,
         seen,
@@ -122,11 +125,11 @@ def fit(
     return records
 
 
-def fit_mixture(fraction: float, seed: int) -> list[Record]:
+def fit_mixture(fraction: float, seed: int, prior: str) -> list[Record]:
     """Fit a mixture to the points themselves, all of them in a step."""
     seen, held_out = spoil(fraction, seed)
     about = {"method": "GMM", "outliers": fraction, "seed": seed}
-    latent = svae.GMM(NUM_STATES, 2)
+    latent = comparison.with_prior(svae.GMM(NUM_STATES, 2), prior)
     return comparison.train_mixture(latent, seen, held_out, [300], about, seed)
 
 

@@ -36,7 +36,7 @@ SMALL = {
     "switching": "--num-steps 2 --num-seeds 1 --warmup 2",
     "inference_networks": "--num-steps 2 --num-seeds 1",
     "auto": "--num-steps 2 --num-seeds 1",
-    "outliers": "--num-steps 2 --num-seeds 1",
+    "outliers": "--num-steps 2 --num-seeds 1 --prior published",
     "behaviour": "--num-steps 2 --num-seeds 1",
     "bees": "--num-steps 2 --num-seeds 1",
     "depth": "--num-frames 230 --num-steps 1 --warmup 1",

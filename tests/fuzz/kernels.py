@@ -118,7 +118,7 @@ def judge_refusal(case: Case, place: Any, error: Exception) -> None:
         return
     if place is None and not case.name.startswith("layers"):
         raise AssertionError(f"{case.name} refuses good arguments") from error
-    names = [*case.names.values(), "sequence", "row", "argument [0-9]+ of"]
+    names = [*case.names.values(), "observed", "sequence", "row", "argument [0-9]+ of"]
     if not re.search("|".join(names), str(error)):
         raise AssertionError(f"{case.name} names nothing: {error}") from error
 

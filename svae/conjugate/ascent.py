@@ -25,7 +25,7 @@ import numpy as onp
 from svae.autodiff.trees import leaves, rebuild, tree_map
 from svae.autodiff.vjp import trace
 from svae.families import product
-from svae.families.product import natural_step
+from svae.families.product import natural_step, proper_step
 
 __all__ = [
     "ascend",
@@ -90,7 +90,7 @@ def climb(
     bound : float
         Before the step.
     num_backtracks : int
-        How often the step was halved.
+        How often the step was halved; see `svae.families.product.proper_step`.
 
     Raises
     ------
@@ -102,16 +102,13 @@ def climb(
         raise FloatingPointError(f"the bound is {bound}")
 
     def accepted(moved: Any) -> bool:
-        if not product.in_domain(family, moved):
-            return False
-        if ascends:
-            return True
         with onp.errstate(all="ignore"):  # a step that is far too long may overflow
             stats = product.expected_stats(family, moved)
             reached = local(stats) - product.kl(family, moved, prior)
         return bool(reached >= bound - ROUNDING * abs(bound))
 
-    moved, num_backtracks = natural_step(natparams, natural, step_size, accepted)
+    test = None if ascends else accepted
+    moved, num_backtracks = proper_step(family, natparams, natural, step_size, test)
     return moved, bound, num_backtracks
 
 

@@ -94,7 +94,8 @@ class SVAE(Queries):
         for the whole data); ``decoder_kl``, the share of q(gamma) in ``global_kl``;
         mean ``iterations`` of inference and ``gradient_iterations`` of the linear solve
         in its gradient, ``unconverged`` (sequences that one of the two did not finish),
-        ``backtracks`` (halvings of the natural step) and ``seconds``.
+        ``backtracks`` (halvings of the natural step, of the factor and the state that
+        took the most) and ``seconds``.
         With ``held_out`` data also their score, NaN at steps without one.
     best_step_ : int
         The step whose parameters these are: the last, or that of the best score.

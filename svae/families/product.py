@@ -23,6 +23,7 @@ __all__ = [
     "log_normalizer",
     "mean",
     "natural_step",
+    "proper_step",
     "sample",
     "stats",
     "to_free",
@@ -95,6 +96,81 @@ def from_free(family: Family, coordinates: Tree) -> Tree:
     return {name: f.from_free(coordinates[name]) for name, f in family.items()}
 
 
+def proper_step(
+    family: Family,
+    natparams: Tree,
+    direction: Tree,
+    step_size: float,
+    accepted: Callable[[Tree], bool] | None = None,
+) -> tuple[Tree, int]:
+    """Move q(theta) along a direction, no part of it further than it may go.
+
+    The step of each member of a factor, a state for example, is halved on its own until
+    the member is proper: one that is about to leave its domain holds up no other.  Such
+    a step still ascends: the Fisher matrix has a block for each member, so that each
+    adds what is not negative to the slope, whatever the length of its step.  If all of
+    that is too far for `accepted`, the steps of all members are halved together.
+
+    Parameters
+    ----------
+    family : dict of modules of `svae.families`
+    natparams, direction : dict
+        Of q(theta), which is proper, and an ascent direction.
+    step_size : float
+        The step tried first.
+    accepted : callable, optional
+        Whether natural parameters, which are proper, are not too far; default: always.
+
+    Returns
+    -------
+    natparams : dict
+    num_backtracks : int
+        Halvings of the member with the most of them.
+
+    Raises
+    ------
+    FloatingPointError
+        If the direction is not finite, or no step is valid, however short; names the
+        factor.
+    """
+    steps, most = {}, 0
+    for name, factor in family.items():
+        whole = tuple(step_size * part for part in direction[name])
+        steps[name], halvings = whole, 0
+        moved = zip(natparams[name], whole, strict=True)
+        if not factor.in_domain(tuple(eta + part for eta, part in moved)):
+            ahead = direction[name]
+            shares = _shares(name, factor, natparams[name], ahead, step_size)
+            steps[name] = tuple(_times(shares, part) for part in whole)
+            halvings = int(-onp.log2(shares.min()))
+        most = max(most, halvings)
+    test = accepted or (lambda moved: True)
+    moved, more = natural_step(natparams, steps, 1.0, test)
+    return moved, most + more
+
+
+def _shares(
+    name: str, factor: Any, natparams: Any, direction: Any, step_size: float
+) -> onp.ndarray:
+    """Return the share of its step that each member of a factor can take, (batch)."""
+    shares = onp.ones(onp.shape(factor.log_normalizer(natparams)))
+    for index in onp.ndindex(shares.shape):
+        own = tuple(eta[index] for eta in natparams)
+        ahead = tuple(part[index] for part in direction)
+        try:
+            _, halvings = natural_step(own, ahead, step_size, factor.in_domain)
+        except FloatingPointError as error:
+            of_member = " ".join(map(str, (name, *index)))
+            raise FloatingPointError(f"{of_member}: {error}") from None
+        shares[index] = 0.5**halvings
+    return shares
+
+
+def _times(numbers: onp.ndarray, part: Any) -> Any:
+    """Multiply an array (batch, ...) by a number for each member of the batch."""
+    return numbers.reshape(numbers.shape + (1,) * (part.ndim - numbers.ndim)) * part
+
+
 def natural_step(
     natparams: Any,
     direction: Any,
@@ -103,6 +179,8 @@ def natural_step(
     max_halvings: int = 60,
 ) -> tuple[Any, int]:
     """Move natural parameters along a direction, halving until they are valid.
+
+    All of them together; `proper_step` is for a q(theta) of factors.
 
     Parameters
     ----------

@@ -7,8 +7,8 @@ Two kinds of parameter, two kinds of step.  Networks take Adam steps (Kingma and
 
 where the conjugate part alone is a convex combination of valid parameters and stays
 valid for 0 < rho <= 1, but the correction term of Johnson et al. (2016), Eq. (4), can
-leave the domain.  A step that does is halved until it does not, and the halvings are
-counted.
+leave the domain.  The step of a factor, and there of a state, that does is halved until
+it does not, and the halvings are counted.
 """
 
 from typing import Any, NamedTuple

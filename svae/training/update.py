@@ -1,7 +1,6 @@
 """From gradients to new parameters: a step of Adam and a natural step."""
 
-from svae.families import product
-from svae.families.product import natural_step
+from svae.families.product import proper_step
 from svae.objective.bound import Gradients
 from svae.objective.model import Generative, Parameters
 from svae.training.adam import AdamState, adam_step
@@ -35,7 +34,8 @@ def update(
     parameters : Parameters
     adam : AdamState
     backtracks : int
-        Halvings of the natural step, without which q(theta) would have left its domain.
+        Halvings of the natural step, without which q(theta) would have left its domain:
+        of the factor and the state that took the most.
 
     Raises
     ------
@@ -53,10 +53,10 @@ def update(
         raise FloatingPointError(
             "the gradient of the networks is not finite"
         ) from error
-    natparams, backtracks = natural_step(
+    natparams, backtracks = proper_step(
+        model.latent.family,
         parameters.natparams,
         gradients.natparams,
         settings.natural_step,
-        lambda moved: product.in_domain(model.latent.family, moved),
     )
     return Parameters(natparams, encoder, decoder), adam, backtracks

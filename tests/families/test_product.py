@@ -6,12 +6,14 @@ from autograd import grad
 from autograd.builtins import tuple as box_tuple
 from autograd.core import make_vjp
 
+from svae.autodiff.trees import tree_map
 from svae.families import (
     dirichlet,
     kl,
     niw,
     product,
 )
+from svae.families.product import natural_step
 from tests.helpers.families import assert_all_close, random_dirichlet, random_niw
 
 FAMILY = {"weights": dirichlet, "components": niw}
@@ -57,3 +59,63 @@ def test_product_domain_and_empty_product():
     assert product.sample({}, {}, 0) == {}
     assert product.kl({}, {}, {}) == product.log_normalizer({}, {}) == 0.0
     assert product.in_domain({}, {})
+
+
+def leaving(q, member, speed=12.0):
+    """A direction along which one component leaves its domain, and all else moves."""
+    direction = {"weights": (np.ones(4),), "components": tuple(0.1 * eta for eta in q)}
+    direction["components"][3][member] = -speed * q[3][member]
+    return direction
+
+
+def test_only_the_member_that_leaves_its_domain_is_halved():
+    q = random_product(29)
+    direction = leaving(q["components"], 2)
+    moved, backtracks = product.proper_step(FAMILY, q, direction, 1.0)
+    together, as_many = natural_step(
+        q, direction, 1.0, lambda tree: product.in_domain(FAMILY, tree)
+    )
+    assert product.in_domain(FAMILY, moved)
+    assert backtracks == as_many > 3
+    np.testing.assert_array_equal(moved["weights"][0], q["weights"][0] + 1.0)
+    pairs = zip(moved["components"], together["components"], strict=True)
+    for (new, of_all), old in zip(pairs, q["components"], strict=True):
+        np.testing.assert_array_equal(new[2], of_all[2])
+        others = [0, 1, 3]
+        np.testing.assert_allclose(new[others], 1.1 * old[others], rtol=1e-15)
+        assert np.all(new[others] != of_all[others])
+
+
+def test_a_step_within_the_domain_is_that_of_all_together_bit_for_bit():
+    q, toward = random_product(30), random_product(31)
+    direction = tree_map(np.subtract, toward, q)
+    moved, backtracks = product.proper_step(FAMILY, q, direction, 0.3)
+    together, _ = natural_step(q, direction, 0.3, lambda tree: True)
+    assert backtracks == 0
+    for name in FAMILY:
+        for new, old in zip(moved[name], together[name], strict=True):
+            np.testing.assert_array_equal(new, old)
+    assert product.proper_step({}, {}, {}, 0.3) == ({}, 0)
+
+
+def test_all_members_are_halved_together_until_a_step_is_accepted():
+    q = random_product(32)
+    direction = leaving(q["components"], 1)
+    valid, alone = product.proper_step(FAMILY, q, direction, 1.0)
+
+    def accepted(tree):
+        return tree["weights"][0][0] < q["weights"][0][0] + 0.3
+
+    moved, backtracks = product.proper_step(FAMILY, q, direction, 1.0, accepted)
+    assert backtracks == alone + 2
+    steps = tree_map(np.subtract, moved, q), tree_map(np.subtract, valid, q)
+    for name in FAMILY:
+        for short, whole in zip(steps[0][name], steps[1][name], strict=True):
+            np.testing.assert_allclose(short, whole / 4, rtol=1e-8, atol=1e-12)
+
+
+def test_a_direction_that_is_not_finite_names_the_member():
+    q = random_product(33)
+    direction = leaving(q["components"], 3, np.nan)
+    with pytest.raises(FloatingPointError, match="components 3: .* stays in the dom"):
+        product.proper_step(FAMILY, q, direction, 1.0)

@@ -17,45 +17,45 @@ from autograd.tracer import isbox
 
 from svae import _core
 from svae.autodiff.operations import value_of
-
-Array = Any  # a NumPy array, or autograd's box around one
+from svae.types import Array, Integers, Mask
 
 _FLOAT64 = onp.dtype(onp.float64)
+_LARGEST = float(onp.finfo(float).max)
 
 LARGEST_LOG_POTENTIAL = 1e300
 """Sums of log potentials along a path, and their differences, pass 1.8e308 if the
 potentials may be greater; and nothing that is possible has one."""
 
 
-def init_input(
+def require_init(
     name: str,
     x: Array,
-    lengths: Array,
+    lengths: Integers,
     event: tuple[int, ...],
     finite: bool,
     *,
     log: bool = False,
-) -> Array:
-    """Potential of the first step, (N, *event); `finite` if it is known to be that."""
-    N = len(lengths)
-    require_shape(name, x, event, (N, *event))
+) -> None:
+    """Refuse a malformed potential of the first step, (*event) or (N, *event).
+
+    ``finite`` says that its numbers are known to be right, here and below.
+    """
+    require_shape(name, x, event, (len(lengths), *event))
     if not finite:
         require_finite(name, x, lengths, log=log)
-    shape = value_of(x).shape
-    return _repeat(x.reshape((1, *event)) if shape == event else x, N)
 
 
-def pair_input(
+def require_pair(
     name: str,
     x: Array,
-    lengths: Array,
+    lengths: Integers,
     num_timesteps: int,
     event: tuple[int, ...],
     finite: bool,
     *,
     log: bool = False,
-) -> Array:
-    """Potential of the pairs, (N, 1|T-1, *event)."""
+) -> None:
+    """Refuse a malformed potential of the pairs, (*event) or (1|N, 1|T-1, *event)."""
     N, pairs = len(lengths), num_timesteps - 1
     if value_of(x).shape != event:
         leads = [(), (N, pairs), (N, 1), (1, pairs), (1, 1)]
@@ -63,19 +63,16 @@ def pair_input(
         if not finite:
             steps = onp.arange(1, num_timesteps)
             require_finite(name, x, lengths, steps, log=log)
-        return _repeat(x, N)
-    if not finite and (lengths > 1).any():  # else there is no pair that reads it
+    elif not finite and (lengths > 1).any():  # else there is no pair that reads it
         require_finite(name, x, lengths, log=log)
-    return _repeat(x.reshape((1, 1, *event)), N)
 
 
-def node_input(
-    name: str, x: Array, lengths: Array, finite: bool, *, log: bool = False
-) -> Array:
-    """Potential of the nodes, (N, T, *event)."""
+def require_node(
+    name: str, x: Array, lengths: Integers, finite: bool, *, log: bool = False
+) -> None:
+    """Refuse what is no number in a potential of the nodes, (N, T, *event)."""
     if not finite:
         require_finite(name, x, lengths, onp.arange(x.shape[1]), log=log)
-    return x
 
 
 def warn_of_probabilities(name: str, x: Array, event_ndim: int) -> None:
@@ -96,11 +93,14 @@ def warn_of_probabilities(name: str, x: Array, event_ndim: int) -> None:
         )
 
 
-def _repeat(x: Array, num_sequences: int) -> Array:
-    """View (1 | N, ...) as (N, ...) if it varies: its cotangent has all sequences.
+def of_sequences(x: Array, num_sequences: int, ndim: int) -> Array:
+    """View a potential with ``ndim`` axes, (N, ...), or (1, ...) if it is constant.
 
-    Otherwise the core repeats it.
+    The core repeats a shared constant; the cotangent of what varies has all sequences.
     """
+    shape = value_of(x).shape
+    if len(shape) < ndim:
+        x = x.reshape((1,) * (ndim - len(shape)) + shape)
     if not isbox(x) or value_of(x).shape[0] == num_sequences:
         return x
     if num_sequences == 0:  # which autograd's broadcast has no adjoint for
@@ -149,10 +149,10 @@ def _as_plain(name: str, value: Any) -> Any:
         raise ValueError(f"{name} is not an array: {error}") from error
 
 
-def as_lengths(lengths: Any, num_sequences: int, num_timesteps: int) -> Array:
+def as_lengths(lengths: Any, num_sequences: int, num_timesteps: int) -> Integers:
     """Lengths (N,), those of all steps by default."""
     if lengths is None:
-        return onp.full(num_sequences, num_timesteps, onp.int64)
+        return known_lengths(None, num_sequences, num_timesteps)
     lengths = _as_plain("lengths", value_of(lengths))
     if lengths.shape != (num_sequences,):
         raise wrong_shape("lengths", lengths, f"({num_sequences},)")
@@ -162,6 +162,15 @@ def as_lengths(lengths: Any, num_sequences: int, num_timesteps: int) -> Array:
     if wrong.size:
         n = wrong[0]
         raise ValueError(f"lengths[{n}] is {lengths[n]}, wanted 1 to {num_timesteps}")
+    return onp.ascontiguousarray(lengths, onp.int64)
+
+
+def known_lengths(
+    lengths: Integers | None, num_sequences: int, num_timesteps: int
+) -> Integers:
+    """Return lengths that are known to be right as the core reads them."""
+    if lengths is None:
+        return onp.full(num_sequences, num_timesteps, onp.int64)
     return onp.ascontiguousarray(lengths, onp.int64)
 
 
@@ -191,8 +200,8 @@ def wrong_shape(name: str, x: Array, wanted: str) -> ValueError:
 def require_finite(
     name: str,
     x: Array,
-    lengths: Array,
-    steps: Array | None = None,
+    lengths: Integers,
+    steps: Integers | None = None,
     time_axis: int = 1,
     *,
     log: bool = False,
@@ -211,14 +220,14 @@ def require_finite(
         return
     wrong = ~right
     if steps is not None:
-        live: Array = onp.expand_dims(
+        valid: Mask = onp.expand_dims(
             steps < lengths[:, None],
             tuple(a for a in range(1, array.ndim) if a != time_axis),
         )
         for axis in (0, time_axis):
             if array.shape[axis] == 1:  # shared: read if any sequence, any step does
-                live = live.any(axis, keepdims=True)
-        wrong &= live
+                valid = onp.any(valid, axis, keepdims=True)
+        wrong &= valid
     if wrong.any():
         index = tuple(onp.argwhere(wrong)[0].tolist())
         wanted = "finite numbers"
@@ -227,7 +236,18 @@ def require_finite(
         raise ValueError(f"{name}{list(index)} is {array[index]}, wanted {wanted}")
 
 
-def are_finite(arrays: Iterable[Array], limit: float = onp.finfo(float).max) -> bool:
+def require_all_finite(arrays: dict[str, Array], *, log: bool = False) -> None:
+    """Refuse NaN and infinities in arrays that have no lengths."""
+    limit = LARGEST_LOG_POTENTIAL if log else _LARGEST
+    if not are_finite(arrays.values(), limit):
+        for name, array in arrays.items():
+            require_finite(name, array, _NO_LENGTHS, log=log)
+
+
+_NO_LENGTHS = onp.ones(1, onp.int64)
+
+
+def are_finite(arrays: Iterable[Array], limit: float = _LARGEST) -> bool:
     """Tell whether all numbers are at most `limit` in magnitude, in one call.
 
     They nearly always are; where they are not, `require_finite` tells which.

@@ -23,18 +23,17 @@ from svae.kernels.arguments import (
     as_array,
     contiguous,
     packed,
+    require_all_finite,
     require_no_overflow,
     require_shape,
 )
 from svae.kernels.mixture_arguments import (
     as_has_data,
     as_potentials,
-    require_all_finite,
 )
+from svae.types import Array, Potentials
 
-__all__ = ["mixture_evidence", "mixture_evidence_vjp"]
-
-Array = Any  # a NumPy array, or autograd's box around one
+__all__ = ["mixture_evidence", "mixture_evidence_vjp", "unchecked_mixture_evidence"]
 
 
 def mixture_evidence(
@@ -86,14 +85,18 @@ def mixture_evidence(
     states = as_array("states", states)
     require_shape("states", states, (*lead, len(value_of(components))))
     require_all_finite({"states": states})
-    return evidence_given(states, components, node_J, node_h, told)
+    return unchecked_mixture_evidence(components, (node_J, node_h), told, states)
 
 
-def evidence_given(
-    states: Array, components: Array, node_J: Array, node_h: Array, told: Array | None
+def unchecked_mixture_evidence(
+    components: Array, node: Potentials, told: Array | None, states: Array
 ) -> tuple[Array, Array, Array]:
-    """Return what `mixture_evidence` does, of arguments that are known to be right."""
-    found = _evidence(states, components, node_J, node_h, told)
+    """Return what `mixture_evidence` does, of arguments that are known to be right.
+
+    ``told`` may hold numbers or booleans.
+    """
+    told = None if told is None else onp.ascontiguousarray(told, onp.float64)
+    found = _evidence(states, components, *node, told)
     plain = value_of(found)
     return found[0], plain[1], plain[2]
 

@@ -24,13 +24,13 @@ from svae.kernels.arguments import (
     contiguous,
     overflow,
     packed,
+    require_all_finite,
     require_no_overflow,
     require_shape,
 )
 from svae.kernels.mixture_arguments import (
     core_arguments,
     mixture_arguments,
-    require_all_finite,
     require_search,
 )
 from svae.reference import MeanField

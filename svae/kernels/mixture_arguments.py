@@ -20,7 +20,7 @@ from svae.kernels.arguments import (
     as_arrays,
     contiguous,
     packed,
-    require_finite,
+    require_all_finite,
     require_shape,
     wrong_shape,
 )
@@ -31,7 +31,6 @@ __all__ = [
     "as_potentials",
     "core_arguments",
     "mixture_arguments",
-    "require_all_finite",
     "require_search",
 ]
 
@@ -177,21 +176,10 @@ def require_search(tolerance: Any, max_iterations: Any) -> None:
         )
 
 
-def require_all_finite(arrays: dict[str, Array]) -> None:
-    """Refuse NaN and infinities in arrays that have no lengths."""
-    if not are_finite(arrays.values()):
-        for name, array in arrays.items():
-            require_finite(name, array, _NO_LENGTHS)
-
-
 def _require_possible(init: Array, constants: Array, told: Array | None) -> None:
     """Refuse what are no log potentials, and a row that forbids all states."""
-    require_finite("init", init, _NO_LENGTHS, log=True)
-    require_finite("constants", constants, _NO_LENGTHS, log=True)
+    require_all_finite({"init": init, "constants": constants}, log=True)
     row = constants if told is None else onp.where(told[:, None] > 0, constants, 0.0)
     impossible = onp.atleast_1d((init + row == -onp.inf).all(axis=-1))
     if impossible.any():
         raise Impossible(int(onp.flatnonzero(impossible)[0]), 0)
-
-
-_NO_LENGTHS = onp.ones(1, onp.int64)

@@ -17,7 +17,7 @@ import numpy as np
 
 from svae import kernels
 from svae.autodiff.trees import leaves
-from svae.kernels import chains
+from svae.kernels import gaussian, markov
 
 __all__ = [
     "FLOPS",
@@ -159,7 +159,7 @@ class Problem(NamedTuple):
 
         None for paths.
         """
-        forward = {"lds": chains._gaussian_forward, "hmm": chains._markov_forward}
+        forward = {"lds": gaussian.forward, "hmm": markov.forward}
         if self.case.kernel not in forward:
             return None
         return partial(forward[self.case.kernel], self._lengths(), *self._inputs())
@@ -171,7 +171,7 @@ class Problem(NamedTuple):
         called alone, without what autograd adds around it. It keeps nothing of an
         earlier forward pass, so that one is done again inside, and is in its time.
         """
-        adjoint = {"lds": chains._gaussian_adjoint, "hmm": chains._markov_adjoint}
+        adjoint = {"lds": gaussian.adjoint, "hmm": markov.adjoint}
         if self.case.kernel not in adjoint:
             return None
         rng, inputs = np.random.default_rng(rng), self._inputs()

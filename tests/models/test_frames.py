@@ -72,11 +72,43 @@ def test_an_improper_frame_is_named(call, rng):
     assert (caught.value.sequence, caught.value.step) == (1, 2)
 
 
-def test_a_number_that_is_not_finite_is_named(rng):
-    switch, rows, (J, h), states, lengths = problem(rng, False)
-    h[0, 3, 1] = np.nan
-    with pytest.raises(ValueError, match=r"node h\[0, 3, 1\] is nan"):
-        switch.linear_potentials_given(states, rows, Evidence(J, h, lengths))
+@pytest.mark.parametrize("name", ["gmm", "hmm", "student", "slds"])
+def test_a_number_that_is_not_finite_is_named(name, rng):
+    latent = latent_model(name, latent_dim=3, num_states=4)
+    steps = 5 if latent.coupled else 1
+    stats, (J, h), _ = local_problem(latent, rng, (steps,) * 4)
+    h[1, steps - 1, 1] = np.nan
+    place = f"1, {steps - 1}, 1" if steps > 1 else "1, 1"
+    with pytest.raises(ValueError, match=rf"node h\[{place}\] is nan"):
+        latent.infer(stats, Evidence(J, h))
+
+
+def test_an_ascent_looks_at_its_evidence_before_its_first_step(rng):
+    latent = latent_model("slds", latent_dim=3, num_states=4)
+    stats, (J, h), _ = local_problem(latent, rng, (5,) * 4)
+    noise = rng.standard_normal((4, 2, 5, 3))
+    starts = [rng.dirichlet(np.ones(4), (4, 5))]
+    noise[3, 1, 2, 0] = np.inf
+    with pytest.raises(ValueError, match=r"noise\[3, 1, 2, 0\] is inf"):
+        latent.infer(stats, Evidence(J, h), noise, starts)
+    with pytest.raises(ValueError, match=r"node J has shape \(4, 4, 3\)"):
+        latent.infer(stats, Evidence(J[:, 1:], h), None, starts)
+    J[2, 4, 1] = np.inf
+    with pytest.raises(ValueError, match=r"node J\[2, 4, 1\] is inf"):
+        latent.infer(stats, Evidence(J, h), None, starts)
+
+
+def test_a_message_that_is_no_number_is_refused(rng):
+    latent = latent_model("hmm", latent_dim=3, num_states=4)
+    stats, node, _ = local_problem(latent, rng, (5,) * 4)
+    components = [x.copy() for x in stats["components"]]
+    components[1][2, 0] = np.nan
+    with pytest.raises(ValueError, match=r"natparams 0\[2, 9\] is nan"):
+        latent.infer(stats | {"components": components}, Evidence(*node))
+    transitions = stats["transitions"][0].copy()
+    transitions[1, 2] = np.nan
+    with pytest.raises(ValueError, match=r"pair\[1, 2\] is nan"):
+        latent.infer(stats | {"transitions": (transitions,)}, Evidence(*node))
 
 
 def test_a_sequence_alone_and_any_number_of_threads_give_the_same_bits(rng):

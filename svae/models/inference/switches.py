@@ -92,7 +92,7 @@ class Emission:
             h = np.where(observed[..., None], h, 0.0)
         J, h = J + dense(evidence.J), h + evidence.h
         nothing = onp.zeros((self.dim, self.dim))
-        logZ, stats, samples = kernels.gaussian_chain(
+        logZ, stats, samples = kernels.unchecked_gaussian_chain(
             (nothing, nothing[0]), (nothing,) * 3, (J, h), noise, evidence.lengths
         )
         second_moment, mean = stats[2]
@@ -144,8 +144,9 @@ class Emission:
         self, states: Any, natparams: Sequence[Any], evidence: Evidence
     ) -> Any:
         """Return P f, (N, T, K), of x given probabilities of the states."""
-        scored = evidence.scored
-        return kernels.mixture_evidence(natparams[0], evidence.node, scored, states)[0]
+        return kernels.unchecked_mixture_evidence(
+            natparams[0], evidence.node, evidence.scored, states
+        )[0]
 
     def linear_potentials_of_each(self, features: Any, natparams: Sequence[Any]) -> Any:
         """Return P f, (..., K), of features (..., K, F) given each state."""
@@ -216,7 +217,7 @@ class Dynamics:
         of_pair, of_shifts = split_pair(natparams[2], self.dim)
         pair = mixed(later, of_pair)
         h = shift(evidence.h, mixed(later, of_shifts) if self.affine else None)
-        logZ, stats, samples = kernels.gaussian_chain(
+        logZ, stats, samples = kernels.unchecked_gaussian_chain(
             init, pair, (evidence.J, h), noise, evidence.lengths
         )
         (second, first), pair_stats, (second_moment, mean) = stats

@@ -77,6 +77,10 @@ class Switching(HasPrior):
         solve = solver(switch, self.tolerance, self.max_iterations, self.starts)
         init, pair = markov_potentials(message)
         natparams = switch.natparams(message)
+        # once: the ascent reads them again in every iteration, and does not look
+        require_numbers(init, pair, natparams)
+        node, noise, lengths = kernels.as_nodes(evidence.node, noise, evidence.lengths)
+        evidence = evidence.with_node(*node)._replace(lengths=lengths)
         fixed, iterations, residual = solve(
             starts, evidence.constants(), init, pair, *natparams, *evidence.node
         )
@@ -215,7 +219,7 @@ def solver(
 
     def chain(potentials: Any, known: Evidence, init: Any, pair: Any, *_: Any) -> Any:
         init = first_states(init, known.belief)
-        return kernels.markov_chain(init, pair, potentials, known.lengths)
+        return kernels.unchecked_markov_chain(init, pair, potentials, known.lengths)
 
     per_sequence = (False,) * (2 + switch.num_natparams) + (True, True)
     blocks = Alternation(
@@ -227,6 +231,14 @@ def solver(
         switch.conjugate,
     )
     return fixed_point(blocks, tolerance, max_iterations)
+
+
+def require_numbers(init: Any, pair: Any, natparams: Sequence[Any]) -> None:
+    """Refuse a message of which a potential is not a number."""
+    kernels.require_all_finite({"init": init, "pair": pair}, log=True)
+    kernels.require_all_finite(
+        {f"natparams {k}": part for k, part in enumerate(natparams)}
+    )
 
 
 def markov_potentials(stats: Any) -> tuple[Any, Any]:

@@ -97,6 +97,8 @@ def _parsed(value: Any, action: argparse.Action) -> Any:
     typed, meant = str(value), value
     if isinstance(value, list):
         typed, meant = ",".join(map(str, value)), tuple(value)
+    elif isinstance(value, dict):
+        typed = ",".join(f"{key}={number}" for key, number in value.items())
     elif value is None:
         typed = meant = "none"
     try:

@@ -196,6 +196,9 @@ KINDS: dict[type, dict[str, Any]] = {
 }
 """How an option takes the values of a field, by the type of its default."""
 
+SCHEDULES = "constant, cosine, cosine:N or exponential:R:N"
+"""Of `svae.training.schedules`."""
+
 Add = Callable[..., None]
 
 
@@ -244,10 +247,19 @@ def add_training_options(add: Add) -> None:
     add("--inference", choices=INFERENCES, help=about)
     about = f"samples of x in a step; default: {FIT['num_samples']}"
     add("--num-samples", type=int, metavar="N", help=about)
-    about = f"of Adam, for the networks; default: {FIT['learning_rate']:g}"
-    add("--learning-rate", type=float, metavar="X", help=about)
+    about = (
+        f"of Adam, for the networks; default: {FIT['learning_rate']:g}; for each: "
+        "encoder=X,decoder=X"
+    )
+    add("--learning-rate", type=rates, metavar="X", help=about)
     about = f"step size for q(theta); default: {FIT['natural_step']:g}"
     add("--natural-step", type=float, metavar="X", help=about)
+    about = f"of the learning rate: {SCHEDULES}; default: {FIT['schedule']}"
+    add("--schedule", metavar="WORD", help=about)
+    about = "of the natural step, likewise"
+    add("--natural-schedule", metavar="WORD", help=about)
+    about = f"of the networks' matrices; default: {FIT['weight_decay']:g}"
+    add("--weight-decay", type=float, metavar="X", help=about)
     about = f"default: {CONSTRUCTOR['natural_gradient']}"
     add("--natural-gradient", choices=NATURAL_GRADIENTS, help=about)
     about = f"frames before a window that tell how it begins ({chains})"
@@ -365,6 +377,14 @@ def at_least(least: int, text: str) -> int:
 def warmup(text: str) -> int | str:
     """Parse a number from 0 on, ``auto`` or ``none``."""
     return text if text in ("auto", "none") else at_least(0, text)
+
+
+def rates(text: str) -> float | dict[str, float]:
+    """Parse a number, or ``encoder=1e-3,decoder=1e-4``."""
+    if "=" not in text:
+        return float(text)
+    pairs = (part.partition("=") for part in text.split(","))
+    return {name: float(number) for name, _, number in pairs}
 
 
 def widths(text: str) -> tuple[int, ...]:

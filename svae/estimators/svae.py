@@ -156,6 +156,9 @@ class SVAE(Queries):
         warmup: int | None | str = "auto",
         callback: Callable[[int, dict[str, float]], None] | None = None,
         *,
+        schedule: str = "constant",
+        natural_schedule: str = "constant",
+        weight_decay: float = 0.0,
         resume: bool = False,
         checkpoint_interval: float = 30.0,
         n_init: int = 1,
@@ -192,8 +195,9 @@ class SVAE(Queries):
             it stops early.
         num_samples : int
             Samples of x for each sequence in a step.
-        learning_rate : float
-            Of Adam, for both networks.
+        learning_rate : float or dict of float
+            Of Adam, for both networks, or of each: ``{"encoder": 1e-3, "decoder":
+            1e-4}``.
         natural_step : float
             Step size of the natural gradient; 1 replaces q(theta) in one step.
         context : int
@@ -214,6 +218,17 @@ class SVAE(Queries):
             quarter of ``num_steps``, 500 at most.
         callback : callable, optional
             Called as ``callback(step, record)`` with each new record of `history_`.
+        schedule, natural_schedule : str
+            How the learning rates and the natural step change over the steps of
+            training: ``"constant"``; ``"cosine"``, from the full rate to nothing at the
+            last step, or ``"cosine:N"`` at step N; ``"exponential:R:N"``, by a factor R
+            in N steps (``"exponential:0.95:1000"``).  In the warm-up rates are
+            constant.
+        weight_decay : float
+            The share, times the learning rate, by which a step draws the matrices of
+            both networks toward zero, beside its gradient (AdamW).  Biases, the linear
+            map of a ``skip``, parameters of the likelihood and a Gaussian q(gamma) are
+            left alone.
         resume : bool
             Go on from the checkpoint in the folder, to what the fit would have been
             without a stop, bit for bit; start if there is none yet.  The data and all
@@ -297,6 +312,9 @@ class SVAE(Queries):
             num_samples=num_samples,
             learning_rate=learning_rate,
             natural_step=natural_step,
+            schedule=schedule,
+            natural_schedule=natural_schedule,
+            weight_decay=weight_decay,
             natural_gradient=self.natural_gradient,
             context=context,
             hide=hide,

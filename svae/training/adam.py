@@ -11,17 +11,19 @@ leave the domain.  The step of a factor, and there of a state, that does is halv
 it does not, and the halvings are counted.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from svae import kernels
-from svae.autodiff.trees import from_vector, leaves
+from svae.autodiff.trees import from_vector, leaves, to_vector
 
 __all__ = [
     "AdamState",
     "adam_init",
     "adam_step",
+    "adam_step_of_parts",
 ]
 
 
@@ -88,3 +90,47 @@ def adam_step(
         *decay,
     )
     return from_vector(parameters, vector), AdamState(step, mean, square)
+
+
+def adam_step_of_parts(
+    parameters: Sequence[Any],
+    gradients: Sequence[Any],
+    state: AdamState,
+    learning_rates: Sequence[float | None],
+) -> tuple[tuple[Any, ...], AdamState]:
+    """Take one ascent step of Adam with a learning rate for each part.
+
+    Parameters
+    ----------
+    parameters, gradients : sequences of trees, one for each part
+    state : AdamState
+        Of all parts.
+    learning_rates : sequence of floats or None
+        None for a part that stays as it is, with its moments; its gradient is not
+        looked at.
+
+    Returns
+    -------
+    parameters : tuple of trees
+    state : AdamState
+
+    Raises
+    ------
+    FloatingPointError
+        If the gradient of a part is not finite.
+    """
+    first = learning_rates[0]
+    if first is not None and all(rate == first for rate in learning_rates):
+        return adam_step(tuple(parameters), tuple(gradients), state, first)
+    moved, mean, square, start = [], [], [], 0
+    parts = zip(parameters, gradients, learning_rates, strict=True)
+    for part, gradient, rate in parts:
+        own = slice(start, start := start + to_vector(part).size)
+        moments = AdamState(state.step, state.mean[own], state.square[own])
+        if rate is not None:
+            part, moments = adam_step(part, gradient, moments, rate)
+        moved.append(part)
+        mean.append(moments.mean)
+        square.append(moments.square)
+    joined = AdamState(state.step + 1, np.concatenate(mean), np.concatenate(square))
+    return tuple(moved), joined

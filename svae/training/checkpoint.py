@@ -54,6 +54,12 @@ __all__ = [
 FILE, KIND = "checkpoint.npz", "svae.checkpoint"
 FILES = ("model.npz", "history.csv", FILE)
 """What a fit leaves in its folder; of these the checkpoint is removed last."""
+LATER = {
+    "fit.schedule": "constant",
+    "fit.natural_schedule": "constant",
+    "fit.weight_decay": 0.0,
+}
+"""Settings that came later, and what fits did that have none of them."""
 FINISHED, UNFINISHED = "a finished fit", "a fit that has not ended"
 MODEL = "a model without a checkpoint"
 
@@ -260,7 +266,7 @@ def _comparable(
 
     Earlier versions digested the means of the data, and named classes without modules.
     """
-    old, new = _flat(was), _flat(now)
+    old, new = LATER | _flat(was), _flat(now)
     if "data.mean_digest" in old:
         return _without(old, ".mean_digest"), _without(new, ".mean_digest")
     means = {k.replace(".digest", ".mean_digest"): value for k, value in old.items()}

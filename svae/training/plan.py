@@ -14,6 +14,7 @@ from svae.objective.model import Generative, Parameters, check_data
 from svae.training import diagnostics, warmup
 from svae.training.batches import window_length
 from svae.training.history import HISTORY
+from svae.training.schedules import resolve
 from svae.training.settings import (
     Settings,
     check_stretch,
@@ -129,6 +130,12 @@ def make_plan(
     check_data(model, sequences)
     settings = make_settings(model.latent.independent, model.inference, **options)
     check_positive_int(num_steps=num_steps, n_init=n_init, score_every=score_every)
+    settings = settings._replace(
+        schedule=resolve("schedule", settings.schedule, num_steps),
+        natural_schedule=resolve(
+            "natural_schedule", settings.natural_schedule, num_steps
+        ),
+    )
     if patience is not None:
         check_positive_int(patience=patience)
         if held_out is None:
@@ -174,7 +181,7 @@ def _tell_what_is_odd(plan: TrainingPlan, summary: data_.Summary) -> None:
     is_cut = len(plan.training.windows) > len(plan.sequences)
     messages = diagnostics.of_data(summary, model.likelihood, num_states)
     messages += diagnostics.of_settings(
-        settings.learning_rate, settings.context, plan.longest, is_cut
+        max(settings.learning_rates), settings.context, plan.longest, is_cut
     )
     diagnostics.tell(messages, stacklevel=4)
 

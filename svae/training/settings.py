@@ -1,5 +1,6 @@
 """Settings of the steps of training, checked before anything else happens."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +24,8 @@ BEYOND = {
     "natural_step": "at 1 the new q(theta) replaces the old, and nothing is beyond it",
 }
 """Why a rate cannot be more than 1."""
+NETWORKS = ("encoder", "decoder")
+"""What may have a learning rate of its own."""
 
 
 class Settings(NamedTuple):
@@ -31,7 +34,8 @@ class Settings(NamedTuple):
     batch_size: int
     window: int | None
     num_samples: int
-    learning_rate: float
+    learning_rate: float | Mapping[str, float]
+    """Of both networks, or of the ``encoder`` and the ``decoder``."""
     natural_step: float
     natural_gradient: str = "full"
     context: int = 0
@@ -40,6 +44,19 @@ class Settings(NamedTuple):
     """Length of a random stretch of each window that the encoder does not see."""
     warm_start: bool = False
     """Whether inference of a window starts from the states it ended with last time."""
+    schedule: str = "constant"
+    """Of the learning rates; see `svae.training.schedules`."""
+    natural_schedule: str = "constant"
+    """Of the natural step."""
+    weight_decay: float = 0.0
+
+    @property
+    def learning_rates(self) -> tuple[float, float]:
+        """The learning rates of the encoder and of the decoder."""
+        rate = self.learning_rate
+        if isinstance(rate, Mapping):
+            return rate["encoder"], rate["decoder"]
+        return rate, rate
 
 
 def default_batch_size(independent: bool) -> int:
@@ -63,12 +80,21 @@ def make_settings(
     check_positive_int(batch_size=settings.batch_size, num_samples=settings.num_samples)
     if settings.window is not None:
         check_positive_int(window=settings.window)
-    for name in ("learning_rate", "natural_step"):
-        rate = getattr(settings, name)
-        if not 0 < rate < np.inf:
-            raise ValueError(f"{name} must be a positive number, got {rate!r}")
-        if rate > 1:
-            raise ValueError(f"{name} must be 1 at most, got {rate!r}: {BEYOND[name]}")
+    if isinstance(settings.learning_rate, Mapping):
+        of_each = dict(settings.learning_rate)
+        if of_each.keys() != set(NETWORKS):
+            raise ValueError(
+                "learning_rate must be a number, or a number for each network, like "
+                f"{{'encoder': 1e-3, 'decoder': 1e-4}}, got {of_each!r}"
+            )
+        settings = settings._replace(learning_rate=of_each)
+    for rate in settings.learning_rates:
+        _check_rate("learning_rate", rate)
+    _check_rate("natural_step", settings.natural_step)
+    if not 0 <= settings.weight_decay < np.inf:
+        raise ValueError(
+            f"weight_decay must be a number from 0 on, got {settings.weight_decay!r}"
+        )
     for name in ("context", "hide"):
         count = getattr(settings, name)
         if not isinstance(count, (int, np.integer)) or count < 0:
@@ -86,6 +112,13 @@ def make_settings(
             f"got {settings.natural_gradient!r}"
         )
     return settings
+
+
+def _check_rate(name: str, rate: Any) -> None:
+    if not 0 < rate < np.inf:
+        raise ValueError(f"{name} must be a positive number, got {rate!r}")
+    if rate > 1:
+        raise ValueError(f"{name} must be 1 at most, got {rate!r}: {BEYOND[name]}")
 
 
 def check_stretch(hide: int, longest: int) -> None:

@@ -150,7 +150,12 @@ def step_on(
         if not np.isfinite(found.bound.objective):
             raise FloatingPointError(f"the bound is {found.bound.objective}")
         parameters, adam, backtracks = update(
-            model, parameters, state.adam, found.gradients, stage.settings
+            model,
+            parameters,
+            state.adam,
+            found.gradients,
+            stage.settings,
+            state.step,
         )
     except FloatingPointError as error:
         raise FloatingPointError(f"step {state.step}: {error}") from error

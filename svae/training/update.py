@@ -3,7 +3,9 @@
 from svae.families.product import proper_step
 from svae.objective.bound import Gradients
 from svae.objective.model import Generative, Parameters
-from svae.training.adam import AdamState, adam_step
+from svae.training.adam import AdamState, adam_step_of_parts
+from svae.training.decay import decay
+from svae.training.schedules import factor
 from svae.training.settings import Settings
 
 __all__ = ["update"]
@@ -15,6 +17,7 @@ def update(
     adam: AdamState,
     gradients: Gradients,
     settings: Settings,
+    step: int = 0,
 ) -> tuple[Parameters, AdamState, int]:
     """Move the networks by Adam, and q(theta) along its natural gradient.
 
@@ -27,7 +30,10 @@ def update(
     gradients : Gradients
         Ascent directions, for the whole data.
     settings : Settings
-        Of which ``learning_rate`` and ``natural_step`` count.
+        Of which the rates of networks and of q(theta) count, with their schedules, and
+        the decay of weights.
+    step : int
+        Steps that were taken before.
 
     Returns
     -------
@@ -43,20 +49,26 @@ def update(
         If a gradient is not finite, or no natural step is valid.
     """
     try:
-        (encoder, decoder), adam = adam_step(
+        scale = factor(settings.schedule, step)
+        rates = [scale * rate for rate in settings.learning_rates]
+        (encoder, decoder), adam = adam_step_of_parts(
             (parameters.encoder, parameters.decoder),
             (gradients.encoder, gradients.decoder),
             adam,
-            settings.learning_rate,
+            rates,
         )
     except FloatingPointError as error:
         raise FloatingPointError(
             "the gradient of the networks is not finite"
         ) from error
+    if settings.weight_decay:
+        of_encoder, of_decoder = (settings.weight_decay * rate for rate in rates)
+        encoder = decay(model, "encoder", encoder, parameters.encoder, of_encoder)
+        decoder = decay(model, "decoder", decoder, parameters.decoder, of_decoder)
     natparams, backtracks = proper_step(
         model.latent.family,
         parameters.natparams,
         gradients.natparams,
-        settings.natural_step,
+        settings.natural_step * factor(settings.natural_schedule, step),
     )
     return Parameters(natparams, encoder, decoder), adam, backtracks

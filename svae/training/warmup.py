@@ -42,8 +42,10 @@ def settings_of_frames(settings: Settings, window: int) -> Settings:
     """Return settings for batches of as many frames, but from everywhere.
 
     Steps are independent, they have no past to begin with, and cannot be predicted.
+    Schedules begin with training.
     """
     size = settings.batch_size * window
+    settings = settings._replace(schedule="constant", natural_schedule="constant")
     return settings._replace(batch_size=size, context=0, hide=0, warm_start=False)
 
 

@@ -161,6 +161,16 @@ def test_null_is_no_warmup(tmp_path):
     assert choose_settings(options)["warmup"] == "none"
 
 
+def test_a_rate_for_each_network_in_a_file(tmp_path, capsys):
+    each = {"encoder": 1e-3, "decoder": 2e-4}
+    path = written(tmp_path, json.dumps({"learning_rate": each}), ".json")
+    options = parse(["fit", "lds", "dots", "--config", path])
+    assert choose_settings(options)["learning_rate"] == each
+    path = written(tmp_path, '{"learning_rate": {"encoder": "fast"}}', ".json")
+    said = usage_error_of(capsys, ["fit", "lds", "dots", "--config", path])
+    assert "invalid rates value" in said
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_defaults_are_those_of_constructors_and_of_fit(name):
     """There is no second copy of them, and every field of a model has an option."""

@@ -181,6 +181,15 @@ def test_every_graph_has_a_structured_inference_network(model, frames, tmp_path)
         ("--warm-start --warmup none", {"warm_start": True, "warmup": None}),
         ("--warmup auto", {"warmup": "auto"}),
         ("--warmup 0", {"warmup": 0}),
+        ("--schedule cosine --weight-decay 0.1", {"schedule": "cosine"}),
+        (
+            "--natural-schedule exponential:0.95:1000 --weight-decay 0.1",
+            {"natural_schedule": "exponential:0.95:1000", "weight_decay": 0.1},
+        ),
+        (
+            "--learning-rate encoder=1e-3,decoder=2e-4",
+            {"learning_rate": {"encoder": 1e-3, "decoder": 2e-4}},
+        ),
     ],
 )
 def test_words_reach_the_fit(given, expected, tmp_path, monkeypatch):

@@ -73,7 +73,7 @@ def trace(
     Raises
     ------
     ValueError
-        If the first value does not depend on the arguments.
+        If no value depends on the arguments.
     """
     roots = [VJPNode.new_root() for _ in arguments]
     with trace_stack.new_trace() as level:
@@ -83,7 +83,7 @@ def trace(
     def depends(output: Any) -> bool:
         return isbox(output) and output._trace == level
 
-    if not depends(outputs[0]):
+    if not any(map(depends, outputs)):
         raise ValueError("the function does not depend on its arguments")
 
     def pull_back(*cotangents: Any) -> Cotangents:

@@ -23,7 +23,7 @@ from svae.cli.settings import (
 from svae.likelihoods import BY_NAME
 from svae.models.student import TAILS
 from svae.networks import ACTIVATIONS, DECODER_POSTERIORS, MEANS
-from svae.objective.bound import NATURAL_GRADIENTS
+from svae.objective.bound import NATURAL_GRADIENTS, PARTS
 from svae.objective.model import INFERENCES
 from svae.queries.posteriors import THETAS
 
@@ -266,6 +266,8 @@ def add_training_options(add: Add) -> None:
     add("--context", type=int, metavar="N", help=about)
     about = f"frames of a window that the encoder does not see ({chains})"
     add("--hide", type=int, metavar="N", help=about)
+    about = f"what is not learned, of {','.join(PARTS)}"
+    add("--freeze", type=names, metavar="NAME,NAME", help=about)
     models = models_with("max_iterations")
     about = f"start inference from the states of last time ({models})"
     add("--warm-start", action="store_true", default=None, help=about)
@@ -385,6 +387,11 @@ def rates(text: str) -> float | dict[str, float]:
         return float(text)
     pairs = (part.partition("=") for part in text.split(","))
     return {name: float(number) for name, _, number in pairs}
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Parse ``encoder,decoder``."""
+    return tuple(text.split(","))
 
 
 def widths(text: str) -> tuple[int, ...]:

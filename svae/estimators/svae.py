@@ -6,7 +6,7 @@ and every other method needs them.  The work is done in `svae.training` and in
 """
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +159,7 @@ class SVAE(Queries):
         schedule: str = "constant",
         natural_schedule: str = "constant",
         weight_decay: float = 0.0,
+        freeze: Sequence[str] = (),
         resume: bool = False,
         checkpoint_interval: float = 30.0,
         n_init: int = 1,
@@ -229,6 +230,11 @@ class SVAE(Queries):
             both networks toward zero, beside its gradient (AdamW).  Biases, the linear
             map of a ``skip``, parameters of the likelihood and a Gaussian q(gamma) are
             left alone.
+        freeze : sequence of {"latent", "encoder", "decoder"}
+            What is not learned: q(theta) of the latent model, the encoder (with the
+            graph of a structured inference network), or the decoder (with parameters
+            of the likelihood).  It stays what the start, or the fit of q(theta) to the
+            latents of a warm-up, has made it, bit for bit.
         resume : bool
             Go on from the checkpoint in the folder, to what the fit would have been
             without a stop, bit for bit; start if there is none yet.  The data and all
@@ -315,6 +321,7 @@ class SVAE(Queries):
             schedule=schedule,
             natural_schedule=natural_schedule,
             weight_decay=weight_decay,
+            freeze=freeze,
             natural_gradient=self.natural_gradient,
             context=context,
             hide=hide,

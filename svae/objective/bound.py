@@ -28,6 +28,7 @@ factors that are not conjugate, the gradient in mean parameters of their expecta
 variational message passing (Lin et al. 2018, Section 4; Khan and Lin 2017).
 """
 
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import autograd.numpy as np
@@ -47,6 +48,7 @@ __all__ = [
     "Contribution",
     "Gradients",
     "NATURAL_GRADIENTS",
+    "PARTS",
     "Step",
     "bound",
     "bound_and_gradients",
@@ -72,7 +74,7 @@ class Bound(NamedTuple):
 
 
 class Gradients(NamedTuple):
-    """Ascent directions, for the whole data."""
+    """Ascent directions, for the whole data; None for what is frozen."""
 
     natparams: Any
     """Natural gradient in eta, Eq. (4), or what was asked for in its place."""
@@ -109,6 +111,8 @@ class Step(NamedTuple):
     """(M, T, K), probabilities of the discrete states, or None."""
 
 
+PARTS = ("latent", "encoder", "decoder")
+"""What is learned, by the arguments of the model: q(theta), phi, and gamma."""
 NATURAL_GRADIENTS = ("full", "conjugate", "none")
 
 
@@ -191,16 +195,21 @@ def contribution(
     batch: Batch,
     noise: Noise,
     natural_gradient: str = "full",
+    frozen: Collection[str] = (),
 ) -> Contribution:
     """Return what the sequences of a batch, or of a part of one, say.
 
     All that is local, given m = ``message``; contributions of the parts of a batch add
-    up to that of the whole.
+    up to that of the whole.  For what is ``frozen``, of `PARTS`, there is no gradient,
+    but None.
     """
-    inputs = message, encoder, decoder
+    given = message, encoder, decoder
+    parts = zip(PARTS, given, strict=True)
+    inputs = tuple(None if name in frozen else part for name, part in parts)
 
     def of_leaves(*boxes: Any) -> tuple[Any, ...]:
-        stats, encoder, decoder = rebuild(inputs, boxes)
+        boxed = zip(given, rebuild(inputs, boxes), strict=True)
+        stats, encoder, decoder = (old if new is None else new for old, new in boxed)
         weights = sample_weights(model.decoder_posterior, decoder, noise.decoder)
         terms, local = local_terms(model, stats, encoder, weights, batch, noise.latents)
         differentiated = terms, local.kl, conjugate_part(model, local)
@@ -211,7 +220,7 @@ def contribution(
     scale = onp.full(len(kl), batch.scale)  # of every sequence in the objective
     gradient = pull_back(scale, -scale)
     of_message, of_encoder, of_decoder = rebuild(inputs, gradient)
-    if natural_gradient == "conjugate":
+    if natural_gradient == "conjugate" and of_message is not None:
         # statistics are the gradient of log Z: those of the surrogate's optimum
         of_message = rebuild(inputs, pull_back(None, None, scale))[0]
     return Contribution(
@@ -248,17 +257,20 @@ def complete(
     ``message`` is m, and ``scale`` is N / M of the batch.
     """
     kind = model.decoder_posterior
-    natural = tree_map(
-        lambda eta0, eta, of_message: eta0 - eta + of_message,
-        prior,
-        parameters.natparams,
-        local.message,
-    )
-    if natural_gradient == "none":
-        natural = plain_gradient(model.latent.family, parameters.natparams, natural)
+    natural = None
+    if local.message is not None:
+        natural = tree_map(
+            lambda eta0, eta, of_message: eta0 - eta + of_message,
+            prior,
+            parameters.natparams,
+            local.message,
+        )
+        if natural_gradient == "none":
+            family = model.latent.family
+            natural = plain_gradient(family, parameters.natparams, natural)
     decoder_kl, of_prior = kl_and_gradient(kind, parameters.decoder)
     of_decoder = local.decoder
-    if of_prior is not None:
+    if of_prior is not None and of_decoder is not None:
         of_decoder = tree_map(onp.subtract, of_decoder, of_prior)
     terms = local.reconstruction, local.local_kl, decoder_kl
     return Step(

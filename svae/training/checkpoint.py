@@ -58,6 +58,7 @@ LATER = {
     "fit.schedule": "constant",
     "fit.natural_schedule": "constant",
     "fit.weight_decay": 0.0,
+    "fit.freeze": [],
 }
 """Settings that came later, and what fits did that have none of them."""
 FINISHED, UNFINISHED = "a finished fit", "a fit that has not ended"

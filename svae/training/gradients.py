@@ -5,7 +5,7 @@ same done by other processes, part by part, and `total` adds the parts.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -33,6 +33,7 @@ class Evaluate(Protocol):
         decoder: Any,
         minibatch: Minibatch,
         natural_gradient: str = "full",
+        frozen: Collection[str] = (),
     ) -> Outcome:
         """Return what the windows contribute; see `evaluate`."""
         ...
@@ -46,6 +47,7 @@ def evaluate(
     decoder: Any,
     minibatch: Minibatch,
     natural_gradient: str = "full",
+    frozen: Collection[str] = (),
 ) -> Outcome:
     """Read the windows of a minibatch and evaluate them.
 
@@ -60,6 +62,7 @@ def evaluate(
         phi, and gamma or the parameters of q(gamma).
     minibatch : Minibatch
     natural_gradient : {"full", "conjugate", "none"}
+    frozen : collection of str
         See `svae.objective.bound.contribution`.
 
     Raises
@@ -72,7 +75,7 @@ def evaluate(
         warnings.simplefilter("ignore", ConvergenceWarning)
         batch, unconverged = assemble(model, message, encoder, sequences, minibatch)
         inputs = message, encoder, decoder, batch, minibatch.noise
-        return contribution(model, *inputs, natural_gradient), unconverged
+        return contribution(model, *inputs, natural_gradient, frozen), unconverged
 
 
 def total(outcomes: Sequence[Outcome], rows: Sequence[np.ndarray]) -> Outcome:

@@ -16,7 +16,9 @@ from svae.training.batches import window_length
 from svae.training.history import HISTORY
 from svae.training.schedules import resolve
 from svae.training.settings import (
+    NETWORKS,
     Settings,
+    check_frozen,
     check_stretch,
     make_settings,
     warmup_steps,
@@ -155,6 +157,9 @@ def make_plan(
         num_frames=summary.num_frames,
     )
     check_stretch(settings.hide, plan.longest)
+    check_frozen(model.latent, settings.freeze)
+    if plan.warmup and set(NETWORKS) <= set(settings.freeze):
+        plan = plan._replace(warmup=0)  # all that is left of it is to fit q(theta)
     _tell_what_is_odd(plan, summary)
     identity: dict[str, Any] = {
         "fit": settings._asdict() | {"warmup": warmup, "n_init": n_init},

@@ -6,10 +6,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from svae.models.base import check_positive_int
-from svae.objective.bound import NATURAL_GRADIENTS
+from svae.objective.bound import NATURAL_GRADIENTS, PARTS
 
 __all__ = [
+    "NETWORKS",
     "Settings",
+    "check_frozen",
     "check_stretch",
     "default_batch_size",
     "make_settings",
@@ -49,6 +51,8 @@ class Settings(NamedTuple):
     natural_schedule: str = "constant"
     """Of the natural step."""
     weight_decay: float = 0.0
+    freeze: tuple[str, ...] = ()
+    """What is not learned, of `svae.objective.bound.PARTS`."""
 
     @property
     def learning_rates(self) -> tuple[float, float]:
@@ -101,6 +105,7 @@ def make_settings(
             raise ValueError(f"{name} must be an integer from 0 on, got {count!r}")
         if count and independent:
             raise ValueError(f"{name}: the rows of this latent model are independent")
+    settings = settings._replace(freeze=_parts(settings.freeze))
     if settings.warm_start and inference == "sin":
         raise ValueError(
             "warm_start: a structured inference network (inference='sin') has no "
@@ -112,6 +117,24 @@ def make_settings(
             f"got {settings.natural_gradient!r}"
         )
     return settings
+
+
+def _parts(freeze: Any) -> tuple[str, ...]:
+    """Return the names of what is frozen in one order."""
+    names = (freeze,) if isinstance(freeze, str) else tuple(freeze)
+    wrong = [name for name in names if name not in PARTS]
+    if wrong:
+        raise ValueError(f"freeze must be of {PARTS}, got {wrong[0]!r}")
+    return tuple(name for name in PARTS if name in names)
+
+
+def check_frozen(latent: Any, freeze: tuple[str, ...]) -> None:
+    """Raise ValueError if nothing is left to learn."""
+    learned = [name for name in PARTS if name not in freeze]
+    if not latent.family and "latent" in learned:
+        learned.remove("latent")
+    if not learned:
+        raise ValueError(f"freeze: {freeze} leaves nothing to learn")
 
 
 def _check_rate(name: str, rate: Any) -> None:

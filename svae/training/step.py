@@ -140,12 +140,12 @@ def step_on(
     discrete states (M, T, K), or None.  For what it raises see `step`.
     """
     model, parameters = stage.model, state.parameters
-    kind = stage.settings.natural_gradient
+    kind, frozen = stage.settings.natural_gradient, stage.settings.freeze
     message = product.expected_stats(model.latent.family, parameters.natparams)
     networks = parameters.encoder, parameters.decoder
     scale = minibatch.scale
     try:
-        local, contexts = evaluate(model, message, *networks, minibatch, kind)
+        local, contexts = evaluate(model, message, *networks, minibatch, kind, frozen)
         found = complete(model, parameters, message, stage.prior, scale, local, kind)
         if not np.isfinite(found.bound.objective):
             raise FloatingPointError(f"the bound is {found.bound.objective}")

@@ -6,7 +6,7 @@ from svae.objective.model import Generative, Parameters
 from svae.training.adam import AdamState, adam_step_of_parts
 from svae.training.decay import decay
 from svae.training.schedules import factor
-from svae.training.settings import Settings
+from svae.training.settings import NETWORKS, Settings
 
 __all__ = ["update"]
 
@@ -28,7 +28,7 @@ def update(
     adam : AdamState
         Moments of the gradients of encoder and decoder.
     gradients : Gradients
-        Ascent directions, for the whole data.
+        Ascent directions, for the whole data; of what is frozen they do not matter.
     settings : Settings
         Of which the rates of networks and of q(theta) count, with their schedules, and
         the decay of weights.
@@ -50,7 +50,10 @@ def update(
     """
     try:
         scale = factor(settings.schedule, step)
-        rates = [scale * rate for rate in settings.learning_rates]
+        rates = [
+            None if name in settings.freeze else scale * rate
+            for name, rate in zip(NETWORKS, settings.learning_rates, strict=True)
+        ]
         (encoder, decoder), adam = adam_step_of_parts(
             (parameters.encoder, parameters.decoder),
             (gradients.encoder, gradients.decoder),
@@ -62,9 +65,11 @@ def update(
             "the gradient of the networks is not finite"
         ) from error
     if settings.weight_decay:
-        of_encoder, of_decoder = (settings.weight_decay * rate for rate in rates)
+        of_encoder, of_decoder = (settings.weight_decay * (rate or 0) for rate in rates)
         encoder = decay(model, "encoder", encoder, parameters.encoder, of_encoder)
         decoder = decay(model, "decoder", decoder, parameters.decoder, of_decoder)
+    if "latent" in settings.freeze:
+        return Parameters(parameters.natparams, encoder, decoder), adam, 0
     natparams, backtracks = proper_step(
         model.latent.family,
         parameters.natparams,

@@ -13,7 +13,7 @@ does not have one asks for it: data travel once for each worker, not with every 
 
 import os
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import (
     BrokenExecutor,
     CancelledError,
@@ -164,6 +164,7 @@ class Sharded:
         decoder: Any,
         minibatch: Minibatch,
         natural_gradient: str = "full",
+        frozen: Collection[str] = (),
     ) -> Outcome:
         """Evaluate a minibatch, again if a worker is lost.
 
@@ -179,7 +180,10 @@ class Sharded:
         shards = np.searchsorted(self._bounds, starts, side="right") - 1
         parts = [np.flatnonzero(rows) for rows in _deal(shards, self._num_parts)]
         arguments = [
-            (model, message, encoder, decoder, minibatch.part(rows), natural_gradient)
+            (
+                *(model, message, encoder, decoder, minibatch.part(rows)),
+                *(natural_gradient, frozen),
+            )
             for rows in parts
         ]
         for _ in range(ATTEMPTS):

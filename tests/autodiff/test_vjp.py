@@ -47,6 +47,8 @@ def test_nests_inside_another_derivative(rng):
 def test_an_output_that_depends_on_nothing_is_an_error():
     with pytest.raises(ValueError, match="does not depend"):
         trace(lambda x: (1.0,), [onp.ones(2)])
+    pull_back, _ = trace(lambda x: (1.0, np.sum(x)), [onp.ones(2)])
+    onp.testing.assert_array_equal(pull_back(3.0, 2.0)[0], [2.0, 2.0])
 
 
 def test_other_values_have_pull_backs_of_their_own(rng):

@@ -181,6 +181,7 @@ def test_every_graph_has_a_structured_inference_network(model, frames, tmp_path)
         ("--warm-start --warmup none", {"warm_start": True, "warmup": None}),
         ("--warmup auto", {"warmup": "auto"}),
         ("--warmup 0", {"warmup": 0}),
+        ("--freeze encoder,latent", {"freeze": ("encoder", "latent")}),
         ("--schedule cosine --weight-decay 0.1", {"schedule": "cosine"}),
         (
             "--natural-schedule exponential:0.95:1000 --weight-decay 0.1",

@@ -112,8 +112,8 @@ def take_step(model, state, prior, batch, settings, rng):
         settings.num_samples,
     )
 
-    def evaluate(model, message, encoder, decoder, minibatch, natural_gradient):
-        given = message, encoder, decoder, batch, drawn.noise, natural_gradient
+    def evaluate(model, message, encoder, decoder, minibatch, natural_gradient, frozen):
+        given = message, encoder, decoder, batch, drawn.noise, natural_gradient, frozen
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             return contribution(model, *given), 0

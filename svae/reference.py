@@ -42,12 +42,14 @@ __all__ = [
     "bounded_exp",
     "exp",
     "gaussian_chain",
+    "gaussian_filter",
     "gaussian_head",
     "homoscedastic_log_density",
     "gaussian_log_density",
     "log",
     "logistic",
     "markov_chain",
+    "markov_filter",
     "mixture",
     "mixture_evidence",
     "sample_markov_chain",
@@ -197,6 +199,117 @@ def _not_positive_definite(precision: Array, coupling: Array) -> NotPositiveDefi
     raise AssertionError("no block of any sequence fails on its own")
 
 
+def gaussian_filter(
+    init: Iterable[Array],
+    pair: Iterable[Array],
+    node: Iterable[Array],
+    lengths: Integers | None = None,
+) -> tuple[Triple, Triple]:
+    """Log normalizers and moments of the last step of every prefix of Gaussian chains.
+
+    The prefix of t steps has the potential of x_1, those of the nodes 1..t and those of
+    the pairs (1, 2)..(t-1, t): it is a chain of its own, and knows nothing of what
+    follows. Pairs that are conditional densities, ones that integrate to one over
+    x_{t+1} for any x_t, make it the chain's x_t given the evidence up to t, the Kalman
+    filter; of others it is what `gaussian_chain` says of the last of t steps.
+
+    Parameters
+    ----------
+    init, pair, node, lengths : as in `gaussian_chain`
+
+    Returns
+    -------
+    filtered : (logZ (N, T), mean (N, T, D), covariance (N, T, D, D))
+        Of the prefix of t steps: its log normalizer, and the moments of its x_t.
+    predicted : (logZ (N, T), mean (N, T, D), covariance (N, T, D, D))
+        The same without its last node. The difference of the log normalizers is what
+        the evidence of step t says, given that of the steps before it. All are zero
+        past a length.
+
+    Raises
+    ------
+    NotPositiveDefinite
+        If a prefix, with or without its last node, has no proper Gaussian.
+    """
+    init, pair, node = _arrays(init), _arrays(pair), _arrays(node)
+    N, T, D = node[1].shape
+    live = _live(lengths, N, T)
+    none = np.zeros((N, 1, D, D))
+    # past the length standard normals that nothing couples to the others
+    identity = np.broadcast_to(np.eye(D), (N, T - 1, D, D))
+    J11, J12 = (
+        np.concatenate((_select(live[:, 1:], J + np.zeros((N, T - 1, D, D))), none), 1)
+        for J in pair[:2]
+    )
+    J22 = _select(live[:, 1:], pair[2] + np.zeros((N, T - 1, D, D)), -identity / 2)
+    J22 = np.concatenate((J22, none), 1)
+    Jn = node[0] if node[0].ndim == 4 else node[0][..., None] * np.eye(D)
+    Jn, hn = _select(live, Jn), _select(live, node[1])
+
+    precision = _precision(init[0] + np.zeros((N, D, D)))
+    h, past = init[1] + np.zeros((N, D)), np.zeros(N)
+    filtered, predicted, t = [], [], 0
+    try:
+        for t in range(T):
+            predicted.append(_moments(precision, h, past))
+            precision, h = precision + _precision(Jn[:, t]), h + hn[:, t]
+            filtered.append(_moments(precision, h, past))
+            if t + 1 < T:
+                L = np.linalg.cholesky(precision + _precision(J11[:, t]))
+                w, W = _solve(L, h), np.linalg.solve(L, J12[:, t])
+                past = past + _log_integral(L, w)
+                precision = _precision(J22[:, t]) - _transpose(W) @ W
+                h = _apply(_transpose(W), w)
+    except np.linalg.LinAlgError:
+        raise _improper_prefix(*map(getval, (init[0], J11, J12, J22, Jn))) from None
+    return _over_time(live, filtered), _over_time(live, predicted)
+
+
+def _precision(J: Array) -> Array:
+    return -(J + _transpose(J))
+
+
+def _log_integral(L: Array, w: Array) -> Array:
+    """Log of the integral of a Gaussian potential: precision L L', w = L^-1 h."""
+    constant = w.shape[-1] / 2 * np.log(2 * np.pi)
+    return np.sum(w**2 / 2 - np.log(_diagonal(L)), -1) + constant
+
+
+def _moments(precision: Array, h: Array, past: Array) -> Triple:
+    """Log normalizer on top of that of the past, mean and covariance of a Gaussian."""
+    L = np.linalg.cholesky(precision)
+    w, root = _solve(L, h), np.linalg.inv(L)
+    logZ = past + _log_integral(L, w)
+    return logZ, _apply(_transpose(root), w), _transpose(root) @ root
+
+
+def _over_time(live: Array, steps: list[Triple]) -> Triple:
+    """Stack what there is of every step, zero past the length."""
+    logZ, mean, cov = (
+        _select(live, _stack(parts)) for parts in zip(*steps, strict=True)
+    )
+    return logZ, mean, cov
+
+
+def _improper_prefix(J0: Array, *steps: Array) -> NotPositiveDefinite:
+    """Name the first sequence with an improper prefix, and the step that it ends at."""
+    J0 = J0 + np.zeros(steps[-1][:, 0].shape)
+    for n, (J, *rows) in enumerate(zip(J0, *steps, strict=True)):
+        precision = _precision(J)
+        for t, (J11, J12, J22, Jn) in enumerate(zip(*rows, strict=True)):
+            try:
+                np.linalg.cholesky(precision)
+                precision = precision + _precision(Jn)
+                np.linalg.cholesky(precision)
+                if t + 1 < len(steps[-1][n]):
+                    L = np.linalg.cholesky(precision + _precision(J11))
+                    W = np.linalg.solve(L, J12)
+                    precision = _precision(J22) - W.T @ W
+            except np.linalg.LinAlgError:
+                return NotPositiveDefinite(n, t)
+    raise AssertionError("no prefix of any sequence fails on its own")
+
+
 def markov_chain(
     init: Array, pair: Array, node: Array, lengths: Integers | None = None
 ) -> tuple[Array, Triple]:
@@ -261,6 +374,50 @@ def _forward(
     offsets = sum(np.sum(shift, tuple(range(1, shift.ndim))) for shift in shifts)
     logZ = np.sum(_select(live, _stack(scales)), 1) + offsets
     return logZ, filtered, backward
+
+
+def markov_filter(
+    init: Array, pair: Array, node: Array, lengths: Integers | None = None
+) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    """Log normalizers and probabilities of the last step of every prefix.
+
+    The prefix of t steps has the potentials of z_1, of the nodes 1..t and of the pairs
+    (1, 2)..(t-1, t), as in `gaussian_filter`. Rows of pairs that sum to one make it the
+    chain's z_t given the evidence up to t (Rabiner 1989, Eq. 20).
+
+    Parameters and errors as in `markov_chain`.
+
+    Returns
+    -------
+    filtered : (logZ (N, T), probabilities (N, T, K))
+        Of the prefix of t steps: its log normalizer, and the law of its z_t.
+    predicted : (logZ (N, T), probabilities (N, T, K))
+        The same without its last node. All are zero past a length.
+    """
+    init, pair, node = _arrays((init, pair, node))
+    live = _live(lengths, *node.shape[:2])
+    init, pair, node = _over_steps(init, pair, node, live)
+    logits, past = init, np.zeros(len(live))
+    filtered, predicted, masses = [], [], []
+    for t in range(live.shape[1]):
+        mass, probs = _normalise(logits)
+        predicted.append((past + mass, probs))
+        masses.append(mass)
+        logits = logits + node[:, t]
+        mass, probs = _normalise(logits)
+        filtered.append((past + mass, probs))
+        masses.append(mass)
+        # what follows is relative to the filtered law, so that nothing grows
+        finite = np.where(mass > -np.inf, mass, 0.0)
+        past = past + finite
+        logits = _normalise((logits - finite[:, None])[:, :, None] + pair[:, t])[0]
+    log_mass = np.min(np.reshape(getval(_stack(masses)), (*live.shape, 2)), -1)
+    _refuse_impossible(log_mass)
+    (logZ, probs), (logZ_before, probs_before) = (
+        [_select(live, _stack(parts)) for parts in zip(*steps, strict=True)]
+        for steps in (filtered, predicted)
+    )
+    return (logZ, probs), (logZ_before, probs_before)
 
 
 def viterbi(

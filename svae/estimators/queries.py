@@ -17,7 +17,9 @@ from svae.estimators.params import Params
 from svae.likelihoods import Likelihood
 from svae.models.base import check_positive_int
 from svae.objective.model import Generative, Parameters, check_data, check_model
+from svae.queries import ahead as ahead_
 from svae.queries import forecasts as generate
+from svae.queries.ahead import Filtered, Prediction, check_ahead
 from svae.queries.forecasts import Forecast
 from svae.queries.importance import ImportanceScore, importance_score
 from svae.queries.posteriors import (
@@ -33,6 +35,9 @@ from svae.queries.posteriors import (
 from svae.types import Array, Integers, Rng
 
 __all__ = ["Queries"]
+
+NUM_DRAWS = 100
+"""Of x one step ahead."""
 
 
 class Queries(Params):
@@ -159,47 +164,51 @@ class Queries(Params):
     def score(
         self,
         data: Any,
-        num_samples: int = 10,
+        num_samples: int | None = None,
         num_importance_samples: int | None = None,
         theta: str = "mean",
         rng: Rng = 0,
         *,
         detailed: Literal[False] = False,
+        ahead: int | None = None,
     ) -> float: ...
 
     @overload
     def score(
         self,
         data: Any,
-        num_samples: int = 10,
+        num_samples: int | None = None,
         num_importance_samples: int | None = None,
         theta: str = "mean",
         rng: Rng = 0,
         *,
         detailed: Literal[True],
+        ahead: int | None = None,
     ) -> ImportanceScore: ...
 
     @overload
     def score(
         self,
         data: Any,
-        num_samples: int = 10,
+        num_samples: int | None = None,
         num_importance_samples: int | None = None,
         theta: str = "mean",
         rng: Rng = 0,
         *,
         detailed: bool,
+        ahead: int | None = None,
     ) -> float | ImportanceScore: ...
 
     def score(
         self,
         data: Any,
-        num_samples: int = 10,
+        num_samples: int | None = None,
         num_importance_samples: int | None = None,
         theta: str = "mean",
         rng: Rng = 0,
         *,
         detailed: bool = False,
+        ahead: int | None = None,
     ) -> float | ImportanceScore:
         r"""Return the bound on held-out data, in nats for each frame with data.
 
@@ -213,11 +222,15 @@ class Queries(Params):
         beginning or between others have no likelihood, but cost what the message of
         q(theta) makes of them.
 
+        With ``ahead=1`` the mean log density of each frame given those before it, at
+        the mean of q(theta); see `predict_next`.
+
         Parameters
         ----------
         data : as in `fit`
-        num_samples : int
-            Samples of x in the bound, and of gamma where it has a Gaussian q(gamma).
+        num_samples : int, optional
+            Samples of x in the bound, 10 by default, and of gamma where it has a
+            Gaussian q(gamma); one step ahead as in `predict_next`.
         num_importance_samples : int, optional
             Samples of x in the importance-weighted bound.
         theta : {"mean", "sample"}
@@ -229,6 +242,8 @@ class Queries(Params):
         rng : int or numpy.random.Generator
         detailed : bool
             Return an importance-weighted bound with what tells how far to trust it.
+        ahead : 1, optional
+            Score predictions from the past alone, one step ahead.
 
         Returns
         -------
@@ -240,9 +255,17 @@ class Queries(Params):
         ------
         ValueError
             If no value at all is observed.  For ``theta="sample"`` or ``detailed``
-            without importance samples.
+            without importance samples, for these with ``ahead``, or an ``ahead`` other
+            than 1.
         """
         _check_word("theta", theta, THETAS)
+        if ahead is not None:
+            check_ahead(ahead)
+            if num_importance_samples is not None:
+                raise ValueError(
+                    "num_importance_samples: of the bound; a score one step ahead has "
+                    "none"
+                )
         if num_importance_samples is not None:
             check_positive_int(num_importance_samples=num_importance_samples)
             parameters, sequences = self._fitted(), self._sequences(data)
@@ -265,9 +288,115 @@ class Queries(Params):
                     "num_importance_samples. The bound without them is an expectation "
                     "over q(theta) already"
                 )
+        if num_samples is None:
+            num_samples = 10 if ahead is None else NUM_DRAWS
         check_positive_int(num_samples=num_samples)
         parameters, sequences = self._fitted(), self._sequences(data)
+        if ahead is not None:
+            return ahead_.score_ahead(
+                self._generative(),
+                parameters,
+                sequences,
+                num_samples,
+                np.random.default_rng(rng),
+            )
         return mean_bound(self._generative(), parameters, sequences, num_samples, rng)
+
+    @overload
+    def filter(self, data: NDArray[Any]) -> Filtered: ...
+
+    @overload
+    def filter(self, data: Sequence[Any]) -> list[Filtered]: ...
+
+    @overload
+    def filter(self, data: object) -> Filtered | list[Filtered]: ...
+
+    def filter(self, data: Any) -> Any:
+        """Return what is known of the latents of each frame from the frames up to it.
+
+        The evidence are the node potentials of the recognition network.  Of an `LDS`,
+        and of a structured inference network, row t is the last row of what `infer`
+        says of the frames up to t.  Of other models it is filtered at the mean of
+        q(theta): exactly for an `HMM`; for an `SLDS` by an interacting multiple model
+        filter, which keeps a Gaussian of x for each state.  Of independent rows it is
+        the posterior.
+
+        Parameters
+        ----------
+        data : as in `fit`
+            Frames without data say nothing.
+
+        Returns
+        -------
+        Filtered
+            With ``mean`` (T, D), ``cov`` (T, D, D), ``states`` (T, K) or None, and
+            ``log_evidence`` (T,); for a list of sequences, a list of them.
+
+        Raises
+        ------
+        TypeError
+            If the recognition network sees more than one frame at a time, or a latent
+            model cannot tell its laws (see `svae.LatentModel`).
+        """
+        parameters, sequences = self._fitted(), self._sequences(data)
+        found = ahead_.filtered(self._generative(), parameters, sequences)
+        return arrange(data, list(found))
+
+    @overload
+    def predict_next(
+        self, data: NDArray[Any], num_samples: int = 100, rng: Rng = 0
+    ) -> Prediction: ...
+
+    @overload
+    def predict_next(
+        self, data: Sequence[Any], num_samples: int = 100, rng: Rng = 0
+    ) -> list[Prediction]: ...
+
+    @overload
+    def predict_next(
+        self, data: object, num_samples: int = 100, rng: Rng = 0
+    ) -> Prediction | list[Prediction]: ...
+
+    def predict_next(self, data: Any, num_samples: int = 100, rng: Rng = 0) -> Any:
+        """Predict each frame from the frames before it.
+
+        Row t is the law of frame t given frames before t, that of a `forecast` of one
+        step, and row 0 that of the initial factor; see `filter` for how exact it is.
+        Of independent rows all have the prior's marginal.
+
+        Parameters
+        ----------
+        data : as in `fit`
+            Frames without data say nothing.
+        num_samples : int
+            Draws of x, in pairs with opposite noise, of which means and variances are;
+            as many again help to estimate log densities, which are a little too low on
+            average, the less the more draws there are.
+        rng : int or numpy.random.Generator
+            The draws of a frame do not depend on how many follow.
+
+        Returns
+        -------
+        Prediction
+            With ``mean`` and ``var`` (T, P), ``log_density`` (T,) of what was observed,
+            and mean, covariance and state probabilities of the latents; for a list of
+            sequences, a list of them.
+
+        Raises
+        ------
+        TypeError
+            As in `filter`.
+        """
+        check_positive_int(num_samples=num_samples)
+        parameters, sequences = self._fitted(), self._sequences(data)
+        found = ahead_.predictions(
+            self._generative(),
+            parameters,
+            sequences,
+            num_samples,
+            np.random.default_rng(rng),
+        )
+        return arrange(data, list(found))
 
     def sample(self, num_steps: int, rng: Rng = None) -> Array:
         """Draw ``num_steps`` frames (num_steps, P) from the model.

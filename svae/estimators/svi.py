@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from svae import conjugate, store
 from svae import data as data_
 from svae.autodiff.trees import check_alike
+from svae.conjugate.ahead import OneStep, one_step_ahead
 from svae.conjugate.exact_models import (
     Emitted,
     Known,
@@ -41,6 +42,7 @@ from svae.estimators.params import Params
 from svae.families import product
 from svae.models import LinearEmission
 from svae.models.base import check_positive_int
+from svae.queries.ahead import Filtered, Prediction, check_ahead
 from svae.queries.posteriors import (
     Posterior,
     arrange,
@@ -328,7 +330,70 @@ class SVI(Params):
             results += [path for (path,), _ in parts]
         return arrange(data, results)
 
-    def score(self, data: Any, theta: str = "posterior") -> float:
+    @overload
+    def filter(self, data: NDArray[Any]) -> Filtered: ...
+
+    @overload
+    def filter(self, data: Sequence[Any]) -> list[Filtered]: ...
+
+    @overload
+    def filter(self, data: object) -> Filtered | list[Filtered]: ...
+
+    def filter(self, data: Any) -> Any:
+        """Return what is known of the latents of each frame from the frames up to it.
+
+        Exactly, at the mean of q(theta).
+
+        Parameters
+        ----------
+        data : as in `fit`
+
+        Returns
+        -------
+        Filtered
+            For a list of sequences, a list of them.  ``mean`` and ``cov`` of x are
+            there for an LDS, ``states`` for all others.
+        """
+        results = []
+        for points, found in self._one_step(data):
+            steps = *found.filtered, found.log_density
+            results += [Filtered(*fields) for fields in self._cut(points, steps)]
+        return arrange(data, results)
+
+    @overload
+    def predict_next(self, data: NDArray[Any]) -> Prediction: ...
+
+    @overload
+    def predict_next(self, data: Sequence[Any]) -> list[Prediction]: ...
+
+    @overload
+    def predict_next(self, data: object) -> Prediction | list[Prediction]: ...
+
+    def predict_next(self, data: Any) -> Any:
+        """Predict each frame from the frames before it, the first from none.
+
+        Exactly, at the mean of q(theta): log densities add up to the log likelihood
+        there.  Of independent rows all have the same law.
+
+        Parameters
+        ----------
+        data : as in `fit`
+
+        Returns
+        -------
+        Prediction
+            With ``mean`` and ``var`` (T, P) and ``log_density`` (T,); for a list of
+            sequences, a list of them.
+        """
+        results = []
+        for points, found in self._one_step(data):
+            steps = *found[:3], *found.predicted
+            results += [Prediction(*fields) for fields in self._cut(points, steps)]
+        return arrange(data, results)
+
+    def score(
+        self, data: Any, theta: str = "posterior", *, ahead: int | None = None
+    ) -> float:
         """Return the log likelihood of held-out data, in nats for each frame with data.
 
         Parameters
@@ -337,7 +402,13 @@ class SVI(Params):
         theta : {"posterior", "mean"}
             The local bound on ``log E_q(theta) p(y | theta)`` of each sequence, or the
             exact ``log p(y | theta)`` at the mean of q(theta).
+        ahead : 1, optional
+            Score predictions from the past alone, one step ahead, at the mean of
+            q(theta); they add up to the latter.
         """
+        if ahead is not None:
+            check_ahead(ahead)
+            theta = "mean"
         if theta not in THETAS:
             raise ValueError(f"theta must be one of {THETAS}, got {theta!r}")
         model, stats = self._model(), self._stats(theta)
@@ -393,6 +464,17 @@ class SVI(Params):
             raise ValueError("natparams are of no distribution")
         model.natparams_, model.history_ = natparams, check_history(tree["history"])
         return model
+
+    def _one_step(self, data: Any) -> Iterator[tuple[Windows, OneStep]]:
+        model = self._model()
+        theta = product.mean(model.family, self._fitted())
+        for points in self._chunks(data):
+            yield points, one_step_ahead(model, theta, points)
+
+    def _cut(self, points: Windows, steps: Any) -> Iterator[list[Any]]:
+        independent = self.latent.independent
+        for fields, _ in by_sequence(independent, points.num_steps, steps, ()):
+            yield fields
 
     def _states(
         self, model: Known | Emitted, sequences: Any, windows: onp.ndarray

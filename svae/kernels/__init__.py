@@ -2,9 +2,10 @@
 
 Every function here has the name, the arguments and the meaning of the one in
 `svae.reference`, which defines it in plain autograd NumPy.  `gaussian` and `markov`
-have the chains, `mixture` the mean field of independent points, `evidence` what points
-or frames say of their states, `layers` what networks are made of, `densities` what is
-left of a density whose variance is that of all frames, and `optimizer` a step of Adam.
+have the chains, `filters` what either says of its steps given those before, `mixture`
+the mean field of independent points, `evidence` what points or frames say of their
+states, `layers` what networks are made of, `densities` what is left of a density whose
+variance is that of all frames, and `optimizer` a step of Adam.
 
 Behind them, `chain_primitive` turns the kernel of an exponential family and its adjoint
 into a differentiable function, `arguments` and `mixture_arguments` refuse what is
@@ -34,6 +35,7 @@ from svae.kernels.evidence import mixture_evidence_vjp as mixture_evidence_vjp
 from svae.kernels.evidence import (
     unchecked_mixture_evidence as unchecked_mixture_evidence,
 )
+from svae.kernels.filters import gaussian_filter, markov_filter
 from svae.kernels.gaussian import as_nodes as as_nodes
 from svae.kernels.gaussian import gaussian_chain
 from svae.kernels.gaussian import unchecked_gaussian_chain as unchecked_gaussian_chain
@@ -63,6 +65,7 @@ __all__ = [
     "bounded_exp",
     "exp",
     "gaussian_chain",
+    "gaussian_filter",
     "gaussian_head",
     "gaussian_log_density",
     "get_num_threads",
@@ -71,6 +74,7 @@ __all__ = [
     "log",
     "logistic",
     "markov_chain",
+    "markov_filter",
     "mixture",
     "mixture_evidence",
     "sample_markov_chain",

@@ -39,7 +39,7 @@ from svae.kernels.arguments import (
 from svae.kernels.chain_primitive import chain_primitive
 from svae.types import Array, Integers, Potentials
 
-__all__ = ["as_nodes", "gaussian_chain", "unchecked_gaussian_chain"]
+__all__ = ["as_chain", "as_nodes", "gaussian_chain", "unchecked_gaussian_chain"]
 
 
 @cache
@@ -94,6 +94,17 @@ def gaussian_chain(
     FloatingPointError
         If a result is too large for a float.
     """
+    return unchecked_gaussian_chain(*as_chain(init, pair, node, noise, lengths))
+
+
+def as_chain(
+    init: Iterable[Array],
+    pair: Iterable[Array],
+    node: Iterable[Array],
+    noise: Array | None = None,
+    lengths: Integers | None = None,
+) -> tuple[list[Array], list[Array], Potentials, Array | None, Integers]:
+    """Check what `gaussian_chain` is given, and convert it; errors are its own."""
     init = as_arrays(init, "init J", "init h")
     pair = as_arrays(pair, "pair J11", "pair J12", "pair J22")
     node, noise, lengths = as_nodes(node, noise, lengths)
@@ -104,7 +115,7 @@ def gaussian_chain(
     require_pair("pair J11", pair[0], lengths, T, (D, D), finite)
     require_pair("pair J12", pair[1], lengths, T, (D, D), finite)
     require_pair("pair J22", pair[2], lengths, T, (D, D), finite)
-    return unchecked_gaussian_chain(init, pair, node, noise, lengths)
+    return init, pair, node, noise, lengths
 
 
 def as_nodes(

@@ -36,6 +36,7 @@ from svae.kernels.chain_primitive import chain_primitive
 from svae.types import Array, Integers
 
 __all__ = [
+    "checked_lengths",
     "markov_chain",
     "sample_markov_chain",
     "unchecked_markov_chain",
@@ -85,7 +86,7 @@ def markov_chain(
         If `init` or `pair` looks like probabilities: none negative, with sums of one.
     """
     init, pair, node = as_arrays((init, pair, node), "init", "pair", "node")
-    lengths = _checked_lengths(init, pair, node, lengths)
+    lengths = checked_lengths(init, pair, node, lengths)
     return unchecked_markov_chain(init, pair, node, lengths)
 
 
@@ -120,7 +121,7 @@ def viterbi(
     """
     potentials = map(value_of, (init, pair, node))
     init, pair, node = as_arrays(potentials, "init", "pair", "node")
-    lengths = _checked_lengths(init, pair, node, lengths)
+    lengths = checked_lengths(init, pair, node, lengths)
     init, pair, node = contiguous(_per_sequence(init, pair, node), _OUTER)
     return _core.viterbi(init, pair, node, lengths)
 
@@ -144,7 +145,7 @@ def sample_markov_chain(
     """
     potentials = map(value_of, (init, pair, node))
     init, pair, node = as_arrays(potentials, "init", "pair", "node")
-    lengths = _checked_lengths(init, pair, node, lengths)
+    lengths = checked_lengths(init, pair, node, lengths)
     N, T, _ = node.shape
     uniforms = as_array("uniforms", value_of(uniforms))
     require_shape("uniforms", uniforms, (N, "S", T))
@@ -161,7 +162,7 @@ def sample_markov_chain(
     return _core.sample_markov_chain(init, pair, node, uniforms, lengths)
 
 
-def _checked_lengths(
+def checked_lengths(
     init: Array, pair: Array, node: Array, lengths: Integers | None
 ) -> Integers:
     """Refuse malformed arguments of a chain, and return its lengths (N,)."""

@@ -138,6 +138,12 @@ class LatentModel(Protocol):
         without whose factor ``dynamics``, or ``components`` if x is not coupled, has
         pairs of a matrix or a vector and a precision; probabilities of states are those
         of a factor ``transitions``.
+    ``initial_laws(theta)``
+        The probabilities (K,) of z_1, and mean (K, D) and covariance (K, D, D) of x_1
+        in each state: beside ``transition_laws``, for `svae.SVAE.filter` and
+        `svae.SVAE.predict_next`.  A model does without whose factor ``init``, or
+        ``components`` if x is not coupled, has pairs of a mean and a precision;
+        probabilities are those of a factor ``weights``.
     ``tolerance``, ``max_iterations``
         When inference that iterates has converged, and how often it may.
     the methods of `svae.models.base.StructuredModel`

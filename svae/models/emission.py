@@ -75,18 +75,23 @@ class LinearEmission:
         constant : (N,)
             Summed over the frames.
         """
+        J11, J12 = stats[:2]
+        dim = J12.shape[0] - 1
+        h = multiply(frames, transpose(J12[:dim])) + J11[:dim, dim] + J11[dim, :dim]
+        return (
+            (scored[..., None, None] * J11[:dim, :dim], scored[..., None] * h),
+            np.sum(scored * self.constants(stats, frames), axis=1),
+        )
+
+    def constants(self, stats: Any, frames: Any) -> Any:
+        """Return what log p(y | x) has beside the potentials of x, (N, T)."""
         J11, J12, J22, half_log_det = stats
         dim, obs_dim = J12.shape[0] - 1, J12.shape[1]
-        h = multiply(frames, transpose(J12[:dim])) + J11[:dim, dim] + J11[dim, :dim]
-        constant = (
+        return (
             np.sum((multiply(frames, J22) + J12[dim]) * frames, axis=-1)
             + J11[dim, dim]
             + half_log_det
             - 0.5 * obs_dim * LOG_2PI
-        )
-        return (
-            (scored[..., None, None] * J11[:dim, :dim], scored[..., None] * h),
-            np.sum(scored * constant, axis=1),
         )
 
     def log_density(

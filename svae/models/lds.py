@@ -31,12 +31,14 @@ from svae.models.base import (
     half_log_det,
 )
 from svae.models.evidence import Belief, Evidence
+from svae.models.inference.filtering import chain_filter, one_state
 from svae.models.inference.potentials import (
     begin,
     each_sequence,
     log_normalizer_of,
     shift,
 )
+from svae.models.inference.prediction import ByState
 from svae.models.inference.switches import Dynamics
 from svae.priors import HasPrior, PriorArgument, check_said_once
 from svae.types import Array
@@ -149,6 +151,12 @@ class LDS(HasPrior):
             statistics=ChainStatistics(*chain_stats[:2], mean, valid, belief),
             half_log_det=half_log_det(logZ, linear, mean, evidence.lengths),
         )
+
+    def prefixes(self, graph: Any, evidence: Evidence) -> ByState:
+        """Return what the chain up to each step says of it; see `filtering`."""
+        chain = ChainPotentials.of(graph)
+        filtered, _ = chain_filter(chain.init, chain.pair, chain.linear, evidence)
+        return one_state(*filtered[1:])
 
     def without_data(self, stats: Any) -> None:
         """Return None: a step without data is one of zero node potential."""

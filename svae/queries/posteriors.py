@@ -32,6 +32,7 @@ __all__ = [
     "arrange",
     "by_sequence",
     "chunks",
+    "covariance",
     "at_least_one",
     "batches",
     "frames_with_data",
@@ -123,7 +124,7 @@ def posteriors(
     """
     for inference in inferences(model, parameters, sequences, num_samples, rng):
         local = inference.local
-        cov = _covariance(local.mean, local.second_moment)
+        cov = covariance(local.mean, local.second_moment)
         per_step = extended(
             model,
             parameters,
@@ -401,7 +402,8 @@ def _cut(
     return by_sequence(independent, inference.lengths, per_step, totals)
 
 
-def _covariance(mean: np.ndarray, second_moment: np.ndarray) -> np.ndarray:
+def covariance(mean: np.ndarray, second_moment: np.ndarray) -> np.ndarray:
+    """Return covariances (..., D, D) of second moments, or of their diagonals."""
     if second_moment.ndim == mean.ndim:
         return (second_moment - mean**2)[..., None] * np.eye(mean.shape[-1])
     return second_moment - mean[..., :, None] * mean[..., None, :]

@@ -20,6 +20,7 @@ from svae.autodiff.operations import joined, value_of
 from svae.families.arrays import outer
 from svae.models.base import Exact, Local
 from svae.models.evidence import Belief, Evidence, first_states
+from svae.models.inference.filtering import states_filter
 from svae.models.inference.one_step import Ascent, local_factor
 from svae.models.inference.potentials import (
     dense,
@@ -28,6 +29,7 @@ from svae.models.inference.potentials import (
     independent,
     split,
 )
+from svae.models.inference.prediction import ByState
 from svae.models.inference.switches import where_scored
 from svae.models.inference.switching import Switching, markov_potentials
 from svae.models.transport import inflations, student
@@ -134,6 +136,17 @@ class Mixture(Switching):
             states,
             chain[2],
         )
+
+    def prefixes(self, graph: Any, evidence: Evidence) -> ByState:
+        """Return what the graph up to each step says of it; see `filtering`."""
+        natparams, constant = gaussian_natparams(graph["components"])
+        x = given_states(split(natparams, self.latent_dim), evidence, None)
+        given = (
+            x.log_normalizer + constant,
+            x.mean,
+            x.second_moment - outer(x.mean, x.mean),
+        )
+        return states_filter(*markov_potentials(graph), given, evidence)
 
     def without_data(self, stats: Any) -> tuple[Any, Any]:
         """Return P of x given each state, and degrees of freedom (K,) if it has any."""

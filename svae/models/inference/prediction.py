@@ -17,7 +17,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["Moments", "predicted"]
+__all__ = ["ByState", "Moments", "after", "laws", "merged", "predicted"]
+
+
+class ByState(NamedTuple):
+    """What is known of z, and of x given it: of N sequences, or of steps of these."""
+
+    probs: np.ndarray
+    """(..., K)"""
+    means: np.ndarray
+    """(..., K, D)"""
+    covs: np.ndarray
+    """(..., K, D, D)"""
 
 
 class Moments(NamedTuple):
@@ -50,35 +61,57 @@ def predicted(latent: Any, theta: Any, last: Moments, num_steps: int) -> Moments
         If means grow beyond the range of numbers, naming sequence and step.  Entries of
         covariances are ``inf`` there.
     """
-    A, b, Q = laws(latent, theta)
-    num_states, dim = b.shape
+    dynamics = laws(latent, theta)
+    num_states = len(dynamics[1])
     transitions = theta.get("transitions", np.ones((1, 1)))
     number = len(last.mean)
-    probs = np.ones((number, 1)) if last.states is None else last.states
-    means = np.repeat(last.mean[:, None], num_states, axis=1)
-    covs = np.repeat(last.cov[:, None], num_states, axis=1)
+    now = ByState(
+        np.ones((number, 1)) if last.states is None else last.states,
+        np.repeat(last.mean[:, None], num_states, axis=1),
+        np.repeat(last.cov[:, None], num_states, axis=1),
+    )
     steps = []
     with np.errstate(over="ignore", invalid="ignore"):
         for step in range(num_steps):
-            joint = probs[:, :, None] * transitions
-            probs = joint.sum(axis=1)
-            shares = np.divide(
-                joint,
-                probs[:, None],
-                out=np.zeros_like(joint),
-                where=probs[:, None] > 0,
-            )
-            center, within = merged(np.swapaxes(shares, 1, 2), means, covs)
-            means = np.einsum("kij,nkj->nki", A, center) + b
-            covs = A @ within @ np.swapaxes(A, 1, 2) + Q
-            of_x = merged(probs[:, None], means, covs)
-            steps.append((of_x[0][:, 0], of_x[1][:, 0], probs))
+            now = after(now, transitions, dynamics)
+            of_x = merged(now.probs[:, None], now.means, now.covs)
+            steps.append((of_x[0][:, 0], of_x[1][:, 0], now.probs))
             check_finite(steps[-1][0], step)
     mean, cov, states = (
         np.stack(column, axis=1) for column in zip(*steps, strict=True)
     )
     cov = np.where(np.isfinite(cov).all(axis=(2, 3), keepdims=True), cov, np.inf)
     return Moments(mean, cov, None if last.states is None else states)
+
+
+def after(
+    now: ByState,
+    transitions: np.ndarray,
+    dynamics: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> ByState:
+    """Return the moments of the next step given its state, of N sequences.
+
+    Parameters
+    ----------
+    now : ByState
+        Of one step, (N, K) and so on in front.
+    transitions : (K, K)
+    dynamics : (A, b, Q)
+        As `laws` returns them.
+    """
+    A, b, Q = dynamics
+    joint = now.probs[:, :, None] * transitions
+    probs = joint.sum(axis=1)
+    shares = np.divide(
+        joint,
+        probs[:, None],
+        out=np.zeros_like(joint),
+        where=probs[:, None] > 0,
+    )
+    center, within = merged(np.swapaxes(shares, 1, 2), now.means, now.covs)
+    means = np.einsum("kij,nkj->nki", A, center) + b
+    covs = A @ within @ np.swapaxes(A, 1, 2) + Q
+    return ByState(probs, means, covs)
 
 
 def merged(

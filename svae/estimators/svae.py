@@ -96,9 +96,12 @@ class SVAE(Queries):
         in its gradient, ``unconverged`` (sequences that one of the two did not finish),
         ``backtracks`` (halvings of the natural step, of the factor and the state that
         took the most) and ``seconds``.
-        With ``held_out`` data also their score, NaN at steps without one.
+        Of models with discrete states also ``states_in_use``: those with 1 % or more of
+        the frames of the step.  With ``held_out`` data also their score, NaN at steps
+        without one.
     best_step_ : int
-        The step whose parameters these are: the last, or that of the best score.
+        The step whose parameters these are: the last, or that of the best score, 0 for
+        those before the first step.
     ended_ : {"steps", "patience", "interrupted", "failed", "running"}
         Why training ended: all steps were taken, no better score was found, Ctrl-C, or
         an error; it had not when a checkpoint was written.
@@ -250,7 +253,8 @@ class SVAE(Queries):
             Data to score the model on (`score`, with 10 samples and a fixed seed).  The
             parameters with the best score are kept.
         score_every : int
-            Steps between scores; the last step is scored too.
+            Steps between scores; the parameters before the first step and after the
+            last are scored too.
         patience : int, optional
             Number of scores without a better one after which training stops.
         executor : concurrent.futures.Executor, dask client or callable, optional

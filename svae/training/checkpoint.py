@@ -26,7 +26,7 @@ from svae.store import versions
 from svae.training import lock
 from svae.training.adam import AdamState
 from svae.training.generators import generator_at
-from svae.training.history import columns, records
+from svae.training.history import STATES_IN_USE, columns, records
 from svae.training.loop import (
     ENDED,
     BestRestart,
@@ -127,7 +127,7 @@ class Checkpoint:
                     f"not {now.get(name)}"
                 )
         with naming(str(self.folder / FILE)):
-            training = _from_tree(tree)
+            training = _with_later_records(plan, _from_tree(tree))
             check_training_state(plan, training)
         changed = [
             f"{k} {old[k]}, now {new.get(k)}" for k in old if old[k] != new.get(k)
@@ -295,6 +295,16 @@ def _flat(nested: Any, prefix: str = "") -> dict[str, Any]:
         for key, branch in nested.items()
         for name, value in _flat(branch, f"{prefix}.{key}" if prefix else key).items()
     }
+
+
+def _with_later_records(plan: TrainingPlan, training: TrainingState) -> TrainingState:
+    """Return a state whose records have what earlier versions did not record, NaN."""
+    later = {STATES_IN_USE: np.nan} if STATES_IN_USE in plan.recorded else {}
+    best = training.best_restart
+    if best is not None:
+        best = best._replace(records=[later | record for record in best.records])
+    of_steps = [later | record for record in training.records]
+    return training._replace(records=of_steps, best_restart=best)
 
 
 def _to_tree(training: TrainingState) -> Any:

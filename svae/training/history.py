@@ -10,7 +10,15 @@ import numpy as np
 from svae import store
 from svae.autodiff.trees import check_alike
 
-__all__ = ["HISTORY", "Record", "check_history", "columns", "records", "write_csv"]
+__all__ = [
+    "HISTORY",
+    "STATES_IN_USE",
+    "Record",
+    "check_history",
+    "columns",
+    "records",
+    "write_csv",
+]
 
 Record: TypeAlias = dict[str, float]
 
@@ -27,6 +35,8 @@ HISTORY = (
     "seconds",
 )
 """What is recorded for each step."""
+STATES_IN_USE = "states_in_use"
+"""What is recorded beside it of models with discrete states."""
 
 
 def columns(

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from svae.autodiff.trees import leaves
+from svae.errors import Impossible, NotPositiveDefinite
 from svae.objective.model import Parameters
 from svae.training import step as step_
 from svae.training import warmup
@@ -20,7 +21,7 @@ from svae.training.blas import blas_threads
 from svae.training.generators import generator_at, state_of
 from svae.training.gradients import Evaluate
 from svae.training.history import Record
-from svae.training.plan import TrainingPlan
+from svae.training.plan import Score, TrainingPlan
 from svae.training.progress import Show
 from svae.training.step import Stage, State
 
@@ -243,8 +244,10 @@ def _training_step(
     rng: np.random.Generator,
 ) -> TrainingState:
     """Take a step of training, and score where it leads if it is time to."""
-    state, record = step_.step(plan.training, training.state, evaluate, rng)
     best = training.best_so_far
+    if plan.score is not None and training.state.step == 0 and best is None:
+        best = _scored_start(plan.score, training.state.parameters)
+    state, record = step_.step(plan.training, training.state, evaluate, rng)
     if plan.score is not None:
         record["held_out"] = np.nan
         if state.step % plan.score_every == 0 or state.step == plan.num_steps:
@@ -258,6 +261,18 @@ def _training_step(
     return training._replace(
         state=state, records=records, best_so_far=best, record=record
     )
+
+
+def _scored_start(score: Score, parameters: Parameters) -> BestSoFar | None:
+    """Return the parameters before the first step with their score, if they have one.
+
+    A fit that only gets worse on held-out data then returns what it began with.
+    """
+    try:
+        found = score(parameters)
+    except (NotPositiveDefinite, Impossible, FloatingPointError):
+        return None  # the first steps may mend that
+    return BestSoFar(found, 0, parameters) if np.isfinite(found) else None
 
 
 def _next_start(
@@ -306,13 +321,24 @@ def _outcome(training: TrainingState) -> BestRestart:
     """Return what the present start has come to."""
     step = training.state.step
     records = training.records[:step]
-    if training.best_so_far is not None:
+    if training.best_so_far is not None and not _is_first_to_be_scored(training):
         score, step, parameters = training.best_so_far
         return BestRestart(parameters, step, records, training.restart, score)
     last = records[-max(1, step // 10) :]
     score = float(np.mean([each["objective"] for each in last])) if last else -np.inf
     parameters = training.state.parameters
     return BestRestart(parameters, step, records, training.restart, score)
+
+
+def _is_first_to_be_scored(training: TrainingState) -> bool:
+    """Whether there is a score of what the first start began with, and no other yet.
+
+    Steps that nothing speaks against are then no worse than none.
+    """
+    best, records = training.best_so_far, training.records[: training.state.step]
+    if best is None or best.step > 0 or training.best_restart is not None:
+        return False
+    return all(np.isnan(record["held_out"]) for record in records)
 
 
 def _better(best: BestRestart | None, other: BestRestart) -> BestRestart:

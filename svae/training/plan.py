@@ -13,7 +13,7 @@ from svae.models.base import check_positive_int
 from svae.objective.model import Generative, Parameters, check_data
 from svae.training import diagnostics, warmup
 from svae.training.batches import window_length
-from svae.training.history import HISTORY
+from svae.training.history import HISTORY, STATES_IN_USE
 from svae.training.schedules import resolve
 from svae.training.settings import (
     NETWORKS,
@@ -25,7 +25,7 @@ from svae.training.settings import (
 )
 from svae.training.step import Stage
 
-__all__ = ["TrainingPlan", "make_plan"]
+__all__ = ["Score", "TrainingPlan", "make_plan"]
 
 Score = Callable[[Parameters], float]
 
@@ -76,7 +76,9 @@ class TrainingPlan(NamedTuple):
     @property
     def recorded(self) -> tuple[str, ...]:
         """Names of what is recorded of each step of training."""
-        return (*HISTORY, *(("held_out",) if self.score is not None else ()))
+        states = hasattr(self.model.latent, "num_states")
+        more = [(STATES_IN_USE, states), ("held_out", self.score is not None)]
+        return (*HISTORY, *(name for name, is_recorded in more if is_recorded))
 
     def warm_up(self) -> Stage:
         """Return the stage of the warm-up: an autoencoder, on single frames."""

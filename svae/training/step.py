@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from svae import metrics
 from svae.autodiff.trees import to_vector
 from svae.families import product
 from svae.models.inference.fixed_point import GRADIENT_TOLERANCE
@@ -20,7 +21,7 @@ from svae.objective.model import Generative, Parameters, initial_encoder
 from svae.training.adam import AdamState, adam_init
 from svae.training.batches import Minibatch, draw, take
 from svae.training.gradients import Evaluate
-from svae.training.history import Record
+from svae.training.history import STATES_IN_USE, Record
 from svae.training.settings import Settings
 from svae.training.update import update
 
@@ -94,7 +95,7 @@ def step(
     -------
     state : State
     record : dict of str to float
-        What `svae.training.history.HISTORY` names.
+        What `svae.training.history` names.
 
     Raises
     ------
@@ -165,8 +166,22 @@ def step_on(
         "unconverged": count_unconverged(model, found) + contexts,
         "backtracks": backtracks,
     }
+    if hasattr(model.latent, "num_states"):
+        record[STATES_IN_USE] = _states_in_use(minibatch, found.states)
     moved = state._replace(parameters=parameters, adam=adam, step=state.step + 1)
     return moved, record, found.states
+
+
+def _states_in_use(minibatch: Minibatch, states: Any) -> float:
+    """Count states that hold 1 % of the frames of a minibatch; NaN if unknown.
+
+    ``states`` are their probabilities (M, T, K), or None.
+    """
+    if states is None:
+        return np.nan
+    _, first, stop = minibatch.with_past().T
+    valid = np.arange(states.shape[1]) < (stop - first)[:, None]
+    return float(metrics.states_in_use(states.argmax(axis=2)[valid]))
 
 
 def count_unconverged(model: Generative, estimate: Step) -> int:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import svae
+from svae import store
 from svae.__main__ import main
 from svae.training import checkpoint
 from tests.helpers.fits import COMMON, FRAMES, JOBS, NETWORK, run
@@ -264,3 +265,17 @@ def test_the_command_line_names_what_it_cannot_go_on_with(tmp_path, capsys):
     (tmp_path / "run.json").write_text('{"model": "lds"')
     assert main(["fit", "--resume", str(tmp_path)]) == 1
     assert "run.json: damaged, or not of a run" in capsys.readouterr().err
+
+
+def test_records_of_earlier_versions_have_no_states_in_use(tmp_path):
+    """A fit of theirs goes on, and does not know how many were."""
+    run("slds", tmp_path / "part", resume=False, num_steps=3, n_init=1)
+    tree, meta = store.load(tmp_path / "part" / "checkpoint.npz")
+    for records in (tree["records"], tree["champion"]["records"]):
+        del records["states_in_use"]
+    for name in ("schedule", "natural_schedule", "weight_decay", "freeze"):
+        del meta["job"]["fit"][name]
+    store.save(tmp_path / "part" / "checkpoint.npz", tree, meta)
+    model = run("slds", tmp_path / "part", num_steps=6, n_init=1)
+    used = model.history_["states_in_use"]
+    assert np.all(np.isnan(used[:3])) and not np.any(np.isnan(used[3:]))

@@ -6,6 +6,7 @@ import pytest
 import svae
 from svae.autodiff.trees import leaves
 from svae.testing import assert_identical
+from svae.training.step import initial_state
 
 NETWORK = svae.MLP((6,))
 FRAMES = svae.synthetic.switching_lds(num_blocks=4, block_length=30, rng=0).frames
@@ -99,6 +100,59 @@ def test_held_out_scores_choose_among_starts():
     scores = [np.nanmax(model.history_["held_out"]) for model in alone]
     together = lds().fit(train, 15, n_init=2, **OPTIONS | {"rng": 3}, **options)
     assert_same_fit(together, alone[int(np.argmax(scores))])
+
+
+@pytest.mark.filterwarnings("ignore:learning_rate is 0.9")
+def test_a_fit_that_only_gets_worse_returns_its_start():
+    """Also after a warm-up, and as the best of several starts."""
+    train, kept = FRAMES[:80], FRAMES[80:]
+    options = {"learning_rate": 0.9, "natural_step": 1e-9, "held_out": kept}
+    options = OPTIONS | options | {"score_every": 1, "patience": 2}
+    model = lds().fit(train, 30, **options)
+    assert (model.best_step_, model.ended_) == (0, "patience")
+    assert len(model.history_["objective"]) == 2
+    rng = np.random.default_rng(OPTIONS["rng"])
+    start = initial_state(lds()._generative(), 2, rng).parameters
+    for a, b in zip(leaves(model.parameters_), leaves(start), strict=True):
+        assert_identical(a, b)
+    score = model.score(kept, rng=0)
+    assert np.all(model.history_["held_out"] < score)
+    # of starts, the better start
+    both = np.random.default_rng(OPTIONS["rng"])
+    alone = [lds().fit(train, 30, **options | {"rng": both}) for _ in "ab"]
+    scores = [each.score(kept, rng=0) for each in alone]
+    together = lds().fit(train, 30, n_init=2, **options)
+    assert together.best_step_ == 0
+    assert together.score(kept, rng=0) == max(scores)
+    # after a warm-up, with the networks that it has trained
+    warm = svae.SVAE(svae.SLDS(2, 2), NETWORK, NETWORK)
+    warm.fit(train, 30, warmup=3, **options)
+    assert warm.best_step_ == 0
+    assert np.all(warm.history_["held_out"] < warm.score(kept, rng=0))
+
+
+def test_ctrl_c_before_the_first_score_returns_the_model_as_it_is():
+    train, kept = FRAMES[:80], FRAMES[80:]
+    model = lds()
+    with pytest.warns(UserWarning, match="interrupted in step 8 of the training"):
+        options = {"held_out": kept, "callback": stop_at(7)}
+        model.fit(train, 30, **options, **OPTIONS)
+    assert model.best_step_ == 7
+    assert np.all(np.isnan(model.history_["held_out"]))
+    for a, b in zip(
+        leaves(model.parameters_),
+        leaves(lds().fit(train, 7, **OPTIONS).parameters_),
+        strict=True,
+    ):
+        assert_identical(a, b)
+
+
+def test_states_in_use_are_recorded_of_models_that_have_states():
+    model = svae.SVAE(svae.HMM(3, 2), NETWORK, NETWORK)
+    model.fit(FRAMES, 4, warmup=2, **OPTIONS)
+    used = model.history_["states_in_use"]
+    assert used.shape == (4,) and np.all((used >= 1) & (used <= 3))
+    assert "states_in_use" not in lds().fit(FRAMES, 2, **OPTIONS).history_
 
 
 def stop_at(step):

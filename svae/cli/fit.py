@@ -1,6 +1,7 @@
 """The command ``svae fit``: a new run, or one that goes on."""
 
 import argparse
+import math
 import sys
 import warnings
 from concurrent.futures import ProcessPoolExecutor
@@ -21,13 +22,15 @@ from svae.cli.settings import (
     defaults,
     fit_words,
     refuse,
-    wants_scaling,
+    scaling_for,
 )
 from svae.plot.charts import PARTS
 from svae.training.checkpoint import FINISHED, MODEL, content
 from svae.training.lock import locked
 
 __all__ = ["fit"]
+
+SMALLEST_IMAGE = 8
 
 
 def fit(options: argparse.Namespace) -> int:
@@ -37,17 +40,30 @@ def fit(options: argparse.Namespace) -> int:
     settings, is_resumed = record["settings"], options.resume is not None
     model = build_model(record["model"], settings)
     given = not is_resumed or options.data is not None
-    sequences = runs.read(record["data"]) if given else runs.read_own(folder, record)
-    missing, found = runs.survey(sequences)
-    describe_missing(missing, say)
-    record["num_frames"] = missing.frames_with_data
+    if not is_resumed:
+        settings.setdefault("frame_shape", "auto")
+    if given:
+        read = runs.open_data(record["data"], runs.frame_shape_in(record))
+    else:
+        read = runs.read_own(folder, record)
+    sequences = read.sequences
+    describe_data(read, say)
     if is_resumed:
+        missing, _ = runs.survey(sequences)
         scaling = runs.Scaling.load(folder, record)
     else:
-        scaling = found if wants_scaling(options, settings) else None
+        settings["frame_shape"] = read.frame_shape or "none"
+        if read.quantity != runs.QUANTITY:
+            record["quantity"] = read.quantity
+        kind = scaling_for(options, settings, read.frame_shape is not None)
+        settings["scaling"] = kind
+        missing, found = runs.survey(sequences, kind)
+        scaling = None if kind == "none" else found
+    describe_missing(missing, say)
+    record["num_frames"] = missing.frames_with_data
     if scaling is not None:
         sequences = scaling.apply(sequences)
-        say("columns standardised to mean 0 and variance 1 (--no-standardize: as is)")
+        describe_scaling(scaling, settings, say)
     with locked(folder):
         if not is_resumed:
             make_room(folder, options.force)
@@ -80,7 +96,8 @@ def train(
     settings = record["settings"]
     words = fit_words(settings)
     if "held_out" in settings:
-        held_out = runs.read(settings["held_out"])
+        shape = runs.frame_shape_in(record)
+        held_out = runs.open_data(settings["held_out"], shape).sequences
         words["held_out"] = held_out if scaling is None else scaling.apply(held_out)
     words["progress"] = output.shows_progress(options)
     words["checkpoint"], words["resume"] = folder, options.resume is not None
@@ -185,6 +202,40 @@ def resumed(options: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     if options.num_steps is not None:
         record["settings"]["num_steps"] = options.num_steps
     return folder, record
+
+
+def describe_data(read: runs.Data, say: Say) -> None:
+    """Print how the data were read: what is a sequence, a frame, an image."""
+    lengths = [len(each) for each in read.sequences]
+    size = read.sequences[0].shape[1]
+    said = f"{lengths[0]} frames"
+    if len(lengths) > 1:
+        shortest, longest = min(lengths), max(lengths)
+        each = f"{shortest}" if shortest == longest else f"{shortest} to {longest}"
+        said = f"{len(lengths)} sequences of {each} frames"
+    if read.frame_shape is not None:
+        rows, columns = read.frame_shape
+        say(f"data: {said}, images of {rows} x {columns} pixels")
+        return
+    hint = ""
+    if (side := math.isqrt(size)) ** 2 == size and side >= SMALLEST_IMAGE:
+        hint = f" (if these are the pixels of an image: --frame-shape {side}x{side})"
+    say(f"data: {said}, {size} column{'s' * (size > 1)}{hint}")
+
+
+def describe_scaling(scaling: runs.Scaling, settings: dict[str, Any], say: Say) -> None:
+    """Print what is subtracted from columns, and what they are divided by."""
+    if settings.get("scaling") == "shared":
+        say(
+            "scaling: the mean frame is subtracted, and all columns are divided by one "
+            f"standard deviation, {scaling.scale[0]:.4g} (--scaling shared; column: "
+            "each by its own; none: as is)"
+        )
+    else:
+        say(
+            "scaling: columns standardised to mean 0 and variance 1 (--scaling column; "
+            "shared: all divided by one number; none: as is)"
+        )
 
 
 def describe_missing(missing: runs.Missing, say: Say) -> None:

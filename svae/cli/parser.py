@@ -15,6 +15,7 @@ from svae.cli.settings import (
     LATENT_WORDS,
     MODELS,
     NETWORKS,
+    SCALINGS,
     default_of_field,
     defaults_of,
     models_with,
@@ -152,10 +153,11 @@ def add_queries(add: Callable[..., argparse.ArgumentParser]) -> None:
         queries.draw,
         "draw the figures of a run again, perhaps for other data",
         "runs/gmm-pinwheel",
-        "runs/a video.npy --shape 30 30",
+        "runs/a video.npy",
+        "runs/b --shape 1 20",
     )
     add_run(sub)
-    about = "rows and columns of a frame: draws images of frames, in units of the data"
+    about = "rows and columns of a frame that is an image; default: as at the fit"
     sub.add_argument(
         "--shape", type=positive, nargs=2, metavar=("ROWS", "COLUMNS"), help=about
     )
@@ -300,8 +302,19 @@ def add_selection_options(add: Add) -> None:
     add(
         "--standardize",
         action=argparse.BooleanOptionalAction,
-        help="bring columns to mean 0 and variance 1; default: for files",
+        help="subtract the mean frame, and divide by scales; default: for files",
     )
+    about = (
+        "standard deviations that columns are divided by: column, each by its own; "
+        "shared, all by one; default: shared for images, column for other files"
+    )
+    add("--scaling", choices=SCALINGS, help=about)
+    about = (
+        "rows and columns of the images that frames are, as 30x30; none: frames are no "
+        "images; default: as the file says, and an array (T, H, H) is images if H is "
+        "8 or more"
+    )
+    add("--frame-shape", type=frame_shape, metavar="HxW", help=about)
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -392,6 +405,14 @@ def rates(text: str) -> float | dict[str, float]:
 def names(text: str) -> tuple[str, ...]:
     """Parse ``encoder,decoder``."""
     return tuple(text.split(","))
+
+
+def frame_shape(text: str) -> tuple[int, int] | str:
+    """Parse ``30x40``, ``30,40``, ``auto`` or ``none``."""
+    if text in ("auto", "none"):
+        return text
+    rows, columns = (at_least(1, side) for side in re.split("[x,]", text))
+    return rows, columns
 
 
 def widths(text: str) -> tuple[int, ...]:

@@ -22,12 +22,15 @@ from svae.training import checkpoint
 __all__ = [
     "BUILT_IN",
     "FILES",
+    "Data",
     "Missing",
     "Run",
     "Scaling",
     "clear",
     "excerpt",
+    "frame_shape_in",
     "name_of",
+    "open_data",
     "read",
     "read_own",
     "read_record",
@@ -50,6 +53,7 @@ PARTS: dict[str, tuple[type, ...]] = {
 }
 """What a record must have, and of which types."""
 EXCERPT = 2**24  # numbers of these that are shown in figures
+QUANTITY = "value"
 BUILT_IN: dict[str, Callable[[], np.ndarray]] = {
     "pinwheel": lambda: data.pinwheel(rng=1)[0],
     "dots": lambda: data.dots(rng=1),
@@ -195,11 +199,47 @@ class Run(NamedTuple):
     def read(self, source: str | None) -> list[Any]:
         """Read data in the units of the model; by default what it was fitted to."""
         if source is None:
-            return self.scaling.apply(read_own(self.folder, self.record))
-        return self.scaling.apply(read(source))
+            return self.scaling.apply(read_own(self.folder, self.record).sequences)
+        shape = frame_shape_in(self.record)
+        return self.scaling.apply(open_data(source, shape).sequences)
+
+    @property
+    def frame_shape(self) -> tuple[int, int] | None:
+        """Rows and columns of the image that a frame is, None if it is none."""
+        shape = frame_shape_in(self.record)
+        return shape if isinstance(shape, tuple) else None
+
+    @property
+    def quantity(self) -> str:
+        """What the values are, for figures."""
+        return str(self.record.get("quantity", QUANTITY))
 
 
-def read_own(folder: Path, record: dict[str, Any]) -> list[Any]:
+class Data(NamedTuple):
+    """Data of a fit, and what their source says of them."""
+
+    sequences: list[Any]
+    frame_shape: tuple[int, int] | None = None
+    """Rows and columns of the image that a frame is, None if it is none."""
+    quantity: str = QUANTITY
+    """What the values are, for figures."""
+
+
+def frame_shape_in(record: dict[str, Any]) -> tuple[int, int] | str | None:
+    """Return how a record says that frames are to be read, as `open_data` takes it.
+
+    None, that arrays of three axes are sequences, for a run of an earlier version.
+    """
+    said = record["settings"].get("frame_shape", "none")
+    if said in ("none", "auto"):
+        return None if said == "none" else "auto"
+    shape = tuple(said) if isinstance(said, (list, tuple)) else ()
+    if len(shape) != 2 or not all(type(side) is int and side > 0 for side in shape):
+        raise ValueError(f"{RECORD}: its frame_shape is {said!r}")
+    return int(shape[0]), int(shape[1])
+
+
+def read_own(folder: Path, record: dict[str, Any]) -> Data:
     """Read the data that a record names.
 
     Raises
@@ -208,7 +248,7 @@ def read_own(folder: Path, record: dict[str, Any]) -> list[Any]:
         If they are not there, or damaged; names the record too.
     """
     try:
-        return read(record["data"])
+        return open_data(record["data"], frame_shape_in(record))
     except (ValueError, OSError) as error:
         raise ValueError(f"{folder / RECORD}: its data: {error}") from error
 
@@ -245,20 +285,67 @@ def clear(folder: Path) -> None:
 
 
 def read(source: str) -> list[Any]:
+    """Read the sequences of `open_data`, without images."""
+    return open_data(source).sequences
+
+
+def open_data(source: str, frame_shape: tuple[int, int] | str | None = None) -> Data:
     """Read a built-in data set, a file, or one of its arrays as ``FILE:NAME``.
 
     What does not fit into memory easily comes as recordings.
+
+    Parameters
+    ----------
+    source : str
+    frame_shape : (H, W) or "auto", optional
+        Of the images that frames are, as `data.load` takes it.  Frames of a MoSeq
+        extraction are images in any case.
+
+    Raises
+    ------
+    ValueError
+        If there is no such data, it is damaged, or frames have not ``H W`` values.
     """
+    given = frame_shape if isinstance(frame_shape, tuple) else None
     if source in BUILT_IN:
-        return data.as_sequences(BUILT_IN[source]())
+        sequences = data.as_sequences(BUILT_IN[source]())
+        return Data(sequences, _checked_shape(given, sequences, source))
     path, key = split(source)
     if not path.is_file():
         known = ", ".join(BUILT_IN)
         raise ValueError(f"{source}: neither a file nor built-in data ({known})")
-    sequences = data.as_sequences(data.load(path, key, mmap=True))
-    if _size(sequences) > MEMORY:
-        return sequences
-    return data.as_sequences([np.asarray(each) for each in sequences])
+    loaded = data.load(path, key, mmap=True, frame_shape=frame_shape)
+    try:
+        sequences = data.as_sequences(loaded)
+    except ValueError as error:
+        if not isinstance(loaded, list) or path.suffix.lower() != ".npz":
+            raise
+        with np.load(path) as arrays:
+            shapes = ", ".join(f"{name} {arrays[name].shape}" for name in arrays.files)
+        raise ValueError(
+            f"{path}: its arrays are no sequences of one kind ({shapes}); name the one "
+            f"that is meant, {path}:{next(iter(shapes.split()))}: {error}"
+        ) from error
+    first = sequences[0]
+    shape, quantity = given, None
+    if isinstance(first, data.Recording):
+        shape, quantity = given or first.frame_shape, first.quantity
+    shape = _checked_shape(shape, sequences, source)
+    if _size(sequences) <= MEMORY:
+        sequences = data.as_sequences([np.asarray(each) for each in sequences])
+    return Data(sequences, shape, quantity or QUANTITY)
+
+
+def _checked_shape(
+    shape: tuple[int, int] | None, sequences: list[Any], source: str
+) -> tuple[int, int] | None:
+    """Return the shape of images; raise ValueError if frames are none of this shape."""
+    known = getattr(sequences[0], "frame_shape", None)
+    size = sequences[0].shape[1]
+    if shape is None or (shape[0] * shape[1] == size and known in (None, shape)):
+        return shape
+    found = f"{size} values" if known is None else f"{known[0]} x {known[1]} pixels"
+    raise ValueError(f"{source}: frames have {found}, not {shape[0]} x {shape[1]}")
 
 
 def split(source: str) -> tuple[Path, str | None]:
@@ -307,11 +394,16 @@ class Missing(NamedTuple):
         return self.num_frames - self.frames
 
 
-def survey(sequences: list[Any]) -> tuple[Missing, Scaling]:
+def survey(sequences: list[Any], scaling: str = "column") -> tuple[Missing, Scaling]:
     """Go through all data once: count what is missing, and find its scaling.
 
-    That brings each column to mean 0 and variance 1 where it is observed; one that is
-    constant, or missing everywhere, comes to 0 throughout.
+    That brings each column to mean 0 where it is observed, and
+
+    - with "column", to variance 1: what suits columns of different units.  One that is
+      constant, or missing everywhere, comes to 0 throughout.
+    - with "shared", the mean variance of the columns that vary to 1.  All are divided
+      by one number, so that pixels stay comparable: dust, in pixels that else never
+      move, would have 30 standard deviations by their own.
 
     Raises
     ------
@@ -330,4 +422,8 @@ def survey(sequences: list[Any]) -> tuple[Missing, Scaling]:
         num_frames,
     )
     varies = summary.high > summary.low
+    if scaling == "shared" and varies.any():
+        weights = summary.num_observed[varies]
+        pooled = np.average(deviation[varies] ** 2, weights=weights)
+        return missing, Scaling(mean, np.full(len(mean), np.sqrt(pooled)))
     return missing, Scaling(mean, np.where(varies, deviation, 1.0))

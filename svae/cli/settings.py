@@ -21,6 +21,7 @@ __all__ = [
     "LATENT_WORDS",
     "MODELS",
     "NETWORKS",
+    "SCALINGS",
     "build_model",
     "choose_settings",
     "default_of_field",
@@ -30,7 +31,7 @@ __all__ = [
     "models_with",
     "option_of",
     "refuse",
-    "wants_scaling",
+    "scaling_for",
 ]
 
 MODELS: dict[str, Any] = {
@@ -91,6 +92,8 @@ LACKING = {
     "max_iterations": "iterations",
 }
 """What a model has not that has no such field, for the error that says so."""
+SCALINGS = ("column", "shared", "none")
+"""What columns are divided by: each by its own deviation, all by one, or by nothing."""
 CHAIN_WORDS = ("window", "context", "hide")
 ITERATION_WORDS = ("warm_start", "tolerance", "max_iterations")
 
@@ -174,6 +177,8 @@ def choose_settings(options: argparse.Namespace) -> dict[str, Any]:
     written = {k: value for k, value in written.items() if settings.get(k) != value}
     words = sorted(options.words.keys() - {"model", "data"})
     typed = {word: getattr(options, word) for word in words}
+    if typed["standardize"] is not None and typed["scaling"] is None:
+        written.pop("scaling", None)  # of a run that is made again otherwise
     given = written | {k: value for k, value in typed.items() if value is not None}
     refuse_idle_words(options, given)
     settings |= given
@@ -234,13 +239,27 @@ def refuse(options: argparse.Namespace, word: str, reason: str) -> None:
     options.usage(f"argument {option}: {reason}")
 
 
-def wants_scaling(options: argparse.Namespace, settings: dict[str, Any]) -> bool:
-    """Whether to standardise columns: as told, else those of files."""
+def scaling_for(
+    options: argparse.Namespace, settings: dict[str, Any], are_images: bool
+) -> str:
+    """Return how columns are scaled: as told, else by what the data are.
+
+    Columns of files by their own standard deviations; those of images, which have one
+    unit, by one for all; data that come with the package not at all.
+    """
+    told, wanted = settings.get("scaling"), settings.get("standardize")
     if settings["likelihood"] == "bernoulli":
-        if settings.get("standardize"):
-            refuse(options, "standardize", "bernoulli data must stay in [0, 1]")
-        return False
-    return bool(settings.get("standardize", options.data not in runs.BUILT_IN))
+        if told not in (None, "none") or wanted:
+            word = "standardize" if wanted else "scaling"
+            refuse(options, word, "bernoulli data must stay in [0, 1]")
+        return "none"
+    if told is not None:
+        if options.standardize is not None and wanted != (told != "none"):
+            refuse(options, "standardize", f"it says another thing than {told} scaling")
+        return str(told)
+    if not (options.data not in runs.BUILT_IN if wanted is None else wanted):
+        return "none"
+    return "shared" if are_images else "column"
 
 
 def build_model(name: str, settings: dict[str, Any]) -> svae.SVAE:

@@ -6,7 +6,7 @@ a caller may hold, `load` and `moseq` open files, `windows` and `batch` cut.  Na
 missing; it ends at `batch`, which gives zeros and says where something was observed.
 """
 
-from svae.data.files import deeplabcut, load, moseq
+from svae.data.files import deeplabcut, images, load, moseq
 from svae.data.masks import Windows
 from svae.data.recording import Recording
 from svae.data.sequences import (
@@ -29,6 +29,7 @@ __all__ = [
     "deeplabcut",
     "dots",
     "frames_with_data",
+    "images",
     "load",
     "moseq",
     "pinwheel",

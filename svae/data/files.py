@@ -10,8 +10,11 @@ from svae.data.recording import NUMERIC, Recording
 from svae.data.sequences import CUTOFF, TABLE
 from svae.data.sources import (
     Extraction,
+    Images,
     Stored,
+    adopt,
     datasets,
+    frame_shape_of,
     is_extraction,
     listing,
     refuse_pandas,
@@ -24,6 +27,7 @@ from svae.data.sources.tables import Table, read_table
 
 __all__ = [
     "deeplabcut",
+    "images",
     "load",
     "moseq",
 ]
@@ -32,7 +36,12 @@ __all__ = [
 HDF5 = (".h5", ".hdf5")
 
 
-def load(path: str | Path, key: str | None = None, mmap: bool = False) -> Any:
+def load(
+    path: str | Path,
+    key: str | None = None,
+    mmap: bool = False,
+    frame_shape: tuple[int, int] | str | None = None,
+) -> Any:
     """Read numeric data from a ``.npy``, ``.npz``, ``.csv`` or HDF5 file.
 
     Parameters
@@ -46,6 +55,11 @@ def load(path: str | Path, key: str | None = None, mmap: bool = False) -> Any:
     mmap : bool
         Whether to map the array of a ``.npy`` file, and those of an ``.npz`` file that
         are not compressed, instead of reading them: for data larger than the memory.
+    frame_shape : (H, W) or "auto", optional
+        That frames are images of this shape.  Then arrays (T, H, W) and (N, T, H, W)
+        are read as `images` does; arrays (T, P) with P = H W are as they are.  With
+        "auto" four axes are images, and three if the last two are equal and 8 or more:
+        (N, T, P) otherwise.
 
     Returns
     -------
@@ -94,7 +108,7 @@ def load(path: str | Path, key: str | None = None, mmap: bool = False) -> Any:
         if not file.read(1):
             raise ValueError(f"{path}: the file is empty")
     if suffix in HDF5:
-        return _recordings(str(path), key)
+        return _recordings(str(path), key, frame_shape)
     if suffix == TABLE:
         return _table(path)
     arrays = read_arrays(path, key, mmap)
@@ -103,7 +117,41 @@ def load(path: str | Path, key: str | None = None, mmap: bool = False) -> Any:
             raise ValueError(f"{path}: expected numbers, got {array.dtype}")
         if array.size == 0:
             raise ValueError(f"{path}: an array is empty, of shape {array.shape}")
-    return arrays[0] if len(arrays) == 1 else arrays
+    with naming(str(path)):
+        found = [each for array in arrays for each in _as_images(array, frame_shape)]
+    return found[0] if len(found) == 1 else found
+
+
+def images(frames: Any) -> "list[Recording]":
+    """Take images (T, H, W) as frames of H W pixels, rows one after the other.
+
+    Parameters
+    ----------
+    frames : (T, H, W) or (N, T, H, W) array, or list of (T_n, H, W) arrays
+        In memory, a memory map or a HDF5 dataset; nothing is copied.
+
+    Returns
+    -------
+    list of Recording
+        A sequence (T_n, H W) for each; their ``frame_shape`` is (H, W).
+
+    Raises
+    ------
+    ValueError
+        If an array has another number of axes, or images differ in shape.
+    """
+    if not hasattr(frames, "shape"):
+        found = [each for part in frames for each in images(np.asarray(part))]
+        shapes = {str(each.frame_shape) for each in found}
+        if len(shapes) > 1:
+            raise ValueError(f"images differ in shape: {', '.join(sorted(shapes))}")
+        return [Recording(each.source, n) for n, each in enumerate(found)]
+    shape, source = tuple(frames.shape), adopt(frames)
+    if len(shape) == 3:
+        return [Recording(Images(source), 0)]
+    if len(shape) == 4:
+        return [Recording(Images(source, n), n) for n in range(shape[0])]
+    raise ValueError(f"images have shape {shape}, expected (T, H, W) or (N, T, H, W)")
 
 
 def moseq(
@@ -187,6 +235,21 @@ def deeplabcut(path: str | Path, cutoff: float = CUTOFF) -> np.ndarray:
         return positions(table.names[-1], table.values, cutoff)
 
 
+def _as_images(array: Any, frame_shape: tuple[int, int] | str | None) -> list[Any]:
+    """Return the sequences of images that an array is, or the array if it is none."""
+    shape = tuple(array.shape)
+    wanted = frame_shape_of(shape) if isinstance(frame_shape, str) else frame_shape
+    if wanted is None:
+        return [array]
+    if len(shape) > 2 and shape[-2:] == tuple(wanted):
+        return list(images(array))
+    if shape[-1] == wanted[0] * wanted[1]:
+        return [array]
+    raise ValueError(
+        f"an array of shape {shape} has no images of {wanted[0]} x {wanted[1]} pixels"
+    )
+
+
 def _table(path: Path) -> np.ndarray:
     """Return the data of a table; warn of columns that are none."""
     table = _read_table(path)
@@ -203,7 +266,9 @@ def _read_table(path: Path) -> Table:
         return read_table(file)
 
 
-def _recordings(path: str, key: str | None) -> Any:
+def _recordings(
+    path: str, key: str | None, frame_shape: tuple[int, int] | str | None
+) -> Any:
     """Return what is meant in a HDF5 file as a recording, or as a list of them."""
     try:
         if key is None and is_extraction(path):
@@ -212,11 +277,15 @@ def _recordings(path: str, key: str | None) -> Any:
         source = Stored(path, key or _only_dataset(path))
     except OSError as error:
         raise ValueError(str(error)) from error
-    if not _can_be_data(source):
+    if not _can_be_data(source, 3 if frame_shape is None else 4):
         raise ValueError(
             f"{path}: {source.name} is {source.dtype} of shape {source.shape}, "
             "expected numbers (T, P) or (N, T, P)"
         )
+    with naming(f"{path}: {source.name}"):
+        (first, *more) = _as_images(source, frame_shape)
+    if first is not source:
+        return [first, *more] if more else first
     if len(source.shape) == 2:
         return Recording(source, 0)
     return [Recording(source, n, item=n) for n in range(source.shape[0])]
@@ -233,6 +302,6 @@ def _only_dataset(path: str) -> str:
     )
 
 
-def _can_be_data(source: Stored) -> bool:
+def _can_be_data(source: Stored, most_axes: int = 3) -> bool:
     shape, kind = source.shape, source.dtype.kind
-    return len(shape) in (2, 3) and 0 not in shape and kind in NUMERIC
+    return 2 <= len(shape) <= most_axes and 0 not in shape and kind in NUMERIC

@@ -48,6 +48,18 @@ class Recording:
         _check_kind(getattr(source, "dtype", None), index)
         _check_shape(self.shape, index)
 
+    @property
+    def frame_shape(self) -> tuple[int, int] | None:
+        """Rows and columns (H, W) of the image that a frame is; None if not known."""
+        shape: tuple[int, int] | None = getattr(self.source, "frame_shape", None)
+        return shape
+
+    @property
+    def quantity(self) -> str | None:
+        """What the values are and their unit, for figures; None if not known."""
+        quantity: str | None = getattr(self.source, "quantity", None)
+        return quantity
+
     def __len__(self) -> int:
         """Return the number of steps."""
         return int(self.shape[0])

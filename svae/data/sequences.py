@@ -60,10 +60,13 @@ def as_sequences(data: Any) -> list[Any]:
     """
     shape = _shape(data)
     if hasattr(data, "shape") and len(shape) not in (2, 3):
-        hint = "; for one channel use data[:, None]" if len(shape) == 1 else ""
+        hints = {
+            1: "; for one channel use data[:, None]",
+            4: "; of images (N, T, H, W), svae.data.images(data)",
+        }
         raise ValueError(
             f"data has shape {shape}, expected (T, P), (N, T, P) or a list of (T_n, P)"
-            + hint
+            + hints.get(len(shape), "")
         )
     if not _is_indexable(data):
         raise ValueError(

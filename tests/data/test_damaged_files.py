@@ -66,6 +66,6 @@ def test_the_command_line_survives_a_lack_of_memory(tmp_path, capsys, monkeypatc
     def exhausted(*arguments, **options):
         raise MemoryError
 
-    monkeypatch.setattr("svae.cli.runs.read", exhausted)
+    monkeypatch.setattr("svae.cli.runs.open_data", exhausted)
     assert main(["fit", "lds", "a.npy", "--out", str(tmp_path / "run")]) == 1
     assert capsys.readouterr().err == "svae: error: the memory does not suffice\n"

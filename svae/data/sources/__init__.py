@@ -7,6 +7,7 @@ as a reference: the worker that gets it opens the file when it first reads.
 from typing import Any
 
 from svae.data.sources.hdf5 import Stored, datasets, listing, refuse_pandas
+from svae.data.sources.images import Images, frame_shape_of
 from svae.data.sources.mapped import Mapped
 from svae.data.sources.moseq import Extraction, is_extraction
 from svae.data.sources.reference import MEMORY, Source
@@ -14,11 +15,13 @@ from svae.data.sources.reference import MEMORY, Source
 __all__ = [
     "MEMORY",
     "Extraction",
+    "Images",
     "Mapped",
     "Source",
     "Stored",
     "adopt",
     "datasets",
+    "frame_shape_of",
     "is_extraction",
     "listing",
     "refuse_pandas",

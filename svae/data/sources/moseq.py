@@ -6,6 +6,7 @@ and ``timestamps`` (T,) when a frame was taken, in ms.  Frames that the camera d
 are absent; here they come back as missing ones, as a chain over time needs them.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,7 @@ class Extraction(Source):
     """
 
     dtype = np.dtype(np.float64)
+    quantity = "height (mm)"
 
     def __init__(
         self, path: str, mask_threshold: float, mask_height: float, block: int
@@ -59,7 +61,8 @@ class Extraction(Source):
         self._check()
         self._times: np.ndarray | None = None
         _, height, width = self._frames.shape
-        self.shape = int(self.times[-1]) + 1, (height // block) * (width // block)
+        self.frame_shape = height // block, width // block
+        self.shape = int(self.times[-1]) + 1, math.prod(self.frame_shape)
 
     def _check(self) -> None:
         shape = self._frames.shape

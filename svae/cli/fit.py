@@ -123,7 +123,15 @@ def train(
         say(f"states in use, and figures: of the first {sum(map(len, shown))} frames")
     if output.can_draw(say):
         undo = None if scaling is None else scaling.undo
-        figures = plot.figures(model, shown, None, undo, record["num_frames"])
+        shape = runs.frame_shape_in(record)
+        figures = plot.figures(
+            model,
+            shown,
+            shape if isinstance(shape, tuple) else None,
+            undo,
+            record["num_frames"],
+            str(record.get("quantity", runs.QUANTITY)),
+        )
         output.save_figures(folder, figures)
     say(f"written to {folder}")
     return 0

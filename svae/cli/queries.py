@@ -109,7 +109,16 @@ def forecast(options: argparse.Namespace) -> int:
     if output.can_draw(print):
         first, context = sequences[0], 2 * horizon
         figure = plot.forecast(
-            run.model, first, len(first), horizon, context, theta=theta, rng=options.rng
+            run.model,
+            first,
+            len(first),
+            horizon,
+            context,
+            theta=theta,
+            rng=options.rng,
+            shape=run.frame_shape,
+            undo=scaling.undo,
+            label=run.quantity,
         )
         output.save_figures(run.folder, {"prediction": figure})
     return 0
@@ -133,9 +142,10 @@ def draw(options: argparse.Namespace) -> int:
     figures = plot.figures(
         run.model,
         sequences,
-        options.shape,
+        options.shape or run.frame_shape,
         run.scaling.undo,
         run.record.get("num_frames"),
+        run.quantity,
     )
     output.save_figures(run.folder, figures)
     print(f"written to {run.folder / 'figures'}")

@@ -9,7 +9,7 @@ from svae.plot.charts import (
     mixture,
     transitions,
 )
-from svae.plot.gallery import manifold, state_frames
+from svae.plot.gallery import manifold, onsets, state_frames
 
 __all__ = [
     "bound",
@@ -19,6 +19,7 @@ __all__ = [
     "forecast",
     "manifold",
     "mixture",
+    "onsets",
     "state_frames",
     "transitions",
 ]

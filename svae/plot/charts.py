@@ -15,9 +15,11 @@ import numpy as np
 
 from svae import data as data_
 from svae.families import dirichlet, mniw, product
+from svae.metrics.bouts import bouts
 from svae.plot import drawing
 from svae.plot import states as visible
-from svae.plot.gallery import manifold, state_frames
+from svae.plot.directions import directions_of
+from svae.plot.gallery import manifold, onsets, state_frames
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,10 +33,13 @@ __all__ = [
     "forecast",
     "manifold",
     "mixture",
+    "onsets",
     "state_frames",
     "transitions",
 ]
 
+MANY_LATENTS = 6  # dimensions from which forecasts show principal directions
+Undo = Callable[[np.ndarray], np.ndarray]
 LASTING = 0.9  # modulus from which the period of an eigenvalue is written
 
 PARTS = {
@@ -83,7 +88,13 @@ def bound(history: dict[str, Any], num_frames: int | None = None) -> "Figure":
     return figure
 
 
-def mixture(model: Any, data: Any, num_samples: int = 4000, rng: Any = 0) -> "Figure":
+def mixture(
+    model: Any,
+    data: Any,
+    num_samples: int = 4000,
+    rng: Any = 0,
+    undo: Undo | None = None,
+) -> "Figure":
     """Show a warped mixture in data space and, beside it, in latent space.
 
     Left, the data coloured by most likely component, over faint draws from each
@@ -104,6 +115,8 @@ def mixture(model: Any, data: Any, num_samples: int = 4000, rng: Any = 0) -> "Fi
     num_samples : int
         Draws from all components together.
     rng : int or numpy.random.Generator
+    undo : callable, optional
+        Brings frames (..., P) to the units they are shown in.
 
     Returns
     -------
@@ -123,6 +136,8 @@ def mixture(model: Any, data: Any, num_samples: int = 4000, rng: Any = 0) -> "Fi
     rows = np.concatenate(sequences)
     if rows.shape[-1] < 2 or model.latent.latent_dim < 2:
         raise ValueError("mixture: data and latent space need two dimensions or more")
+    if undo is not None:
+        rows = undo(rows)
     origin, plane = _plane(rows)
     rows = (rows - origin) @ plane
     rng = np.random.default_rng(rng)
@@ -145,7 +160,7 @@ def mixture(model: Any, data: Any, num_samples: int = 4000, rng: Any = 0) -> "Fi
         location, variance = model.decode(means[k] + drawn)
         draws = location + np.sqrt(variance) * rng.standard_normal(location.shape)
         edges = {"edgecolors": "black", "linewidths": 0.3}
-        draws = (draws - origin) @ plane
+        draws = ((draws if undo is None else undo(draws)) - origin) @ plane
         drawing.cloud(left, draws, rank, size=3, alpha=0.25, zorder=1)
         drawing.cloud(left, rows[members], rank, size=12, **edges)
         drawing.cloud(right, latents[members], rank, size=12, alpha=0.6)
@@ -168,12 +183,16 @@ def ethogram(
     labels: Any = None,
     start: int = 0,
     stop: int | None = None,
+    shape: tuple[int, int] | None = None,
+    undo: Undo | None = None,
+    label: str = "value",
 ) -> "Figure":
     """Show which discrete state a sequence is in, and when.
 
-    Top, the data.  Below, the most likely path of states as a coloured band, the labels
-    as another if there are any, and the probabilities of the states at each frame;
-    those that are never probable are grey.
+    Top, the data; of images, some frames, evenly spread, and below them the leading
+    principal components of all, in standard deviations.  Below, the most likely path of
+    states as a coloured band, the labels as another if there are any, and the
+    probabilities of the states at each frame; those that are never probable are grey.
 
     Parameters
     ----------
@@ -185,12 +204,18 @@ def ethogram(
         colour of the state with which `svae.metrics.align_states` matches it.
     start, stop : int
         The frames that are shown.  All are used.
+    shape : (rows, columns), optional
+        Of the image that a frame is, row by row.
+    undo : callable, optional
+        Brings frames (..., P) to the units they are shown in.
+    label : str
+        What the values are.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Axes for data, path, labels if there are any, and probabilities, then the color
-        bar of an image.
+        Axes for data (of images, two), path, labels if there are any, and
+        probabilities, then the color bar of an image.
 
     Raises
     ------
@@ -212,19 +237,35 @@ def ethogram(
         labels = np.asarray(labels)
         strips.append(("label", labels, visible.ranks_of_labels(labels, path, ranks)))
 
-    figure = drawing.new_figure(10.0, 4.6 + 0.4 * len(strips))
-    heights = [4.0, *[0.7] * len(strips), 1.6]
+    shown_frames = sequence[times] if undo is None else undo(sequence[times])
+    top = [4.0] if shape is None else [1.4, 2.6]
+    figure = drawing.new_figure(10.0, 4.6 + 0.4 * len(strips) + 0.6 * (len(top) - 1))
+    heights = [*top, *[0.7] * len(strips), 1.6]
     axes = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
-    limits = drawing.observed_limits(sequence[times])
-    image = drawing.data_panel(axes[0], sequence[times], times[0], limits)
-    if image is not None:
-        figure.colorbar(image, ax=[axes[0]], pad=0.01, fraction=0.03, label="value")
-    for ax, (title, states, its) in zip(axes[1:], strips, strict=False):
+    bar: dict[str, Any] = {"pad": 0.01, "fraction": 0.03}
+    if shape is None:
+        limits = drawing.observed_limits(shown_frames)
+        image = drawing.data_panel(axes[0], shown_frames, times[0], limits, label)
+        if image is not None:
+            figure.colorbar(image, ax=[axes[0]], label=label, **bar)
+    else:
+        chosen = _strip_times(shown_frames, shape)
+        limits = drawing.image_limits(shown_frames[chosen])
+        image = _strip(axes[0], shown_frames[chosen], shape, times, limits)
+        figure.colorbar(image, ax=[axes[0]], label=label, **bar)
+        scores = _principal_scores(sequence)[times]
+        image = drawing.image(axes[1], scores, times[0], (-3.0, 3.0), cmap="RdBu_r")
+        figure.colorbar(image, ax=[axes[1]], label="standard deviations", **bar)
+        number = scores.shape[1]
+        axes[1].set_yticks(np.arange(0, number, 3), np.arange(1, number + 1, 3))
+        axes[1].set(ylabel="component", title="principal components of the frames")
+    for ax, (title, states, its) in zip(axes[len(top) :], strips, strict=False):
         drawing.state_band(ax, states[times], times[0], its, title)
     shown = visible.probable_states(probs, path[times], ranks)
     drawing.probabilities(axes[-1], times, probs, ranks, shown)
     drawing.legend(figure, {k: ranks[k] for k in shown}, "state")
-    axes[0].set_title("data, and the states of the model")
+    title = "data" if shape is None else "frames"
+    axes[0].set_title(f"{title}, and the states of the model")
     axes[-1].set(xlabel="frame", xlim=(times[0] - 0.5, times[-1] + 0.5))
     return figure
 
@@ -233,7 +274,10 @@ def transitions(model: Any, sequences: Any = None) -> "Figure":
     """Show how states follow each other and how long they last.
 
     Left, the expected transition matrix: from the state of a row to that of a column.
-    Right, the expected durations ``1 / (1 - E[pi_kk])``.  Only states in use are shown.
+    With data, beside it on the same scale, how often these follow each other on the
+    most likely path.  Right, the expected durations ``1 / (1 - E[pi_kk])``; with data,
+    also the mean durations of bouts on that path, as diamonds.  Only states in use are
+    shown, the most frequent one first.
 
     Parameters
     ----------
@@ -246,7 +290,8 @@ def transitions(model: Any, sequences: Any = None) -> "Figure":
     Returns
     -------
     matplotlib.figure.Figure
-        Axes for the matrix and the durations, then the color bar.
+        Axes for the matrix, for the durations, for the matrix of the path if there are
+        data, then the color bar.
 
     Raises
     ------
@@ -255,40 +300,97 @@ def transitions(model: Any, sequences: Any = None) -> "Figure":
     """
     if "transitions" not in model.latent.family:
         raise TypeError(f"transitions: {visible.name_of(model)} has no transitions")
-    ranks, used = visible.ranks_of(model), visible.used_states(model, sequences)
+    paths = None if sequences is None else visible.paths_of(model, sequences)
+    ranks, used = visible.ranks_of(model), visible.used_states(model, None, paths)
     full = dirichlet.mean(model.parameters_.natparams["transitions"])
-    matrix = full[np.ix_(used, used)]
-    leaving = 1 - matrix.diagonal()
-    # the only state of a model is never left, and no bar is as long
-    durations = np.divide(1, leaving, where=leaving > 0, out=np.zeros_like(leaving))
+    matrices = {"expected probabilities of transitions": full}
+    if paths is not None:
+        matrices["transitions on the most likely path"] = _followers(paths, len(full))
+    durations = _durations(full)[used]
     labels = [f"{duration:.1f}" if duration else "never left" for duration in durations]
 
-    figure = drawing.new_figure(9.5, 4.5)
-    from matplotlib.colors import PowerNorm
-
-    left, right = figure.subplots(1, 2, width_ratios=[1.15, 1.0])
-    # of states that last, all but the diagonal is small
-    image = left.imshow(matrix, cmap="cividis", norm=PowerNorm(0.5, 0.0, 1.0))
-    figure.colorbar(image, ax=[left], pad=0.02)
-    if len(used) <= 12:
-        for (row, column), value in np.ndenumerate(matrix):
-            text = f"{value:.2f}".removeprefix("0") if value < 0.995 else "1.0"
-            color = "white" if value < 0.25 else "black"
-            options = {"ha": "center", "va": "center", "fontsize": "small"}
-            left.text(column, row, text, color=color, **options)
+    width = 4.6 + 5.2 * len(matrices)
+    figure = drawing.new_figure(width, 4.8)
+    ratios = [1.15] * len(matrices) + [1.0]
+    grid = figure.add_gridspec(1, len(ratios), width_ratios=ratios)
+    left, right = figure.add_subplot(grid[0]), figure.add_subplot(grid[-1])
+    panels = [left, *(figure.add_subplot(grid[n]) for n in range(1, len(matrices)))]
+    for ax, (title, matrix) in zip(panels, matrices.items(), strict=True):
+        image = _transition_matrix(ax, matrix[np.ix_(used, used)], used)
+        ax.set(title=title, xlabel="to state", ylabel="from state")
+    figure.colorbar(image, ax=panels, pad=0.02, label="probability")
     places = np.arange(len(used))
     colors = [drawing.color_of(ranks[k]) for k in used]
-    bars = right.barh(places, durations, color=colors, height=0.7)
-    right.bar_label(bars, labels, padding=3, fontsize="small")
-    for ax in (left, right):
-        ax.set_yticks(places, [str(k) for k in used])
-    left.set_xticks(places, [str(k) for k in used])
-    title = "expected probabilities of transitions"
-    left.set(title=title, xlabel="to state", ylabel="from state")
+    means = [_mean_duration(paths or [], state) for state in used]
+    right.barh(places, durations, color=colors, height=0.7)
+    for place, text, *ends in zip(places, labels, durations, means, strict=True):
+        beside = {"xytext": (8, 0), "textcoords": "offset points", "va": "center"}
+        options: dict[str, Any] = beside | {"fontsize": "small"}
+        right.annotate(text, (float(np.nanmax(ends)), place), **options)
+    right.set_yticks(places, [str(k) for k in used])
     right.set(title="expected durations", xlabel="frames", ylabel="state")
     right.set(ylim=(len(used) - 0.5, -0.5))
-    right.margins(x=0.15)
+    if paths is not None:
+        right.plot(means, places, "kD", markeredgecolor="white", markersize=8)
+        right.set_title("durations: expected, and mean on the path (diamonds)")
+    right.margins(x=0.18)
+    if (idle := len(full) - len(used)) > 0:
+        share = f"{100 * visible.IN_USE:.0f} %"
+        note = f"{len(used)} of {len(full)} states are in use"
+        note += f"; the other {idle} have less than {share} of the frames each"
+        figure.supxlabel(note, fontsize="small")
     return figure
+
+
+def _followers(paths: list[np.ndarray], num_states: int) -> np.ndarray:
+    """Return how often states follow a state on paths: rows sum to 1, or are NaN."""
+    counts = np.zeros((num_states, num_states))
+    for path in paths:
+        np.add.at(counts, (path[:-1], path[1:]), 1.0)
+    total = counts.sum(axis=1, keepdims=True)
+    return counts / np.where(total > 0, total, np.nan)
+
+
+def _durations(matrix: np.ndarray) -> np.ndarray:
+    """Return the expected durations (K,); 0 for a state that is never left."""
+    leaving = 1 - matrix.diagonal()
+    # the only state of a model is never left, and no bar is as long
+    return np.divide(1, leaving, where=leaving > 0, out=np.zeros_like(leaving))
+
+
+def _mean_duration(paths: list[np.ndarray], state: int) -> float:
+    """Return the mean duration of the bouts of a state."""
+    found = [bouts(path) for path in paths]
+    own = [each.durations[each.states == state] for each in found]
+    durations = np.concatenate([np.empty(0), *own])
+    return float(durations.mean()) if len(durations) else float("nan")
+
+
+def _transition_matrix(ax: "Axes", matrix: np.ndarray, used: list[int]) -> Any:
+    """Show a matrix of probabilities, with numbers if there is room; return it."""
+    from matplotlib import colormaps
+    from matplotlib.colors import PowerNorm
+
+    # of states that last, all but the diagonal is small
+    image = ax.imshow(
+        matrix,
+        cmap=colormaps["cividis"].with_extremes(bad=drawing.MISSING),
+        norm=PowerNorm(0.5, 0.0, 1.0),
+    )
+    if len(used) <= 12:
+        size = "small" if len(used) <= 8 else "x-small"
+        for (row, column), value in np.ndenumerate(matrix):
+            if np.isnan(value):
+                continue
+            text = f"{value:.2f}".removeprefix("0") if value < 0.995 else "1.0"
+            color = "white" if value < 0.25 else "black"
+            options: dict[str, Any] = {"ha": "center", "va": "center"}
+            options["fontsize"] = size
+            ax.text(column, row, text, color=color, **options)
+    places, names = np.arange(len(used)), [str(k) for k in used]
+    ax.set_yticks(places, names)
+    ax.set_xticks(places, names)
+    return image
 
 
 def forecast(
@@ -300,14 +402,22 @@ def forecast(
     num_samples: int = 50,
     theta: str = "mean",
     rng: Any = 0,
+    shape: tuple[int, int] | None = None,
+    undo: Undo | None = None,
+    label: str = "value",
 ) -> "Figure":
     """Show what a model expects after the first frames of a sequence.
 
     Top, the data with time on the horizontal axis.  Middle, means of the frames given
     the data up to the vertical line: reconstructions before it, predictions after it.
     Below, the latent states, with bands of two standard deviations (Johnson et al.
-    2016, Fig. 4).  Of a model with discrete states, last, their probabilities: after
-    the line, the shares of sampled paths.
+    2016, Fig. 4); of more than six, along the first six principal directions.  Of a
+    model with discrete states, last, their probabilities: after the line, the shares of
+    sampled paths.
+
+    Of images, the first two rows are frames and their means at the same times, on one
+    scale, and below them is the error of each mean frame, beside that of the last frame
+    seen, held, and of the mean of those seen.
 
     Parameters
     ----------
@@ -326,12 +436,18 @@ def forecast(
     theta : {"mean", "sample"}
         As in `svae.SVAE.forecast`.
     rng : int or numpy.random.Generator
+    shape : (rows, columns), optional
+        Of the image that a frame is, row by row.
+    undo : callable, optional
+        Brings frames (..., P) to the units they are shown in: an affine function.
+    label : str
+        What the values are.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Axes for data, means, latents and discrete states, if there are any, then the
-        color bar of images.
+        Axes for data, means, errors (of images), latents and discrete states, if there
+        are any, then the color bar of images.
 
     Raises
     ------
@@ -353,36 +469,56 @@ def forecast(
     variances = np.concatenate(
         [np.diagonal(each, 0, -2, -1) for each in (posterior.cov, future.latent_cov)]
     )
+    named = "$x_t$"
+    if means.shape[1] > MANY_LATENTS:
+        covs = np.concatenate([posterior.cov, future.latent_cov])
+        means, variances = _along_directions(model, means, covs, prefix)
+        named = "standard deviations"
     start = 0 if context is None else max(0, prefix - context)
     times = np.arange(start, prefix + horizon)
-    switching = posterior.states is not None
+    switching, images = posterior.states is not None, shape is not None
+    if undo is not None:
+        deviations = undo(frames + deviations) - undo(frames)
+        frames, sequence = undo(frames), undo(sequence)
 
-    figure = drawing.new_figure(10.0, 8.0 if switching else 6.5)
-    axes = figure.subplots(3 + switching, 1, sharex=True)
-    top, middle, latent = axes[:3]
+    figure = drawing.new_figure(10.0, 6.5 + 1.5 * switching)
+    heights = [0.56 if images else 1.0] * 2 + [1.0] * (1 + switching + images)
+    axes = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
+    top, middle, latent = axes[0], axes[1], axes[2 + images]
     shown = sequence[start : prefix + horizon]
-    few = shown.shape[1] <= drawing.FEW
-    limits = drawing.observed_limits(shown)
-    drawing.data_panel(top, shown, start, limits)
-    image = drawing.data_panel(middle, frames[start:], start, limits)
+    few = shown.shape[1] <= drawing.FEW and not images
+    if shape is None:
+        limits = drawing.observed_limits(shown)
+        drawing.data_panel(top, shown, start, limits, label)
+        image = drawing.data_panel(middle, frames[start:], start, limits, label)
+    else:
+        image = _strips(top, middle, shown, frames[start:], shape, times)
+        _errors(axes[2], sequence, frames, prefix, times, label)
     if image is not None:
-        figure.colorbar(image, ax=[top, middle], pad=0.01, fraction=0.03, label="value")
+        figure.colorbar(image, ax=[top, middle], pad=0.01, fraction=0.03, label=label)
     if few:
         drawing.bands(middle, times, frames[start:], 2 * deviations[start:])
-    drawing.bands(latent, times, means[start:], 2 * np.sqrt(variances[start:]))
+    spreads = 2 * np.sqrt(variances)
+    drawing.bands(latent, times, means[start:], spreads[start:])
+    # dynamics that grow must not hide all that was seen
+    drawing.at_most(latent, (means - spreads)[:prefix], (means + spreads)[:prefix])
     if switching:
         counts = np.eye(posterior.states.shape[1])[future.states].mean(axis=0)
         probs = np.concatenate([posterior.states, counts])[start:]
         ranks = visible.ranks_of(model)
         states = visible.probable_states(probs, probs.argmax(axis=1), ranks)
-        drawing.probabilities(axes[3], times, probs, ranks, states)
+        drawing.probabilities(axes[-1], times, probs, ranks, states)
         drawing.legend(figure, {k: ranks[k] for k in states}, "state")
-        axes[3].set_title("discrete states, and shares of sampled ones")
+        axes[-1].set_title("discrete states, and shares of sampled ones")
     for ax in axes:
         ax.axvline(prefix - 0.5, color="#D55E00", linewidth=1.5)
-    top.set_title("data")
-    middle.set_title(f"means given the first {prefix} frames")
-    latent.set(title="latents, $\\pm$ 2 standard deviations", ylabel="$x_t$")
+    top.set_title("frames" if images else "data")
+    given = f"given the first {prefix} frames: reconstruction, then forecast"
+    middle.set_title(f"mean frames {given}" if images else f"means {given}")
+    title = "latents, $\\pm$ 2 standard deviations"
+    if named != "$x_t$":
+        title += f", along the first {means.shape[1]} principal directions"
+    latent.set(title=title, ylabel=named)
     axes[-1].set(xlabel="frame", xlim=(start - 0.5, prefix + horizon - 0.5))
     return figure
 
@@ -454,8 +590,9 @@ def figures(
     model: Any,
     sequences: list[np.ndarray],
     shape: tuple[int, int] | None = None,
-    undo: Callable[[np.ndarray], np.ndarray] | None = None,
+    undo: Undo | None = None,
     num_frames: int | None = None,
+    label: str = "value",
 ) -> "dict[str, Figure]":
     """Return the figures that suit a fitted model, by name.
 
@@ -469,40 +606,166 @@ def figures(
     shape : (rows, columns), optional
         Of the image that a frame is: with it, there are images.
     undo : callable, optional
-        Brings frames (..., P) to the units in which images and courses are shown.
+        Brings frames (..., P) to the units in which they are shown.
     num_frames : int, optional
         Of the data that the model was fitted to, with data: the bound is shown for each
         of them.  Default: those of ``sequences``.
+    label : str
+        What the values are, and their unit.
 
     Returns
     -------
     dict of str to matplotlib.figure.Figure
     """
     family, head = model.latent.family, _head(sequences, 5000)
+    units: dict[str, Any] = {"undo": undo, "label": label}
     total = sum(map(len, sequences))
     num_frames = num_frames or data_.frames_with_data(sequences)
     drawn = {"bound": bound(model.history_, num_frames)}
     planar = model.latent.latent_dim > 1 and sequences[0].shape[1] > 1
     if planar and "dynamics" not in family:
-        drawn["mixture"] = mixture(model, head)
+        drawn["mixture"] = mixture(model, head, undo=undo)
     if "dynamics" in family:
         drawn["dynamics"] = dynamics(model)
     if "transitions" in family:
-        drawn["transitions"] = transitions(model)
-        drawn["ethogram"] = ethogram(model, sequences[0][:600])
+        drawn["transitions"] = transitions(model, head)
+        some = np.asarray(sequences[0][:600])
+        drawn["ethogram"] = ethogram(model, some, shape=shape, **units)
     if "transitions" in family or (shape is not None and "weights" in family):
-        drawn["states"] = state_frames(model, head, shape, undo=undo)
+        drawn["states"] = state_frames(model, head, shape, **units)
+    if "transitions" in family and shape is not None:
+        drawn["onsets"] = onsets(model, head, shape, **units)
     if shape is not None and planar:
-        drawn["manifold"] = manifold(model, shape, head, undo=undo)
-    for name in ("mixture", "states", "manifold"):
+        drawn["manifold"] = manifold(model, shape, head, **units)
+    for name in ("mixture", "transitions", "states", "onsets", "manifold"):
         if name in drawn and sum(map(len, head)) < total:
             note = f"from the first {sum(map(len, head))} of {total} frames"
             drawn[name].suptitle(note, fontsize="small")
-    first = sequences[0][:200]
+    first = np.asarray(sequences[0][:200])
     prefix = len(first) // 2
     if prefix > 0 and not model.latent.independent:
-        drawn["forecast"] = forecast(model, first, prefix, len(first) - prefix)
+        drawn["forecast"] = forecast(
+            model, first, prefix, len(first) - prefix, shape=shape, **units
+        )
     return drawn
+
+
+def _strip_times(frames: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Return which frames (T, P) a strip of images shows."""
+    number = drawing.tiles_in_strip(shape, len(frames))
+    return drawing.strip_times(frames, 0, number)
+
+
+def _strip(
+    ax: "Axes",
+    frames: np.ndarray,
+    shape: tuple[int, int],
+    times: np.ndarray,
+    limits: tuple[float, float],
+) -> Any:
+    """Show images (C, P) side by side over the times (T,) among which they are."""
+    extent = (times[0] - 0.5, times[-1] + 0.5, 0.0, 1.0)
+    shown = drawing.mosaic(ax, frames.reshape(1, -1, *shape), extent, limits, None)
+    ax.set_yticks([])
+    return shown
+
+
+def _strips(
+    top: "Axes",
+    middle: "Axes",
+    shown: np.ndarray,
+    means: np.ndarray,
+    shape: tuple[int, int],
+    times: np.ndarray,
+) -> Any:
+    """Show frames and means at the same times, on one scale; return an image."""
+    padded = np.full_like(means, np.nan)  # there may be no data to the end
+    padded[: len(shown)] = shown
+    chosen = _strip_times(padded, shape)
+    limits = drawing.image_limits(np.concatenate([padded[chosen], means[chosen]]))
+    _strip(top, padded[chosen], shape, times, limits)
+    return _strip(middle, means[chosen], shape, times, limits)
+
+
+def _errors(
+    ax: "Axes",
+    sequence: np.ndarray,
+    means: np.ndarray,
+    prefix: int,
+    times: np.ndarray,
+    label: str,
+) -> None:
+    """Show root mean squared errors over the observed pixels of each frame."""
+    last = min(len(sequence), times[-1] + 1)
+    shown = sequence[times[0] : last]
+    seen = sequence[:prefix]
+    complete = np.flatnonzero(~np.isnan(seen).all(axis=1))
+
+    def error(expected: np.ndarray) -> np.ndarray:
+        squares = (shown - expected) ** 2
+        there = ~np.isnan(squares)
+        count = np.where(there.any(axis=1), there.sum(axis=1), np.nan)
+        return np.asarray(np.sqrt(np.where(there, squares, 0.0).sum(axis=1) / count))
+
+    own = np.arange(times[0], last)
+    after = own >= prefix
+    lines = {"model": (error(means[times[0] : last]), drawing.color_of(0))}
+    if len(complete):
+        same = {"last frame held": seen[complete[-1]], "mean frame": _mean_of(seen)}
+        for rank, (name, frame) in enumerate(same.items(), start=1):
+            lines[name] = np.where(after, error(frame), np.nan), drawing.color_of(rank)
+    for name, (values, color) in lines.items():
+        ax.plot(own, values, color=color, linewidth=1.2, label=name)
+    ax.set(title="root mean squared error of each frame", ylabel=label)
+    ax.set_ylim(bottom=0.0)
+    ax.legend(frameon=False, fontsize="small", loc="upper left", ncols=len(lines))
+
+
+def _mean_of(frames: np.ndarray) -> np.ndarray:
+    """Return the mean (P,) of what is observed of frames, NaN where nothing is."""
+    there = ~np.isnan(frames)
+    count = np.where(there.any(axis=0), there.sum(axis=0), np.nan)
+    return np.asarray(np.where(there, frames, 0.0).sum(axis=0) / count)
+
+
+def _along_directions(
+    model: Any, means: np.ndarray, covs: np.ndarray, prefix: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return means and variances (T, C) along the leading principal directions.
+
+    These are of the aggregate posterior of the first ``prefix`` frames.
+    """
+    noise = np.random.default_rng(0).standard_normal((prefix, means.shape[1]))
+    roots = np.linalg.cholesky(covs[:prefix])
+    samples = means[:prefix] + np.einsum("tij,tj->ti", roots, noise)
+    directions = directions_of(model, samples)
+    inverse = directions.inverse[:, :MANY_LATENTS]
+    along = directions.coordinates(means)[:, :MANY_LATENTS]
+    return along, np.einsum("ic,tij,jc->tc", inverse, covs, inverse)
+
+
+def _principal_scores(sequence: np.ndarray, number: int = 10) -> np.ndarray:
+    """Return leading principal components (T, C), in standard deviations; NaN if lost.
+
+    Missing values count as the mean, and missing frames stay missing.
+    """
+    from scipy.sparse.linalg import svds
+
+    missing = np.isnan(sequence)
+    lost = missing.all(axis=1)
+    mean = np.nan_to_num(_mean_of(sequence))
+    centered = np.where(missing, 0.0, sequence - mean)
+    number = min(number, min(centered.shape) - 1)
+    if number < 1 or not centered.any():
+        scores = np.zeros((len(sequence), 1))
+    else:
+        start = np.ones(min(centered.shape))  # decides signs
+        left, scales, _ = svds(centered, k=number, v0=start)
+        left = left[:, ::-1] * np.where(left.sum(axis=0)[::-1] < 0, -1.0, 1.0)
+        scores = left * np.sqrt(max(1, (~lost).sum()))
+        scores[:, scales[::-1] <= 1e-9 * scales.max()] = 0.0
+    scores[lost] = np.nan
+    return np.asarray(scores)
 
 
 def _head(sequences: list[np.ndarray], num_rows: int) -> list[np.ndarray]:

@@ -22,12 +22,14 @@ __all__ = [
     "LINES",
     "MARKERS",
     "MISSING",
+    "at_most",
     "bands",
     "cloud",
     "color_of",
     "data_panel",
     "ellipses",
     "image",
+    "image_limits",
     "legend",
     "lines",
     "mosaic",
@@ -36,6 +38,8 @@ __all__ = [
     "probabilities",
     "running_limits",
     "state_band",
+    "strip_times",
+    "tiles_in_strip",
     "view",
 ]
 
@@ -84,7 +88,11 @@ def observed_limits(frames: np.ndarray) -> tuple[float, float]:
 
 
 def data_panel(
-    ax: "Axes", frames: np.ndarray, start: int, limits: tuple[float, float]
+    ax: "Axes",
+    frames: np.ndarray,
+    start: int,
+    limits: tuple[float, float],
+    label: str = "value",
 ) -> Any:
     """Show frames (T, P) as an image, or as lines of few channels.
 
@@ -98,12 +106,16 @@ def data_panel(
         return image(ax, frames, start, limits)
     lines(ax, np.arange(start, start + len(frames)), frames)
     margin = 0.05 * (limits[1] - limits[0]) or 1.0
-    ax.set(ylabel="value", ylim=(limits[0] - margin, limits[1] + margin))
+    ax.set(ylabel=label, ylim=(limits[0] - margin, limits[1] + margin))
     return None
 
 
 def image(
-    ax: "Axes", frames: np.ndarray, start: int, limits: tuple[float, float]
+    ax: "Axes",
+    frames: np.ndarray,
+    start: int,
+    limits: tuple[float, float],
+    cmap: str = "cividis",
 ) -> Any:
     """Show frames (T, P), a column each; what is missing is grey."""
     from matplotlib import colormaps
@@ -114,7 +126,7 @@ def image(
         frames.T,
         aspect="auto",
         interpolation="nearest",
-        cmap=colormaps["cividis"].with_extremes(bad=MISSING),
+        cmap=colormaps[cmap].with_extremes(bad=MISSING),
         extent=extent,
         vmin=limits[0],
         vmax=limits[1],
@@ -122,34 +134,85 @@ def image(
 
 
 def mosaic(
-    ax: "Axes", images: np.ndarray, extent: tuple[float, float, float, float]
-) -> None:
+    ax: "Axes",
+    images: np.ndarray,
+    extent: tuple[float, float, float, float],
+    limits: tuple[float, float] | None = None,
+    label: str | None = "value",
+) -> Any:
     """Lay images (R, C, height, width) out in R rows of C tiles; NaN is grey.
 
     ``extent`` has the coordinates left, right, bottom and top; the first row of tiles
-    is at the top.  Pixels are square, and a color bar is as high as the image.
+    is at the top.  Pixels are square, and a color bar, with its ``label`` if that is
+    not None, is as high as the image.  Returns the image.
     """
     from matplotlib import colormaps
 
     rows, columns, height, width = images.shape
     left, right, bottom, top = extent
-    limits = observed_limits(images)
+    low, high = image_limits(images) if limits is None else limits
     shown = ax.imshow(
         images.transpose(0, 2, 1, 3).reshape(rows * height, columns * width),
         aspect="auto",
         interpolation="nearest",
         cmap=colormaps["cividis"].with_extremes(bad=MISSING),
         extent=extent,
-        vmin=limits[0],
-        vmax=limits[1],
+        vmin=low,
+        vmax=high,
     )
+    _leave_out(ax, np.isnan(images).all(axis=(2, 3)), extent)
     line: dict[str, Any] = {"color": "white", "linewidth": 0.8}
     ax.vlines(np.linspace(left, right, columns + 1)[1:-1], bottom, top, **line)
     ax.hlines(np.linspace(bottom, top, rows + 1)[1:-1], left, right, **line)
     ax.set_box_aspect(rows * height / (columns * width))
-    # one inside of the axes follows their box, which has an aspect of its own
-    bar = ax.inset_axes((1.02, 0.0, 0.025, 1.0))
-    ax.figure.colorbar(shown, cax=bar, label="value")
+    if label is not None:
+        # one inside of the axes follows their box, which has an aspect of its own
+        bar = ax.inset_axes((1.02, 0.0, 0.025, 1.0))
+        ax.figure.colorbar(shown, cax=bar, label=label)
+    return shown
+
+
+def _leave_out(
+    ax: "Axes", absent: np.ndarray, extent: tuple[float, float, float, float]
+) -> None:
+    """Cover the tiles (R, C) that are absent: grey is for missing pixels of others."""
+    from matplotlib.patches import Rectangle
+
+    left, right, bottom, top = extent
+    width, height = (right - left) / absent.shape[1], (bottom - top) / absent.shape[0]
+    for row, column in np.argwhere(absent):
+        corner = left + width * column, top + height * row
+        ax.add_patch(Rectangle(corner, width, height, facecolor="white", linewidth=0))
+
+
+def image_limits(images: np.ndarray) -> tuple[float, float]:
+    """Range of all but a thousandth of the pixels at either end, dust for example."""
+    there = images[~np.isnan(images)]
+    if not there.size:
+        return 0.0, 1.0
+    low, high = np.quantile(there, [0.001, 0.999])
+    return (float(low), float(high)) if high > low else observed_limits(there)
+
+
+def strip_times(frames: np.ndarray, start: int, number: int) -> np.ndarray:
+    """Return the times (number,) of frames (T, P) that a strip shows, evenly spread.
+
+    Each is the one nearest to the middle of its stretch that is not missing, if there
+    is one, and rather complete.
+    """
+    edges = np.linspace(0, len(frames), number + 1)
+    missing = np.isnan(frames).mean(axis=1)
+    times = []
+    for left, right in zip(edges[:-1], edges[1:], strict=True):
+        own = np.arange(int(left), max(int(left) + 1, int(right)))
+        distance = np.abs(own - (left + right - 1) / 2)
+        times.append(own[np.lexsort((distance, missing[own]))[0]])
+    return start + np.array(times)
+
+
+def tiles_in_strip(shape: tuple[int, int], steps: int) -> int:
+    """Return how many images of a shape a strip has, each of them large enough."""
+    return int(min(steps, np.clip(round(12 * shape[0] / shape[1]), 3, 24)))
 
 
 def lines(ax: "Axes", times: np.ndarray, frames: np.ndarray) -> None:
@@ -177,6 +240,14 @@ def bands(
             times, mean - spread, mean + spread, color=color, alpha=0.15, linewidth=0
         )
         ax.plot(times, mean, line, color=color, linewidth=1.2)
+
+
+def at_most(ax: "Axes", low: np.ndarray, high: np.ndarray, times: float = 3.0) -> None:
+    """Cut the vertical axis at so many times the range from ``low`` to ``high``."""
+    bottom, top = float(low.min()), float(high.max())
+    middle, reach = (bottom + top) / 2, times * (top - bottom) / 2 or 1.0
+    shown = ax.get_ylim()
+    ax.set_ylim(max(shown[0], middle - reach), min(shown[1], middle + reach))
 
 
 def state_band(

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 
 from svae import metrics
+from svae.data import as_sequences
 
 __all__ = [
     "IN_USE",
     "counts_of",
     "labels_of",
     "name_of",
+    "paths_of",
     "probable_states",
     "ranks_of",
     "ranks_of_labels",
@@ -63,15 +65,28 @@ def ranks_of(model: Any) -> dict[int, int]:
     return {int(state): rank for rank, state in enumerate(order)}
 
 
-def used_states(model: Any, sequences: Any) -> list[int]:
-    """States that have a share of the frames, ascending; all if none has."""
-    if sequences is None:
+def paths_of(model: Any, sequences: Any) -> list[np.ndarray]:
+    """Return the most likely path (T_n,) of each sequence."""
+    paths: list[np.ndarray] = model.predict(as_sequences(sequences))
+    return paths
+
+
+def used_states(
+    model: Any, sequences: Any, paths: list[np.ndarray] | None = None
+) -> list[int]:
+    """States that have a share of the frames, the most frequent first; all if none has.
+
+    Of sequences, or of their ``paths``; without either, of what q(theta) counts.
+    """
+    if paths is None and sequences is not None:
+        paths = paths_of(model, sequences)
+    if paths is None:
         counts = counts_of(model)
     else:
-        paths = model.predict(sequences)
-        pooled = np.concatenate(paths) if isinstance(paths, list) else paths.ravel()
-        counts = np.bincount(pooled, minlength=model.latent.num_states)
-    return np.flatnonzero(counts >= IN_USE * counts.sum()).tolist()
+        num_states = model.latent.num_states
+        counts = np.bincount(np.concatenate(paths), minlength=num_states)
+    order = np.argsort(-counts, kind="stable")
+    return order[counts[order] >= IN_USE * counts.sum()].tolist()
 
 
 def probable_states(

@@ -7,6 +7,7 @@ import svae
 from svae import plot
 from svae.plot import drawing
 from svae.plot import states as visible
+from svae.plot.directions import directions_of
 from tests.helpers.figures import saved
 
 pytest.importorskip("matplotlib")
@@ -44,16 +45,52 @@ def test_manifold_shows_what_the_decoder_makes_of_a_plane(clusters, images, tmp_
     assert saved(figure, tmp_path / "manifold.png") > 10_000
 
 
-def test_manifold_takes_the_coordinates_that_vary_most(clusters, images):
-    means = clusters.transform(images)
-    low, high = np.quantile(means, [0.025, 0.975], axis=0)
-    widest = np.sort(np.argsort(low - high)[:2])
-    ax = plot.manifold(clusters, (3, 2), images).axes[0]
-    assert ax.get_xlabel() == f"$x_{{{widest[0] + 1}}}$"
-    tiles = tiles_of(ax, 12, 12, (3, 2))
-    corner = means.mean(axis=0)
-    corner[widest] = low[widest]
-    np.testing.assert_allclose(tiles[-1, 0].ravel(), clusters.decode(corner)[0])
+def test_manifold_goes_along_principal_directions(clusters, images):
+    """From -2 to 2 standard deviations of the aggregate posterior, all on one scale."""
+    plane, scatter, rows = plot.manifold(clusters, (3, 2), images, grid=5).axes
+    posterior = clusters.infer(images, num_samples=1)
+    noise = np.random.default_rng(0).standard_normal(posterior.mean.shape)
+    roots = np.linalg.cholesky(posterior.cov)
+    samples = posterior.mean + np.einsum("tij,tj->ti", roots, noise)
+    found = directions_of(clusters, samples)
+    tiles = tiles_of(plane, 5, 5, (3, 2))
+    along = tiles_of(rows, 3, 5, (3, 2))
+    assert plane.images[0].get_clim() == rows.images[0].get_clim()
+    np.testing.assert_allclose(tiles[2], along[0])  # the middle row is direction 1
+    np.testing.assert_allclose(tiles[::-1, 2], along[1])
+    expected = clusters.decode(found.center + 2 * found.steps)[0]
+    np.testing.assert_allclose(along[:, 4], expected.reshape(3, 3, 2))
+    # one step is a standard deviation, and directions are uncorrelated
+    np.testing.assert_allclose(found.steps @ found.inverse, np.eye(3), atol=1e-10)
+    spread = np.cov((samples @ found.inverse).T, ddof=0)
+    np.testing.assert_allclose(spread, np.eye(3), atol=1e-8)
+    shown = np.concatenate([cloud.get_offsets() for cloud in scatter.collections])
+    places = found.coordinates(posterior.mean)[:, :2]
+    assert sorted(map(tuple, shown)) == sorted(map(tuple, places))
+
+
+def test_principal_directions_do_not_depend_on_the_coordinates_of_x():
+    """For a linear decoder they are the principal components of what it makes."""
+    rng = np.random.default_rng(0)
+    latents = rng.normal(size=(500, 3)) * [3.0, 1.0, 0.1]
+    slopes, mixing = rng.normal(size=(3, 7)), rng.normal(size=(3, 3))
+
+    class Decoder:
+        def __init__(self, slopes):
+            self.slopes = slopes
+
+        def decode(self, latents):
+            return (1.0 + latents @ self.slopes,)
+
+    changes = directions_of(Decoder(slopes), latents).steps @ slopes
+    mixed = np.linalg.solve(mixing, slopes)
+    again = directions_of(Decoder(mixed), 5.0 + latents @ mixing).steps @ mixed
+    np.testing.assert_allclose(changes, again, atol=1e-8)
+    frames = latents @ slopes
+    _, scales, axes = np.linalg.svd(frames - frames.mean(axis=0), full_matrices=False)
+    expected = scales[:3, None] / np.sqrt(500) * axes[:3]
+    np.testing.assert_allclose(np.abs(changes), np.abs(expected), atol=1e-8)
+    assert (changes.sum(axis=1) > 0).all()
 
 
 def test_manifold_without_data_has_the_range_of_the_model(images):

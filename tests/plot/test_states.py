@@ -101,7 +101,15 @@ def test_transitions_leaves_out_states_without_frames(slds, switching):
     path = slds.predict(switching.frames)
     figure = plot.transitions(slds, [switching.frames])
     used = [int(tick.get_text()) for tick in figure.axes[0].get_xticklabels()]
-    assert used == np.unique(path).tolist()
+    assert sorted(used) == np.unique(path).tolist()
+    assert (np.diff(np.bincount(path)[used]) <= 0).all()
+    expected, _, counted, _ = figure.axes
+    matrix = counted.images[0].get_array()
+    for row, before in zip(matrix, used, strict=True):
+        following = path[1:][path[:-1] == before]
+        shares = [(following == state).mean() for state in used]
+        np.testing.assert_allclose(row, shares)
+    assert counted.images[0].norm.vmax == expected.images[0].norm.vmax
 
 
 def test_only_a_markov_chain_has_transitions(gmm):

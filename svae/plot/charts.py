@@ -332,7 +332,9 @@ def transitions(model: Any, sequences: Any = None) -> "Figure":
     right.set(ylim=(len(used) - 0.5, -0.5))
     if paths is not None:
         right.plot(means, places, "kD", markeredgecolor="white", markersize=8)
-        right.set_title("durations: expected, and mean on the path (diamonds)")
+        right.set_title(
+            "durations: expected (bars), mean on\nthe most likely path (diamonds)"
+        )
     right.margins(x=0.18)
     if (idle := len(full) - len(used)) > 0:
         share = f"{100 * visible.IN_USE:.0f} %"

@@ -35,6 +35,7 @@ __all__ = [
     "mosaic",
     "new_figure",
     "observed_limits",
+    "outline",
     "probabilities",
     "running_limits",
     "state_band",
@@ -354,6 +355,14 @@ def ellipses(ax: "Axes", mean: np.ndarray, cov: np.ndarray, rank: int) -> None:
     for radius, width in ((1, 1.6), (2, 0.8)):
         x, y = mean[:, None] + radius * outline
         ax.plot(x, y, color=color_of(rank), linewidth=width)
+
+
+def outline(ax: "Axes", across: tuple[float, float], up: tuple[float, float]) -> None:
+    """Outline the rectangle of which another panel shows more."""
+    from matplotlib.patches import Rectangle
+
+    corner, size = (across[0], up[0]), (across[1] - across[0], up[1] - up[0])
+    ax.add_patch(Rectangle(corner, *size, fill=False, edgecolor="0.5", linewidth=1))
 
 
 def view(ax: "Axes", data: np.ndarray) -> None:

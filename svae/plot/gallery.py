@@ -133,6 +133,10 @@ def manifold(
             drawing.legend(figure, ranks, "state")
         panels[1].set(title="where the frames are: posterior means of $x$")
         panels[1].set_box_aspect(panels[0].get_box_aspect())
+        if axes is None:  # frames beyond the plane are shown as well
+            drawing.outline(panels[1], (left, right), (bottom, top))
+            reach = 1.05 * max(right, float(np.quantile(np.abs(places), 0.995)))
+            panels[1].set(xlim=(-reach, reach), ylim=(-reach, reach))
     if rows is not None:
         _show_directions(panels[-1], rows, limits)
     return figure

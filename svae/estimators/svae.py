@@ -23,7 +23,7 @@ from svae.models.base import check_positive_int
 from svae.networks import MLP
 from svae.objective.model import check_parameters
 from svae.queries.posteriors import mean_bound, state_probabilities
-from svae.training import diagnostics
+from svae.training import course, diagnostics
 from svae.training.batches import excerpt
 from svae.training.checkpoint import Checkpoint, alone, begin
 from svae.training.history import check_history, columns, write_csv
@@ -47,6 +47,10 @@ ENDINGS = ("steps", "patience", "interrupted", "failed", "running")
 LESS_HALVING = (
     "fit fewer columns (principal components, say), or use "
     "natural_gradient='conjugate', whose steps need no halving"
+)
+KEPT_STATES = (
+    "give the prior the scale of the latents (noise_variance), take smaller natural "
+    "steps, or choose fewer states"
 )
 BETTER_STATES = (
     "train for longer, with a longer warmup or several starts (n_init), or choose "
@@ -296,8 +300,9 @@ class SVAE(Queries):
         UserWarning
             When Ctrl-C ended training, or when other versions of the package or of what
             it needs began it.  Of data and settings that can hardly be meant so, of
-            natural steps that were nearly always halved, and of states that are not in
-            use or not told apart after 100 steps or more.
+            natural steps that were halved more than once on average.  After 100 steps
+            or more also of states that are not in use, not told apart, or lost in
+            training, and of a held-out score that falls while the bound rises.
         ConvergenceWarning
             If inference did not converge for more than 1 % of the sequences.
         """
@@ -392,9 +397,18 @@ class SVAE(Queries):
             getattr(self.latent, "max_iterations", 0),
         )
         diagnostics.tell(unconverged, ConvergenceWarning, stacklevel=3)
-        messages = diagnostics.of_natural_steps(history["backtracks"], LESS_HALVING)
+        halvings = history["backtracks"], LESS_HALVING
+        messages = diagnostics.of_natural_steps(*halvings)
+        messages = messages or course.of_halvings(*halvings)
         if hasattr(self.latent, "num_states") and plan.num_steps >= diagnostics.SHORT:
             messages += self._look_at_states(plan)
+        if plan.score is not None and self.ended_ != "patience":
+            messages += course.of_held_out(
+                history["held_out"],
+                history["objective"],
+                self.best_step_,
+                plan.num_frames,
+            )
         diagnostics.tell(messages, stacklevel=3)
 
     def _look_at_states(self, plan: TrainingPlan) -> list[str]:
@@ -409,7 +423,11 @@ class SVAE(Queries):
         except (NotPositiveDefinite, Impossible, FloatingPointError) as error:
             return [f"inference with the fitted parameters fails: {error}"]
         is_chain = not self.latent.independent
-        return diagnostics.of_states(states, is_chain, BETTER_STATES)
+        messages = diagnostics.of_states(states, is_chain, BETTER_STATES)
+        if messages or not is_chain:  # a mixture may well have had some to spare
+            return messages
+        in_use = self.history_["states_in_use"]
+        return course.of_falling_states(in_use, states.shape[1], KEPT_STATES)
 
     def save(self, path: str | Path) -> None:
         """Write the fitted model to one ``.npz`` file (arrays and json, no pickle).

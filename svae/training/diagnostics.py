@@ -90,14 +90,18 @@ def of_data(
         )
     constant = (count > 1) & (low == high)
     if _is_spoilt_by_constants(law) and (names := _columns(constant)) is not None:
-        effect = (
-            "the decoder's variance shrinks to nothing there, which raises the bound "
-            "by several nats for each frame and column and teaches nothing"
-            if likelihood
-            else "that raises the bound and teaches nothing"
-        )
+        effect, remedy = "that raises the bound and teaches nothing", ""
+        if likelihood:
+            effect = (
+                "the decoder's variance shrinks to nothing there, which raises the "
+                "bound by several nats for each frame and column and teaches nothing"
+            )
+            remedy = (
+                "let all columns share one variance, "
+                "likelihood=svae.likelihoods.Gaussian(variance='shared'), or "
+            )
         messages.append(
-            f"data: {names} constant: {effect}; leave such columns out, as in "
+            f"data: {names} constant: {effect}; {remedy}leave such columns out, as in "
             "data[:, np.nanmin(data, axis=0) < np.nanmax(data, axis=0)]"
         )
     large = summary.magnitude > LARGE
@@ -187,7 +191,8 @@ def of_natural_steps(backtracks: np.ndarray, advice: str) -> list[str]:
     return [
         f"natural steps were halved in {100 * np.mean(last > 0):.0f} % of the last "
         f"{len(last)} steps, {np.mean(last):.1f} times on average, to "
-        f"{100 * left:.2g} % of their size: q(theta) is nearly frozen; {advice}"
+        f"{100 * left:.2g} % of their size at the factor or state that was halved "
+        f"most: there q(theta) is nearly frozen; {advice}"
     ]
 
 

@@ -33,7 +33,7 @@ from autograd import make_vjp
 from autograd.tracer import getval, isbox
 
 from svae.errors import Impossible, NotPositiveDefinite
-from svae.types import Array, Integers
+from svae.types import Array, Integers, Potentials
 
 __all__ = [
     "MeanField",
@@ -559,36 +559,36 @@ def _solve(A: Array, b: Array) -> Array:
 
 
 class MeanField(NamedTuple):
-    """A mean field of N independent rows: q(x) q(z)."""
+    """A mean field q(x) q(z) of N points, or of N sequences of independent frames."""
 
     fixed: Array
-    """(N, K), expected statistics of the states at which q(x) is taken."""
+    """(N, K) or (N, T, K), expected statistics of the states at which q(x) is taken."""
     iterations: Array
-    """(N,), over all starts."""
+    """(N,), over all starts; of a sequence the most that a frame took."""
     residual: Array
     """(N,), largest change of a statistic in the last iteration."""
     log_normalizer: Array
-    """(N,), the surrogate at the fixed point."""
+    """(N,), the surrogate at the fixed point, summed over frames."""
     evidence: Array
-    """(N,), expectation of <J, x x'> + h'x of the node."""
+    """(N,), expectation of <J, x x'> + h'x of the node, summed over frames."""
     half_log_det: Array
     """(N,), of the precision of x."""
     second_moment: Array
-    """(N, D, D)"""
+    """(N, D, D) or (N, T, D, D)"""
     mean: Array
-    """(N, D)"""
+    """(N, D) or (N, T, D)"""
     states: Array
-    """(N, K), probabilities."""
+    """(N, K) or (N, T, K), probabilities."""
     potentials: Array
-    """(N, K), node potentials of z."""
+    """(N, K) or (N, T, K), node potentials of z."""
     samples: Array | None = None
-    """(N, S, D), or None without noise."""
+    """(N, S, D) or (N, S, T, D), or None without noise."""
 
 
 def mixture(
     potentials: Triple,
     tails: Triple | None,
-    node: tuple[Array, Array],
+    node: Potentials,
     noise: Array | None,
     told: Array | None,
     starts: Array | None,
@@ -598,8 +598,9 @@ def mixture(
     max_iterations: int,
     adjoint: Any = None,
 ) -> MeanField:
-    r"""Mean-field inference of independent rows x in a mixture.
+    r"""Mean-field inference of independent x in a mixture.
 
+    There is an x for each of N points, or for each of T frames of N sequences.
     q(x) q(z) approximates, up to its normalizer,
 
     .. math:: \exp( \mathrm{init}_z + c_z + \phi_z(e_z(x)) + \langle J, x x' \rangle
@@ -614,19 +615,21 @@ def mixture(
     Parameters
     ----------
     potentials : (init (K,) or (N, K), components (K, D D + D), constants (K,))
+        The first of all points, of each, or of the frames of each sequence.
     tails : (offsets (K,), degrees of freedom (K, Q), weights (Q,)), optional
         The weights are constants.
-    node : (J (N, D) or (N, D, D), h (N, D))
-    noise : (N, S, D) array, optional
-    told : (N,) array, optional
-        1 for a row with data, 0 for one without, whose x is independent of z and has,
+    node : (J (..., D) or (..., D, D), h (..., D))
+        Of points (N,) or of frames (N, T).
+    noise : (N, S, D) or (N, S, T, D) array, optional
+    told : (...) array, optional
+        1 for a point with data, 0 for one without, whose x is independent of z and has,
         beside its node, a standard normal law; by default all have data.
-    starts : (N, R, K) array, optional
+    starts : (N, R, K) or (N, R, T, K) array, optional
         Statistics to start from.
     from_data, from_prior : bool
         Whether to start from the evidence of each state alone, and from the prior.
     tolerance : float
-        Largest change of a statistic at which a row has converged.
+        Largest change of a statistic at which a point has converged.
     max_iterations : int
     adjoint : optional
         Not used: here the linear system of the gradient is solved exactly.
@@ -639,10 +642,21 @@ def mixture(
     Raises
     ------
     NotPositiveDefinite
-        If x of a row has no proper Gaussian.
+        If x of a point has no proper Gaussian.
     Impossible
-        If no state of a row has positive probability.
+        If no state of a point has positive probability.
     """
+    shape = _value(*_arrays([node[1]])).shape
+    if len(shape) == 3:
+        potentials, node, noise, told, starts = _points_of_frames(
+            potentials, node, noise, told, starts
+        )
+        how = from_data, from_prior, tolerance, max_iterations
+        try:
+            of_points = mixture(potentials, tails, node, noise, told, starts, *how)
+        except (NotPositiveDefinite, Impossible) as error:
+            raise type(error)(*divmod(error.sequence, shape[1])) from None
+        return _frames_of_points(of_points, *shape[:2])
     problem = _problem(potentials, tails, node, told)
     given: Iterable[Any] = (None if x is None else _value(x) for x in problem)
     plain = _Problem(*given)
@@ -678,6 +692,50 @@ def mixture(
         q.potentials,
         samples,
     )
+
+
+def _points_of_frames(
+    potentials: Triple,
+    node: Potentials,
+    noise: Array | None,
+    told: Array | None,
+    starts: Array | None,
+) -> tuple[Triple, Potentials, Array | None, Array | None, Array | None]:
+    """Line up the frames of sequences, (N, T, ...) to (N T, ...)."""
+    J, h = _arrays(node)
+    N, T, _ = h.shape
+
+    def flat(x: Array) -> Array:
+        return np.reshape(x, (N * T, *x.shape[2:]))
+
+    def draws(x: Array | None) -> Array | None:
+        return None if x is None else flat(np.swapaxes(*_arrays([x]), 1, 2))
+
+    init, components, constants = _arrays(potentials)
+    if init.ndim == 2:
+        init = flat(init[:, None] + np.zeros((N, T, 1)))
+    told = None if told is None else flat(*_arrays([told]))
+    potentials = init, components, constants
+    return potentials, (flat(J), flat(h)), draws(noise), told, draws(starts)
+
+
+def _frames_of_points(q: MeanField, N: int, T: int) -> MeanField:
+    """Return a mean field of the frames of sequences, given that of all frames."""
+
+    def frames(x: Array) -> Array:
+        return np.reshape(x, (N, T, *x.shape[1:]))
+
+    fields: dict[str, Any] = {}
+    for field, x in q._asdict().items():
+        if field in ("iterations", "residual"):
+            fields[field] = np.max(frames(x), axis=1)
+        elif field in ("log_normalizer", "evidence", "half_log_det"):
+            fields[field] = np.sum(frames(x), axis=1)
+        elif field == "samples":
+            fields[field] = None if x is None else np.swapaxes(frames(x), 1, 2)
+        else:
+            fields[field] = frames(x)
+    return MeanField(**fields)
 
 
 class _Problem(NamedTuple):
@@ -876,7 +934,7 @@ def _with_derivatives(fixed: Array, problem: _Problem, plain: _Problem) -> Array
 
 def mixture_evidence(
     components: Array,
-    node: tuple[Array, Array],
+    node: Potentials,
     told: Array | None,
     states: Array | None,
 ) -> tuple[Array, Array | None, Array | None]:

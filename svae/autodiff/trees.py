@@ -23,7 +23,9 @@ def leaves(tree: Tree) -> list[Any]:
 
 
 def _collect(tree: Tree, found: list[Any]) -> None:
-    if isinstance(tree, dict):
+    if type(tree) is np.ndarray:  # as nearly all are
+        found.append(tree)
+    elif isinstance(tree, dict):
         for key in sorted(tree):
             _collect(tree[key], found)
     elif isinstance(tree, (tuple, list)):
@@ -39,6 +41,8 @@ def rebuild(tree: Tree, new_leaves: Iterable[Any]) -> Tree:
 
 
 def _build(tree: Tree, remaining: Iterator[Any]) -> Tree:
+    if type(tree) is np.ndarray:
+        return next(remaining)
     if isinstance(tree, dict):
         built = dict.fromkeys(tree)
         for key in sorted(tree):

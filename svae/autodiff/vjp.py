@@ -120,7 +120,7 @@ def _backward(
         if node in roots:
             collected[node] = total
         parts = node.vjp(total)
-        if isinstance(parts, Cotangents):
+        if type(parts) is Cotangents:
             diagnostics += parts.diagnostics
         for parent, part in zip(node.parents, parts, strict=True):
             cotangents[parent] = add_outgrads(cotangents.get(parent), part)

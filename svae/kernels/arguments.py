@@ -285,12 +285,13 @@ def contiguous(arrays: Sequence[Array], outer_axes: Sequence[int]) -> list[Array
 
 def packed(x: Array) -> Array:
     """Array whose numbers lie one after the other."""
-    return contiguous([x], [0])[0]
+    return x if _is_contiguous_inside(x, 0) else x.copy()
 
 
 def _is_contiguous_inside(x: Array, outer: int) -> bool:
-    if not x.flags.aligned:
+    flags = x.flags
+    if not flags.aligned:
         return False
-    if x.flags.c_contiguous or x.size == 0:
+    if flags.c_contiguous or x.size == 0:
         return True
     return bool(x[(0,) * outer].flags.c_contiguous)

@@ -30,6 +30,7 @@ from svae.kernels.arguments import (
 from svae.kernels.mixture_arguments import (
     as_has_data,
     as_potentials,
+    improper,
 )
 from svae.types import Array, Potentials
 
@@ -116,8 +117,7 @@ def _evidence(
     try:
         results = _core.mixture_evidence(*rows, flat)
     except NotPositiveDefinite as error:
-        place = (int(k) for k in onp.unravel_index(error.sequence, lead))
-        raise NotPositiveDefinite(*([*place, 0][:2])) from None
+        raise improper(error.sequence, lead) from None
     found = results[:1] if flat is None else results
     require_no_overflow(found, "row")
     ends = (len(components),), (D, D), (D,)

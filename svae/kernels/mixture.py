@@ -6,7 +6,7 @@ has their equations. `svae.reference.mixture` defines both.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as onp
@@ -17,7 +17,7 @@ from svae import _core
 from svae.autodiff.operations import joined, value_of
 from svae.autodiff.tuples import Outputs
 from svae.autodiff.vjp import Cotangents, Diagnostics
-from svae.errors import Impossible
+from svae.errors import Impossible, NotPositiveDefinite
 from svae.kernels.arguments import (
     as_array,
     as_arrays,
@@ -29,15 +29,20 @@ from svae.kernels.arguments import (
     require_shape,
 )
 from svae.kernels.mixture_arguments import (
+    Arguments,
+    as_points,
     core_arguments,
+    draws_of_frames,
+    draws_of_points,
+    improper,
     mixture_arguments,
+    over_frames,
     require_search,
 )
 from svae.reference import MeanField
+from svae.types import Array, Potentials
 
 __all__ = ["LinearSolve", "mixture", "mixture_vjp"]
-
-Array = Any  # a NumPy array, or autograd's box around one
 
 
 class LinearSolve(NamedTuple):
@@ -62,10 +67,33 @@ class _Search(NamedTuple):
     adjoint: LinearSolve
 
 
+class _Bars(NamedTuple):
+    """What the adjoint of the core returns, of points."""
+
+    init: Array
+    """(N, K)"""
+    constants: Array
+    """(N, K)"""
+    evidence: Array
+    """(N, K), of <J_k, E x x'> + h_k'E x"""
+    J: Array
+    """(N, D, D), of the potentials of x, but for `MeanField.evidence`"""
+    h: Array
+    """(N, D)"""
+    dofs: Array
+    """(N, K Q)"""
+    noise: Array
+    """(N, S, D)"""
+    iterations: Array
+    """(N,), of the linear solve"""
+    residual: Array
+    """(N,)"""
+
+
 def mixture(
     potentials: tuple[Array, Array, Array],
     tails: tuple[Array, Array, Array] | None,
-    node: tuple[Array, Array],
+    node: Potentials,
     noise: Array | None,
     told: Array | None,
     starts: Array | None,
@@ -75,7 +103,9 @@ def mixture(
     max_iterations: int,
     adjoint: LinearSolve | None = None,
 ) -> MeanField:
-    """Mean-field inference of independent rows x in a mixture; see csrc/mixture.
+    """Mean-field inference of independent x in a mixture; see csrc/mixture.
+
+    There is an x for each of N points, or for each of T frames of N sequences.
 
     Differentiable once in potentials, node and noise, and in offsets and degrees of
     freedom of the tails, by the implicit function theorem at the fixed point. The
@@ -84,21 +114,22 @@ def mixture(
     Parameters
     ----------
     potentials : (init (K,) or (N, K), components (K, D D + D), constants (K,))
-        Log potentials of the states of each row; J and h of x given each state; and
-        the constant of each state.
+        Log potentials of the states, of all points, of each or of those of each
+        sequence; J and h of x given each state; and the constant of each state.
     tails : (offsets (K,), degrees of freedom (K, Q), weights (Q,)), optional
         Given where x given a state is a Student-t: what is added to the evidence, and
         nodes and weights of a quadrature over nu.
-    node : (J (N, D) or (N, D, D), h (N, D))
-    noise : (N, S, D) array, optional
-    told : (N,) array, optional
-        1 for a row with data, 0 for one without; by default all have data.
-    starts : (N, R, K) array, optional
+    node : (J (..., D) or (..., D, D), h (..., D))
+        Of points (N,) or of frames (N, T).
+    noise : (N, S, D) or (N, S, T, D) array, optional
+    told : (...) array, optional
+        1 for a point with data, 0 for one without; by default all have data.
+    starts : (N, R, K) or (N, R, T, K) array, optional
         Probabilities of the states to start from.
     from_data, from_prior : bool
         Whether to start there, too.
     tolerance : float
-        Largest change of a statistic at which a row has converged.
+        Largest change of a statistic at which a point has converged.
     max_iterations : int
     adjoint : LinearSolve, optional
         How to solve for the gradient; by default as exactly as the ascent.
@@ -114,9 +145,9 @@ def mixture(
         If an argument has a wrong shape or holds what is no number, if ``told`` is not
         0 or 1, or if there is nowhere to start.
     NotPositiveDefinite
-        If x of a row has no proper Gaussian.
+        If x of a point has no proper Gaussian.
     Impossible
-        If no state of a row has positive probability.
+        If no state of a point has positive probability.
     FloatingPointError
         If a result is too large for a float.
     """
@@ -124,10 +155,11 @@ def mixture(
     arguments, told = mixture_arguments(potentials, tails, node, noise, told)
     if starts is not None:
         starts = as_array("starts", value_of(starts))
-        sizes = len(value_of(arguments.node_h)), "R", len(value_of(arguments.constants))
+        N, *steps, _ = value_of(arguments.node_h).shape
+        sizes = N, "R", *steps, len(value_of(arguments.constants))
         require_shape("starts", starts, sizes)
         require_all_finite({"starts": starts})
-        (starts,) = contiguous([starts], [2])
+        (starts,) = contiguous([draws_of_points(starts, (N, *steps))], [2])
     if not (from_data or from_prior or (starts is not None and starts.shape[1] > 0)):
         raise ValueError("nowhere to start: give starts, from_data or from_prior")
     if adjoint is None:
@@ -148,100 +180,143 @@ _CONSTANTS = ("fixed", "iterations", "residual", "half_log_det")
 @primitive
 def _mixture(search: _Search, *arguments: Array) -> Outputs:
     """Return the fields of `MeanField` that there are."""
+    given = Arguments(*arguments)
+    lead = given.node_h.shape[:-1]
     try:
         results = _core.mixture(
-            *core_arguments(arguments, search.told),
+            *core_arguments(given, search.told),
             search.starts,
             search.from_data,
             search.from_prior,
             search.tolerance,
             search.max_iterations,
         )
+    except NotPositiveDefinite as error:
+        raise improper(error.sequence, lead) from None
     except Impossible as error:  # no potential forbids it: its evidence is -inf
         raise overflow("row", error.sequence) from None
     *numbers, potentials, samples = results  # of which -inf may be right
     if samples is None:
         require_no_overflow(numbers, "row")
-        return Outputs.of((*numbers, potentials))
-    require_no_overflow([*numbers, samples], "row")
-    return Outputs.of(results)
+        results = *numbers, potentials
+    else:
+        require_no_overflow([*numbers, samples], "row")
+    return Outputs.of(_of_frames(results, lead))
+
+
+def _of_frames(results: Sequence[Array], lead: tuple[int, ...]) -> Iterator[Array]:
+    """Yield the fields of a `MeanField` of points, of frames if the points are that."""
+    for field, x in zip(MeanField._fields, results, strict=False):
+        if field == "samples":
+            yield draws_of_frames(x, lead)
+        elif x.ndim > 1:
+            yield x.reshape(*lead, *x.shape[1:])
+        else:
+            is_count = field in ("iterations", "residual")
+            yield over_frames(x, lead, onp.max if is_count else onp.sum)
 
 
 def _mixture_vjp(argnums: Sequence[int], ans: Any, args: Any, kwargs: Any) -> Any:
     search, *arguments = args
-    init, _, _, _, dofs, _, node_J, *_ = arguments
 
-    def pull_back(outputs_bar: Any) -> Cotangents:
+    def pull_back(outputs_bar: Outputs) -> Cotangents:
         if any(map(isbox, (outputs_bar, ans, *arguments))):
             raise NotImplementedError(
                 "a mean field has one derivative; svae.reference.mixture has two"
             )
-        found = MeanField(*ans.parts)
-        bars = [outputs_bar[k] for k in range(3, len(ans.parts))]
-        log_normalizer_bar, evidence_bar, _, second_moment_bar, mean_bar, *rest = bars
-        states_bar, potentials_bar, *samples_bar = rest
-        (
-            init_bar,
-            constants_bar,
-            linear_bar,
-            J_bar,
-            h_bar,
-            dofs_bar,
-            noise_bar,
-            iterations,
-            residual,
-        ) = _core.mixture_vjp(
-            *core_arguments(arguments, search.told),
-            packed(found.fixed),
-            [
-                packed(bar)
-                for bar in (
-                    log_normalizer_bar,
-                    evidence_bar,
-                    second_moment_bar,
-                    mean_bar,
-                    states_bar,
-                    potentials_bar,
-                )
-            ],
-            packed(samples_bar[0]) if samples_bar else None,
-            search.adjoint.tolerance,
-            search.adjoint.max_iterations,
-        )
-        if search.adjoint.watch is not None:
-            search.adjoint.watch(residual)
-        counted = found.fixed
-        if search.told is not None:
-            counted = counted * search.told[:, None]
-
-        def components_bar() -> Array:
-            # e = P E[f(x)], and s P are potentials of x
-            features = joined(1, found.second_moment, found.mean)
-            of_x = joined(1, J_bar, h_bar)
-            return linear_bar.T @ features + counted.T @ of_x
-
-        def node_J_bar() -> Array:
-            # evidence = <J, E x x'> + h'E x, of which the kernel gives E's share
-            bar = J_bar + evidence_bar[:, None, None] * found.second_moment
-            return onp.diagonal(bar, axis1=-1, axis2=-2) if node_J.ndim == 2 else bar
-
-        cotangents: dict[int, Callable[[], Array]] = {
-            1: lambda: init_bar if init.ndim == 2 else init_bar.sum(axis=0),
-            2: components_bar,
-            3: lambda: constants_bar.sum(axis=0),
-            # e = .. + b, and log Z_x has b's
-            4: lambda: (linear_bar + log_normalizer_bar[:, None] * counted).sum(axis=0),
-            5: lambda: dofs_bar.sum(axis=0).reshape(dofs.shape),
-            7: node_J_bar,
-            8: lambda: h_bar + evidence_bar[:, None] * found.mean,
-            9: lambda: noise_bar,
-        }
-        return Cotangents(
-            (cotangents[argnum]() for argnum in argnums),
-            [Diagnostics(iterations, residual)],
+        return _pull_back(
+            argnums, search, Arguments(*arguments), MeanField(*ans.parts), outputs_bar
         )
 
     return pull_back
+
+
+def _pull_back(
+    argnums: Sequence[int],
+    search: _Search,
+    given: Arguments,
+    found: MeanField,
+    outputs_bar: Outputs,
+) -> Cotangents:
+    """Return cotangents of chosen arguments, which `_mixture` counts from one."""
+    lead = given.node_h.shape[:-1]
+    fixed, second_moment, mean = (
+        as_points(x, lead) for x in (found.fixed, found.second_moment, found.mean)
+    )
+    log_normalizer_bar, of_node_bar, *bars = _bars_of_points(outputs_bar, lead)
+    samples_bar = bars.pop() if given.noise is not None else None
+    bar = _Bars(
+        *_core.mixture_vjp(
+            *core_arguments(given, search.told),
+            packed(fixed),
+            [packed(x) for x in (log_normalizer_bar, of_node_bar, *bars)],
+            None if samples_bar is None else packed(samples_bar),
+            search.adjoint.tolerance,
+            search.adjoint.max_iterations,
+        )
+    )
+    solve = Diagnostics(
+        *(over_frames(x, lead, onp.max) for x in (bar.iterations, bar.residual))
+    )
+    if search.adjoint.watch is not None:
+        search.adjoint.watch(solve.residual)
+    counted = fixed
+    if search.told is not None:
+        counted = counted * search.told.reshape(-1, 1)
+
+    def init_bar() -> Array:
+        if given.init.ndim == 1:
+            return bar.init.sum(axis=0)
+        return over_frames(bar.init, lead, onp.sum)
+
+    def components_bar() -> Array:
+        # e = P E[f(x)], and s P are potentials of x
+        features, of_x = joined(1, second_moment, mean), joined(1, bar.J, bar.h)
+        return bar.evidence.T @ features + counted.T @ of_x
+
+    def dofs_bar() -> Array:
+        assert given.dofs is not None
+        return bar.dofs.sum(axis=0).reshape(given.dofs.shape)
+
+    def offsets_bar() -> Array:
+        # e = .. + b, and log Z_x has b's
+        return (bar.evidence + log_normalizer_bar[:, None] * counted).sum(axis=0)
+
+    def node_J_bar() -> Array:
+        # evidence = <J, E x x'> + h'E x, of which the kernel gives E's share
+        of_J = bar.J + of_node_bar[:, None, None] * second_moment
+        if given.node_J.ndim == given.node_h.ndim:
+            of_J = onp.diagonal(of_J, axis1=-1, axis2=-2)
+        return of_J.reshape(given.node_J.shape)
+
+    def node_h_bar() -> Array:
+        return (bar.h + of_node_bar[:, None] * mean).reshape(given.node_h.shape)
+
+    cotangents: dict[int, Callable[[], Array]] = {
+        1: init_bar,
+        2: components_bar,
+        3: lambda: bar.constants.sum(axis=0),
+        4: offsets_bar,
+        5: dofs_bar,
+        7: node_J_bar,
+        8: node_h_bar,
+        9: lambda: draws_of_frames(bar.noise, lead),
+    }
+    return Cotangents((cotangents[argnum]() for argnum in argnums), [solve])
+
+
+def _bars_of_points(outputs_bar: Outputs, lead: tuple[int, ...]) -> Iterator[Array]:
+    """Yield cotangents of log normalizer, evidence and what follows half_log_det."""
+    for k, field in enumerate(MeanField._fields[: len(outputs_bar.shapes)]):
+        if field in _CONSTANTS:
+            continue
+        bar = outputs_bar[k]
+        if field == "samples":
+            yield draws_of_points(bar, lead)
+        elif bar.ndim > 1:
+            yield as_points(bar, lead)
+        else:
+            yield bar if len(lead) == 1 else onp.repeat(bar, lead[1])
 
 
 defvjp_argnums(_mixture, _mixture_vjp)
@@ -250,7 +325,7 @@ defvjp_argnums(_mixture, _mixture_vjp)
 def mixture_vjp(
     potentials: tuple[Array, Array, Array],
     tails: tuple[Array, Array, Array] | None,
-    node: tuple[Array, Array],
+    node: Potentials,
     noise: Array | None,
     told: Array | None,
     fixed: Array,

@@ -5,14 +5,15 @@ An axis of one does not broadcast here: the core reads as many numbers as the ro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import numpy as onp
 
 from svae.autodiff.operations import value_of
-from svae.errors import Impossible
+from svae.errors import Impossible, NotPositiveDefinite
 from svae.kernels.arguments import (
     LARGEST_LOG_POTENTIAL,
     are_finite,
@@ -24,17 +25,21 @@ from svae.kernels.arguments import (
     require_shape,
     wrong_shape,
 )
+from svae.types import Array
 
 __all__ = [
     "Arguments",
     "as_has_data",
+    "as_points",
     "as_potentials",
     "core_arguments",
+    "draws_of_frames",
+    "draws_of_points",
+    "improper",
     "mixture_arguments",
+    "over_frames",
     "require_search",
 ]
-
-Array = Any  # a NumPy array, or autograd's box around one
 
 
 class Arguments(NamedTuple):
@@ -53,17 +58,17 @@ class Arguments(NamedTuple):
     weights: Array | None
     """(Q,)"""
     node_J: Array
-    """(N, D) or (N, D, D)"""
+    """(..., D) or (..., D, D), of points (N,) or of frames (N, T)"""
     node_h: Array
-    """(N, D)"""
+    """(..., D)"""
     noise: Array | None
-    """(N, S, D)"""
+    """(N, S, D) or (N, S, T, D)"""
 
 
 def mixture_arguments(
     potentials: Any, tails: Any, node: Any, noise: Any, told: Any
 ) -> tuple[Arguments, Array | None]:
-    """Return the arrays of `svae.kernels.mixture`, and which rows have data, (N,).
+    """Return the arrays of `svae.kernels.mixture`, and which frames have data, (...).
 
     Raises
     ------
@@ -76,22 +81,24 @@ def mixture_arguments(
         potentials, "init", "components", "constants"
     )
     node_J, node_h = as_arrays(node, "node J", "node h")
-    require_shape("node h", node_h, ("N", "D"))
+    require_shape("node h", node_h, ("N", "D"), ("N", "T", "D"))
     require_shape("constants", constants, ("K",))
-    (N, D), K = value_of(node_h).shape, len(value_of(constants))
-    if D < 1:
-        raise wrong_shape("node h", node_h, "a dimension at least")
+    *lead, D = value_of(node_h).shape
+    (N, *steps), K = lead, len(value_of(constants))
+    if min((*steps, D)) < 1:
+        wanted = "a step and a dimension at least" if steps else "a dimension at least"
+        raise wrong_shape("node h", node_h, wanted)
     if K < 1:
         raise wrong_shape("constants", constants, "a state at least")
     require_shape("init", init, (K,), (N, K))
     require_shape("components", components, (K, D * D + D))
-    require_shape("node J", node_J, (N, D), (N, D, D))
-    told = as_has_data(told, (N,))
+    require_shape("node J", node_J, (*lead, D), (*lead, D, D))
+    told = as_has_data(told, tuple(lead))
     finite = {"components": components, "node J": node_J, "node h": node_h}
     tails = (None, None, None) if tails is None else _as_tails(tails, K)
     if noise is not None:
         finite["noise"] = noise = as_array("noise", noise)
-        require_shape("noise", noise, (N, "S", D))
+        require_shape("noise", noise, (N, "S", *steps, D))
     if not are_finite([init, constants], LARGEST_LOG_POTENTIAL):
         _require_possible(value_of(init), value_of(constants), told)
     require_all_finite(finite)
@@ -100,21 +107,62 @@ def mixture_arguments(
 
 
 def core_arguments(
-    arguments: Sequence[Array], told: Array | None
+    arguments: Arguments, told: Array | None
 ) -> tuple[Any, Any, Any, Any, Any, Any, Any]:
-    """Return plain arrays, the fields of `Arguments`, as the core reads them."""
-    init, components, constants, *tails, node_J, node_h, noise = arguments
-    init = onp.broadcast_to(init, (len(node_h), len(constants)))
-    init, node_J, node_h = contiguous([init, node_J, node_h], [1, 1, 1])
+    """Return plain arrays, the fields of `Arguments`, as the core reads them.
+
+    The core knows points, and frames are that.
+    """
+    init, components, constants, _, _, _, node_J, node_h, noise = arguments
+    tails = [packed(part) for part in arguments[3:6] if part is not None]
+    lead, K = node_h.shape[:-1], len(constants)
+    if init.ndim == len(lead) == 2:  # of sequences: for each of their frames
+        init = init[:, None]
+    init = as_points(onp.broadcast_to(init, (*lead, K)), lead)
+    nodes = [as_points(node_J, lead), as_points(node_h, lead)]
+    init, node_J, node_h = contiguous([init, *nodes], [1, 1, 1])
     return (
         init,
         packed(components),
         packed(constants),
-        None if tails[0] is None else [packed(part) for part in tails],
+        tails or None,
         [node_J, node_h],
-        None if noise is None else contiguous([noise], [2])[0],
-        told,
+        None if noise is None else contiguous([draws_of_points(noise, lead)], [2])[0],
+        None if told is None else as_points(told, lead),
     )
+
+
+def as_points(x: Array, lead: tuple[int, ...]) -> Array:
+    """View what is of points (N, ...), or of frames (N, T, ...), as of points."""
+    return x if len(lead) == 1 else x.reshape(math.prod(lead), *x.shape[2:])
+
+
+def draws_of_points(x: Array, lead: tuple[int, ...]) -> Array:
+    """View noise (N, S, D) or (N, S, T, D) as that of points."""
+    return x if len(lead) == 1 else as_points(onp.swapaxes(x, 1, 2), lead)
+
+
+def draws_of_frames(x: Array, lead: tuple[int, ...]) -> Array:
+    """Return the draws of points as those of frames, if it is frames."""
+    if len(lead) == 1:
+        return x
+    return onp.swapaxes(x.reshape(*lead, *x.shape[1:]), 1, 2)
+
+
+def over_frames(x: Array, lead: tuple[int, ...], gather: Callable[..., Array]) -> Array:
+    """Gather what is of points (N, ...) over the frames of sequences, if it is frames.
+
+    A sequence of one frame is a point.
+    """
+    if len(lead) == 1 or lead[1] == 1:
+        return x
+    return gather(x.reshape(*lead, *x.shape[1:]), axis=1)
+
+
+def improper(point: int, lead: Sequence[int]) -> NotPositiveDefinite:
+    """Return the error that names the sequence and step of a point."""
+    place = (int(k) for k in onp.unravel_index(point, lead))
+    return NotPositiveDefinite(*([*place, 0][:2]))
 
 
 def as_potentials(components: Any, node: Any) -> tuple[Array, Array, Array]:
@@ -177,9 +225,13 @@ def require_search(tolerance: Any, max_iterations: Any) -> None:
 
 
 def _require_possible(init: Array, constants: Array, told: Array | None) -> None:
-    """Refuse what are no log potentials, and a row that forbids all states."""
+    """Refuse what are no log potentials, and a frame that forbids all states."""
     require_all_finite({"init": init, "constants": constants}, log=True)
-    row = constants if told is None else onp.where(told[:, None] > 0, constants, 0.0)
-    impossible = onp.atleast_1d((init + row == -onp.inf).all(axis=-1))
+    if told is not None:
+        constants = onp.where(told[..., None] > 0, constants, 0.0)
+        if init.ndim < told.ndim + 1:
+            init = init.reshape(-1, *(1,) * (told.ndim - 1), init.shape[-1])
+    impossible = onp.atleast_1d((init + constants == -onp.inf).all(axis=-1))
     if impossible.any():
-        raise Impossible(int(onp.flatnonzero(impossible)[0]), 0)
+        sequence, *step = (int(k) for k in onp.argwhere(impossible)[0])
+        raise Impossible(sequence, *step[:1] or [0])

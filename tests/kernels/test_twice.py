@@ -98,6 +98,68 @@ def test_a_mean_field_and_all_its_slopes(tails, dense, partly, rng):
         assert relative_error(a, b) < 1e-10, name
 
 
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize(("tails", "dense", "partly"), KINDS)
+def test_a_mean_field_of_frames_is_that_of_as_many_points(
+    tails, dense, partly, steps, rng
+):
+    arrays, _ = problem(rng, tails, dense)
+    J, h, noise = (rng.uniform(0.1, 1.0, (N, steps, *e)) for e in ((D,), (D,), (S, D)))
+    J = -J[..., None] * np.eye(D) - 0.05 if dense else -J
+    told = (rng.random((N, steps)) < 0.6).astype(float) if partly else None
+    starts = rng.dirichlet(np.ones(K), (N, 2, steps))
+    init = arrays["init"]
+    each = {"node J": J, "node h": h, "noise": noise}
+    of_points = {name: x.reshape(N * steps, *x.shape[2:]) for name, x in each.items()}
+    if init.ndim == 2:
+        of_points["init"] = np.repeat(init, steps, axis=0)
+    of_points = arrays | of_points
+    of_frames = arrays | each | {"noise": np.swapaxes(noise, 1, 2)}
+    exactly = kernels.LinearSolve(1e-14, 1000)
+
+    def results(module, arrays, told, starts):
+        run = mean_field(module, list(arrays), told, exactly, starts=starts)
+        outputs = run(*arrays.values())
+        bars = [
+            np.cos(k + np.arange(x.size)).reshape(x.shape)
+            for k, x in enumerate(outputs)
+        ]
+        return outputs, cotangents(run, list(arrays.values()), bars)
+
+    (got, got_bars), (want, want_bars) = (
+        results(module, of_frames, told, starts) for module in (kernels, reference)
+    )
+    for a, b in zip([*got, *got_bars], [*want, *want_bars], strict=True):
+        assert a.shape == b.shape
+        assert relative_error(a, b) < 1e-10
+    flat = None if told is None else told.reshape(-1)
+    lined_up = np.swapaxes(starts, 1, 2).reshape(N * steps, 2, K)
+    log_normalizer, *_, mean, states, _, samples = results(
+        kernels, of_points, flat, lined_up
+    )[0]
+    summed = log_normalizer.reshape(N, steps).sum(axis=1)
+    np.testing.assert_array_equal(got[0], summed)
+    np.testing.assert_array_equal(got[3], mean.reshape(N, steps, D))
+    np.testing.assert_array_equal(got[4], states.reshape(N, steps, K))
+    in_order = np.swapaxes(samples.reshape(N, steps, S, D), 1, 2)
+    np.testing.assert_array_equal(got[6], in_order)
+
+
+@pytest.mark.parametrize("module", [kernels, reference])
+def test_a_frame_without_a_law_is_named(module, rng):
+    arrays, _ = problem(rng)
+    J = -rng.uniform(0.1, 1.0, (N, 3, D))
+    arrays |= {
+        "node J": J,
+        "node h": np.zeros((N, 3, D)),
+        "noise": np.zeros((N, S, 3, D)),
+    }
+    J[4, 2] = 1e3
+    with pytest.raises(NotPositiveDefinite) as caught:
+        mean_field(module, list(arrays), None)(*arrays.values())
+    assert (caught.value.sequence, caught.value.step) == (4, 2)
+
+
 @pytest.mark.parametrize("tails", [False, True])
 def test_where_it_starts_and_how_it_ends(tails, rng):
     arrays, told = problem(rng, tails, partly=True)

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-import autograd.numpy as np
 import numpy as onp
 
 from svae import kernels
@@ -41,7 +40,7 @@ class Ascent(NamedTuple):
         """Return them as the kernel takes them."""
         starts = None
         if self.starts is not None:
-            starts = onp.stack([value_of(start)[:, 0] for start in self.starts], axis=1)
+            starts = onp.stack([value_of(start) for start in self.starts], axis=1)
         return {
             "starts": starts,
             "from_data": starts is None and "data" in self.names,
@@ -73,36 +72,25 @@ def local_factor(
     init = first_states(message["weights"][0], evidence.belief)
     conditionals = switch.conditionals(switch.natparams(message))
     components, constants, offsets, dofs, weights = conditionals
-    J, h = evidence.node
     q = kernels.mixture(
         (init, components, constants),
         None if dofs is None else (offsets, dofs, weights),
-        (without_step(J, 1), without_step(h, 1)),
-        None if noise is None else without_step(noise, 2),
-        None if evidence.observed is None else evidence.observed[:, 0],
+        evidence.node,
+        noise,
+        evidence.observed,
         **ascent.settings(),
         adjoint=GRADIENT,
     )
     warn_of_inference(q.residual, ascent.tolerance, ascent.max_iterations)
     return Local(
-        None if q.samples is None else with_step(q.samples, 2),
+        q.samples,
         # KL(q(x) q(z) || exp E log p), as `switching` has it
         q.evidence - q.log_normalizer,
-        with_step(q.mean, 1),
-        with_step(q.second_moment, 1),
+        q.mean,
+        q.second_moment,
         q.log_normalizer,
-        with_step(q.states, 1),
-        with_step(q.potentials, 1),
+        q.states,
+        q.potentials,
         q.half_log_det,
         Diagnostics(q.iterations, q.residual),
     )
-
-
-def with_step(x: Any, axis: int) -> Any:
-    """Give an array an axis of one step."""
-    return np.expand_dims(x, axis)
-
-
-def without_step(x: Any, axis: int) -> Any:
-    """Take the axis of the only step away."""
-    return np.reshape(x, x.shape[:axis] + x.shape[axis + 1 :])

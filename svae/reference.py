@@ -590,7 +590,7 @@ def mixture(
     tails: Triple | None,
     node: Potentials,
     noise: Array | None,
-    told: Array | None,
+    observed: Array | None,
     starts: Array | None,
     from_data: bool,
     from_prior: bool,
@@ -621,7 +621,7 @@ def mixture(
     node : (J (..., D) or (..., D, D), h (..., D))
         Of points (N,) or of frames (N, T).
     noise : (N, S, D) or (N, S, T, D) array, optional
-    told : (...) array, optional
+    observed : (...) array, optional
         1 for a point with data, 0 for one without, whose x is independent of z and has,
         beside its node, a standard normal law; by default all have data.
     starts : (N, R, K) or (N, R, T, K) array, optional
@@ -648,16 +648,16 @@ def mixture(
     """
     shape = _value(*_arrays([node[1]])).shape
     if len(shape) == 3:
-        potentials, node, noise, told, starts = _points_of_frames(
-            potentials, node, noise, told, starts
+        potentials, node, noise, observed, starts = _points_of_frames(
+            potentials, node, noise, observed, starts
         )
         how = from_data, from_prior, tolerance, max_iterations
         try:
-            of_points = mixture(potentials, tails, node, noise, told, starts, *how)
+            of_points = mixture(potentials, tails, node, noise, observed, starts, *how)
         except (NotPositiveDefinite, Impossible) as error:
             raise type(error)(*divmod(error.sequence, shape[1])) from None
         return _frames_of_points(of_points, *shape[:2])
-    problem = _problem(potentials, tails, node, told)
+    problem = _problem(potentials, tails, node, observed)
     given: Iterable[Any] = (None if x is None else _value(x) for x in problem)
     plain = _Problem(*given)
     ends = [
@@ -665,7 +665,7 @@ def mixture(
         for start in _starts(plain, starts, from_data, from_prior)
     ]
     heights = [_round(end[0], plain)[1].log_normalizer for end in ends]
-    best, rows = np.argmax(heights, axis=0), np.arange(len(plain.told))
+    best, rows = np.argmax(heights, axis=0), np.arange(len(plain.observed))
     fixed = np.array([end[0] for end in ends])[best, rows]
     iterations = np.sum([end[1] for end in ends], axis=0)
     residual = np.array([end[2] for end in ends])[best, rows]
@@ -698,7 +698,7 @@ def _points_of_frames(
     potentials: Triple,
     node: Potentials,
     noise: Array | None,
-    told: Array | None,
+    observed: Array | None,
     starts: Array | None,
 ) -> tuple[Triple, Potentials, Array | None, Array | None, Array | None]:
     """Line up the frames of sequences, (N, T, ...) to (N T, ...)."""
@@ -714,9 +714,9 @@ def _points_of_frames(
     init, components, constants = _arrays(potentials)
     if init.ndim == 2:
         init = flat(init[:, None] + np.zeros((N, T, 1)))
-    told = None if told is None else flat(*_arrays([told]))
+    observed = None if observed is None else flat(*_arrays([observed]))
     potentials = init, components, constants
-    return potentials, (flat(J), flat(h)), draws(noise), told, draws(starts)
+    return potentials, (flat(J), flat(h)), draws(noise), observed, draws(starts)
 
 
 def _frames_of_points(q: MeanField, N: int, T: int) -> MeanField:
@@ -749,24 +749,26 @@ class _Problem(NamedTuple):
     weights: Any
     node_J: Array
     node_h: Array
-    told: Array
+    observed: Array
 
 
 def _problem(
     potentials: Iterable[Array],
     tails: Iterable[Array] | None,
     node: Iterable[Array],
-    told: Array | None,
+    observed: Array | None,
 ) -> _Problem:
     node_J, node_h = _arrays(node)
-    told = np.ones(len(node_h)) if told is None else _value(*_arrays([told]))
+    observed = (
+        np.ones(len(node_h)) if observed is None else _value(*_arrays([observed]))
+    )
     init, components, constants = _arrays(potentials)
     offsets = dofs = weights = None
     if tails is not None:
         offsets, dofs, weights = _arrays(tails)
         weights = _value(weights)
     laws = offsets, dofs, weights
-    return _Problem(init, components, constants, *laws, node_J, node_h, told)
+    return _Problem(init, components, constants, *laws, node_J, node_h, observed)
 
 
 class _Round(NamedTuple):
@@ -783,10 +785,10 @@ class _Round(NamedTuple):
 
 def _round(statistics: Array, problem: _Problem) -> tuple[Array, _Round]:
     """Return the statistics after a round, and the round."""
-    node_J, node_h, told = problem[-3:]
-    law = _law_of_x(statistics, problem.components, node_J, node_h, told)
+    node_J, node_h, observed = problem[-3:]
+    law = _law_of_x(statistics, problem.components, node_J, node_h, observed)
     log_x, root, second_moment, mean = law
-    linear = told[:, None] * (_features(second_moment, mean) @ problem.components.T)
+    linear = observed[:, None] * (_features(second_moment, mean) @ problem.components.T)
     updated, log_z, states, potentials = _law_of_z(linear, problem)
     moments = _diagonal(second_moment) if node_J.ndim == 2 else second_moment
     evidence = np.sum(np.reshape(node_J * moments, (len(node_h), -1)), -1)
@@ -806,11 +808,11 @@ def _law_of_z(linear: Array, problem: _Problem) -> tuple[Array, Array, Array, Ar
 
     They follow from the evidence `linear` (N, K) without offsets.
     """
-    has_data = problem.told[:, None] > 0
+    has_data = problem.observed[:, None] > 0
     phi, gain = linear, np.ones(linear.shape)
     if problem.dofs is not None:
         dim, dofs = problem.node_h.shape[1], problem.dofs
-        evidence = linear + problem.told[:, None] * problem.offsets
+        evidence = linear + problem.observed[:, None] * problem.offsets
         grown = 1.0 - 2.0 * evidence[..., None] / dofs
         phi = -0.5 * np.sum(problem.weights * (dofs + dim) * np.log(grown), -1)
         gain = np.sum(problem.weights * (1.0 + dim / dofs) / grown, -1)
@@ -821,20 +823,20 @@ def _law_of_z(linear: Array, problem: _Problem) -> tuple[Array, Array, Array, Ar
 
 
 def _law_of_x(
-    statistics: Array, components: Array, node_J: Array, node_h: Array, told: Array
+    statistics: Array, components: Array, node_J: Array, node_h: Array, observed: Array
 ) -> tuple[Array, Array, Array, Array]:
     """Log normalizer of x given statistics of z, and its root, E x x' and E x.
 
-    The root is the lower Cholesky factor of the precision.  In a row without data the
+    The root is the lower Cholesky factor of the precision.  In a point without data the
     standard normal law is a factor, not a potential.
     """
     *lead, D = node_h.shape
     if node_J.ndim == node_h.ndim:
         node_J = node_J[..., None] * np.eye(D)
-    mixed = (told[..., None] * statistics) @ components
+    mixed = (observed[..., None] * statistics) @ components
     J = node_J + np.reshape(mixed[..., : D * D], (*lead, D, D))
     h = node_h + mixed[..., D * D :]
-    precision = -(J + _transpose(J)) + (1.0 - told)[..., None, None] * np.eye(D)
+    precision = -(J + _transpose(J)) + (1.0 - observed)[..., None, None] * np.eye(D)
     try:
         root = np.linalg.cholesky(precision)
     except np.linalg.LinAlgError:
@@ -842,7 +844,7 @@ def _law_of_x(
     cov = np.linalg.inv(precision)
     mean = _apply(cov, h)
     log_x = 0.5 * np.sum(h * mean, -1) - np.sum(np.log(_diagonal(root)), -1)
-    log_x = log_x + told * D / 2 * np.log(2 * np.pi)
+    log_x = log_x + observed * D / 2 * np.log(2 * np.pi)
     return log_x, root, cov + _outer(mean, mean), mean
 
 
@@ -853,7 +855,7 @@ def _features(second_moment: Array, mean: Array) -> Array:
 
 
 def _improper(precision: Array) -> NotPositiveDefinite:
-    """Name the first row, or sequence and step, whose precision has no root."""
+    """Name the first point, or sequence and step, whose precision has no root."""
     for place in np.ndindex(precision.shape[:-2]):
         try:
             np.linalg.cholesky(precision[place])
@@ -871,7 +873,7 @@ def _starts(
         evidence = _of_each_state(problem.components, *problem[-3:], is_gaussian)
         found.append(_law_of_z(evidence, problem)[0])
     if from_prior:
-        nothing = np.zeros((len(problem.told), len(problem.constants)))
+        nothing = np.zeros((len(problem.observed), len(problem.constants)))
         found.append(_normalise(problem.init + nothing)[1])
     if starts is not None:
         found.extend(np.moveaxis(_value(*_arrays([starts])), 1, 0))
@@ -881,7 +883,7 @@ def _starts(
 
 
 def _of_each_state(
-    components: Array, node_J: Array, node_h: Array, told: Array, marginal: bool
+    components: Array, node_J: Array, node_h: Array, observed: Array, marginal: bool
 ) -> Array:
     """Evidence (..., K) of x given each state alone.
 
@@ -889,18 +891,18 @@ def _of_each_state(
     """
     columns = []
     for k, alone in enumerate(np.eye(len(components))):
-        alone = alone + np.zeros((*told.shape, 1))
-        law = _law_of_x(alone, components, node_J, node_h, told)
+        alone = alone + np.zeros((*observed.shape, 1))
+        law = _law_of_x(alone, components, node_J, node_h, observed)
         log_x, _, second_moment, mean = law
         expected = _features(second_moment, mean) @ components[k]
-        columns.append(told * (log_x if marginal else expected))
+        columns.append(observed * (log_x if marginal else expected))
     return np.stack(columns, -1)
 
 
 def _ascend(
     start: Array, problem: _Problem, tolerance: float, max_iterations: int
 ) -> tuple[Array, Array, Array]:
-    """Iterate until every row has converged, each on its own."""
+    """Iterate until every point has converged, each on its own."""
     statistics = np.array(start)
     iterations, residual = np.zeros(len(start)), np.full(len(start), np.inf)
     for _ in range(max_iterations):
@@ -935,18 +937,19 @@ def _with_derivatives(fixed: Array, problem: _Problem, plain: _Problem) -> Array
 def mixture_evidence(
     components: Array,
     node: Potentials,
-    told: Array | None,
+    observed: Array | None,
     states: Array | None,
 ) -> tuple[Array, Array | None, Array | None]:
-    """Evidence for the states of rows (N,) or of frames (N, T), and moments of x.
+    """Evidence for the states of points (N,) or of frames (N, T), and moments of x.
 
     Parameters
     ----------
     components : (K, D D + D)
         J and h of x given each state, the rows of P.
     node : (J (..., D) or (..., D, D), h (..., D))
-    told : (...) array, optional
-        1 for a row with data, 0 for one without, whose evidence is zero; see `mixture`.
+    observed : (...) array, optional
+        1 for a point with data, 0 for one without, whose evidence is zero; see
+        `mixture`.
     states : (..., K) array, optional
         Expected statistics of the states; without them x is given each state alone.
 
@@ -960,17 +963,19 @@ def mixture_evidence(
     Raises
     ------
     NotPositiveDefinite
-        If x of a row has no proper Gaussian, naming row, or sequence and step.
+        If x of a point has no proper Gaussian, naming point, or sequence and step.
     """
     components, node_J, node_h = _arrays((components, *node))
-    told = np.ones(node_h.shape[:-1]) if told is None else _value(*_arrays([told]))
+    observed = (
+        np.ones(node_h.shape[:-1]) if observed is None else _value(*_arrays([observed]))
+    )
     if states is None:
         components, node_J, node_h = map(_value, (components, node_J, node_h))
-        evidence = _of_each_state(components, node_J, node_h, told, marginal=True)
+        evidence = _of_each_state(components, node_J, node_h, observed, marginal=True)
         return evidence, None, None
     (states,) = _arrays([states])
-    _, _, second_moment, mean = _law_of_x(states, components, node_J, node_h, told)
-    evidence = told[..., None] * (_features(second_moment, mean) @ components.T)
+    _, _, second_moment, mean = _law_of_x(states, components, node_J, node_h, observed)
+    evidence = observed[..., None] * (_features(second_moment, mean) @ components.T)
     return evidence, _value(second_moment), _value(mean)
 
 

@@ -1,4 +1,4 @@
-"""Evidence of rows or of frames for the states of a mixture, and its derivative.
+"""Evidence of points or of frames for the states of a mixture, and its derivative.
 
 Half of a round of the mean field, for x that is independent from frame to frame: given
 statistics s of the states, x is Gaussian with the potentials ``P's + r``, and its
@@ -40,10 +40,10 @@ __all__ = ["mixture_evidence", "mixture_evidence_vjp", "unchecked_mixture_eviden
 def mixture_evidence(
     components: Array,
     node: tuple[Array, Array],
-    told: Array | None,
+    observed: Array | None,
     states: Array | None,
 ) -> tuple[Array, Array | None, Array | None]:
-    """Evidence for the states of rows (N,) or of frames (N, T), and moments of x.
+    """Evidence for the states of points (N,) or of frames (N, T), and moments of x.
 
     Given statistics of the states the evidence is differentiable once in components,
     node and states. The moments are constants, and so is all that is returned without
@@ -54,8 +54,8 @@ def mixture_evidence(
     components : (K, D D + D)
         J and h of x given each state, the rows of P.
     node : (J (..., D) or (..., D, D), h (..., D))
-    told : (...) array, optional
-        1 for a row with data, 0 for one without, whose evidence is zero and whose x
+    observed : (...) array, optional
+        1 for a point with data, 0 for one without, whose evidence is zero and whose x
         has, beside its node, a standard normal law; by default all have data.
     states : (..., K) array, optional
         Expected statistics of the states; without them x is given each state alone.
@@ -70,34 +70,36 @@ def mixture_evidence(
     Raises
     ------
     ValueError
-        If an argument has a wrong shape or holds what is no number, or if ``told`` is
-        not 0 or 1.
+        If an argument has a wrong shape or holds what is no number, or if ``observed``
+        is not 0 or 1.
     NotPositiveDefinite
-        If x of a row has no proper Gaussian, naming row, or sequence and step.
+        If x of a point has no proper Gaussian, naming point, or sequence and step.
     FloatingPointError
         If a result is too large for a float.
     """
     components, node_J, node_h = as_potentials(components, node)
     *lead, _ = value_of(node_h).shape
-    told = as_has_data(told, tuple(lead))
+    observed = as_has_data(observed, tuple(lead))
     if states is None:
         plain = (value_of(x) for x in (components, node_J, node_h))
-        return _evidence(None, *plain, told)[0], None, None
+        return _evidence(None, *plain, observed)[0], None, None
     states = as_array("states", states)
     require_shape("states", states, (*lead, len(value_of(components))))
     require_all_finite({"states": states})
-    return unchecked_mixture_evidence(components, (node_J, node_h), told, states)
+    return unchecked_mixture_evidence(components, (node_J, node_h), observed, states)
 
 
 def unchecked_mixture_evidence(
-    components: Array, node: Potentials, told: Array | None, states: Array
+    components: Array, node: Potentials, observed: Array | None, states: Array
 ) -> tuple[Array, Array, Array]:
     """Return what `mixture_evidence` does, of arguments that are known to be right.
 
-    ``told`` may hold numbers or booleans.
+    ``observed`` may hold numbers or booleans.
     """
-    told = None if told is None else onp.ascontiguousarray(told, onp.float64)
-    found = _evidence(states, components, *node, told)
+    observed = (
+        None if observed is None else onp.ascontiguousarray(observed, onp.float64)
+    )
+    found = _evidence(states, components, *node, observed)
     plain = value_of(found)
     return found[0], plain[1], plain[2]
 
@@ -108,14 +110,14 @@ def _evidence(
     components: Array,
     node_J: Array,
     node_h: Array,
-    told: Array | None,
+    observed: Array | None,
 ) -> Outputs:
     """Return evidence, second moments and means, or without states the evidence."""
     *lead, D = node_h.shape
-    rows = _core_arguments(components, node_J, node_h, told)
+    arguments = _core_arguments(components, node_J, node_h, observed)
     flat = None if states is None else packed(states.reshape(-1, states.shape[-1]))
     try:
-        results = _core.mixture_evidence(*rows, flat)
+        results = _core.mixture_evidence(*arguments, flat)
     except NotPositiveDefinite as error:
         raise improper(error.sequence, lead) from None
     found = results[:1] if flat is None else results
@@ -127,21 +129,21 @@ def _evidence(
 
 
 def _core_arguments(
-    components: Array, node_J: Array, node_h: Array, told: Array | None
+    components: Array, node_J: Array, node_h: Array, observed: Array | None
 ) -> tuple[Any, Any, Any, Any, Any]:
     """Return plain arrays as the core reads them, with nothing known of the states."""
     *lead, D = node_h.shape
-    K, num_rows = len(components), math.prod(lead)
+    K, num_points = len(components), math.prod(lead)
     nothing = onp.zeros(K)
-    node_J = node_J.reshape(num_rows, *node_J.shape[len(lead) :])
-    node_J, node_h = contiguous([node_J, node_h.reshape(num_rows, D)], [1, 1])
-    init = onp.broadcast_to(nothing, (num_rows, K))
-    told = None if told is None else told.reshape(-1)
-    return init, packed(components), nothing, [node_J, node_h], told
+    node_J = node_J.reshape(num_points, *node_J.shape[len(lead) :])
+    node_J, node_h = contiguous([node_J, node_h.reshape(num_points, D)], [1, 1])
+    init = onp.broadcast_to(nothing, (num_points, K))
+    observed = None if observed is None else observed.reshape(-1)
+    return init, packed(components), nothing, [node_J, node_h], observed
 
 
 def _evidence_vjp(argnums: Sequence[int], ans: Any, args: Any, kwargs: Any) -> Any:
-    states, components, node_J, node_h, told = args
+    states, components, node_J, node_h, observed = args
 
     def pull_back(outputs_bar: Any) -> list[Array]:
         if any(map(isbox, (outputs_bar, ans, *args))):
@@ -151,7 +153,7 @@ def _evidence_vjp(argnums: Sequence[int], ans: Any, args: Any, kwargs: Any) -> A
         K = len(components)
         flat, evidence_bar = states.reshape(-1, K), outputs_bar[0].reshape(-1, K)
         states_bar, J_bar, h_bar = _core.mixture_evidence_vjp(
-            *_core_arguments(components, node_J, node_h, told),
+            *_core_arguments(components, node_J, node_h, observed),
             packed(flat),
             packed(evidence_bar),
         )
@@ -159,12 +161,12 @@ def _evidence_vjp(argnums: Sequence[int], ans: Any, args: Any, kwargs: Any) -> A
         def components_bar() -> Array:
             # e = P E[f(x)], and s P are potentials of x
             _, second_moment, mean = ans.parts
-            rows = second_moment.reshape(-1, *second_moment.shape[-2:])
-            features = joined(1, rows, mean.reshape(-1, mean.shape[-1]))
+            moments = second_moment.reshape(-1, *second_moment.shape[-2:])
+            features = joined(1, moments, mean.reshape(-1, mean.shape[-1]))
             of_x = joined(1, J_bar, h_bar)
-            if told is None:
+            if observed is None:
                 return evidence_bar.T @ features + flat.T @ of_x
-            counted = told.reshape(-1, 1)
+            counted = observed.reshape(-1, 1)
             return (counted * evidence_bar).T @ features + (counted * flat).T @ of_x
 
         def node_J_bar() -> Array:
@@ -190,16 +192,16 @@ defvjp_argnums(_evidence, _evidence_vjp)
 def mixture_evidence_vjp(
     components: Array,
     node: tuple[Array, Array],
-    told: Array | None,
+    observed: Array | None,
     states: Array,
     evidence_bar: Array,
 ) -> tuple[Array, Array, Array]:
-    """Return what the adjoint kernel of the evidence of rows itself computes.
+    """Return what the adjoint kernel of the evidence of points itself computes.
 
     Parameters
     ----------
-    components, node, told, states
-        As in `mixture_evidence`, plain arrays, of rows.
+    components, node, observed, states
+        As in `mixture_evidence`, plain arrays, of points.
     evidence_bar : (N, K)
 
     Returns
@@ -209,13 +211,13 @@ def mixture_evidence_vjp(
         Of all potentials of x.
     """
     components, node_J, node_h = as_potentials(components, node)
-    num_rows, num_states = len(node_h), len(components)
-    told = as_has_data(told, (num_rows,))
+    num_points, num_states = len(node_h), len(components)
+    observed = as_has_data(observed, (num_points,))
     states = as_array("states", states)
-    require_shape("states", states, (num_rows, num_states))
+    require_shape("states", states, (num_points, num_states))
     require_all_finite({"states": states})
     return _core.mixture_evidence_vjp(
-        *_core_arguments(components, node_J, node_h, told),
+        *_core_arguments(components, node_J, node_h, observed),
         packed(states),
         packed(as_array("evidence_bar", evidence_bar)),
     )

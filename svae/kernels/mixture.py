@@ -58,7 +58,7 @@ class LinearSolve(NamedTuple):
 class _Search(NamedTuple):
     """What is constant in a call of `mixture`."""
 
-    told: Array | None
+    observed: Array | None
     starts: Array | None
     from_data: bool
     from_prior: bool
@@ -95,7 +95,7 @@ def mixture(
     tails: tuple[Array, Array, Array] | None,
     node: Potentials,
     noise: Array | None,
-    told: Array | None,
+    observed: Array | None,
     starts: Array | None,
     from_data: bool,
     from_prior: bool,
@@ -122,7 +122,7 @@ def mixture(
     node : (J (..., D) or (..., D, D), h (..., D))
         Of points (N,) or of frames (N, T).
     noise : (N, S, D) or (N, S, T, D) array, optional
-    told : (...) array, optional
+    observed : (...) array, optional
         1 for a point with data, 0 for one without; by default all have data.
     starts : (N, R, K) or (N, R, T, K) array, optional
         Probabilities of the states to start from.
@@ -142,8 +142,8 @@ def mixture(
     Raises
     ------
     ValueError
-        If an argument has a wrong shape or holds what is no number, if ``told`` is not
-        0 or 1, or if there is nowhere to start.
+        If an argument has a wrong shape or holds what is no number, if ``observed`` is
+        not 0 or 1, or if there is nowhere to start.
     NotPositiveDefinite
         If x of a point has no proper Gaussian.
     Impossible
@@ -152,7 +152,7 @@ def mixture(
         If a result is too large for a float.
     """
     require_search(tolerance, max_iterations)
-    arguments, told = mixture_arguments(potentials, tails, node, noise, told)
+    arguments, observed = mixture_arguments(potentials, tails, node, noise, observed)
     if starts is not None:
         starts = as_array("starts", value_of(starts))
         N, *steps, _ = value_of(arguments.node_h).shape
@@ -164,7 +164,7 @@ def mixture(
         raise ValueError("nowhere to start: give starts, from_data or from_prior")
     if adjoint is None:
         adjoint = LinearSolve(tolerance, max_iterations)
-    how = told, starts, bool(from_data), bool(from_prior), tolerance, max_iterations
+    how = observed, starts, bool(from_data), bool(from_prior), tolerance, max_iterations
     found = _mixture(_Search(*how, adjoint), *arguments)
     plain = value_of(found).parts
     results = [
@@ -184,7 +184,7 @@ def _mixture(search: _Search, *arguments: Array) -> Outputs:
     lead = given.node_h.shape[:-1]
     try:
         results = _core.mixture(
-            *core_arguments(given, search.told),
+            *core_arguments(given, search.observed),
             search.starts,
             search.from_data,
             search.from_prior,
@@ -247,7 +247,7 @@ def _pull_back(
     samples_bar = bars.pop() if given.noise is not None else None
     bar = _Bars(
         *_core.mixture_vjp(
-            *core_arguments(given, search.told),
+            *core_arguments(given, search.observed),
             packed(fixed),
             [packed(x) for x in (log_normalizer_bar, of_node_bar, *bars)],
             None if samples_bar is None else packed(samples_bar),
@@ -261,8 +261,8 @@ def _pull_back(
     if search.adjoint.watch is not None:
         search.adjoint.watch(solve.residual)
     counted = fixed
-    if search.told is not None:
-        counted = counted * search.told.reshape(-1, 1)
+    if search.observed is not None:
+        counted = counted * search.observed.reshape(-1, 1)
 
     def init_bar() -> Array:
         if given.init.ndim == 1:
@@ -327,7 +327,7 @@ def mixture_vjp(
     tails: tuple[Array, Array, Array] | None,
     node: Potentials,
     noise: Array | None,
-    told: Array | None,
+    observed: Array | None,
     fixed: Array,
     outputs_bar: Sequence[Array],
     samples_bar: Array | None,
@@ -338,7 +338,7 @@ def mixture_vjp(
 
     Parameters
     ----------
-    potentials, tails, node, noise, told
+    potentials, tails, node, noise, observed
         As in `mixture`, plain arrays.
     fixed : (N, K)
         What `mixture` returned.
@@ -360,7 +360,7 @@ def mixture_vjp(
     iterations, residual : (N,) of the linear solve
     """
     require_search(tolerance, max_iterations)
-    arguments, told = mixture_arguments(potentials, tails, node, noise, told)
+    arguments, observed = mixture_arguments(potentials, tails, node, noise, observed)
     fixed, *bars = as_arrays(
         (fixed, *outputs_bar),
         "fixed",
@@ -376,7 +376,7 @@ def mixture_vjp(
     require_shape("fixed", fixed, (len(arguments.node_h), len(arguments.constants)))
     require_all_finite({"fixed": fixed})
     return _core.mixture_vjp(
-        *core_arguments(arguments, told),
+        *core_arguments(arguments, observed),
         packed(fixed),
         [packed(bar) for bar in bars],
         None if samples_bar is None else packed(samples_bar),

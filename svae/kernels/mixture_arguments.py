@@ -1,6 +1,7 @@
 """Arguments of the mixtures: their shapes fit each other, and their numbers are some.
 
-An axis of one does not broadcast here: the core reads as many numbers as the rows are.
+An axis of one does not broadcast here: the core reads numbers for
+every point.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class Arguments(NamedTuple):
 
 
 def mixture_arguments(
-    potentials: Any, tails: Any, node: Any, noise: Any, told: Any
+    potentials: Any, tails: Any, node: Any, noise: Any, observed: Any
 ) -> tuple[Arguments, Array | None]:
     """Return the arrays of `svae.kernels.mixture`, and which frames have data, (...).
 
@@ -75,7 +76,7 @@ def mixture_arguments(
     ValueError
         If an argument has a wrong shape or holds what is no number.
     Impossible
-        If a row forbids all states.
+        If a point forbids all states.
     """
     init, components, constants = as_arrays(
         potentials, "init", "components", "constants"
@@ -93,21 +94,21 @@ def mixture_arguments(
     require_shape("init", init, (K,), (N, K))
     require_shape("components", components, (K, D * D + D))
     require_shape("node J", node_J, (*lead, D), (*lead, D, D))
-    told = as_has_data(told, tuple(lead))
+    observed = as_has_data(observed, tuple(lead))
     finite = {"components": components, "node J": node_J, "node h": node_h}
     tails = (None, None, None) if tails is None else _as_tails(tails, K)
     if noise is not None:
         finite["noise"] = noise = as_array("noise", noise)
         require_shape("noise", noise, (N, "S", *steps, D))
     if not are_finite([init, constants], LARGEST_LOG_POTENTIAL):
-        _require_possible(value_of(init), value_of(constants), told)
+        _require_possible(value_of(init), value_of(constants), observed)
     require_all_finite(finite)
     arguments = init, components, constants, *tails, node_J, node_h, noise
-    return Arguments(*arguments), told
+    return Arguments(*arguments), observed
 
 
 def core_arguments(
-    arguments: Arguments, told: Array | None
+    arguments: Arguments, observed: Array | None
 ) -> tuple[Any, Any, Any, Any, Any, Any, Any]:
     """Return plain arrays, the fields of `Arguments`, as the core reads them.
 
@@ -128,7 +129,7 @@ def core_arguments(
         tails or None,
         [node_J, node_h],
         None if noise is None else contiguous([draws_of_points(noise, lead)], [2])[0],
-        None if told is None else as_points(told, lead),
+        None if observed is None else as_points(observed, lead),
     )
 
 
@@ -166,7 +167,7 @@ def improper(point: int, lead: Sequence[int]) -> NotPositiveDefinite:
 
 
 def as_potentials(components: Any, node: Any) -> tuple[Array, Array, Array]:
-    """Return components (K, D D + D), and J and h (..., D) of frames or of rows."""
+    """Return components (K, D D + D), and J and h (..., D) of frames or of points."""
     components = as_array("components", components)
     node_J, node_h = as_arrays(node, "node J", "node h")
     require_shape("components", components, ("K", "D D + D"))
@@ -201,17 +202,17 @@ def _as_tails(tails: Any, num_states: int) -> list[Array]:
     return [tails[0], tails[1], weights]
 
 
-def as_has_data(told: Any, shape: tuple[int, ...]) -> Array | None:
-    """Return which rows have data as numbers, 1 or 0; or None, for all."""
-    if told is None:
+def as_has_data(observed: Any, shape: tuple[int, ...]) -> Array | None:
+    """Return which points have data as numbers, 1 or 0; or None, for all."""
+    if observed is None:
         return None
-    told = as_array("told", value_of(told))
-    require_shape("told", told, shape)
-    wrong = onp.argwhere((told != 0) & (told != 1))
+    observed = as_array("observed", value_of(observed))
+    require_shape("observed", observed, shape)
+    wrong = onp.argwhere((observed != 0) & (observed != 1))
     if len(wrong):
         index = tuple(wrong[0].tolist())
-        raise ValueError(f"told{list(index)} is {told[index]}, wanted 0 or 1")
-    return packed(told)
+        raise ValueError(f"observed{list(index)} is {observed[index]}, wanted 0 or 1")
+    return packed(observed)
 
 
 def require_search(tolerance: Any, max_iterations: Any) -> None:
@@ -224,13 +225,13 @@ def require_search(tolerance: Any, max_iterations: Any) -> None:
         )
 
 
-def _require_possible(init: Array, constants: Array, told: Array | None) -> None:
+def _require_possible(init: Array, constants: Array, observed: Array | None) -> None:
     """Refuse what are no log potentials, and a frame that forbids all states."""
     require_all_finite({"init": init, "constants": constants}, log=True)
-    if told is not None:
-        constants = onp.where(told[..., None] > 0, constants, 0.0)
-        if init.ndim < told.ndim + 1:
-            init = init.reshape(-1, *(1,) * (told.ndim - 1), init.shape[-1])
+    if observed is not None:
+        constants = onp.where(observed[..., None] > 0, constants, 0.0)
+        if init.ndim < observed.ndim + 1:
+            init = init.reshape(-1, *(1,) * (observed.ndim - 1), init.shape[-1])
     impossible = onp.atleast_1d((init + constants == -onp.inf).all(axis=-1))
     if impossible.any():
         sequence, *step = (int(k) for k in onp.argwhere(impossible)[0])

@@ -25,7 +25,7 @@ def recognize(
     network: Network,
     weights: Weights,
     data: Any,
-    observed: Any = None,
+    shown: Any = None,
     fill: Any = 0.0,
     sees_mask: bool = False,
     valid: Any = None,
@@ -38,12 +38,12 @@ def recognize(
     weights : tree
         Its weights, phi.
     data : (N, T, P) array
-    observed : (N, T, P) bool array, optional
-        Which entries the network sees; a frame without any has potentials of zero.
+    shown : (N, T, P) bool array, optional
+        Which entries the network is shown; a frame without any has potentials of zero.
     fill : float or (P,) array
-        What the network gets in the place of entries that it does not see.
+        What the network gets in the place of entries that it is not shown.
     sees_mask : bool
-        Whether the network gets 2 P inputs: the data, and 1 where it is not seen.
+        Whether the network gets 2 P inputs: the data, and 1 where it is not shown.
     valid : (N, T) bool array, optional
         Which frames are no padding, all by default; for networks that ask for it.
 
@@ -53,19 +53,19 @@ def recognize(
         Diagonal of the quadratic potential, negative.
     h : (N, T, D) array
     """
-    inputs = data if observed is None else np.where(observed, data, fill)
+    inputs = data if shown is None else np.where(shown, data, fill)
     if sees_mask:
-        hidden = onp.zeros(data.shape) if observed is None else 1.0 - observed
-        inputs = np.concatenate([inputs, hidden], axis=-1)
+        mask = onp.zeros(data.shape) if shown is None else 1.0 - shown
+        inputs = np.concatenate([inputs, mask], axis=-1)
     if accepts(network, "apply", "valid"):
         valid = onp.ones(data.shape[:2], dtype=bool) if valid is None else valid
         location, scale = _apply(network, weights, inputs, valid=valid)
     else:
         location, scale = _apply(network, weights, inputs)
     J, h = -0.5 * scale, location
-    if observed is not None:
-        seen = onp.any(observed, axis=-1, keepdims=True)
-        J, h = np.where(seen, J, 0.0), np.where(seen, h, 0.0)
+    if shown is not None:
+        speaks = onp.any(shown, axis=-1, keepdims=True)
+        J, h = np.where(speaks, J, 0.0), np.where(speaks, h, 0.0)
     return J, h
 
 

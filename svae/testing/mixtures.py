@@ -36,7 +36,7 @@ def pulled_back(
 
 
 def mixture(
-    statistics: Any, potentials: Any, tails: Any, node: Any, noise: Any, told: Any
+    statistics: Any, potentials: Any, tails: Any, node: Any, noise: Any, observed: Any
 ) -> tuple[Any, list[Any]]:
     """Return the statistics after a round, and what `kernels.mixture` does of these.
 
@@ -46,25 +46,25 @@ def mixture(
     init, components, constants = potentials
     node_J, node_h = node
     D = node_h.shape[1]
-    told = onp.ones(len(node_h)) if told is None else told
-    A, h, cov, mean, second_moment = _law_of_x(statistics, components, node, told)
-    linear = told[:, None] * _features(second_moment, mean) @ components.T
+    observed = onp.ones(len(node_h)) if observed is None else observed
+    A, h, cov, mean, second_moment = _law_of_x(statistics, components, node, observed)
+    linear = observed[:, None] * _features(second_moment, mean) @ components.T
     if tails is None:
         evidence = phi = linear
         gain = onp.ones(evidence.shape)
     else:
         offsets, dofs, weights = tails
-        evidence = linear + told[:, None] * offsets
+        evidence = linear + observed[:, None] * offsets
         grown = -2.0 * evidence[..., None] / dofs
         phi = np.sum(-0.5 * weights * (dofs + D) * np.log1p(grown), -1)
         gain = np.sum(weights * (1.0 + D / dofs) / (1.0 + grown), -1)
-        gain = np.where(told[:, None] > 0, gain, 1.0)
-    levels = np.where(told[:, None] > 0, phi + constants, 0.0)
+        gain = np.where(observed[:, None] > 0, gain, 1.0)
+    levels = np.where(observed[:, None] > 0, phi + constants, 0.0)
     log_states = logsumexp(init + levels, axis=1)
     states = np.exp(init + levels - log_states[:, None])
     half_log_det = 0.5 * np.linalg.slogdet(A)[1]
     log_x = 0.5 * np.sum(h * mean, 1) - half_log_det
-    log_x = log_x + told * 0.5 * D * onp.log(2.0 * onp.pi)
+    log_x = log_x + observed * 0.5 * D * onp.log(2.0 * onp.pi)
     surrogate = log_x + log_states - np.sum(statistics * linear, 1)
     dense = node_J if node_J.ndim == 3 else node_J[:, :, None] * onp.eye(D)
     of_node = np.sum(dense * second_moment, (1, 2)) + np.sum(node_h * mean, 1)
@@ -78,14 +78,14 @@ def mixture(
     return states * gain, results
 
 
-def _law_of_x(statistics: Any, components: Any, node: Any, told: Any) -> Any:
+def _law_of_x(statistics: Any, components: Any, node: Any, observed: Any) -> Any:
     """Precision, h, covariance, mean and second moment of x given the states."""
     node_J, node_h = node
     N, D = node_h.shape
     J = node_J if node_J.ndim == 3 else node_J[:, :, None] * onp.eye(D)
-    mixed = (told[:, None] * statistics) @ components
+    mixed = (observed[:, None] * statistics) @ components
     J = J + np.reshape(mixed[:, : D * D], (N, D, D))
-    A = -(J + np.swapaxes(J, 1, 2)) + (1.0 - told)[:, None, None] * onp.eye(D)
+    A = -(J + np.swapaxes(J, 1, 2)) + (1.0 - observed)[:, None, None] * onp.eye(D)
     h = node_h + mixed[:, D * D :]
     cov = np.linalg.inv(A)
     mean = np.sum(cov * h[:, None, :], 2)
@@ -97,22 +97,22 @@ def _features(second_moment: Any, mean: Any) -> Any:
     return np.concatenate([np.reshape(second_moment, (N, D * D)), mean], 1)
 
 
-def mixture_evidence(components: Any, node: Any, told: Any, states: Any) -> Any:
+def mixture_evidence(components: Any, node: Any, observed: Any, states: Any) -> Any:
     """Evidence of rows, second moments and means, as `kernels.mixture_evidence`."""
     node_h = node[1]
     (N, D), K = node_h.shape, len(components)
-    told = onp.ones(N) if told is None else told
+    observed = onp.ones(N) if observed is None else observed
     if states is not None:
-        *_, mean, second_moment = _law_of_x(states, components, node, told)
+        *_, mean, second_moment = _law_of_x(states, components, node, observed)
         features = _features(second_moment, mean)
-        return told[:, None] * features @ components.T, second_moment, mean
+        return observed[:, None] * features @ components.T, second_moment, mean
     log_normalizers = []
     for k in range(K):
         alone = onp.tile(onp.eye(K)[k], (N, 1))
-        A, h, _, mean, _ = _law_of_x(alone, components, node, told)
+        A, h, _, mean, _ = _law_of_x(alone, components, node, observed)
         log_det = onp.linalg.slogdet(A)[1]
         log_x = 0.5 * (onp.sum(h * mean, 1) - log_det + D * onp.log(2.0 * onp.pi))
-        log_normalizers.append(told * log_x)
+        log_normalizers.append(observed * log_x)
     return onp.stack(log_normalizers, 1), None, None
 
 
@@ -121,13 +121,13 @@ def same_mixture_gradients(
     tails: Any,
     node: Any,
     noise: Any,
-    told: Any,
+    observed: Any,
     from_data: bool,
     rng: onp.random.Generator,
 ) -> None:
     """Compare `mixture_vjp` with the implicit function theorem, solved densely."""
     starts = from_data, not from_data, 1e-14, 5000
-    found = kernels.mixture(potentials, tails, node, noise, told, None, *starts)
+    found = kernels.mixture(potentials, tails, node, noise, observed, None, *starts)
     fixed, residual = found[0], found[2]
     N, K = fixed.shape
     arrays = [*potentials, *(tails or ()), *node] + ([] if noise is None else [noise])
@@ -135,7 +135,13 @@ def same_mixture_gradients(
     def split(arrays: Any) -> Any:
         rest = arrays[3:]
         own_tails, rest = (rest[:3], rest[3:]) if tails else (None, rest)
-        return arrays[:3], own_tails, rest[:2], rest[2] if len(rest) > 2 else None, told
+        return (
+            arrays[:3],
+            own_tails,
+            rest[:2],
+            rest[2] if len(rest) > 2 else None,
+            observed,
+        )
 
     def round_of(s: Any, *arrays: Any) -> Any:
         return [mixture(s, *split(arrays))[0]]
@@ -161,10 +167,19 @@ def same_mixture_gradients(
 
     samples_bar = bars[6] if noise is not None else None
     got = kernels.mixture_vjp(
-        potentials, tails, node, noise, told, fixed, bars[:6], samples_bar, 1e-13, 1000
+        potentials,
+        tails,
+        node,
+        noise,
+        observed,
+        fixed,
+        bars[:6],
+        samples_bar,
+        1e-13,
+        1000,
     )
     init_bar, constants_bar, evidence_bar, J_bar, h_bar, dofs_bar, noise_bar, *_ = got
-    counted = fixed if told is None else fixed * told[:, None]
+    counted = fixed if observed is None else fixed * observed[:, None]
     second_moment, mean = found[6], found[7]
     of_node = bars[1]
     J_total = J_bar + of_node[:, None, None] * second_moment

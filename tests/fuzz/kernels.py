@@ -406,23 +406,23 @@ def mixture_problem(rng: Generator) -> tuple[Any, ...]:
     h = -((J + np.swapaxes(J, -1, -2)) @ mean[..., None])[..., 0]
     offsets = -0.5 * np.sum(h * mean, -1)
     node_J = negative(rng, N, D) if chance(rng, 0.5) else -np.abs(numbers(rng, N, D))
-    told = None
+    observed = None
     if chance(rng, 0.4):
-        told = (rng.random(N) < 0.7).astype(float)
+        observed = (rng.random(N) < 0.7).astype(float)
     components = np.concatenate([J.reshape(K, -1), h], 1)
-    return components, offsets, (node_J, numbers(rng, N, D)), told
+    return components, offsets, (node_J, numbers(rng, N, D)), observed
 
 
 MIXTURE_NAMES = {
     **{(0, 0): "init", (0, 1): "components", (0, 2): "constants", (1, 0): "offsets"},
     **{(1, 1): "degrees of freedom", (1, 2): "weights", (2, 0): "node J"},
-    **{(2, 1): "node h", (3,): "noise", (4,): "told", (5,): "starts"},
+    **{(2, 1): "node h", (3,): "noise", (4,): "observed", (5,): "starts"},
     **{(6,): "tolerance", (7,): "max_iterations"},
 }
 
 
 def mixture(rng: Generator) -> str:
-    components, offsets, node, told = mixture_problem(rng)
+    components, offsets, node, observed = mixture_problem(rng)
     (N, D), K = node[1].shape, len(components)
     init, constants = numbers(rng, N, K), numbers(rng, K)
     if chance(rng, 0.15):
@@ -445,13 +445,13 @@ def mixture(rng: Generator) -> str:
     if chance(rng, 0.04):
         max_iterations = [0, -3, 1.5, None][rng.integers(4)]
 
-    def call(potentials, tails, node, noise, told, starts):
+    def call(potentials, tails, node, noise, observed, starts):
         results = kernels.mixture(
             potentials,
             tails,
             node,
             noise,
-            told,
+            observed,
             starts,
             from_data,
             from_prior,
@@ -460,14 +460,16 @@ def mixture(rng: Generator) -> str:
         )
         return flat((results[0], *results[3:], *results[1:3]))
 
-    def define(potentials, tails, node, noise, told, starts, got):
+    def define(potentials, tails, node, noise, observed, starts, got):
         if got is None:
-            rows = np.ones(N) if told is None else told
+            rows = np.ones(N) if observed is None else observed
             level = potentials[0] + np.where(rows[:, None] > 0, potentials[2], 0.0)
             raise_impossible(level)
             return []
         fixed, residual = got[0], got[-1]
-        updated, results = mixtures.mixture(fixed, potentials, tails, node, noise, told)
+        updated, results = mixtures.mixture(
+            fixed, potentials, tails, node, noise, observed
+        )
         has_digits = not is_huge((potentials, tails, node))
         if has_digits and np.all(residual < 1e-12):
             scale = np.max(np.abs(fixed), initial=1.0)
@@ -483,10 +485,10 @@ def mixture(rng: Generator) -> str:
         potentials = init, components, constants
         with AUTOGRAD:
             mixtures.same_mixture_gradients(
-                potentials, tails, node, noise, told, from_data, rng
+                potentials, tails, node, noise, observed, from_data, rng
             )
 
-    arguments = (init, components, constants), tails, node, noise, told, starts
+    arguments = (init, components, constants), tails, node, noise, observed, starts
     names = {p: name for p, name in MIXTURE_NAMES.items() if p[0] < len(arguments)}
     if tolerance not in (1e-13, 1e-4) or max_iterations != 2000:
         return refused_settings(call, arguments)
@@ -512,27 +514,27 @@ def raise_impossible(level: Any) -> None:
 
 
 def mixture_evidence(rng: Generator) -> str:
-    components, _, node, told = mixture_problem(rng)
+    components, _, node, observed = mixture_problem(rng)
     N, K = len(node[1]), len(components)
     states = rng.dirichlet(np.ones(K), N) if chance(rng, 0.7) else None
 
     def call(*arguments):
         return flat(kernels.mixture_evidence(*arguments))
 
-    def define(components, node, told, states, got):
-        return flat(mixtures.mixture_evidence(components, node, told, states))
+    def define(components, node, observed, states, got):
+        return flat(mixtures.mixture_evidence(components, node, observed, states))
 
     def gradient(rng):
         if states is None:
             return
         evidence_bar = rng.standard_normal((N, K))
         got = kernels.mixture_evidence_vjp(
-            components, node, told, states, disguised(evidence_bar, rng)
+            components, node, observed, states, disguised(evidence_bar, rng)
         )
         with AUTOGRAD:
             states_bar, J_bar, h_bar = pulled_back(
                 lambda s, J, h: [
-                    mixtures.mixture_evidence(components, (J, h), told, s)[0]
+                    mixtures.mixture_evidence(components, (J, h), observed, s)[0]
                 ],
                 [states, *node],
                 [evidence_bar],
@@ -547,9 +549,9 @@ def mixture_evidence(rng: Generator) -> str:
 
     names = {
         **{(0,): "components", (1, 0): "node J", (1, 1): "node h"},
-        **{(2,): "told", (3,): "states"},
+        **{(2,): "observed", (3,): "states"},
     }
-    arguments = components, node, told, states
+    arguments = components, node, observed, states
     case = Case("mixture_evidence", arguments, names, call, define, None, gradient)
     return judged(case, rng)
 

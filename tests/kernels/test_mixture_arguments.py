@@ -28,7 +28,7 @@ def problem(rng):
         "node J": -rng.uniform(0.1, 1, (N, D)),
         "node h": rng.standard_normal((N, D)),
         "noise": rng.standard_normal((N, S, D)),
-        "told": np.ones(N),
+        "observed": np.ones(N),
         "starts": rng.dirichlet(np.ones(K), (N, 2)),
     }
 
@@ -52,7 +52,7 @@ def shared(p):
         (p["offsets"], p["degrees of freedom"], p["weights"]),
         (p["node J"], p["node h"]),
         p["noise"],
-        p["told"],
+        p["observed"],
     )
 
 
@@ -81,7 +81,7 @@ def cut_to_one(x, axis):
 CUTS = [
     *[("init", 0), ("init", 1), ("components", 0), ("constants", 0), ("offsets", 0)],
     *[("degrees of freedom", 0), ("degrees of freedom", 1), ("weights", 0)],
-    *[("node J", 0), ("node J", 1), ("node h", 0), ("noise", 0), ("told", 0)],
+    *[("node J", 0), ("node J", 1), ("node h", 0), ("noise", 0), ("observed", 0)],
     *[("starts", 0), ("starts", 2)],
 ]
 
@@ -94,14 +94,14 @@ def test_an_axis_of_one_does_not_broadcast(rng, name, axis):
         mixture(p)
 
 
-@pytest.mark.parametrize("name", ["components", "told", "states", "node J"])
+@pytest.mark.parametrize("name", ["components", "observed", "states", "node J"])
 def test_nor_in_the_evidence(rng, name):
     p = problem(rng)
     p["states"] = rng.dirichlet(np.ones(K), N)
     arguments = lambda: (  # noqa: E731
         p["components"],
         (p["node J"], p["node h"]),
-        p["told"],
+        p["observed"],
         p["states"],
     )
     bar = rng.standard_normal((N, K))
@@ -139,7 +139,9 @@ def test_many_rows_and_an_array_of_one(rng):
     """Three million rows: what is read past one number ends the process."""
     number = 3_000_000
     node = np.broadcast_to(-1.0, (number, 1)), np.broadcast_to(0.0, (number, 1))
-    with pytest.raises(ValueError, match=r"told has shape \(1,\), wanted \(3000000,\)"):
+    with pytest.raises(
+        ValueError, match=r"observed has shape \(1,\), wanted \(3000000,\)"
+    ):
         kernels.mixture_evidence(np.array([[-1.0, 0.0]]), node, np.ones(1), None)
 
 
@@ -149,7 +151,6 @@ def test_many_rows_and_an_array_of_one(rng):
 )
 def test_the_core_itself_refuses_them(rng, name, shape):
     p = problem(rng)
-    p["observed"] = p.pop("told")
     p[name] = np.ones(shape)
     node = [p["node J"], p["node h"]]
     arguments = p["init"], p["components"], p["constants"], node, p["observed"], None
@@ -232,7 +233,7 @@ def test_nowhere_to_start(rng, starts):
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("told", 0.5, r"told\[0\] is 0.5, wanted 0 or 1"),
+        ("observed", 0.5, r"observed\[0\] is 0.5, wanted 0 or 1"),
         ("degrees of freedom", 0.0, "wanted positive"),
         ("weights", -1.0, "wanted 0 or more"),
     ],
@@ -247,7 +248,7 @@ def test_values_out_of_range(rng, name, value, message):
 def test_a_state_that_is_forbidden_is_no_matter_to_a_row_without_data(rng):
     """Zero times -inf is no number."""
     p = problem(rng)
-    p["constants"][1], p["told"][2] = -np.inf, 0.0
+    p["constants"][1], p["observed"][2] = -np.inf, 0.0
     states = mixture(p)[8]
     assert np.isfinite(states).all()
     assert (states[[0, 1, 3], 1] == 0).all()

@@ -56,7 +56,7 @@ def problem(rng, tails=False, dense=False, partly=False):
     return arrays, (rng.random(N) < 0.6).astype(float) if partly else None
 
 
-def mean_field(module, names, told, adjoint=None, **options):
+def mean_field(module, names, observed, adjoint=None, **options):
     """Return the outputs of a mixture that have derivatives, of the arrays by name."""
     options = {"from_data": True, "from_prior": False, "starts": None} | options
     options = {"tolerance": 1e-14, "max_iterations": 5000} | options
@@ -69,7 +69,7 @@ def mean_field(module, names, told, adjoint=None, **options):
             tails,
             (p["node J"], p["node h"]),
             p["noise"],
-            told,
+            observed,
             **options,
             adjoint=adjoint,
         )
@@ -83,11 +83,11 @@ KINDS = [(tails, dense, not dense) for tails in (False, True) for dense in (0, 1
 
 @pytest.mark.parametrize(("tails", "dense", "partly"), KINDS)
 def test_a_mean_field_and_all_its_slopes(tails, dense, partly, rng):
-    arrays, told = problem(rng, tails, dense, partly)
+    arrays, observed = problem(rng, tails, dense, partly)
     names, values = list(arrays), list(arrays.values())
     exactly = kernels.LinearSolve(1e-14, 1000)
-    compiled = mean_field(kernels, names, told, exactly)
-    defined = mean_field(reference, names, told)
+    compiled = mean_field(kernels, names, observed, exactly)
+    defined = mean_field(reference, names, observed)
     outputs = compiled(*values)
     for got, want in zip(outputs, defined(*values), strict=True):
         assert relative_error(got, want) < 1e-10
@@ -106,7 +106,7 @@ def test_a_mean_field_of_frames_is_that_of_as_many_points(
     arrays, _ = problem(rng, tails, dense)
     J, h, noise = (rng.uniform(0.1, 1.0, (N, steps, *e)) for e in ((D,), (D,), (S, D)))
     J = -J[..., None] * np.eye(D) - 0.05 if dense else -J
-    told = (rng.random((N, steps)) < 0.6).astype(float) if partly else None
+    observed = (rng.random((N, steps)) < 0.6).astype(float) if partly else None
     starts = rng.dirichlet(np.ones(K), (N, 2, steps))
     init = arrays["init"]
     each = {"node J": J, "node h": h, "noise": noise}
@@ -117,8 +117,8 @@ def test_a_mean_field_of_frames_is_that_of_as_many_points(
     of_frames = arrays | each | {"noise": np.swapaxes(noise, 1, 2)}
     exactly = kernels.LinearSolve(1e-14, 1000)
 
-    def results(module, arrays, told, starts):
-        run = mean_field(module, list(arrays), told, exactly, starts=starts)
+    def results(module, arrays, observed, starts):
+        run = mean_field(module, list(arrays), observed, exactly, starts=starts)
         outputs = run(*arrays.values())
         bars = [
             np.cos(k + np.arange(x.size)).reshape(x.shape)
@@ -127,12 +127,12 @@ def test_a_mean_field_of_frames_is_that_of_as_many_points(
         return outputs, cotangents(run, list(arrays.values()), bars)
 
     (got, got_bars), (want, want_bars) = (
-        results(module, of_frames, told, starts) for module in (kernels, reference)
+        results(module, of_frames, observed, starts) for module in (kernels, reference)
     )
     for a, b in zip([*got, *got_bars], [*want, *want_bars], strict=True):
         assert a.shape == b.shape
         assert relative_error(a, b) < 1e-10
-    flat = None if told is None else told.reshape(-1)
+    flat = None if observed is None else observed.reshape(-1)
     lined_up = np.swapaxes(starts, 1, 2).reshape(N * steps, 2, K)
     log_normalizer, *_, mean, states, _, samples = results(
         kernels, of_points, flat, lined_up
@@ -162,7 +162,7 @@ def test_a_frame_without_a_law_is_named(module, rng):
 
 @pytest.mark.parametrize("tails", [False, True])
 def test_where_it_starts_and_how_it_ends(tails, rng):
-    arrays, told = problem(rng, tails, partly=True)
+    arrays, observed = problem(rng, tails, partly=True)
     starts = rng.dirichlet(np.ones(K), (N, 2))
     for from_data, from_prior, own in ((1, 0, None), (0, 1, None), (1, 1, starts)):
         results = [
@@ -173,7 +173,7 @@ def test_where_it_starts_and_how_it_ends(tails, rng):
                 else None,
                 (arrays["node J"], arrays["node h"]),
                 None,
-                told,
+                observed,
                 own,
                 from_data=bool(from_data),
                 from_prior=bool(from_prior),
@@ -232,14 +232,14 @@ def test_evidence_and_all_its_slopes(lead, dense, partly, rng):
     arrays, _ = problem(rng)
     J = -rng.uniform(0.1, 1.0, (*lead, D))
     J = J[..., None] * np.eye(D) - 0.05 if dense else J
-    told = (rng.random(lead) < 0.6).astype(float) if partly else None
+    observed = (rng.random(lead) < 0.6).astype(float) if partly else None
     values = [
         arrays["components"],
         *(J, rng.standard_normal((*lead, D)), rng.dirichlet(np.ones(K), lead)),
     ]
 
     def evidence(module):
-        return lambda P, J, h, s: [module.mixture_evidence(P, (J, h), told, s)[0]]
+        return lambda P, J, h, s: [module.mixture_evidence(P, (J, h), observed, s)[0]]
 
     bars = [rng.standard_normal((*lead, K))]
     got, want = (
@@ -251,7 +251,7 @@ def test_evidence_and_all_its_slopes(lead, dense, partly, rng):
         assert relative_error(a, b) < 1e-10
     for states in (values[3], None):
         got, want = (
-            module.mixture_evidence(values[0], (J, values[2]), told, states)
+            module.mixture_evidence(values[0], (J, values[2]), observed, states)
             for module in (kernels, reference)
         )
         for a, b in zip(got, want, strict=True):

@@ -20,7 +20,10 @@ PAGES = {
     path.name if path.parent == ROOT else f"docs/{path.name}": path.read_text()
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 }
-COMMANDS = {"fit", "info", "segment", "score", "forecast", "sample", "plot", "profile"}
+COMMANDS = {
+    *("fit", "info", "segment", "score", "predict-next", "forecast", "sample"),
+    *("plot", "profile"),
+}
 
 
 def blocks(page, language):

@@ -8,7 +8,7 @@ from typing import Any
 
 import svae
 from svae import profile
-from svae.cli import fit, queries, runs, timing
+from svae.cli import ahead, fit, queries, runs, timing
 from svae.cli.settings import (
     CONSTRUCTOR,
     FIT,
@@ -111,17 +111,15 @@ def add_queries(add: Callable[..., argparse.ArgumentParser]) -> None:
     sub.add_argument("--out", metavar="FILE", help=about)
 
     usual = defaults_of(svae.SVAE.score)
-    about = "print the bound of data"
-    sub = add("score", queries.score, about, "runs/lds-dots dots")
+    about = "print the bound of data, and errors one step ahead beside baselines'"
+    examples = "runs/lds-dots dots", "runs/lds-dots dots --ahead 1"
+    sub = add("score", queries.score, about, *examples)
     add_run(sub)
-    about = f"of x in the bound; default: {usual['num_samples']}"
-    sub.add_argument(
-        "--num-samples",
-        type=positive,
-        default=usual["num_samples"],
-        metavar="N",
-        help=about,
-    )
+    drawn = defaults_of(svae.SVAE.predict_next)["num_samples"]
+    about = f"of x in the bound; default: 10, with --ahead {drawn}"
+    sub.add_argument("--num-samples", type=positive, metavar="N", help=about)
+    about = "print the log density of each frame given those before it, 1 step ahead"
+    sub.add_argument("--ahead", type=int, choices=(1,), help=about)
     about = "of an importance-weighted bound, which is tighter"
     sub.add_argument("--num-importance-samples", type=positive, metavar="K", help=about)
     about = (
@@ -129,6 +127,22 @@ def add_queries(add: Callable[..., argparse.ArgumentParser]) -> None:
         f"default: {usual['theta']}"
     )
     sub.add_argument("--theta", choices=THETAS, help=about)
+    sub.add_argument("--rng", type=seed, default=usual["rng"], metavar="SEED")
+
+    usual = defaults_of(svae.SVAE.predict_next)
+    about = "predict each frame from those before it, beside baselines"
+    sub = add("predict-next", ahead.predict_next, about, "runs/lds-dots dots")
+    add_run(sub)
+    about = "default: predictions.npz in the folder of the run"
+    sub.add_argument("--out", metavar="FILE", help=about)
+    about = f"draws of x; default: {usual['num_samples']}"
+    sub.add_argument(
+        "--num-samples",
+        type=positive,
+        default=usual["num_samples"],
+        metavar="N",
+        help=about,
+    )
     sub.add_argument("--rng", type=seed, default=usual["rng"], metavar="SEED")
 
     usual = defaults_of(svae.SVAE.forecast)

@@ -11,7 +11,7 @@ import numpy as np
 
 import svae
 from svae import kernels, plot, store
-from svae.cli import output, runs, selfcheck
+from svae.cli import ahead, output, runs, selfcheck
 from svae.cli.runs import Run
 from svae.metrics import bouts
 from svae.queries.importance import ImportanceScore
@@ -21,9 +21,11 @@ __all__ = ["draw", "forecast", "info", "sample", "score", "segment", "segmented"
 
 
 def score(options: argparse.Namespace) -> int:
-    """Print the bound of data under a fitted model, in the units of the data."""
+    """Print the score of data under a fitted model, in the units of the data."""
     if options.theta is not None and options.num_importance_samples is None:
         options.usage("argument --theta: only with --num-importance-samples")
+    if options.ahead is not None and options.num_importance_samples is not None:
+        options.usage("argument --ahead: not with --num-importance-samples")
     run = Run.load(options.run)
     sequences = run.read(options.data)
     weighted = options.num_importance_samples is not None
@@ -34,9 +36,11 @@ def score(options: argparse.Namespace) -> int:
         options.theta or "mean",
         options.rng,
         detailed=weighted,
+        ahead=options.ahead,
     )
     bound = found.score if isinstance(found, ImportanceScore) else found
-    print(f"{bound + run.scaling.log_density(sequences):.6f} nats per frame")
+    given = "" if options.ahead is None else " given those before it"
+    print(f"{bound + run.scaling.log_density(sequences):.6f} nats per frame{given}")
     if isinstance(found, ImportanceScore):
         sizes = found.effective_samples
         print(
@@ -44,6 +48,7 @@ def score(options: argparse.Namespace) -> int:
             f"{sizes.min():.1f} to {sizes.max():.1f} "
             f"of {options.num_importance_samples}"
         )
+    ahead.describe_errors(run, options.data, sequences)
     return 0
 
 

@@ -44,7 +44,7 @@ FILES = (
     "such as MoSeq's results_00.h5"
 )
 RECORD, SCALING, SCALING_KIND = "run.json", "scaling.npz", "svae.scaling"
-PRODUCTS = ("segments.csv", "forecast.npz", "sample.npy")
+PRODUCTS = ("segments.csv", "forecast.npz", "predictions.npz", "sample.npy")
 PARTS: dict[str, tuple[type, ...]] = {
     "model": (str,),
     "data": (str,),

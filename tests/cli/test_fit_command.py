@@ -47,7 +47,9 @@ def test_data_in_a_file_too_large_for_memory_is_fitted_and_scored_alike(
             out = f"runs/lds-{runs.name_of(source)}"
             histories.append(svae.load(f"{out}/model.npz").history_["objective"])
             assert main(["score", out]) == 0
-            scores.append(capsys.readouterr().out)
+            score, *errors = capsys.readouterr().out.splitlines()
+            scores.append(score)
+            assert ("of the first 30 frames" in errors[-1]) == (limit < 120)
     for history in histories:
         np.testing.assert_allclose(history, histories[0], rtol=1e-12)
     assert len(set(scores)) == 1

@@ -91,6 +91,8 @@ def test_an_unknown_model_is_refused_with_what_is_known(capsys):
         ["fit", "student", "pinwheel", "--tails", "heavy"],
         ["fit", "student", "pinwheel", "--dof", "many"],
         ["score", "somewhere", "--theta", "sample"],
+        ["score", "somewhere", "--ahead", "2"],
+        ["score", "somewhere", "--ahead", "1", "--num-importance-samples", "3"],
         ["forecast", "somewhere", "--horizon", "3", "--theta", "mode"],
         ["fit", "lds", "dots", "--hidden", "4,x"],
         ["fit", "lds", "dots", "--num-steps", "many"],
@@ -137,7 +139,8 @@ def test_options_that_a_model_has_no_use_for(model, options, reason, capsys):
 
 
 COMMANDS = (
-    *("fit", "info", "segment", "score", "forecast", "sample", "plot", "profile"),
+    *("fit", "info", "segment", "score", "predict-next", "forecast", "sample"),
+    *("plot", "profile"),
 )
 
 
@@ -163,7 +166,7 @@ def test_help_names_all_commands(capsys):
     assert "example: svae fit gmm pinwheel" in said
     assert "1 after an error, 2 for wrong usage, 130 if interrupted" in said
     for command in COMMANDS:
-        assert re.search(rf"^    {command} ", said, flags=re.MULTILINE)
+        assert re.search(rf"^    {command}\s", said, flags=re.MULTILINE)
 
 
 def test_version(capsys):

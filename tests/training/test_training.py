@@ -6,6 +6,8 @@ import pytest
 import svae
 from svae.autodiff.trees import leaves
 from svae.testing import assert_identical
+from svae.training import step
+from svae.training.batches import Minibatch
 from svae.training.step import initial_state
 
 NETWORK = svae.MLP((6,))
@@ -153,6 +155,23 @@ def test_states_in_use_are_recorded_of_models_that_have_states():
     used = model.history_["states_in_use"]
     assert used.shape == (4,) and np.all((used >= 1) & (used <= 3))
     assert "states_in_use" not in lds().fit(FRAMES, 2, **OPTIONS).history_
+
+
+def test_states_in_use_are_those_of_the_metric(rng):
+    """Over the frames of the windows, not over what pads them."""
+    cut = np.array([[0, 0, 30], [0, 30, 50], [1, 5, 40]])
+    states = rng.random((3, 35, 60))
+    minibatch = Minibatch(cut, 1.0, None)
+    lengths = cut[:, 2] - cut[:, 1]
+    paths = [states[n, :length].argmax(axis=1) for n, length in enumerate(lengths)]
+    counted = step._states_in_use(minibatch, states)
+    assert counted == svae.metrics.states_in_use(paths) < 60
+    assert np.isnan(step._states_in_use(minibatch, None))
+    points = Minibatch(np.stack([0 * lengths, lengths, lengths + 1], axis=1), 1.0, None)
+    single = states[:, :1]
+    paths = single[:, 0].argmax(axis=1)
+    counted = step._states_in_use(points, single)
+    assert counted == svae.metrics.states_in_use(paths)
 
 
 def stop_at(step):

@@ -85,7 +85,7 @@ def _baselines(
     train, note = frames, ""
     if source is not None:
         try:
-            own = runs.excerpt(runs.read_own(run.folder, run.record))
+            own = runs.excerpt(runs.read_own(run.folder, run.record).sequences)
             train = [np.asarray(each[:]) for each in own]
         except (ValueError, OSError) as error:
             note = f"; baselines learned from these data themselves: {error}"

@@ -108,6 +108,9 @@ def train(
         words["num_workers"] = options.workers
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "interrupted")
+        if isinstance(runs.frame_shape_in(record), tuple):
+            # a short video has more pixels than frames, and is not the other way round
+            warnings.filterwarnings("ignore", "data: fewer rows")
         model.fit(sequences, **words)
     if model.ended_ == "interrupted":
         print(
@@ -119,6 +122,9 @@ def train(
     record["result"] = summarise(model, record["num_frames"], shown)
     store.write_json(folder / runs.RECORD, record)
     describe(record["result"], say)
+    if scaling is not None:
+        bound = record["result"]["objective"] + scaling.log_density(sequences)
+        say(f"bound in the units of the data, as svae score has it: {bound:.4f}")
     if shown is not sequences:
         say(f"states in use, and figures: of the first {sum(map(len, shown))} frames")
     if output.can_draw(say):

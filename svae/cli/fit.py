@@ -53,7 +53,7 @@ def fit(options: argparse.Namespace) -> int:
         scaling = runs.Scaling.load(folder, record)
     else:
         settings["frame_shape"] = read.frame_shape or "none"
-        if read.quantity != runs.QUANTITY:
+        if read.quantity is not None:
             record["quantity"] = read.quantity
         kind = scaling_for(options, settings, read.frame_shape is not None)
         settings["scaling"] = kind
@@ -136,7 +136,7 @@ def train(
             shape if isinstance(shape, tuple) else None,
             undo,
             record["num_frames"],
-            str(record.get("quantity", runs.QUANTITY)),
+            **runs.words_of_figures(record),
         )
         output.save_figures(folder, figures)
     say(f"written to {folder}")

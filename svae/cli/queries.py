@@ -123,7 +123,7 @@ def forecast(options: argparse.Namespace) -> int:
             rng=options.rng,
             shape=run.frame_shape,
             undo=scaling.undo,
-            label=run.quantity,
+            **runs.words_of_figures(run.record),
         )
         output.save_figures(run.folder, {"prediction": figure})
     return 0
@@ -150,7 +150,7 @@ def draw(options: argparse.Namespace) -> int:
         options.shape or run.frame_shape,
         run.scaling.undo,
         run.record.get("num_frames"),
-        run.quantity,
+        **runs.words_of_figures(run.record),
     )
     output.save_figures(run.folder, figures)
     print(f"written to {run.folder / 'figures'}")

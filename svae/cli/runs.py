@@ -36,6 +36,7 @@ __all__ = [
     "read_record",
     "split",
     "survey",
+    "words_of_figures",
 ]
 
 
@@ -53,7 +54,6 @@ PARTS: dict[str, tuple[type, ...]] = {
 }
 """What a record must have, and of which types."""
 EXCERPT = 2**24  # numbers of these that are shown in figures
-QUANTITY = "value"
 BUILT_IN: dict[str, Callable[[], np.ndarray]] = {
     "pinwheel": lambda: data.pinwheel(rng=1)[0],
     "dots": lambda: data.dots(rng=1),
@@ -209,11 +209,6 @@ class Run(NamedTuple):
         shape = frame_shape_in(self.record)
         return shape if isinstance(shape, tuple) else None
 
-    @property
-    def quantity(self) -> str:
-        """What the values are, for figures."""
-        return str(self.record.get("quantity", QUANTITY))
-
 
 class Data(NamedTuple):
     """Data of a fit, and what their source says of them."""
@@ -221,8 +216,8 @@ class Data(NamedTuple):
     sequences: list[Any]
     frame_shape: tuple[int, int] | None = None
     """Rows and columns of the image that a frame is, None if it is none."""
-    quantity: str = QUANTITY
-    """What the values are, for figures."""
+    quantity: str | None = None
+    """What the values are and their unit, if the source says so."""
 
 
 def frame_shape_in(record: dict[str, Any]) -> tuple[int, int] | str | None:
@@ -237,6 +232,11 @@ def frame_shape_in(record: dict[str, Any]) -> tuple[int, int] | str | None:
     if len(shape) != 2 or not all(type(side) is int and side > 0 for side in shape):
         raise ValueError(f"{RECORD}: its frame_shape is {said!r}")
     return int(shape[0]), int(shape[1])
+
+
+def words_of_figures(record: dict[str, Any]) -> dict[str, str]:
+    """Return how figures call the values of a run, if its data said what they are."""
+    return {"label": str(record["quantity"])} if "quantity" in record else {}
 
 
 def read_own(folder: Path, record: dict[str, Any]) -> Data:
@@ -333,7 +333,7 @@ def open_data(source: str, frame_shape: tuple[int, int] | str | None = None) -> 
     shape = _checked_shape(shape, sequences, source)
     if _size(sequences) <= MEMORY:
         sequences = data.as_sequences([np.asarray(each) for each in sequences])
-    return Data(sequences, shape, quantity or QUANTITY)
+    return Data(sequences, shape, quantity)
 
 
 def _checked_shape(

@@ -153,7 +153,8 @@ def test_an_extraction_from_fit_to_figures(tmp_path, monkeypatch):
         patch.setattr(output, "can_draw", lambda say: False)
         assert main(["fit", "slds", source, "--out", out, *small]) == 0
     loaded = runs.Run.load(out)
-    assert (loaded.frame_shape, loaded.quantity) == ((8, 10), "height (mm)")
+    assert loaded.frame_shape == (8, 10)
+    assert loaded.record["quantity"] == "height (mm)"
     for command in (
         ["segment", out],
         ["score", out],

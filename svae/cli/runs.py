@@ -234,7 +234,7 @@ def frame_shape_in(record: dict[str, Any]) -> tuple[int, int] | str | None:
     return int(shape[0]), int(shape[1])
 
 
-def words_of_figures(record: dict[str, Any]) -> dict[str, str]:
+def words_of_figures(record: dict[str, Any]) -> dict[str, Any]:
     """Return how figures call the values of a run, if its data said what they are."""
     return {"label": str(record["quantity"])} if "quantity" in record else {}
 

@@ -761,9 +761,11 @@ def _principal_scores(sequence: np.ndarray, number: int = 10) -> np.ndarray:
     if number < 1 or not centered.any():
         scores = np.zeros((len(sequence), 1))
     else:
-        start = np.ones(min(centered.shape))  # decides signs
-        left, scales, _ = svds(centered, k=number, v0=start)
-        left = left[:, ::-1] * np.where(left.sum(axis=0)[::-1] < 0, -1.0, 1.0)
+        start = np.ones(min(centered.shape))  # the same from call to call
+        left, scales, right = svds(centered, k=number, v0=start)
+        most = np.abs(right).argmax(axis=1)  # the largest loading is positive
+        signs = np.sign(right[np.arange(number), most])
+        left = (left * signs)[:, ::-1]
         scores = left * np.sqrt(max(1, (~lost).sum()))
         scores[:, scales[::-1] <= 1e-9 * scales.max()] = 0.0
     scores[lost] = np.nan

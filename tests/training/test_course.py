@@ -151,7 +151,7 @@ def test_a_fit_that_learns_by_heart_is_told_once_and_a_sound_one_not(rng):
 
     kept, wide = frames(200), svae.MLP((60,))
     options = {"held_out": kept, "score_every": 10, "rng": 0}
-    model = svae.SVAE(svae.LDS(4), wide, wide)
+    model = svae.SVAE(svae.LDS(4), wide, wide, "gaussian")
     messages = said(model.fit, frames(30), 200, learning_rate=3e-2, **options)
     (message,) = [each for each in messages if each.startswith("held_out")]
     assert_tells(message, "by heart|no step has improved", "weight_decay")

@@ -4,6 +4,7 @@ Under autograd an array may be a box around one, which behaves alike; annotation
 the array.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,6 +17,7 @@ __all__ = [
     "Message",
     "Potentials",
     "Rng",
+    "VJP",
 ]
 
 Array: TypeAlias = NDArray[np.floating[Any]]
@@ -29,3 +31,5 @@ Message: TypeAlias = dict[str, Any]
 """Natural parameters or statistics of theta, a tuple of arrays for each factor."""
 Rng: TypeAlias = int | np.random.Generator | np.random.SeedSequence | None
 """A seed or a generator, as `numpy.random.default_rng` takes them."""
+VJP: TypeAlias = Callable[[Any], Sequence[Any]]
+"""Cotangent of what a primitive returns -> those of the arguments asked for."""

@@ -37,7 +37,7 @@ def per_sequence(scale: Array, x: Array) -> Array:
 
 
 @primitive
-def cut(array: Any, axis: int, start: int, stop: int) -> Any:
+def cut(array: Array, axis: int, start: int, stop: int) -> Array:
     """Return a stretch along an axis, counted from the last if negative.
 
     What autograd does for a slice, it adds to zeros by index, is ten times as slow.
@@ -46,13 +46,13 @@ def cut(array: Any, axis: int, start: int, stop: int) -> Any:
 
 
 @primitive
-def _spread(stretch: Any, shape: tuple[int, ...], where: tuple[Any, ...]) -> Any:
+def _spread(stretch: Array, shape: tuple[int, ...], where: tuple[Any, ...]) -> Any:
     array = onp.zeros(shape)
     array[where] = stretch
     return array
 
 
-def _stretch(array: Any, axis: int, start: int, stop: int) -> tuple[Any, ...]:
+def _stretch(array: Array, axis: int, start: int, stop: int) -> tuple[Any, ...]:
     everything = [slice(None)] * array.ndim
     everything[axis] = slice(start, stop)
     return tuple(everything)
@@ -70,7 +70,7 @@ defvjp(_spread, lambda ans, stretch, shape, where: lambda g: g[where])
 
 
 @primitive
-def joined(axes: int, *parts: Any) -> Any:
+def joined(axes: int, *parts: Any) -> Array:
     """Line up arrays of the same first ``axes`` behind these, each as one row (..., F).
 
     One node in a trace, where every reshape and their concatenation would be others.
@@ -84,7 +84,7 @@ def _joined_vjp(argnums: Any, ans: Any, args: Any, kwargs: Any) -> Any:
     shapes = [onp.shape(value_of(x)) for x in parts]
     edges = [0, *accumulate(math.prod(shape[axes:]) for shape in shapes)]
 
-    def pull_back(g: Any) -> Any:
+    def pull_back(g: Array) -> Any:
         return [
             np.reshape(cut(g, -1, edges[n - 1], edges[n]), shapes[n - 1])
             for n in argnums
@@ -97,7 +97,7 @@ defvjp_argnums(joined, _joined_vjp)
 
 
 @primitive
-def inner(potential: Any, statistic: Any) -> Any:
+def inner(potential: Array, statistic: Array) -> Array:
     """Inner product over all axes but the first."""
     number = len(potential)
     return onp.einsum(
@@ -106,7 +106,7 @@ def inner(potential: Any, statistic: Any) -> Any:
 
 
 @primitive
-def combination(beside: Any, counts: Any, *numbers: Any) -> Any:
+def combination(beside: Any, counts: Any, *numbers: Any) -> Array:
     """Sum numbers, each times its counts (N,), and what is ``beside``, (N,)."""
     return sum((c * x for c, x in zip(counts, numbers, strict=True)), beside)
 
@@ -126,7 +126,7 @@ defvjp_argnums(
 )
 
 
-def multiply(left: Any, right: Any) -> Any:
+def multiply(left: Array, right: Array) -> Array:
     """Multiply (..., M) by (M, N): one matrix product."""
     rows = np.reshape(left, (-1, left.shape[-1]))
     return np.reshape(np.dot(rows, right), (*left.shape[:-1], right.shape[-1]))

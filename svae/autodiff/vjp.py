@@ -18,7 +18,7 @@ from autograd.core import VJPNode, add_outgrads
 from autograd.extend import vspace
 from autograd.tracer import getval, isbox, new_box, trace_stack
 
-__all__ = ["Cotangents", "Diagnostics", "trace"]
+__all__ = ["Cotangents", "Diagnostics", "by_definition", "trace"]
 
 
 class Diagnostics(NamedTuple):
@@ -102,6 +102,34 @@ def trace(
         )
 
     return pull_back, tuple(getval(x) if depends(x) else x for x in outputs)
+
+
+def by_definition(
+    definition: Callable[..., Any],
+    argnums: Sequence[int],
+    args: Sequence[Any],
+    g: Any,
+) -> Cotangents:
+    """Pull a cotangent back through the definition of a primitive.
+
+    That can be differentiated again, where the primitive's own VJP cannot.
+
+    Parameters
+    ----------
+    definition : callable
+        What the primitive computes, in operations that autograd differentiates.
+    argnums : sequence of int
+        Which of the arguments are differentiated.
+    args : sequence
+    g : array
+        Cotangent of the result.
+    """
+
+    def of_chosen(*chosen: Any) -> tuple[Any]:
+        swapped = dict(zip(argnums, chosen, strict=True))
+        return (definition(*(swapped.get(k, x) for k, x in enumerate(args))),)
+
+    return trace(of_chosen, [args[k] for k in argnums])[0](g)
 
 
 def _backward(

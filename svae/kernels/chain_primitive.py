@@ -22,13 +22,11 @@ from autograd.tracer import isbox
 
 from svae.autodiff.operations import per_sequence, value_of
 from svae.autodiff.tuples import Outputs, Unavailable
+from svae.types import Array
 
 __all__ = [
     "chain_primitive",
 ]
-
-
-Array = Any  # a NumPy array, or autograd's box around one
 
 
 def chain_primitive(
@@ -67,7 +65,7 @@ def chain_primitive(
     def first_vjp(argnums: Sequence[int], ans: Any, args: Any, kwargs: Any) -> Any:
         lengths, *inputs = args
 
-        def vjp(ans_bar: Any) -> tuple[Array, ...]:
+        def vjp(ans_bar: Outputs) -> tuple[Array, ...]:
             logZ_bar, outputs_bar = ans_bar[0], _items(ans_bar, len(inputs), 1)
             through = None
             if not all(map(_vanishes, reversed(outputs_bar))):
@@ -89,7 +87,7 @@ def chain_primitive(
         inputs, outputs_bar = _halves(inputs_and_bars)
         potentials, noise = inputs[:num_potentials], inputs[num_potentials:]
 
-        def vjp(inputs_bar_bar: Any) -> tuple[Array, ...]:
+        def vjp(inputs_bar_bar: Outputs) -> tuple[Array | Unavailable, ...]:
             directions = _items(inputs_bar_bar, len(inputs), 0)
             hessian_product = None
             if any(0 < argnum - len(inputs) <= len(potentials) for argnum in argnums):
@@ -97,7 +95,7 @@ def chain_primitive(
                 of_potentials = directions[:num_potentials]
                 hessian_product = chain_vjp(lengths, *inputs, *of_potentials, *zeros)
 
-            def cotangent(k: int) -> Array:
+            def cotangent(k: int) -> Array | Unavailable:
                 if k < len(inputs):
                     _refuse_third_derivative(outputs_bar, directions)
                     return _zeros_like(inputs[k])
@@ -119,7 +117,7 @@ def _halves(items: Sequence[Array]) -> tuple[Sequence[Array], Sequence[Array]]:
     return items[: len(items) // 2], items[len(items) // 2 :]
 
 
-def _items(container: Any, count: int, first: int) -> list[Array]:
+def _items(container: Outputs, count: int, first: int) -> list[Array]:
     return [container[first + k] for k in range(count)]
 
 

@@ -6,6 +6,7 @@ frame is their squared distance.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as onp
@@ -13,7 +14,8 @@ from autograd.extend import defvjp_argnums, primitive
 from autograd.tracer import isbox
 
 from svae import _core, reference
-from svae.autodiff.vjp import trace
+from svae.autodiff.vjp import by_definition
+from svae.types import VJP, Array, Mask
 
 __all__ = ["homoscedastic_log_density"]
 
@@ -22,8 +24,8 @@ LOG_2PI = onp.log(2.0 * onp.pi)
 
 @primitive
 def homoscedastic_log_density(
-    data: Any, location: Any, variance: Any, observed: Any = None
-) -> Any:
+    data: Array, location: Array, variance: Array, observed: Mask | None = None
+) -> Array:
     """Return log N(data; location, variance) summed over dimensions, (...).
 
     Parameters
@@ -45,12 +47,12 @@ def homoscedastic_log_density(
     return -0.5 * (squares + _constants(variance, observed, location))
 
 
-def _vjp(argnums: Any, ans: Any, args: Any, kwargs: Any) -> Any:
+def _vjp(argnums: Sequence[int], ans: Any, args: Sequence[Any], kwargs: Any) -> VJP:
     data, location, variance, observed = (*args, None)[:4]
 
-    def vjp(g: Any) -> Any:
+    def vjp(g: Array) -> list[Array]:
         if any(map(isbox, (g, location, variance))):
-            return _derivative_by_definition(argnums, args, g)
+            return by_definition(reference.homoscedastic_log_density, argnums, args, g)
         cotangents: dict[int, Any] = {}
         residual = _residual(data, location, observed)
         if 2 in argnums:
@@ -69,8 +71,8 @@ defvjp_argnums(homoscedastic_log_density, _vjp)
 
 
 def _variance_bar(
-    g: onp.ndarray, ans: onp.ndarray, residual: Any, variance: Any, observed: Any
-) -> Any:
+    g: Array, ans: Array, residual: Array, variance: Array, observed: Mask | None
+) -> Array:
     """Return the cotangent of the variance: that of -(r^2 / v + log v) / 2."""
     if onp.ndim(variance):
         rows = _rows(residual)
@@ -83,18 +85,7 @@ def _variance_bar(
     return 0.5 * onp.sum(g * (squares - counts)) / variance
 
 
-def _derivative_by_definition(argnums: Any, args: Any, g: Any) -> Any:
-    """Return cotangents that can be differentiated again."""
-
-    def of_chosen(*chosen: Any) -> tuple[Any]:
-        swapped = dict(zip(argnums, chosen, strict=True))
-        every = (swapped.get(k, x) for k, x in enumerate(args))
-        return (reference.homoscedastic_log_density(*every),)
-
-    return trace(of_chosen, [args[k] for k in argnums])[0](g)
-
-
-def _residual(data: Any, location: onp.ndarray, observed: Any) -> onp.ndarray:
+def _residual(data: Array, location: Array, observed: Mask | None) -> Array:
     """Return ``data - location``, 0 where nothing was observed."""
     # memory that the last step of training had
     residual = _core.empty(_rows(location).shape).reshape(location.shape)
@@ -104,11 +95,11 @@ def _residual(data: Any, location: onp.ndarray, observed: Any) -> onp.ndarray:
     return residual
 
 
-def _rows(x: onp.ndarray) -> onp.ndarray:
+def _rows(x: Array) -> Array:
     return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
-def _constants(variance: Any, observed: Any, frames: onp.ndarray) -> Any:
+def _constants(variance: Array, observed: Mask | None, frames: Array) -> Array:
     """Return the sum of ``log(2 pi variance)`` over the entries that count."""
     logs = onp.log(variance) + LOG_2PI
     if not onp.ndim(variance):
@@ -116,12 +107,12 @@ def _constants(variance: Any, observed: Any, frames: onp.ndarray) -> Any:
     return onp.sum(logs) if observed is None else observed @ logs
 
 
-def _counts(observed: Any, frames: onp.ndarray) -> Any:
+def _counts(observed: Mask | None, frames: Array) -> Any:
     """Return how many entries of each frame count."""
     return frames.shape[-1] if observed is None else observed.sum(axis=-1)
 
 
-def _weighted_counts(g: onp.ndarray, observed: Any, frames: onp.ndarray) -> Any:
+def _weighted_counts(g: Array, observed: Mask | None, frames: Array) -> Any:
     """Return the sum of ``g`` over the frames in which each dimension counts, (P,)."""
     if observed is None:
         return onp.sum(g)

@@ -32,7 +32,7 @@ from svae.kernels.mixture_arguments import (
     as_potentials,
     improper,
 )
-from svae.types import Array, Potentials
+from svae.types import VJP, Array, Potentials
 
 __all__ = ["mixture_evidence", "mixture_evidence_vjp", "unchecked_mixture_evidence"]
 
@@ -142,7 +142,9 @@ def _core_arguments(
     return init, packed(components), nothing, [node_J, node_h], observed
 
 
-def _evidence_vjp(argnums: Sequence[int], ans: Any, args: Any, kwargs: Any) -> Any:
+def _evidence_vjp(
+    argnums: Sequence[int], ans: Any, args: Sequence[Any], kwargs: Any
+) -> VJP:
     states, components, node_J, node_h, observed = args
 
     def pull_back(outputs_bar: Any) -> list[Array]:

@@ -22,9 +22,10 @@ from autograd.tracer import isbox
 from svae import reference
 from svae.autodiff.operations import value_of
 from svae.autodiff.tuples import Outputs
-from svae.autodiff.vjp import trace
+from svae.autodiff.vjp import by_definition
 from svae.kernels import passes
 from svae.kernels.arguments import as_array, packed
+from svae.types import Array, Mask
 
 __all__ = [
     "affine",
@@ -39,8 +40,6 @@ __all__ = [
     "tanh",
     "tanh_layer",
 ]
-
-Array = Any  # a NumPy array, or autograd's box around one
 
 LOG_2PI = onp.log(2.0 * onp.pi)
 
@@ -66,21 +65,6 @@ def _tall_product(a: Array, b: Array) -> Array:
     BLAS is faster, by up to a quarter, where the longer side is the contiguous one.
     """
     return _product(b.T, a.T).T
-
-
-def _derivative_by_definition(
-    definition: Callable[..., Any],
-    argnums: Sequence[int],
-    args: Sequence[Array],
-    g: Array,
-) -> list[Array]:
-    """Return cotangents in some of the arguments, which can be differentiated again."""
-
-    def of_chosen(*chosen: Array) -> tuple[Array]:
-        swapped = dict(zip(argnums, chosen, strict=True))
-        return (definition(*(swapped.get(k, x) for k, x in enumerate(args))),)
-
-    return trace(of_chosen, [args[k] for k in argnums])[0](g)
 
 
 # Functions of every entry, each of an array of any shape, without overflow for any x
@@ -159,12 +143,14 @@ def affine(inputs: Array, matrix: Array, bias: Array) -> Array:
     return outputs.reshape(*inputs.shape[:-1], matrix.shape[1])
 
 
-def _affine_vjp(argnums: Any, ans: Any, args: Any, kwargs: Any) -> Any:
+def _affine_vjp(
+    argnums: Sequence[int], ans: Any, args: Sequence[Any], kwargs: Any
+) -> Any:
     inputs, matrix, _ = args
 
     def vjp(g: Array) -> list[Array]:
         if any(map(isbox, (g, *args))):
-            return _derivative_by_definition(reference.affine, argnums, args, g)
+            return by_definition(reference.affine, argnums, args, g)
         cotangents: dict[int, Callable[[], Array]] = {
             0: lambda: _tall_product(_rows(g), matrix.T).reshape(inputs.shape),
             1: lambda: _product(_rows(inputs).T, _rows(g)),
@@ -197,12 +183,14 @@ def tanh_layer(inputs: Array, matrix: Array, bias: Array) -> Array:
     return outputs.reshape(*inputs.shape[:-1], matrix.shape[1])
 
 
-def _tanh_layer_vjp(argnums: Any, ans: Any, args: Any, kwargs: Any) -> Any:
+def _tanh_layer_vjp(
+    argnums: Sequence[int], ans: Any, args: Sequence[Any], kwargs: Any
+) -> Any:
     inputs, matrix, _ = args
 
     def vjp(g: Array) -> list[Array]:
         if any(map(isbox, (g, *args))):
-            return _derivative_by_definition(reference.tanh_layer, argnums, args, g)
+            return by_definition(reference.tanh_layer, argnums, args, g)
         by_units, bias_bar = passes.tanh_layer_vjp(_by_columns(ans), _by_columns(g))
         cotangents: dict[int, Callable[[], Array]] = {
             0: lambda: _tall_product(by_units.T, matrix.T).reshape(inputs.shape),
@@ -219,7 +207,7 @@ defvjp_argnums(tanh_layer, _tanh_layer_vjp)
 
 @primitive
 def gaussian_log_density(
-    x: Array, mean: Array, variance: Array, observed: Array | None = None
+    x: Array, mean: Array, variance: Array, observed: Mask | None = None
 ) -> Array:
     """Return log N(x; mean, variance), summed over the last axis.
 
@@ -239,7 +227,7 @@ def gaussian_log_density(
     return -0.5 * onp.sum(_masked(terms, observed), axis=-1)
 
 
-def _masked(terms: Array, observed: Array | None) -> Array:
+def _masked(terms: Array, observed: Mask | None) -> Array:
     return terms if observed is None else np.where(observed, terms, 0.0)
 
 
@@ -264,7 +252,7 @@ def gaussian_head(
     location: tuple[Array, Array],
     scale: tuple[Array, Array],
     data: Array,
-    observed: Array | None = None,
+    observed: Mask | None = None,
     mean: str = "linear",
     offset: Array | None = None,
     floor: Array | None = None,
@@ -334,7 +322,9 @@ def _gaussian_head(constants: Any, features: Array, *rest: Any) -> Outputs:
     return Outputs.of(outputs if variance_slope is None else (*outputs, variance_slope))
 
 
-def _gaussian_head_vjp(argnums: Any, ans: Any, args: Any, kwargs: Any) -> Any:
+def _gaussian_head_vjp(
+    argnums: Sequence[int], ans: Any, args: Sequence[Any], kwargs: Any
+) -> Any:
     features, location_matrix, _, scale_matrix, *_, offset, _ = args[1:]
 
     def definition(constants: Any, features: Array, *rest: Any) -> Array:
@@ -347,7 +337,7 @@ def _gaussian_head_vjp(argnums: Any, ans: Any, args: Any, kwargs: Any) -> Any:
     def vjp(outputs_bar: Any) -> list[Array]:
         g = outputs_bar[0]
         if any(map(isbox, (g, *args[1:]))):
-            return _derivative_by_definition(definition, argnums, args, g)
+            return by_definition(definition, argnums, args, g)
         _, location_slope, scale_slope, *variance_slope = ans.parts
         weights = g.reshape(-1)
         # the cotangents of rows scale the features, which are smaller than the slopes;

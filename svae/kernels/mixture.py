@@ -40,7 +40,7 @@ from svae.kernels.mixture_arguments import (
     require_search,
 )
 from svae.reference import MeanField
-from svae.types import Array, Potentials
+from svae.types import VJP, Array, Potentials
 
 __all__ = ["LinearSolve", "mixture", "mixture_vjp"]
 
@@ -216,7 +216,9 @@ def _of_frames(results: Sequence[Array], lead: tuple[int, ...]) -> Iterator[Arra
             yield over_frames(x, lead, onp.max if is_count else onp.sum)
 
 
-def _mixture_vjp(argnums: Sequence[int], ans: Any, args: Any, kwargs: Any) -> Any:
+def _mixture_vjp(
+    argnums: Sequence[int], ans: Any, args: Sequence[Any], kwargs: Any
+) -> VJP:
     search, *arguments = args
 
     def pull_back(outputs_bar: Outputs) -> Cotangents:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as onp
 
 from svae.kernels import passes
+from svae.types import Array
 
 __all__ = ["adam"]
-
-Array = Any  # a NumPy array
 
 
 def adam(

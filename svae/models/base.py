@@ -22,7 +22,7 @@ from svae.autodiff.vjp import Diagnostics
 from svae.data.masks import valid_steps
 from svae.families import gaussian, product
 from svae.models.evidence import Belief, Evidence
-from svae.types import Array
+from svae.types import Array, Integers, Mask, Message
 
 __all__ = [
     "Diagnostics",
@@ -177,7 +177,11 @@ class LatentModel(Protocol):
         """
 
     def infer(
-        self, message: Any, evidence: Evidence, noise: Any = None, starts: Any = None
+        self,
+        message: Message,
+        evidence: Evidence,
+        noise: Array | None = None,
+        starts: Any = None,
     ) -> Local:
         """Return the local factor given m = ``message`` and node potentials.
 
@@ -208,8 +212,12 @@ class LatentModel(Protocol):
         """
 
     def log_density(
-        self, stats: Any, latents: Any, lengths: Any = None, observed: Any = None
-    ) -> Any:
+        self,
+        stats: Message,
+        latents: Array,
+        lengths: Integers | None = None,
+        observed: Mask | None = None,
+    ) -> Array:
         """Return log p(x | theta) (N,), z summed out, of latents (N, T, D).
 
         With m in the place of t(theta): log of the sum of exp E log p(x, z | theta).
@@ -226,7 +234,7 @@ class LatentModel(Protocol):
 
     def draw(
         self,
-        stats: Any,
+        stats: Message,
         uniforms: onp.ndarray,
         noise: onp.ndarray,
         belief: Belief | None = None,
@@ -261,13 +269,13 @@ class StructuredModel(LatentModel, Protocol):
     def graph(self) -> Any:
         """The latent model that inference has; its ``exact`` returns an `Exact`."""
 
-    def without_data(self, stats: Any) -> Any:
+    def without_data(self, stats: Message) -> Any:
         """Return what ``exact`` needs to know of the law of x where there are no data.
 
         None where steps without data are tied to their neighbours.
         """
 
-    def expected_log_density(self, stats: Any, q: Exact) -> Any:
+    def expected_log_density(self, stats: Message, q: Exact) -> Array:
         """Return the expectation of E log p(x, z | theta), (N,), under an exact q.
 
         Linear in m = ``stats`` where p(x, z | theta) is conjugate.
@@ -296,7 +304,9 @@ def exact_local(q: Exact, divergence: Any = None) -> Local:
     )
 
 
-def half_log_det(logZ: Any, h: Any, mean: Any, lengths: Any) -> onp.ndarray:
+def half_log_det(
+    logZ: Any, h: Array, mean: Array, lengths: Integers | None
+) -> onp.ndarray:
     """Half the log determinant of a chain's precision, (N,).
 
     ``log Z = h'mean / 2 - log|P| / 2 + (T D / 2) log 2 pi``, h (N, T, D) being all the

@@ -18,6 +18,7 @@ from svae.autodiff.operations import inner, multiply
 from svae.families import mniw
 from svae.families.arrays import matvec, transpose
 from svae.models.base import LOG_2PI
+from svae.types import Array
 
 __all__ = ["LinearEmission"]
 
@@ -58,7 +59,9 @@ class LinearEmission:
             dof,
         )
 
-    def node(self, stats: Any, frames: Any, scored: onp.ndarray) -> tuple[Any, Any]:
+    def node(
+        self, stats: tuple[Array, ...], frames: Array, scored: onp.ndarray
+    ) -> tuple[Any, Any]:
         """Return potentials of x and constants: log p(y | x) of each frame.
 
         Parameters
@@ -83,7 +86,7 @@ class LinearEmission:
             np.sum(scored * self.constants(stats, frames), axis=1),
         )
 
-    def constants(self, stats: Any, frames: Any) -> Any:
+    def constants(self, stats: tuple[Array, ...], frames: Array) -> Any:
         """Return what log p(y | x) has beside the potentials of x, (N, T)."""
         J11, J12, J22, half_log_det = stats
         dim, obs_dim = J12.shape[0] - 1, J12.shape[1]
@@ -95,13 +98,19 @@ class LinearEmission:
         )
 
     def log_density(
-        self, stats: Any, latents: Any, frames: Any, scored: onp.ndarray
-    ) -> Any:
+        self,
+        stats: tuple[Array, ...],
+        latents: Array,
+        frames: Array,
+        scored: onp.ndarray,
+    ) -> Array:
         """Return log p(y | x), (N,), of known x (N, T, D)."""
         (J, h), constant = self.node(stats, frames, scored)
         return inner(matvec(J, latents) + h, latents) + constant
 
-    def draw(self, theta: Any, latents: Any, noise: Any) -> Any:
+    def draw(
+        self, theta: tuple[Array, Array], latents: Array, noise: Array | None
+    ) -> Any:
         """Return frames (..., P) given x (..., D), theta = ([C d], R^-1) and noise."""
         weights, precision = theta
         root = onp.linalg.inv(onp.linalg.cholesky(precision))

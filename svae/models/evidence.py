@@ -10,6 +10,7 @@ import autograd.numpy as np
 import numpy as onp
 
 from svae.data.masks import valid_steps
+from svae.types import Array
 
 __all__ = ["Belief", "Evidence", "first_states", "where_given"]
 
@@ -34,9 +35,9 @@ class Belief(NamedTuple):
 class Evidence(NamedTuple):
     """Node potentials of N sequences; all but J and h are constants."""
 
-    J: Any
+    J: Array
     """(N, T, D) or (N, T, D, D), quadratic; zero at a frame that says nothing."""
-    h: Any
+    h: Array
     """(N, T, D), linear."""
     lengths: onp.ndarray | None = None
     """(N,), or None where all have T steps."""
@@ -76,21 +77,22 @@ class Evidence(NamedTuple):
 
     def constants(self) -> "Evidence":
         """Return what is known of the sequences, without the node potentials."""
-        return self._replace(J=None, h=None)
+        nothing: Any = None
+        return self._replace(J=nothing, h=nothing)
 
-    def with_node(self, J: Any, h: Any) -> "Evidence":
+    def with_node(self, J: Array, h: Array) -> "Evidence":
         """Return constants with node potentials."""
         return self._replace(J=J, h=h)
 
 
-def where_given(belief: Belief, believed: onp.ndarray, usual: Any) -> Any:
+def where_given(belief: Belief, believed: onp.ndarray, usual: Array) -> Array:
     """Return ``believed`` (N, ...) where there is a belief, else ``usual`` (...)."""
     given = onp.reshape(belief.given, (-1,) + (1,) * (believed.ndim - 1))
     # autograd's where does not sum what comes back for a broadcast argument, + does
     return np.where(given, believed, usual + onp.zeros(believed.shape))
 
 
-def first_states(init: Any, belief: Belief | None) -> Any:
+def first_states(init: Array, belief: Belief | None) -> Array:
     """Return the initial potentials (K,) of z, or (N, K) where some have a belief."""
     if belief is None:
         return init

@@ -25,6 +25,7 @@ from svae.models.base import (
     exact_local,
 )
 from svae.models.evidence import Belief, Evidence
+from svae.types import Array, Integers, Mask, Message
 
 __all__ = ["Gaussian"]
 
@@ -57,7 +58,11 @@ class Gaussian:
         return {}
 
     def infer(
-        self, message: Any, evidence: Evidence, noise: Any = None, starts: Any = None
+        self,
+        message: Message,
+        evidence: Evidence,
+        noise: Array | None = None,
+        starts: Any = None,
     ) -> Local:
         """Combine N(0, I) with diagonal node potentials; see `LatentModel.infer`.
 
@@ -95,8 +100,12 @@ class Gaussian:
         )
 
     def log_density(
-        self, stats: Any, latents: Any, lengths: Any = None, observed: Any = None
-    ) -> Any:
+        self,
+        stats: Message,
+        latents: Array,
+        lengths: Integers | None = None,
+        observed: Mask | None = None,
+    ) -> Array:
         """Return log N(x; 0, I), (N,); see `LatentModel.log_density`."""
         frames = -0.5 * np.sum(latents**2 + LOG_2PI, axis=-1)
         scored = valid_steps(lengths, latents)
@@ -106,7 +115,7 @@ class Gaussian:
 
     def draw(
         self,
-        stats: Any,
+        stats: Message,
         uniforms: onp.ndarray,
         noise: onp.ndarray,
         belief: Belief | None = None,

@@ -41,7 +41,7 @@ from svae.models.inference.potentials import (
 from svae.models.inference.prediction import ByState
 from svae.models.inference.switches import Dynamics
 from svae.priors import HasPrior, PriorArgument, check_said_once
-from svae.types import Array
+from svae.types import Array, Integers, Mask, Message
 
 __all__ = ["LDS", "dynamics_prior"]
 
@@ -105,7 +105,11 @@ class LDS(HasPrior):
         return self
 
     def infer(
-        self, message: Any, evidence: Evidence, noise: Any = None, starts: Any = None
+        self,
+        message: Message,
+        evidence: Evidence,
+        noise: Array | None = None,
+        starts: Any = None,
     ) -> Local:
         """Run exact inference in the chain; see `LatentModel.infer`.
 
@@ -120,9 +124,9 @@ class LDS(HasPrior):
         self,
         graph: Any,
         evidence: Evidence,
-        noise: Any = None,
+        noise: Array | None = None,
         *,
-        uniforms: Any = None,
+        uniforms: Array | None = None,
         without_data: Any = None,
     ) -> Exact:
         """Return the chain with evidence; see `svae.models.inference.structured`."""
@@ -158,10 +162,10 @@ class LDS(HasPrior):
         filtered, _ = chain_filter(chain.init, chain.pair, chain.linear, evidence)
         return one_state(*filtered[1:])
 
-    def without_data(self, stats: Any) -> None:
+    def without_data(self, stats: Message) -> None:
         """Return None: a step without data is one of zero node potential."""
 
-    def expected_log_density(self, stats: Any, q: Exact) -> Any:
+    def expected_log_density(self, stats: Message, q: Exact) -> Array:
         """Return the expectation of E log p(x | theta), (N,), under an exact q.
 
         Of a sequence with a belief: of what follows x_1.
@@ -186,8 +190,12 @@ class LDS(HasPrior):
         return first + later + chain.constant(of.valid, of.belief)
 
     def log_density(
-        self, stats: Any, latents: Any, lengths: Any = None, observed: Any = None
-    ) -> Any:
+        self,
+        stats: Message,
+        latents: Array,
+        lengths: Integers | None = None,
+        observed: Mask | None = None,
+    ) -> Array:
         """Return log p(x | theta), (N,); see `LatentModel.log_density`."""
         switch = Dynamics(self.latent_dim, self.affine)
         natparams = switch.natparams(_one_state(stats))
@@ -200,7 +208,7 @@ class LDS(HasPrior):
 
     def draw(
         self,
-        stats: Any,
+        stats: Message,
         uniforms: onp.ndarray,
         noise: onp.ndarray,
         belief: Belief | None = None,
@@ -231,7 +239,7 @@ class ChainPotentials(NamedTuple):
     """The same of every pair."""
 
     @classmethod
-    def of(cls, stats: Any) -> "ChainPotentials":
+    def of(cls, stats: Message) -> "ChainPotentials":
         """Read them from expected statistics of NIW and MNIW."""
         J, h, quadratic, half_log_det = stats["init"]
         J11, J12, J22, half_log_det_Q = stats["dynamics"]
@@ -299,7 +307,7 @@ def check_noise_variance(model: Any) -> None:
     check_said_once(model, {"noise_variance": replaced})
 
 
-def _one_state(stats: Any) -> dict[str, Any]:
+def _one_state(stats: Message) -> dict[str, Any]:
     """Give every statistic an axis of one state, behind any axis of paths."""
     axis = np.ndim(stats["init"][2])
     return {

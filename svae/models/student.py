@@ -47,7 +47,7 @@ from svae.autodiff.operations import cut, joined
 from svae.autodiff.special import gammaln
 from svae.families import categorical, dirichlet, gaussian, niw
 from svae.models.base import Draw, Local
-from svae.models.evidence import Evidence, first_states
+from svae.models.evidence import Belief, Evidence, first_states
 from svae.models.gmm import GMM
 from svae.models.inference.ancestral import of_path
 from svae.models.inference.mixture import Mixture, MixtureStatistics
@@ -56,6 +56,7 @@ from svae.models.inference.switches import Emission, Factor, linear_potentials_o
 from svae.models.inference.switching import markov_potentials
 from svae.models.transport import inflations, student
 from svae.priors import PriorArgument
+from svae.types import Array, Message
 
 __all__ = ["StudentEmission", "StudentMixture"]
 
@@ -80,7 +81,7 @@ class StudentEmission(Emission):
     num_natparams: ClassVar[int] = 3
     conjugate: ClassVar[bool] = False
 
-    def natparams(self, stats: Any) -> tuple[Any, Any, Any]:
+    def natparams(self, stats: Message) -> tuple[Any, Any, Any]:
         """Return P, E log|Lambda|/2 and log nu, leading axes kept."""
         J, h, quadratic, half_log_det = stats["components"]
         P = joined(quadratic.ndim, J, h, quadratic)
@@ -88,10 +89,10 @@ class StudentEmission(Emission):
 
     def factor(
         self,
-        states: Any,
+        states: Array,
         natparams: Sequence[Any],
         evidence: Evidence,
-        noise: Any = None,
+        noise: Array | None = None,
     ) -> Factor:
         """Return q(x) of probabilities of states, times E u."""
         factor = super().factor(states, natparams, evidence, noise)
@@ -104,12 +105,14 @@ class StudentEmission(Emission):
         )
 
     def linear_potentials_given(
-        self, states: Any, natparams: Sequence[Any], evidence: Evidence
-    ) -> Any:
+        self, states: Array, natparams: Sequence[Any], evidence: Evidence
+    ) -> Array:
         """Return P f, (N, T, K), of x given probabilities of states, times E u."""
         return linear_potentials_of_factor(self, states, natparams, evidence)
 
-    def linear_potentials_of_each(self, features: Any, natparams: Sequence[Any]) -> Any:
+    def linear_potentials_of_each(
+        self, features: Any, natparams: Sequence[Any]
+    ) -> Array:
         """Return P f of features without their 1."""
         P = natparams[0]
         return np.sum(features * P[:, :-1], axis=-1) + P[:, -1]
@@ -132,27 +135,27 @@ class StudentEmission(Emission):
         constant = gammaln(0.5 * (dof + dim)) - gammaln(0.5 * dof)
         return half_log_det + average(constant - 0.5 * dim * (log_dof + LOG_PI))
 
-    def state_potentials(self, linear: Any, natparams: Sequence[Any]) -> Any:
+    def state_potentials(self, linear: Array, natparams: Sequence[Any]) -> Array:
         """Return E log St, (..., K), where P f is -g/2."""
         dof = np.exp(natparams[2])
         tails = 0.5 * (dof + self.dim) * np.log1p(-2.0 * linear[..., None] / dof)
         return self.constants(natparams) - average(tails)
 
-    def gain(self, linear: Any, natparams: Sequence[Any]) -> Any:
+    def gain(self, linear: Array, natparams: Sequence[Any]) -> Array:
         """Return E u, the derivative of the potentials in P f."""
         dof = np.exp(natparams[2])
         return average((dof + self.dim) / (dof - 2.0 * linear[..., None]))
 
-    def of_points(self, latents: Any) -> Any:
+    def of_points(self, latents: Array) -> Any:
         """Return the features of known x."""
         return with_one(super().of_points(latents))
 
-    def dofs(self, natparams: Sequence[Any]) -> Any:
+    def dofs(self, natparams: Sequence[Any]) -> Array:
         """Return nu (..., K) of each component; of those that are learned, medians."""
         return np.exp(average(natparams[2]))
 
     def unobserved(
-        self, states: onp.ndarray, natparams: Sequence[Any], noise: Any
+        self, states: onp.ndarray, natparams: Sequence[Any], noise: Array | None
     ) -> tuple[Any, Any, Any]:
         """Return means, second moments and samples; see `Emission.unobserved`.
 
@@ -179,7 +182,7 @@ class StudentEmission(Emission):
         _, second, mean, _ = independent(*of_each)
         return self.linear_potentials_of_each(joined(3, second, mean), natparams)
 
-    def _log_dof(self, stats: Any) -> Any:
+    def _log_dof(self, stats: Message) -> Array:
         if self.fixed is not None:
             shape = (*stats["components"][3].shape, 1)
             return onp.full(shape, onp.log(self.fixed))
@@ -271,7 +274,11 @@ class StudentMixture(Mixture):
         return self.graph.initial_posterior(rng) | self._prior_of_dof()
 
     def infer(
-        self, message: Any, evidence: Evidence, noise: Any = None, starts: Any = None
+        self,
+        message: Message,
+        evidence: Evidence,
+        noise: Array | None = None,
+        starts: Any = None,
     ) -> Local:
         """Find the mean-field fixed point; see `LatentModel.infer`."""
         if self.tails == "sampled":
@@ -280,7 +287,7 @@ class StudentMixture(Mixture):
             )
         return super().infer(message, evidence, noise, starts)
 
-    def expected_emissions(self, stats: Any, of: MixtureStatistics) -> Any:
+    def expected_emissions(self, stats: Message, of: MixtureStatistics) -> Array:
         """Return the expectation of E log p(x_t | z_t = k, theta), (N, T, K)."""
         if self.tails == "augmented":
             return super().expected_emissions(stats, of)
@@ -291,20 +298,20 @@ class StudentMixture(Mixture):
         linear = switch.linear_potentials_of_each(features, natparams)
         return np.mean(switch.state_potentials(linear, natparams), axis=0)
 
-    def without_data(self, stats: Any) -> tuple[Any, Any]:
+    def without_data(self, stats: Message) -> tuple[Any, Any]:
         """Return P of x given each state, and degrees of freedom (K,)."""
         return super().without_data(stats)[0], self.dofs(stats)
 
-    def dofs(self, stats: Any) -> Any:
+    def dofs(self, stats: Message) -> Array:
         """Return nu (..., K) of each component; of those that are learned, medians."""
         return self.switch.dofs(self.switch.natparams(stats))
 
     def draw(
         self,
-        stats: Any,
+        stats: Message,
         uniforms: onp.ndarray,
         noise: onp.ndarray,
-        belief: Any = None,
+        belief: Belief | None = None,
     ) -> Draw:
         """Draw points; see `LatentModel.draw`.
 
@@ -334,12 +341,12 @@ class StudentMixture(Mixture):
         return {"dof": gaussian.from_standard(mean, onp.ones((self.num_states, 1, 1)))}
 
 
-def with_one(features: Any) -> Any:
+def with_one(features: Any) -> Array:
     """Append a 1 to features (..., F)."""
     return np.concatenate([features, onp.ones((*features.shape[:-1], 1))], axis=-1)
 
 
-def average(values: Any) -> Any:
+def average(values: Array) -> Array:
     """Average (..., Q) over the nodes of the quadrature, or the only value (..., 1)."""
     if values.shape[-1] == 1:
         return values[..., 0]

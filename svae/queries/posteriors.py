@@ -66,10 +66,10 @@ class Posterior(NamedTuple):
     there is a list of posteriors.
     """
 
-    mean: Array
-    """(T, D), posterior means of x."""
-    cov: Array
-    """(T, D, D), posterior covariances of x."""
+    mean: Array | None
+    """(T, D), posterior means of x; None from `svae.SVI` where x is the data."""
+    cov: Array | None
+    """(T, D, D), posterior covariances of x; None as the mean."""
     states: Array | None
     """(T, K), probabilities of the discrete states, or None without any."""
     log_normalizer: float | Array

@@ -35,6 +35,7 @@ from svae.models.inference.prediction import (
     laws,
     merged,
 )
+from svae.types import Array
 
 __all__ = [
     "Draws",
@@ -202,7 +203,7 @@ def one_state(mean: np.ndarray, cov: np.ndarray) -> ByState:
 
 
 def chain_filter(
-    init: Any, pair: Any, linear: Any, evidence: Evidence
+    init: Any, pair: Any, linear: tuple[Array, Array], evidence: Evidence
 ) -> tuple[Any, Any]:
     """Filter a Gaussian chain whose pairs have linear terms.
 
@@ -338,7 +339,7 @@ def _node_of(evidence: Evidence, steps: slice) -> tuple[Any, Any]:
     return evidence.J[:, steps, None], evidence.h[:, steps, None]
 
 
-def updated(mean: Any, cov: Any, J: Any, h: Any) -> tuple[Any, Any, Any]:
+def updated(mean: Array, cov: Array, J: Array, h: Array) -> tuple[Any, Any, Any]:
     """Multiply Gaussians by evidence: log of the integral, mean and covariance.
 
     With V = LL' and R = -2J, S = I + L'RL: the covariance is V* = L S^-1 L', the mean

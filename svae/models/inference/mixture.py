@@ -33,7 +33,7 @@ from svae.models.inference.prediction import ByState
 from svae.models.inference.switches import where_scored
 from svae.models.inference.switching import Switching, markov_potentials
 from svae.models.transport import inflations, student
-from svae.types import Array
+from svae.types import Array, Message
 
 __all__ = ["Mixture", "MixtureStatistics"]
 
@@ -58,7 +58,11 @@ class Mixture(Switching):
     """A model of which x_t is a Gaussian that z_t selects."""
 
     def infer(
-        self, message: Any, evidence: Evidence, noise: Any = None, starts: Any = None
+        self,
+        message: Message,
+        evidence: Evidence,
+        noise: Array | None = None,
+        starts: Any = None,
     ) -> Local:
         """Find the mean-field fixed point; see `LatentModel.infer`.
 
@@ -84,9 +88,9 @@ class Mixture(Switching):
         self,
         graph: Any,
         evidence: Evidence,
-        noise: Any = None,
+        noise: Array | None = None,
         *,
-        uniforms: Any = None,
+        uniforms: Array | None = None,
         without_data: Any = None,
     ) -> Exact:
         """Return the graph with evidence; see `svae.models.inference.structured`."""
@@ -148,18 +152,18 @@ class Mixture(Switching):
         )
         return states_filter(*markov_potentials(graph), given, evidence)
 
-    def without_data(self, stats: Any) -> tuple[Any, Any]:
+    def without_data(self, stats: Message) -> tuple[Any, Any]:
         """Return P of x given each state, and degrees of freedom (K,) if it has any."""
         return gaussian_natparams(stats["components"])[0], None
 
-    def expected_log_density(self, stats: Any, q: Exact) -> Any:
+    def expected_log_density(self, stats: Message, q: Exact) -> Array:
         """Return the expectation of E log p(x, z | theta), (N,), under an exact q."""
         emissions = self.expected_emissions(stats, q.statistics)
         return expected_log_chain(stats, q.statistics) + np.sum(
             q.statistics.states * emissions, axis=(1, 2)
         )
 
-    def expected_emissions(self, stats: Any, of: MixtureStatistics) -> Any:
+    def expected_emissions(self, stats: Message, of: MixtureStatistics) -> Array:
         """Return the expectation of E log p(x_t | z_t = k, theta), (N, T, K)."""
         switch, natparams = self.switch, self.switch.natparams(stats)
         linear = switch.linear_potentials_of_each(of.features, natparams)
@@ -167,7 +171,11 @@ class Mixture(Switching):
 
 
 def filled(
-    switch: Any, natparams: Sequence[Any], local: Local, noise: Any, evidence: Evidence
+    switch: Any,
+    natparams: Sequence[Any],
+    local: Local,
+    noise: Array | None,
+    evidence: Evidence,
 ) -> Local:
     """Give steps without data the law of the mixture, as constants."""
     missing = evidence.missing
@@ -178,7 +186,7 @@ def filled(
     natparams = [value_of(part) for part in natparams]
     found = switch.unobserved(value_of(local.states)[missing], natparams, noise)
 
-    def put(steps: Any, values: Any) -> Any:
+    def put(steps: Any, values: Array) -> Array:
         """Replace those of (N, T, ...) steps that are missing."""
         full = onp.zeros(steps.shape)
         full[missing] = values
@@ -240,7 +248,7 @@ def excess(
     return more
 
 
-def given_states(graph: Any, evidence: Evidence, noise: Any) -> GivenStates:
+def given_states(graph: Any, evidence: Evidence, noise: Array | None) -> GivenStates:
     """Combine Gaussians (..., K, D, D), (..., K, D) with node potentials."""
     J, h = dense(evidence.J)[:, :, None], evidence.h[:, :, None]
     logZ, second, mean, samples = independent(graph[0] + J, graph[1] + h, noise)
@@ -248,7 +256,7 @@ def given_states(graph: Any, evidence: Evidence, noise: Any) -> GivenStates:
     return GivenStates(logZ, expected, second, mean, samples)
 
 
-def expected_log_chain(stats: Any, of: MixtureStatistics) -> Any:
+def expected_log_chain(stats: Message, of: MixtureStatistics) -> Array:
     """Return the expectation of E log p(z | theta), (N,).
 
     Of a sequence with a belief: of what follows z_1.
@@ -262,7 +270,7 @@ def expected_log_chain(stats: Any, of: MixtureStatistics) -> Any:
     return first + np.sum(of.pairs * pair, axis=(1, 2, 3))
 
 
-def stacked(samples: Any, states: Any) -> tuple[Any, Any]:
+def stacked(samples: Array, states: Array) -> tuple[Any, Any]:
     """Line up samples (S, N, T, K, D) as (N, S K, T, D), with their probabilities."""
     number, _, steps, num_states, dim = samples.shape
     sequences = samples.shape[1]

@@ -22,6 +22,7 @@ from svae.models.inference.fixed_point import (
     warn_of_gradient,
     warn_of_inference,
 )
+from svae.types import Array, Message
 
 __all__ = ["Ascent", "local_factor"]
 
@@ -58,7 +59,11 @@ GRADIENT = kernels.LinearSolve(
 
 
 def local_factor(
-    switch: Any, ascent: Ascent, message: Any, evidence: Evidence, noise: Any
+    switch: Any,
+    ascent: Ascent,
+    message: Message,
+    evidence: Evidence,
+    noise: Array | None,
 ) -> Local:
     """Return the local factor of N points, sequences of one step.
 

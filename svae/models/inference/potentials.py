@@ -19,6 +19,7 @@ from svae.families import gaussian
 from svae.families.arrays import outer
 from svae.models.base import LOG_2PI
 from svae.models.evidence import Belief, where_given
+from svae.types import Array
 
 __all__ = [
     "begin",
@@ -59,14 +60,14 @@ def pair_natparams(stats: Any, dim: int) -> tuple[Any, Any]:
     return joined(J22.ndim - 2, *blocks), constant + J11[..., dim, dim]
 
 
-def split(potentials: Any, dim: int) -> tuple[Any, Any]:
+def split(potentials: Array, dim: int) -> tuple[Any, Any]:
     """Cut (..., D D + D) into J (..., D, D) and h (..., D)."""
     size = dim**2
     J = np.reshape(cut(potentials, -1, 0, size), (*potentials.shape[:-1], dim, dim))
     return J, cut(potentials, -1, size, size + dim)
 
 
-def split_pair(potentials: Any, dim: int) -> tuple[Any, Any]:
+def split_pair(potentials: Array, dim: int) -> tuple[Any, Any]:
     """Cut the potentials of pairs into (J11, J12, J22) and, if affine, (h1, h2)."""
     size, shape = dim**2, (*potentials.shape[:-1], dim, dim)
     pair = tuple(
@@ -79,7 +80,7 @@ def split_pair(potentials: Any, dim: int) -> tuple[Any, Any]:
     return pair, (h1, cut(potentials, -1, width - dim, width))
 
 
-def shift(h: Any, shifts: Any) -> Any:
+def shift(h: Array, shifts: Any) -> Array:
     """Add the linear terms of pairs, (N, T-1, D) for either end, to those of nodes."""
     if shifts is None:
         return h
@@ -100,7 +101,7 @@ def begin(init: Any, belief: Belief | None) -> Any:
     return where_given(belief, belief.J, J), where_given(belief, belief.h, h)
 
 
-def log_normalizer_of(belief: Belief | None) -> Any:
+def log_normalizer_of(belief: Belief | None) -> Array | float:
     """Log normalizer (N,) of the beliefs about x that are given; 0 elsewhere."""
     if belief is None:
         return 0.0
@@ -108,13 +109,15 @@ def log_normalizer_of(belief: Belief | None) -> Any:
     return onp.where(belief.given, logZ, 0.0)
 
 
-def moments(J: Any, h: Any) -> tuple[Any, Any]:
+def moments(J: Array, h: Array) -> tuple[Any, Any]:
     """Return covariances and means of independent Gaussians (..., D, D), (..., D)."""
     _, second_moment, mean, _ = independent(J, h)
     return second_moment - outer(mean, mean), mean
 
 
-def independent(J: Any, h: Any, noise: Any = None) -> tuple[Any, Any, Any, Any]:
+def independent(
+    J: Array, h: Array, noise: Array | None = None
+) -> tuple[Any, Any, Any, Any]:
     """Log normalizers (...), second moments and means of independent Gaussians.
 
     And S samples of each, (S, ..., D) like the noise that makes them.
@@ -143,7 +146,9 @@ def independent(J: Any, h: Any, noise: Any = None) -> tuple[Any, Any, Any, Any]:
     )
 
 
-def each_sequence(potential: Any, valid: onp.ndarray, per_step: bool = False) -> Any:
+def each_sequence(
+    potential: Array, valid: onp.ndarray, per_step: bool = False
+) -> Array:
     """Repeat a potential (...), shared by N sequences, to (N, ...).
 
     Or, to what all steps of a sequence share, (N, 1, ...).
@@ -152,7 +157,7 @@ def each_sequence(potential: Any, valid: onp.ndarray, per_step: bool = False) ->
 
 
 @primitive
-def _repeated(potential: Any, outer: tuple[int, ...]) -> Any:
+def _repeated(potential: Array, outer: tuple[int, ...]) -> Array:
     return onp.broadcast_to(potential, (*outer, *potential.shape))
 
 
@@ -162,18 +167,18 @@ defvjp(
 )
 
 
-def dense(J: Any) -> Any:
+def dense(J: Array) -> Array:
     """Return node potentials (N, T, D) as matrices (N, T, D, D)."""
     return J if J.ndim == 4 else J[..., None] * onp.eye(J.shape[-1])
 
 
-def mixed(weights: Any, parts: Any) -> tuple[Any, ...]:
+def mixed(weights: Array, parts: Any) -> tuple[Any, ...]:
     """Mix parts (K, ...) of rows by weights (..., K).
 
     Of whole rows that are cut afterwards, reverse mode would add up large arrays.
     """
 
-    def mix(part: Any) -> Any:
+    def mix(part: Any) -> Array:
         rows = np.reshape(part, (len(part), -1))
         shape = (*weights.shape[:-1], *part.shape[1:])
         return np.reshape(multiply(weights, rows), shape)

@@ -25,7 +25,7 @@ from svae import kernels
 from svae.autodiff.operations import cut, joined, multiply, value_of
 from svae.families.arrays import matvec, outer
 from svae.models.base import LOG_2PI, half_log_det
-from svae.models.evidence import Evidence
+from svae.models.evidence import Belief, Evidence
 from svae.models.inference import ancestral
 from svae.models.inference.potentials import (
     begin,
@@ -40,7 +40,7 @@ from svae.models.inference.potentials import (
     split_pair,
 )
 from svae.models.transport import select
-from svae.types import Array
+from svae.types import Array, Mask, Message
 
 __all__ = ["Dynamics", "Emission", "Factor"]
 
@@ -74,16 +74,16 @@ class Emission:
     conjugate: ClassVar[bool] = True
     """Whether the potentials of z are linear in P f."""
 
-    def natparams(self, stats: Any) -> tuple[Any, ...]:
+    def natparams(self, stats: Message) -> tuple[Any, ...]:
         """Return P and c of expected statistics, leading axes kept."""
         return gaussian_natparams(stats["components"])
 
     def factor(
         self,
-        states: Any,
+        states: Array,
         natparams: Sequence[Any],
         evidence: Evidence,
-        noise: Any = None,
+        noise: Array | None = None,
     ) -> Factor:
         """Return q(x): a chain without couplings."""
         J, h = mixed(states, split(natparams[0], self.dim))
@@ -105,7 +105,7 @@ class Emission:
         return factor._replace(log_normalizer=logZ)
 
     def unobserved(
-        self, states: onp.ndarray, natparams: Sequence[Any], noise: Any
+        self, states: onp.ndarray, natparams: Sequence[Any], noise: Array | None
     ) -> tuple[Any, Any, Any]:
         """Return means, second moments and samples of x of which there are no data.
 
@@ -136,35 +136,37 @@ class Emission:
         """Return P, c and the law of tails (b, nu, weights), as `kernels.mixture`."""
         return (*natparams, None, None, None)
 
-    def linear_potentials(self, features: Any, natparams: Sequence[Any]) -> Any:
+    def linear_potentials(self, features: Any, natparams: Sequence[Any]) -> Array:
         """Return P f, (N, T, K)."""
         return multiply(features, natparams[0].T)
 
     def linear_potentials_given(
-        self, states: Any, natparams: Sequence[Any], evidence: Evidence
-    ) -> Any:
+        self, states: Array, natparams: Sequence[Any], evidence: Evidence
+    ) -> Array:
         """Return P f, (N, T, K), of x given probabilities of the states."""
         return kernels.unchecked_mixture_evidence(
             natparams[0], evidence.node, evidence.scored, states
         )[0]
 
-    def linear_potentials_of_each(self, features: Any, natparams: Sequence[Any]) -> Any:
+    def linear_potentials_of_each(
+        self, features: Any, natparams: Sequence[Any]
+    ) -> Array:
         """Return P f, (..., K), of features (..., K, F) given each state."""
         return np.sum(features * natparams[0], axis=-1)
 
-    def state_potentials(self, linear: Any, natparams: Sequence[Any]) -> Any:
+    def state_potentials(self, linear: Array, natparams: Sequence[Any]) -> Array:
         """Return the potentials of z (..., K) of linear ones, P f."""
         return linear + natparams[1]
 
-    def scored(self, evidence: Evidence) -> Any:
+    def scored(self, evidence: Evidence) -> Mask | None:
         """Mask (N, T) of the steps that tell of z, or None if all do."""
         return evidence.observed
 
-    def of_points(self, latents: Any) -> Any:
+    def of_points(self, latents: Array) -> Any:
         """Return the features of known x."""
         return joined(latents.ndim - 1, outer(latents, latents), latents)
 
-    def scored_points(self, observed: Any) -> Any:
+    def scored_points(self, observed: Mask | None) -> Mask | None:
         """Mask (N, T) of the known x that tell of z."""
         return observed
 
@@ -173,7 +175,11 @@ class Emission:
         return kernels.mixture_evidence(natparams[0], evidence.node, None, None)[0]
 
     def path(
-        self, states: onp.ndarray, natparams: Sequence[Any], noise: Any, belief: Any
+        self,
+        states: onp.ndarray,
+        natparams: Sequence[Any],
+        noise: Array,
+        belief: Belief | None,
     ) -> tuple[Any, Any, Any]:
         """Return samples, mean and covariance of x on paths of states (S, H)."""
         law = ancestral.gaussian_law(*split(natparams[0], self.dim))
@@ -195,7 +201,7 @@ class Dynamics:
     num_natparams: ClassVar[int] = 4
     conjugate: ClassVar[bool] = True
 
-    def natparams(self, stats: Any) -> tuple[Any, Any, Any, Any]:
+    def natparams(self, stats: Message) -> tuple[Any, Any, Any, Any]:
         """Return P and c of initial factors and of pairs, leading axes kept."""
         return (
             *gaussian_natparams(stats["init"]),
@@ -204,10 +210,10 @@ class Dynamics:
 
     def factor(
         self,
-        states: Any,
+        states: Array,
         natparams: Sequence[Any],
         evidence: Evidence,
-        noise: Any = None,
+        noise: Array | None = None,
     ) -> Factor:
         """Return q(x): a chain whose pair potentials change from step to step."""
         init = mixed(states[:, 0], split(natparams[0], self.dim))
@@ -231,7 +237,7 @@ class Dynamics:
         logZ = logZ - log_normalizer_of(evidence.belief)
         return Factor(logZ, both, mean, second_moment, samples, half)
 
-    def linear_potentials(self, features: Any, natparams: Sequence[Any]) -> Any:
+    def linear_potentials(self, features: Any, natparams: Sequence[Any]) -> Array:
         """Return P f, (N, T, K)."""
         first, later = features
         linear = [
@@ -241,17 +247,17 @@ class Dynamics:
         return np.concatenate(linear, axis=1)
 
     def linear_potentials_given(
-        self, states: Any, natparams: Sequence[Any], evidence: Evidence
-    ) -> Any:
+        self, states: Array, natparams: Sequence[Any], evidence: Evidence
+    ) -> Array:
         """Return P f, (N, T, K), of x given probabilities of the states."""
         return linear_potentials_of_factor(self, states, natparams, evidence)
 
-    def state_potentials(self, linear: Any, natparams: Sequence[Any]) -> Any:
+    def state_potentials(self, linear: Array, natparams: Sequence[Any]) -> Array:
         """Return the potentials of z (N, T, K) of linear ones, P f."""
         later = onp.ones((linear.shape[1] - 1, 1)) * natparams[3]
         return linear + np.concatenate([natparams[1][None], later], axis=0)
 
-    def scored(self, evidence: Evidence) -> Any:
+    def scored(self, evidence: Evidence) -> Mask | None:
         """Mask (N, T) of the steps that tell of z, or None if all do.
 
         The first step of a sequence that begins with a belief does not: its x has the
@@ -262,7 +268,7 @@ class Dynamics:
         later = onp.arange(evidence.h.shape[1]) > 0
         return later | ~evidence.belief.given[:, None]
 
-    def of_points(self, latents: Any) -> Any:
+    def of_points(self, latents: Array) -> Any:
         """Return the features of known x."""
         x, y = latents[:, :-1], latents[:, 1:]
         first = latents[:, 0]
@@ -271,7 +277,7 @@ class Dynamics:
             features += [x, y]
         return joined(1, outer(first, first), first), joined(2, *features)
 
-    def scored_points(self, observed: Any) -> Any:
+    def scored_points(self, observed: Mask | None) -> Mask | None:
         """Mask (N, T) of the known x that tell of z: a pair needs both of its own."""
         if observed is None:
             return None
@@ -287,10 +293,15 @@ class Dynamics:
         average = onp.mean(natparams[0], axis=0, keepdims=True)
         one = onp.ones((*evidence.node[1].shape[:-1], 1))
         mean = kernels.mixture_evidence(average, evidence.node, None, one)[2]
+        assert mean is not None
         return self.linear_potentials(self.of_points(mean), natparams)
 
     def path(
-        self, states: onp.ndarray, natparams: Sequence[Any], noise: Any, belief: Any
+        self,
+        states: onp.ndarray,
+        natparams: Sequence[Any],
+        noise: Array,
+        belief: Belief | None,
     ) -> tuple[Any, Any, Any]:
         """Return samples, mean and covariance of x on paths of states (S, H)."""
         first = split(ancestral.of_path(natparams[0], states[:, 0]), self.dim)
@@ -300,15 +311,15 @@ class Dynamics:
 
 
 def linear_potentials_of_factor(
-    switch: Any, states: Any, natparams: Sequence[Any], evidence: Evidence
-) -> Any:
+    switch: Any, states: Array, natparams: Sequence[Any], evidence: Evidence
+) -> Array:
     """Return P f, (N, T, K), of q(x) that is optimal for probabilities of states."""
     factor = switch.factor(states, natparams, evidence)
     linear = switch.linear_potentials(factor.features, natparams)
     return where_scored(switch.scored(evidence), linear)
 
 
-def where_scored(scored: Any, potentials: Any) -> Any:
+def where_scored(scored: Mask | None, potentials: Array) -> Array:
     """Set the potentials (N, T, K) of steps that tell nothing of z to zero."""
     if scored is None:
         return potentials

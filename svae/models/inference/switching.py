@@ -6,7 +6,7 @@ makes potentials for the other.  Sequences of length 1 are independent, which ma
 GMM an HMM.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -26,6 +26,7 @@ from svae.models.inference import ancestral
 from svae.models.inference.fixed_point import Alternation, fixed_point
 from svae.models.inference.switches import Factor, where_scored
 from svae.priors import HasPrior
+from svae.types import Array, Integers, Mask, Message
 
 __all__ = ["Switching", "markov_potentials"]
 
@@ -70,7 +71,11 @@ class Switching(HasPrior):
         return True
 
     def infer(
-        self, message: Any, evidence: Evidence, noise: Any = None, starts: Any = None
+        self,
+        message: Message,
+        evidence: Evidence,
+        noise: Array | None = None,
+        starts: Any = None,
     ) -> Local:
         """Find the mean-field fixed point; see `LatentModel.infer`."""
         switch, evidence = self.switch, evidence.cleared()
@@ -110,12 +115,12 @@ class Switching(HasPrior):
 
     def log_density(
         self,
-        stats: Any,
-        latents: Any,
-        lengths: Any = None,
-        observed: Any = None,
-        states: Any = None,
-    ) -> Any:
+        stats: Message,
+        latents: Array,
+        lengths: Integers | None = None,
+        observed: Mask | None = None,
+        states: Array | None = None,
+    ) -> Array:
         """Log of the sum over z of exp <stats, t(z, x)>, (N,); see `LatentModel`.
 
         ``states`` (N, T, K) bool says which states are possible; all by default.
@@ -126,7 +131,9 @@ class Switching(HasPrior):
             potentials = np.where(states, potentials, -onp.inf)
         return kernels.markov_chain(init, pair, potentials, lengths)[0]
 
-    def state_potentials(self, stats: Any, latents: Any, observed: Any = None) -> Any:
+    def state_potentials(
+        self, stats: Message, latents: Array, observed: Mask | None = None
+    ) -> Array:
         """Return the node potentials (N, T, K) of z given x (N, T, D)."""
         switch, natparams = self.switch, self.switch.natparams(stats)
         linear = switch.linear_potentials(switch.of_points(latents), natparams)
@@ -134,7 +141,7 @@ class Switching(HasPrior):
         return where_scored(scored, switch.state_potentials(linear, natparams))
 
     def most_likely_states(
-        self, stats: Any, state_potentials: Any, lengths: Any = None
+        self, stats: Message, state_potentials: Any, lengths: Integers | None = None
     ) -> onp.ndarray:
         """Return the most likely path of each sequence, (N, T) int64, -1 past it."""
         init, pair = markov_potentials(stats)
@@ -142,7 +149,7 @@ class Switching(HasPrior):
 
     def draw(
         self,
-        stats: Any,
+        stats: Message,
         uniforms: onp.ndarray,
         noise: onp.ndarray,
         belief: Belief | None = None,
@@ -162,7 +169,7 @@ def check_starts(starts: Sequence[str]) -> None:
 
 def state_potentials(
     switch: Any, features: Any, natparams: Sequence[Any], evidence: Evidence
-) -> Any:
+) -> tuple[Array, Array]:
     """Return what x says of z: P f (N, T, K), and the potentials made of it."""
     linear, scored = (
         switch.linear_potentials(features, natparams),
@@ -182,11 +189,11 @@ def solver(
     state, and potentials of nodes; its constants the evidence without these.
     """
 
-    def linear_potentials(states: Any, known: Evidence, *arguments: Any) -> Any:
+    def linear_potentials(states: Array, known: Evidence, *arguments: Any) -> Array:
         natparams, evidence = arguments[2:-2], known.with_node(*arguments[-2:])
         return switch.linear_potentials_given(states, natparams, evidence)
 
-    def statistics(linear: Any, known: Evidence, *arguments: Any) -> Any:
+    def statistics(linear: Array, known: Evidence, *arguments: Any) -> Any:
         natparams, evidence = arguments[2:-2], known.with_node(*arguments[-2:])
         scored = switch.scored(evidence)
         potentials = where_scored(scored, switch.state_potentials(linear, natparams))
@@ -198,7 +205,7 @@ def solver(
             gain = np.where(scored[..., None], gain, 1.0)
         return states * gain
 
-    def surrogate(states: Any, known: Evidence, *arguments: Any) -> Any:
+    def surrogate(states: Array, known: Evidence, *arguments: Any) -> Array:
         natparams, evidence = arguments[2:-2], known.with_node(*arguments[-2:])
         factor = switch.factor(states, natparams, evidence)
         linear, potentials = state_potentials(
@@ -207,17 +214,19 @@ def solver(
         logZ = chain(potentials, known, *arguments)[0]
         return factor.log_normalizer + logZ - inner(states, linear)
 
-    def starts(known: Evidence, *arguments: Any) -> Any:
+    def starts(known: Evidence, *arguments: Any) -> list[Array]:
         natparams, evidence = arguments[2:-2], known.with_node(*arguments[-2:])
         of_data = switch.start(natparams, evidence)
         silent = onp.zeros(of_data.shape)
-        choices = {
+        choices: dict[str, Callable[[], Array]] = {
             "data": lambda: statistics(of_data, known, *arguments),
             "prior": lambda: chain(silent, known, *arguments)[1][2],
         }
         return [choices[name]() for name in names]
 
-    def chain(potentials: Any, known: Evidence, init: Any, pair: Any, *_: Any) -> Any:
+    def chain(
+        potentials: Array, known: Evidence, init: Array, pair: Array, *_: Any
+    ) -> tuple[Array, tuple[Array, Array, Array]]:
         init = first_states(init, known.belief)
         return kernels.unchecked_markov_chain(init, pair, potentials, known.lengths)
 
@@ -233,7 +242,7 @@ def solver(
     return fixed_point(blocks, tolerance, max_iterations)
 
 
-def require_numbers(init: Any, pair: Any, natparams: Sequence[Any]) -> None:
+def require_numbers(init: Array, pair: Array, natparams: Sequence[Any]) -> None:
     """Refuse a message of which a potential is not a number."""
     kernels.require_all_finite({"init": init, "pair": pair}, log=True)
     kernels.require_all_finite(
@@ -241,7 +250,7 @@ def require_numbers(init: Any, pair: Any, natparams: Sequence[Any]) -> None:
     )
 
 
-def markov_potentials(stats: Any) -> tuple[Any, Any]:
+def markov_potentials(stats: Message) -> tuple[Any, Any]:
     """Return the initial and pair potentials of z; a mixture's z have no pairs."""
     (init,) = stats["weights"]
     if "transitions" in stats:
@@ -249,7 +258,7 @@ def markov_potentials(stats: Any) -> tuple[Any, Any]:
     return init, onp.zeros((init.shape[-1],) * 2)
 
 
-def expected_evidence(evidence: Evidence, factor: Factor) -> Any:
+def expected_evidence(evidence: Evidence, factor: Factor) -> Array:
     """Return the expectation of <r, t(x)> of each sequence, (N,)."""
     J, second_moment = evidence.J, factor.second_moment
     if J.ndim < second_moment.ndim:

@@ -324,6 +324,8 @@ def transitions(model: Any, sequences: Any = None) -> "Figure":
     means = [_mean_duration(paths or [], state) for state in used]
     right.barh(places, durations, color=colors, height=0.7)
     for place, text, *ends in zip(places, labels, durations, means, strict=True):
+        if paths is not None and ends[0] and not np.isnan(ends[1]):
+            text = f"{text}, {ends[1]:.1f}"
         beside = {"xytext": (8, 0), "textcoords": "offset points", "va": "center"}
         options: dict[str, Any] = beside | {"fontsize": "small"}
         right.annotate(text, (float(np.nanmax(ends)), place), **options)
@@ -335,7 +337,7 @@ def transitions(model: Any, sequences: Any = None) -> "Figure":
         right.set_title(
             "durations: expected (bars), mean on\nthe most likely path (diamonds)"
         )
-    right.margins(x=0.18)
+    right.margins(x=0.28)
     if (idle := len(full) - len(used)) > 0:
         share = f"{100 * visible.IN_USE:.0f} %"
         note = f"{len(used)} of {len(full)} states are in use"

@@ -417,7 +417,8 @@ def _rows_of_onsets(
     num_rows, columns = states.shape
     aspect = num_rows * shape[0] / (columns * shape[1])
     width = min(12.0, 16.0 / aspect)
-    figure = drawing.new_figure(width + 3.0, max(2.0, width * aspect + 1.2))
+    # with room to spare at the sides, where the names and the color bar are
+    figure = drawing.new_figure(width + 4.2, width * aspect + 1.0)
     ax = figure.subplots()
     images = tiles.reshape(num_rows, columns, *shape)
     drawing.mosaic(ax, images, (0.0, columns, num_rows, 0.0), label=label)
@@ -522,14 +523,17 @@ def _longest_bout(
 ) -> np.ndarray:
     """Return the frames (T, P) of the first of the longest bouts of a state.
 
-    A missing frame does not count: a bout of nothing else is no example.
+    Frames with missing values do not count, as they are no examples, unless there are
+    no others.
     """
-    longest, most = np.empty((0, sequences[0].shape[1])), -1
+    longest, most = np.empty((0, sequences[0].shape[1])), (-1, -1)
     for sequence, path in zip(sequences, paths, strict=True):
-        there = ~np.isnan(sequence).all(axis=1)
+        missing = np.isnan(sequence)
+        whole, there = ~missing.any(axis=1), ~missing.all(axis=1)
         for state, onset, duration in zip(*segments.bouts(path), strict=True):
             own = slice(onset, onset + duration)
-            if state == usage.state and (count := int(there[own].sum())) > most:
+            count = int(whole[own].sum()), int(there[own].sum())
+            if state == usage.state and count > most:
                 longest, most = sequence[own], count
     return longest
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as onp
 from autograd.extend import defvjp, defvjp_argnums, primitive
 from autograd.tracer import getval, isbox
 
-from svae.types import Array
+from svae.types import VJP, Array
 
 __all__ = [
     "combination",
@@ -46,7 +47,7 @@ def cut(array: Array, axis: int, start: int, stop: int) -> Array:
 
 
 @primitive
-def _spread(stretch: Array, shape: tuple[int, ...], where: tuple[Any, ...]) -> Any:
+def _spread(stretch: Array, shape: tuple[int, ...], where: tuple[Any, ...]) -> Array:
     array = onp.zeros(shape)
     array[where] = stretch
     return array
@@ -79,12 +80,14 @@ def joined(axes: int, *parts: Any) -> Array:
     return onp.concatenate(rows, axis=-1)
 
 
-def _joined_vjp(argnums: Any, ans: Any, args: Any, kwargs: Any) -> Any:
+def _joined_vjp(
+    argnums: Sequence[int], ans: Any, args: Sequence[Any], kwargs: dict[str, Any]
+) -> VJP:
     axes, *parts = args
     shapes = [onp.shape(value_of(x)) for x in parts]
     edges = [0, *accumulate(math.prod(shape[axes:]) for shape in shapes)]
 
-    def pull_back(g: Array) -> Any:
+    def pull_back(g: Array) -> list[Array]:
         return [
             np.reshape(cut(g, -1, edges[n - 1], edges[n]), shapes[n - 1])
             for n in argnums

@@ -21,6 +21,7 @@ from svae.models.inference.filtering import filtering, first_law
 from svae.models.inference.prediction import laws
 from svae.models.inference.switching import markov_potentials
 from svae.models.transport import inflations
+from svae.types import Message
 
 __all__ = ["OneStep", "one_step_ahead"]
 
@@ -58,7 +59,9 @@ def one_step_ahead(model: Known | Emitted, theta: Any, points: Windows) -> OneSt
     return _of_mixture(model, theta, stats, points)
 
 
-def _of_emission(model: Emitted, theta: Any, stats: Any, points: Windows) -> OneStep:
+def _of_emission(
+    model: Emitted, theta: Any, stats: Message, points: Windows
+) -> OneStep:
     """Predict frames that are linear in x, by the filter of x."""
     scored, of_frames = points.scored_frames, stats["emission"]
     (J, h), _ = model.emission.node(of_frames, points.values, scored)
@@ -77,7 +80,7 @@ def _of_emission(model: Emitted, theta: Any, stats: Any, points: Windows) -> One
     )
 
 
-def _of_mixture(model: Known, theta: Any, stats: Any, points: Windows) -> OneStep:
+def _of_mixture(model: Known, theta: Any, stats: Message, points: Windows) -> OneStep:
     """Predict frames that z selects the law of, by the filter of z."""
     latent = model.latent
     potentials = latent.state_potentials(stats, points.values, points.observed_frames)
@@ -107,7 +110,7 @@ def _of_mixture(model: Known, theta: Any, stats: Any, points: Windows) -> OneSte
     )
 
 
-def _with_tails(latent: Any, stats: Any, var: np.ndarray) -> np.ndarray:
+def _with_tails(latent: Any, stats: Message, var: np.ndarray) -> np.ndarray:
     """Return variances (T, K, P) of scale matrices whose diagonals are given."""
     switch = latent.switch
     if not hasattr(switch, "dofs"):

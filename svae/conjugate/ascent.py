@@ -26,6 +26,7 @@ from svae.autodiff.trees import leaves, rebuild, tree_map
 from svae.autodiff.vjp import trace
 from svae.families import product
 from svae.families.product import natural_step, proper_step
+from svae.types import Message
 
 __all__ = [
     "ascend",
@@ -40,7 +41,7 @@ ROUNDING = 1e-9
 
 
 def direction(
-    local: Callable[[Any], Any], family: Any, natparams: Any, prior: Any
+    local: Callable[[Any], Any], family: Any, natparams: Message, prior: Message
 ) -> tuple[float, Any]:
     """Return the bound and its natural gradient.
 
@@ -68,8 +69,8 @@ def direction(
 def climb(
     local: Callable[[Any], Any],
     family: Any,
-    natparams: Any,
-    prior: Any,
+    natparams: Message,
+    prior: Message,
     step_size: float = 1.0,
     ascends: bool = True,
 ) -> tuple[Any, float, int]:
@@ -115,8 +116,8 @@ def climb(
 def ascend(
     local: Callable[[Any], Any],
     family: Any,
-    natparams: Any,
-    prior: Any,
+    natparams: Message,
+    prior: Message,
     tolerance: float = 1e-6,
     max_iterations: int = 200,
     ascends: bool = True,
@@ -134,7 +135,7 @@ def ascend(
     return natparams, bound
 
 
-def extrapolate(family: Any, prior: Any, natparams: Any, scale: float) -> Any:
+def extrapolate(family: Any, prior: Message, natparams: Message, scale: float) -> Any:
     """Return q(theta) as if the data it has seen were ``scale`` times as many."""
     gained = tree_map(onp.subtract, natparams, prior)
     return natural_step(

@@ -22,6 +22,7 @@ from svae.families.arrays import outer
 from svae.models import LDS, Evidence, LinearEmission
 from svae.models.base import draw_latents
 from svae.models.inference.switching import markov_potentials
+from svae.types import Array, Message
 
 __all__ = ["Emitted", "Known", "check_missing", "observed_model"]
 
@@ -45,7 +46,7 @@ class Known:
         """Whether steps are certain not to lower the bound."""
         return bool(self.latent.ascends)
 
-    def prior(self, obs_dim: int) -> Any:
+    def prior(self, obs_dim: int) -> Message:
         """Return the natural parameters of p(theta).
 
         Raises
@@ -61,8 +62,12 @@ class Known:
         return self.latent.prior()
 
     def start(
-        self, prior: Any, points: Windows, rng: onp.random.Generator, num_restarts: int
-    ) -> Any:
+        self,
+        prior: Message,
+        points: Windows,
+        rng: onp.random.Generator,
+        num_restarts: int,
+    ) -> Message:
         """Return natural parameters after some ascent from clusterings, the best."""
         if self.latent.independent and points.observed is not None:
             here = points.scored_frames[:, 0]
@@ -71,11 +76,11 @@ class Known:
             self.latent, prior, points, rng, num_restarts, START_ITERATIONS
         )[0]
 
-    def local(self, stats: Any, points: Windows) -> Any:
+    def local(self, stats: Message, points: Windows) -> Any:
         """Return l(m) of each sequence, (N,), differentiable in m = ``stats``."""
         return self._scored(log_density(self.latent, stats, points), points)
 
-    def posterior(self, stats: Any, points: Windows) -> tuple[Any, Any, Any, Any]:
+    def posterior(self, stats: Message, points: Windows) -> tuple[Any, Any, Any, Any]:
         """Return mean and covariance of x, unknown nowhere, p(z) and l(m)."""
         potentials = self._state_potentials(stats, points)
         logZ, (_, _, states) = kernels.markov_chain(
@@ -83,7 +88,7 @@ class Known:
         )
         return None, None, states, self._scored(logZ, points)
 
-    def most_likely_states(self, stats: Any, points: Windows) -> onp.ndarray:
+    def most_likely_states(self, stats: Message, points: Windows) -> onp.ndarray:
         """Return the most likely path of each sequence, (N, T) int64."""
         potentials = self._state_potentials(stats, points)
         return self.latent.most_likely_states(stats, potentials, points.lengths)
@@ -93,12 +98,12 @@ class Known:
         drawn = draw_latents(self.latent, theta, num_steps, rng)
         return drawn.latents.reshape(num_steps, -1)
 
-    def _state_potentials(self, stats: Any, points: Windows) -> Any:
+    def _state_potentials(self, stats: Message, points: Windows) -> Array:
         return self.latent.state_potentials(
             stats, points.values, points.observed_frames
         )
 
-    def _scored(self, values: Any, points: Windows) -> Any:
+    def _scored(self, values: Array, points: Windows) -> Any:
         """Sum missing points of independent ones out, their z included: log 1."""
         if not self.latent.independent or points.observed is None:
             return values
@@ -118,19 +123,23 @@ class Emitted:
         """Name of each factor of p(theta) -> module of `svae.families`."""
         return self.latent.family | {"emission": self.emission.family}
 
-    def prior(self, obs_dim: int) -> Any:
+    def prior(self, obs_dim: int) -> Message:
         """Return the natural parameters of p(theta)."""
         emission = self.emission.prior(self.latent.latent_dim, obs_dim)
         return self.latent.prior() | {"emission": emission}
 
     def start(
-        self, prior: Any, points: Windows, rng: onp.random.Generator, num_restarts: int
-    ) -> Any:
+        self,
+        prior: Message,
+        points: Windows,
+        rng: onp.random.Generator,
+        num_restarts: int,
+    ) -> Message:
         """Return natural parameters given principal components in the place of x."""
         latents = principal_components(points, self.latent.latent_dim, rng)
         latents = self._to_prior_scale(latents, points.valid)
 
-        def complete(stats: Any) -> Any:
+        def complete(stats: Message) -> Any:
             dynamics = self.latent.log_density(stats, latents, points.lengths)
             emission = self.emission.log_density(
                 stats["emission"], latents, points.values, points.scored_frames
@@ -140,12 +149,12 @@ class Emitted:
         _, natural = conjugate.direction(complete, self.family, prior, prior)
         return tree_map(onp.add, prior, natural)
 
-    def local(self, stats: Any, points: Windows) -> Any:
+    def local(self, stats: Message, points: Windows) -> Any:
         """Return l(m) of each sequence, (N,), differentiable in m = ``stats``."""
         local, constant = self._infer(stats, points)
         return local.log_normalizer + constant
 
-    def posterior(self, stats: Any, points: Windows) -> tuple[Any, Any, Any, Any]:
+    def posterior(self, stats: Message, points: Windows) -> tuple[Any, Any, Any, Any]:
         """Return mean and covariance of x, no states, and l(m)."""
         local, constant = self._infer(stats, points)
         cov = local.second_moment - outer(local.mean, local.mean)
@@ -159,7 +168,7 @@ class Emitted:
         noise = rng.standard_normal((num_steps, obs_dim))
         return self.emission.draw(theta["emission"], latents, noise)
 
-    def _infer(self, stats: Any, points: Windows) -> tuple[Any, Any]:
+    def _infer(self, stats: Message, points: Windows) -> tuple[Any, Any]:
         (J, h), constant = self.emission.node(
             stats["emission"], points.values, points.scored_frames
         )

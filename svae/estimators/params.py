@@ -8,7 +8,6 @@ more.  Fields of an argument that is a dataclass have names with two underscores
 
 import inspect
 from dataclasses import fields, is_dataclass, replace
-from difflib import get_close_matches
 from typing import Any, TypeVar
 
 __all__ = ["Params"]
@@ -60,6 +59,8 @@ class Params:
 
     def _unknown(self, name: str) -> ValueError:
         """Return the error for a name that is none of the parameters."""
+        from difflib import get_close_matches  # of use where something is wrong
+
         near = get_close_matches(name, self.get_params(), 1)
         hint = (
             f"is it {near[0]!r}?" if near else f"it has {list(self.get_params(False))}"

@@ -54,7 +54,7 @@ from svae.training import diagnostics
 from svae.training.batches import excerpt, shuffled, spread
 from svae.training.history import check_history
 from svae.training.progress import progress_bars
-from svae.types import Array, Integers, Rng
+from svae.types import Array, Integers, Message, Rng
 
 __all__ = ["SVI"]
 
@@ -515,7 +515,7 @@ class SVI(Params):
 def take_step(
     model: Known | Emitted,
     natparams: Any,
-    prior: Any,
+    prior: Message,
     points: Windows,
     scale: float,
     step_size: float,

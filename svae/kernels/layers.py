@@ -25,7 +25,7 @@ from svae.autodiff.tuples import Outputs
 from svae.autodiff.vjp import by_definition
 from svae.kernels import passes
 from svae.kernels.arguments import as_array, packed
-from svae.types import Array, Mask
+from svae.types import VJP, Array, Mask
 
 __all__ = [
     "affine",
@@ -144,8 +144,8 @@ def affine(inputs: Array, matrix: Array, bias: Array) -> Array:
 
 
 def _affine_vjp(
-    argnums: Sequence[int], ans: Any, args: Sequence[Any], kwargs: Any
-) -> Any:
+    argnums: Sequence[int], ans: Any, args: Sequence[Any], kwargs: dict[str, Any]
+) -> VJP:
     inputs, matrix, _ = args
 
     def vjp(g: Array) -> list[Array]:
@@ -184,8 +184,8 @@ def tanh_layer(inputs: Array, matrix: Array, bias: Array) -> Array:
 
 
 def _tanh_layer_vjp(
-    argnums: Sequence[int], ans: Any, args: Sequence[Any], kwargs: Any
-) -> Any:
+    argnums: Sequence[int], ans: Any, args: Sequence[Any], kwargs: dict[str, Any]
+) -> VJP:
     inputs, matrix, _ = args
 
     def vjp(g: Array) -> list[Array]:
@@ -323,8 +323,8 @@ def _gaussian_head(constants: Any, features: Array, *rest: Any) -> Outputs:
 
 
 def _gaussian_head_vjp(
-    argnums: Sequence[int], ans: Any, args: Sequence[Any], kwargs: Any
-) -> Any:
+    argnums: Sequence[int], ans: Any, args: Sequence[Any], kwargs: dict[str, Any]
+) -> VJP:
     features, location_matrix, _, scale_matrix, *_, offset, _ = args[1:]
 
     def definition(constants: Any, features: Array, *rest: Any) -> Array:
@@ -334,7 +334,7 @@ def _gaussian_head_vjp(
             features, heads[:2], heads[2:], data, observed, mean, offset, floor
         )
 
-    def vjp(outputs_bar: Any) -> list[Array]:
+    def vjp(outputs_bar: Outputs) -> list[Array]:
         g = outputs_bar[0]
         if any(map(isbox, (g, *args[1:]))):
             return by_definition(definition, argnums, args, g)

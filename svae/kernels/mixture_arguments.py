@@ -67,7 +67,7 @@ class Arguments(NamedTuple):
 
 
 def mixture_arguments(
-    potentials: Any, tails: Any, node: Any, noise: Any, observed: Any
+    potentials: Any, tails: Any, node: Any, noise: Array | None, observed: Any
 ) -> tuple[Arguments, Array | None]:
     """Return the arrays of `svae.kernels.mixture`, and which frames have data, (...).
 

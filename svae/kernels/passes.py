@@ -11,7 +11,6 @@ from functools import wraps
 from typing import Any, TypeVar, cast
 
 import numpy as onp
-from numpy.ma import is_masked
 
 from svae import _core
 
@@ -41,7 +40,7 @@ def _without_masks(function: _Function) -> _Function:
                 continue
             parts = argument if type(argument) in (list, tuple) else (argument,)
             for x in parts:
-                if type(x) is not onp.ndarray and is_masked(x):
+                if type(x) is not onp.ndarray and onp.ma.is_masked(x):
                     name = function.__name__
                     raise ValueError(f"argument {k} of {name} has masked entries")
         return function(*arguments)

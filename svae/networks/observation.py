@@ -8,6 +8,7 @@ import numpy as onp
 from svae.likelihoods import Gaussian, Likelihood
 from svae.networks.architectures import draw_weights, template, tie
 from svae.networks.protocol import Network, Weights, accepts
+from svae.types import Array, Mask
 
 __all__ = [
     "decoder_template",
@@ -24,11 +25,11 @@ FUSED = Gaussian()
 def recognize(
     network: Network,
     weights: Weights,
-    data: Any,
-    shown: Any = None,
+    data: Array,
+    shown: Mask | None = None,
     fill: Any = 0.0,
     sees_mask: bool = False,
-    valid: Any = None,
+    valid: Mask | None = None,
 ) -> Any:
     r"""Return the node potentials of the recognition network, r(y; phi).
 
@@ -69,7 +70,7 @@ def recognize(
     return J, h
 
 
-def _apply(network: Any, weights: Weights, inputs: Any, **valid: Any) -> Any:
+def _apply(network: Any, weights: Weights, inputs: Array, **valid: Any) -> Any:
     return network.apply(weights, inputs, **valid)
 
 
@@ -107,7 +108,7 @@ def _with_own(likelihood: Any, weights: Weights, obs_dim: int) -> Weights:
 
 
 def outputs(
-    likelihood: Any, network: Network, weights: Weights, latents: Any
+    likelihood: Any, network: Network, weights: Weights, latents: Array
 ) -> tuple[Any, Any]:
     """Return the location (..., P) and the scale that the likelihood takes.
 
@@ -134,10 +135,10 @@ def log_likelihood(
     likelihood: Likelihood,
     network: Network,
     weights: Weights,
-    latents: Any,
-    data: Any,
-    observed: Any = None,
-) -> Any:
+    latents: Array,
+    data: Array,
+    observed: Mask | None = None,
+) -> Array:
     r"""Return log p(y_t | x_t, gamma) of each frame and each sample of x.
 
     Parameters

@@ -42,6 +42,7 @@ from svae.networks.decoder_posterior import kl_from_prior, sample_weights
 from svae.objective.batch import Batch, Noise
 from svae.objective.local import local_terms
 from svae.objective.model import Generative, Parameters
+from svae.types import Message
 
 __all__ = [
     "Bound",
@@ -117,7 +118,11 @@ NATURAL_GRADIENTS = ("full", "conjugate", "none")
 
 
 def bound(
-    model: Generative, parameters: Parameters, prior: Any, batch: Batch, noise: Noise
+    model: Generative,
+    parameters: Parameters,
+    prior: Message,
+    batch: Batch,
+    noise: Noise,
 ) -> Bound:
     """Estimate the objective from one batch.
 
@@ -152,7 +157,7 @@ def bound(
 def bound_and_gradients(
     model: Generative,
     parameters: Parameters,
-    prior: Any,
+    prior: Message,
     batch: Batch,
     noise: Noise,
     natural_gradient: str = "full",
@@ -189,7 +194,7 @@ def bound_and_gradients(
 
 def contribution(
     model: Generative,
-    message: Any,
+    message: Message,
     encoder: Any,
     decoder: Any,
     batch: Batch,
@@ -246,8 +251,8 @@ def diagnostics_of(gradient: Cotangents, num_sequences: int) -> Diagnostics:
 def complete(
     model: Generative,
     parameters: Parameters,
-    message: Any,
-    prior: Any,
+    message: Message,
+    prior: Message,
     scale: float,
     local: Contribution,
     natural_gradient: str = "full",
@@ -285,8 +290,8 @@ def complete(
 def _assemble(
     model: Generative,
     parameters: Parameters,
-    message: Any,
-    prior: Any,
+    message: Message,
+    prior: Message,
     scale: float,
     reconstruction: Any,
     local_kl: Any,
@@ -321,7 +326,7 @@ def conjugate_part(model: Generative, local: Local) -> Any:
     return local.log_normalizer if model.inference == "svae" else -local.kl
 
 
-def plain_gradient(family: Any, natparams: Any, natural: Any) -> Any:
+def plain_gradient(family: Any, natparams: Any, natural: Message) -> Any:
     """Turn a natural gradient into the gradient in eta.
 
     They differ by the Fisher matrix, the Jacobian of the expected statistics, which is

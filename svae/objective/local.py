@@ -12,6 +12,7 @@ from svae.models.inference import structured
 from svae.networks import log_likelihood, recognize
 from svae.objective.batch import Batch
 from svae.objective.model import Generative, recognition
+from svae.types import Array, Message
 
 __all__ = [
     "expected",
@@ -26,7 +27,7 @@ __all__ = [
 
 def infer(
     model: Generative,
-    stats: Any,
+    stats: Message,
     encoder: Any,
     batch: Batch,
     noise: onp.ndarray | None = None,
@@ -89,7 +90,7 @@ def log_proposal(
 
 def local_factor(
     model: Generative,
-    stats: Any,
+    stats: Message,
     encoder: Any,
     batch: Batch,
     noise: onp.ndarray,
@@ -113,7 +114,7 @@ def without_empty(local: Local, batch: Batch) -> Local:
 
 def local_terms(
     model: Generative,
-    stats: Any,
+    stats: Message,
     encoder: Any,
     weights: Any,
     batch: Batch,
@@ -126,7 +127,7 @@ def local_terms(
 
 
 def frame_log_likelihood(
-    model: Generative, weights: Any, batch: Batch, latents: Any
+    model: Generative, weights: Any, batch: Batch, latents: Array
 ) -> Any:
     """Return log p(y_t | x_t, gamma), (M, S, T), at latents (M, S, T, D)."""
     return log_likelihood(
@@ -139,7 +140,7 @@ def frame_log_likelihood(
     )
 
 
-def expected(frames: Any, weights: Any) -> Any:
+def expected(frames: Array, weights: Any) -> Array:
     """Sum frames (M, S, T) over time, and average over samples: (M,)."""
     if weights is None:
         weights = onp.full(frames.shape, 1.0 / frames.shape[1])

@@ -20,6 +20,7 @@ from svae.plot import drawing
 from svae.plot import states as visible
 from svae.plot.directions import directions_of
 from svae.plot.gallery import manifold, onsets, state_frames
+from svae.types import Rng
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -92,7 +93,7 @@ def mixture(
     model: Any,
     data: Any,
     num_samples: int = 4000,
-    rng: Any = 0,
+    rng: Rng = 0,
     undo: Undo | None = None,
 ) -> "Figure":
     """Show a warped mixture in data space and, beside it, in latent space.
@@ -405,7 +406,7 @@ def forecast(
     context: int | None = None,
     num_samples: int = 50,
     theta: str = "mean",
-    rng: Any = 0,
+    rng: Rng = 0,
     shape: tuple[int, int] | None = None,
     undo: Undo | None = None,
     label: str = "value",
@@ -816,7 +817,7 @@ def _components(model: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
 
 
 def _frames(
-    model: Any, posterior: Any, num_samples: int, rng: Any
+    model: Any, posterior: Any, num_samples: int, rng: Rng
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean and variance (T, P) of the frames, x drawn from its posterior."""
     shape = (num_samples, *posterior.mean.shape)

@@ -12,6 +12,7 @@ from svae.models.base import draw_latents
 from svae.plot import drawing
 from svae.plot import states as visible
 from svae.plot.directions import Directions, directions_of
+from svae.types import Rng
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,7 +34,7 @@ def manifold(
     grid: int = 9,
     center: Any = None,
     undo: Undo | None = None,
-    rng: Any = 0,
+    rng: Rng = 0,
     label: str = "value",
 ) -> "Figure":
     """Show the images that the decoder makes of latents, and how they change with x.
@@ -460,7 +461,7 @@ def _check_shape(shape: tuple[int, int], obs_dim: int) -> None:
         raise ValueError(f"shape is {tuple(shape)}, frames have {obs_dim} values")
 
 
-def _drawn(model: Any, rng: Any, times: int = 50, num_steps: int = 40) -> np.ndarray:
+def _drawn(model: Any, rng: Rng, times: int = 50, num_steps: int = 40) -> np.ndarray:
     """Draw x (times * num_steps, D) from the model, theta each time from q(theta)."""
     latent, rng = model.latent, np.random.default_rng(rng)
     thetas = (

@@ -18,9 +18,9 @@ import numpy as np
 
 from svae import kernels
 from svae.autodiff.trees import leaves
+from svae.profile.bars import steps_of
 from svae.profile.cases import Case, Problem
 from svae.profile.clock import run_child
-from svae.training.progress import steps_of
 
 __all__ = ["Peak", "peak", "peaks"]
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from svae import kernels
 from svae.autodiff.vjp import trace
+from svae.profile.bars import steps_of
 from svae.profile.cases import (
     KERNELS,
     Case,
@@ -27,7 +28,6 @@ from svae.profile.cases import (
     potentials,
 )
 from svae.profile.clock import Timed, interleave
-from svae.training.progress import steps_of
 
 __all__ = ["AGREE", "PEERS", "Comparison", "cases", "compare", "missing"]
 

@@ -22,11 +22,11 @@ from svae import data, likelihoods
 from svae.models import GMM, LDS, SLDS
 from svae.networks import MLP, Residual
 from svae.objective.model import Generative, recognition
+from svae.profile.bars import steps_of
 from svae.profile.clock import Timed, interleave, usable_cpus
 from svae.profile.timing import environment
 from svae.training.blas import blas_threads
 from svae.training.gradients import evaluate
-from svae.training.progress import steps_of
 from svae.training.settings import make_settings
 from svae.training.step import Stage, State, initial_state, step
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from svae import kernels, reference, store
 from svae.autodiff.trees import leaves
 from svae.profile import peers
+from svae.profile.bars import steps_of
 from svae.profile.cases import Case, Problem, cases, largest_error, shorter
 from svae.profile.clock import Roofs, Timed, interleave, usable_cpus
 from svae.profile.memory import peak
 from svae.profile.peers import Comparison
-from svae.training.progress import steps_of
 
 __all__ = ["Record", "Report", "run"]
 

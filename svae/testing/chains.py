@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from svae.types import Array, Integers
+
 __all__ = [
     "SHARING",
     "GaussianProblem",
@@ -63,7 +65,7 @@ def gaussian_problem(
     sharing: str = "shared",
     dense: bool = False,
     S: int = 2,
-    lengths: Any = None,
+    lengths: Integers | None = None,
 ) -> GaussianProblem:
     """Draw random linear dynamics, observed through random node potentials.
 
@@ -113,7 +115,7 @@ def markov_problem(
     *,
     sharing: str = "shared",
     scale: float = 1.0,
-    lengths: Any = None,
+    lengths: Integers | None = None,
 ) -> MarkovProblem:
     """Draw normal log potentials.
 
@@ -137,7 +139,7 @@ def markov_problem(
     )
 
 
-def lds_pair_potentials(A: Any, precision: Any) -> tuple[Any, Any, Any]:
+def lds_pair_potentials(A: Array, precision: Array) -> tuple[Any, Any, Any]:
     """Return the pair potentials of x_{t+1} = A x_t + noise.
 
     Parameters
@@ -169,7 +171,7 @@ def sequence(problem: Any, n: int) -> Any:
     node_h = problem.node[-1] if isinstance(problem.node, tuple) else problem.node
     T = node_h.shape[1] if problem.lengths is None else int(problem.lengths[n])
 
-    def alone(x: Any, event_ndim: int, steps: int = T) -> Any:
+    def alone(x: Array, event_ndim: int, steps: int = T) -> Any:
         if x.ndim > event_ndim:
             x = x[n : n + 1] if len(x) > 1 else x
         return x[:, :steps] if x.ndim == event_ndim + 2 else x
@@ -191,11 +193,11 @@ def fill_past_lengths(problem: Any, filler: float) -> Any:
     node_h = problem.node[-1] if isinstance(problem.node, tuple) else problem.node
     live = np.arange(node_h.shape[1]) < problem.lengths[:, None]
 
-    def fill(x: Any, live: Any) -> Any:
+    def fill(x: Array, live: Any) -> Any:
         live = live.reshape(live.shape + (1,) * (x.ndim - live.ndim))
         return np.where(live, x, filler)
 
-    def fill_pair(x: Any) -> Any:
+    def fill_pair(x: Array) -> Any:
         return fill(x, live[:, 1:]) if x.ndim == 4 else x
 
     if isinstance(problem, MarkovProblem):
@@ -214,7 +216,7 @@ def describe(shape: Mapping[str, Any]) -> str:
     return "-".join(word for word in (*sizes, dense, ragged) if word)
 
 
-def mirror(potential: Any, stat: Any) -> Any:
+def mirror(potential: Array, stat: Array) -> Any:
     """Sum a statistic per sequence and step over the axes that the potential shares."""
     shape = (1,) * (stat.ndim - potential.ndim) + potential.shape
     shared = tuple(axis for axis, size in enumerate(shape) if size == 1)
@@ -234,7 +236,7 @@ def _leading_axes(sharing: str, N: int, T: int) -> Any:
     return ((), (N,) if sharing == "step" else ()), (pair[sharing],) * 3
 
 
-def _positive_definite(rng: np.random.Generator, *shape: int) -> Any:
+def _positive_definite(rng: np.random.Generator, *shape: int) -> Array:
     """Random matrices (..., D, D) with eigenvalues of order one."""
     root = rng.standard_normal((*shape, shape[-1])) / np.sqrt(shape[-1])
     return root @ np.swapaxes(root, -1, -2) + np.eye(shape[-1])

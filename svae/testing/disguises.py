@@ -24,13 +24,13 @@ class Derived(np.ndarray):
     """An array of a class of a caller's own."""
 
 
-def backwards(x: np.ndarray, rng: Generator) -> Any:
+def backwards(x: np.ndarray, rng: Generator) -> np.ndarray:
     """Return a view with negative strides in some axes."""
     axes = tuple(np.flatnonzero(rng.random(x.ndim) < 0.5).tolist())
     return np.flip(np.flip(x, axes).copy(), axes)
 
 
-def spread(x: np.ndarray, rng: Generator) -> Any:
+def spread(x: np.ndarray, rng: Generator) -> np.ndarray:
     """Return a view with gaps in some axes, which hold NaN."""
     if x.ndim == 0:
         return x
@@ -41,7 +41,7 @@ def spread(x: np.ndarray, rng: Generator) -> Any:
     return view
 
 
-def askew(x: np.ndarray, rng: Generator) -> Any:
+def askew(x: np.ndarray, rng: Generator) -> np.ndarray:
     """Return an array that begins at no multiple of eight bytes."""
     offset = int(rng.integers(1, 8))
     memory = np.zeros(x.nbytes + 8, np.uint8)[offset : offset + x.nbytes]
@@ -50,26 +50,26 @@ def askew(x: np.ndarray, rng: Generator) -> Any:
     return view
 
 
-def of_records(x: np.ndarray, rng: Generator) -> Any:
+def of_records(x: np.ndarray, rng: Generator) -> np.ndarray:
     """Return a field of records, whose strides are no multiples of eight."""
     records = np.zeros(x.shape, [("flag", np.int8), ("x", np.float64)])
     records["x"] = x
     return records["x"]
 
 
-def transposed(x: np.ndarray, rng: Generator) -> Any:
+def transposed(x: np.ndarray, rng: Generator) -> np.ndarray:
     """Return an array whose axes lie in another order in memory."""
     order = rng.permutation(x.ndim)
     return x.transpose(order).copy().transpose(np.argsort(order))
 
 
-def repeated(x: np.ndarray, rng: Generator) -> Any:
+def repeated(x: np.ndarray, rng: Generator) -> np.ndarray:
     """Return a view of strides of zero, where that holds the same numbers."""
     same = np.broadcast_to(x[:1], x.shape) if x.ndim and x.shape[0] else x
     return same if np.array_equal(x, same, equal_nan=True) else x
 
 
-def read_only(x: np.ndarray, rng: Generator) -> Any:
+def read_only(x: np.ndarray, rng: Generator) -> np.ndarray:
     """Return an array that may not be written to."""
     x = x.copy()
     x.flags.writeable = False

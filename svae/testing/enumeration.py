@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import logsumexp
 
+from svae.types import Array, Integers, Mask, Potentials
+
 __all__ = ["DenseJoint", "Enumerated", "enumerated", "path_joint", "paths_of"]
 
 Stats = Mapping[str, Any]
@@ -27,27 +29,27 @@ class DenseJoint(NamedTuple):
     constant: Any
 
     @property
-    def cov(self) -> Any:
+    def cov(self) -> Array:
         """Covariance (T D, T D) of the Gaussian."""
         return np.linalg.inv(-(self.J + self.J.T))
 
     @property
-    def mean(self) -> Any:
+    def mean(self) -> Array:
         """Mean (T D,) of the Gaussian."""
         return self.cov @ self.h
 
     @property
-    def half_log_det(self) -> Any:
+    def half_log_det(self) -> Array:
         """Half the log determinant of the precision."""
         return 0.5 * np.linalg.slogdet(-(self.J + self.J.T))[1]
 
-    def log_integral(self) -> Any:
+    def log_integral(self) -> Array:
         """Return the log of the integral over x."""
         size = len(self.h)
         gaussian = 0.5 * self.h @ self.mean - self.half_log_det
         return self.constant + gaussian + 0.5 * size * np.log(2 * np.pi)
 
-    def log_density(self, x: Any) -> Any:
+    def log_density(self, x: Array) -> Array:
         """Return the exponent at x (T, D)."""
         x = x.ravel()
         return x @ self.J @ x + self.h @ x + self.constant
@@ -57,9 +59,9 @@ def path_joint(
     stats: Stats,
     path: Sequence[int],
     dim: int,
-    node: Any = None,
+    node: Potentials | None = None,
     belief: Any = None,
-    observed: Any = None,
+    observed: Mask | None = None,
 ) -> DenseJoint:
     """Write out <stats, t(z, x)> of a path z as a function of x, plus <node, x>.
 
@@ -162,9 +164,9 @@ class Enumerated:
         self,
         latent: Any,
         graph: Stats,
-        node: Any,
+        node: Potentials,
         stats: Stats | None = None,
-        observed: Any = None,
+        observed: Mask | None = None,
         belief: Any = None,
     ) -> None:
         self.dim, self.num_steps = latent.latent_dim, len(node[1])
@@ -188,7 +190,9 @@ class Enumerated:
         covs = np.array([joint.cov for joint in joints])
         self.seconds = covs + np.einsum("pi,pj->pij", self.means, self.means)
 
-    def joint(self, stats: Stats, path: Sequence[int], node: Any = None) -> DenseJoint:
+    def joint(
+        self, stats: Stats, path: Sequence[int], node: Potentials | None = None
+    ) -> DenseJoint:
         """Exponent of the factors of observed steps."""
         return path_joint(stats, path, self.dim, node, self.belief, self.observed)
 
@@ -207,7 +211,7 @@ class Enumerated:
             constant = constant - part.log_integral()
         return DenseJoint(J.reshape(T * D, T * D), h.ravel(), constant)
 
-    def expectation(self, joints: Sequence[DenseJoint]) -> Any:
+    def expectation(self, joints: Sequence[DenseJoint]) -> Array:
         """E_q of one quadratic function of x for each path."""
         parts = [
             np.sum(joint.J * second) + joint.h @ mean + joint.constant
@@ -217,7 +221,7 @@ class Enumerated:
         ]
         return self.probs @ parts
 
-    def expected_log_density(self, stats: Stats) -> Any:
+    def expected_log_density(self, stats: Stats) -> Array:
         """E_q E log p(x, z | theta), of what follows a belief."""
         total = self.expectation([self.joint(stats, path) for path in self.paths])
         if self.belief is None:
@@ -225,7 +229,7 @@ class Enumerated:
         T, D = self.num_steps, self.dim
         J, h, log_probs = self.belief
         first = np.zeros((T * D, T * D)), np.zeros(T * D)
-        constant = 0.0
+        constant: float | Array = 0.0
         if log_probs is None:
             constant = -DenseJoint(J, h, 0.0).log_integral()
             first[0][:D, :D], first[1][:D] = J, h
@@ -238,7 +242,7 @@ class Enumerated:
         return total - self.expectation(beliefs)
 
     @property
-    def evidence(self) -> Any:
+    def evidence(self) -> Array:
         """E_q <r, t(x)>."""
         J, h = self.node
         second = np.einsum("ptitj->ptij", self.by_step(self.seconds))
@@ -248,7 +252,7 @@ class Enumerated:
         mean = self.means.reshape(len(self.paths), -1)
         return self.probs @ (np.sum(J * second, axes) + mean @ h.ravel())
 
-    def kl(self, stats: Stats) -> Any:
+    def kl(self, stats: Stats) -> Array:
         """KL(q(x, z) || exp E log p(x, z | theta)) of observed steps."""
         return (
             self.evidence
@@ -272,7 +276,7 @@ class Enumerated:
         return np.tensordot(self.probs, self.seconds, 1)
 
     @property
-    def mean(self) -> Any:
+    def mean(self) -> Array:
         """E x of every step, (T, D)."""
         return self.joint_mean.reshape(self.num_steps, self.dim)
 
@@ -294,7 +298,7 @@ class Enumerated:
         """The most likely path of the states, x integrated out."""
         return self.paths[int(np.argmax(self.scores))]
 
-    def log_density(self, x: Any) -> Any:
+    def log_density(self, x: Array) -> Array:
         """Log q(x) at the observed steps of x (T, D), z summed out."""
         logs = [joint.log_density(x) for joint in self.told]
         return logsumexp(logs) - self.log_normalizer
@@ -335,9 +339,9 @@ def enumerated(
     latent: Any,
     graph: Stats,
     stats: Stats,
-    node: Any,
-    lengths: Any = None,
-    observed: Any = None,
+    node: Potentials,
+    lengths: Integers | None = None,
+    observed: Mask | None = None,
     belief: Any = None,
 ) -> list[Enumerated]:
     """List the `Enumerated` of every sequence of a batch.
@@ -361,6 +365,6 @@ def enumerated(
             log_probs = None if belief.states is None else belief.states[n]
             given = belief.J[n], belief.h[n], log_probs
         mask = None if observed is None else observed[n, :T]
-        own = tuple(part[n, :T] for part in node)
+        own = node[0][n, :T], node[1][n, :T]
         laws.append(Enumerated(latent, graph, own, stats, mask, given))
     return laws

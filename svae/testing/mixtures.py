@@ -10,6 +10,7 @@ from autograd import make_vjp
 from autograd.scipy.special import logsumexp
 
 from svae import kernels
+from svae.types import Array
 
 __all__ = [
     "AUTOGRAD",
@@ -36,7 +37,7 @@ def pulled_back(
 
 
 def mixture(
-    statistics: Any, potentials: Any, tails: Any, node: Any, noise: Any, observed: Any
+    statistics: Array, potentials: Any, tails: Any, node: Any, noise: Any, observed: Any
 ) -> tuple[Any, list[Any]]:
     """Return the statistics after a round, and what `kernels.mixture` does of these.
 
@@ -78,7 +79,7 @@ def mixture(
     return states * gain, results
 
 
-def _law_of_x(statistics: Any, components: Any, node: Any, observed: Any) -> Any:
+def _law_of_x(statistics: Array, components: Array, node: Any, observed: Any) -> Any:
     """Precision, h, covariance, mean and second moment of x given the states."""
     node_J, node_h = node
     N, D = node_h.shape
@@ -92,12 +93,12 @@ def _law_of_x(statistics: Any, components: Any, node: Any, observed: Any) -> Any
     return A, h, cov, mean, cov + mean[:, :, None] * mean[:, None, :]
 
 
-def _features(second_moment: Any, mean: Any) -> Any:
+def _features(second_moment: Array, mean: Array) -> Array:
     N, D = mean.shape
     return np.concatenate([np.reshape(second_moment, (N, D * D)), mean], 1)
 
 
-def mixture_evidence(components: Any, node: Any, observed: Any, states: Any) -> Any:
+def mixture_evidence(components: Array, node: Any, observed: Any, states: Any) -> Any:
     """Evidence of rows, second moments and means, as `kernels.mixture_evidence`."""
     node_h = node[1]
     (N, D), K = node_h.shape, len(components)
@@ -143,10 +144,10 @@ def same_mixture_gradients(
             observed,
         )
 
-    def round_of(s: Any, *arrays: Any) -> Any:
+    def round_of(s: Array, *arrays: Any) -> Any:
         return [mixture(s, *split(arrays))[0]]
 
-    def results_of(s: Any, *arrays: Any) -> Any:
+    def results_of(s: Array, *arrays: Any) -> Any:
         results = mixture(s, *split(arrays))[1]
         return results[:2] + results[3:]  # half log determinants are constants
 

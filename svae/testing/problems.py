@@ -20,6 +20,7 @@ from svae.models import (
     Gaussian,
     StudentMixture,
 )
+from svae.types import Mask
 
 __all__ = [
     "LATENT",
@@ -211,7 +212,7 @@ def typical_theta(
 
 
 def random_belief(
-    rng: np.random.Generator, given: Any, dim: int, num_states: int | None = None
+    rng: np.random.Generator, given: Mask, dim: int, num_states: int | None = None
 ) -> Belief:
     """Draw a belief about the first steps of sequences.
 

@@ -27,6 +27,7 @@ from svae.models import Belief, belief_after
 from svae.objective.batch import Batch, Noise, draw_noise
 from svae.objective.local import infer
 from svae.objective.model import Generative
+from svae.types import Message
 
 __all__ = [
     "Minibatch",
@@ -182,7 +183,7 @@ def draw(
 
 def assemble(
     model: Generative,
-    message: Any,
+    message: Message,
     encoder: Any,
     sequences: Any,
     minibatch: Minibatch,
@@ -240,7 +241,7 @@ def assemble(
 
 def context_belief(
     model: Generative,
-    message: Any,
+    message: Message,
     encoder: Any,
     sequences: Any,
     cut: np.ndarray,

@@ -15,6 +15,7 @@ from svae.models import ConvergenceWarning, Diagnostics
 from svae.objective.bound import Contribution, contribution
 from svae.objective.model import Generative
 from svae.training.batches import Minibatch, assemble, padded
+from svae.types import Message
 
 __all__ = ["Evaluate", "Outcome", "evaluate", "total"]
 
@@ -28,7 +29,7 @@ class Evaluate(Protocol):
     def __call__(
         self,
         model: Generative,
-        message: Any,
+        message: Message,
         encoder: Any,
         decoder: Any,
         minibatch: Minibatch,
@@ -42,7 +43,7 @@ class Evaluate(Protocol):
 def evaluate(
     sequences: Any,
     model: Generative,
-    message: Any,
+    message: Message,
     encoder: Any,
     decoder: Any,
     minibatch: Minibatch,

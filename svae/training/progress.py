@@ -1,14 +1,12 @@
 """Progress bars, shown with tqdm where they are wanted."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 from svae.errors import needing
 
-__all__ = ["Show", "progress_bars", "steps_of"]
-
-Item = TypeVar("Item")
+__all__ = ["PURPOSE", "Show", "progress_bars"]
 
 SHOWN = {
     "bound": "objective",
@@ -67,20 +65,3 @@ def progress_bars(num_frames: int, show: bool) -> Iterator[Show]:
     finally:
         for bar in bars:
             bar.close()
-
-
-def steps_of(items: Sequence[Item], show: bool, unit: str) -> Iterable[Item]:
-    """Return items to go through, with a bar if it is wanted.
-
-    Raises
-    ------
-    ImportError
-        If the bar is wanted and tqdm is not installed.
-    """
-    if not show:
-        return items
-    with needing("tqdm", PURPOSE):
-        from tqdm import tqdm
-
-    bar: Iterable[Item] = tqdm(items, unit=unit)
-    return bar

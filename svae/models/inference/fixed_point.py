@@ -33,6 +33,7 @@ from autograd.extend import defvjp_argnums, primitive
 
 from svae.autodiff.trees import tree_map
 from svae.autodiff.vjp import Cotangents, Diagnostics, trace
+from svae.types import VJP, Array, Mask
 
 __all__ = [
     "Alternation",
@@ -197,16 +198,16 @@ def conjugate_gradients(
         (the fixed point is a saddle); its last iterate is returned.
     """
 
-    def dot(a: Any, b: Any) -> Any:
+    def dot(a: Array, b: Array) -> Array:
         return np.sum(a * b, axis=tuple(range(1, a.ndim)))
 
-    def scale(factor: Any, array: Any) -> Any:
+    def scale(factor: Array, array: Array) -> Array:
         return factor.reshape((-1,) + (1,) * (array.ndim - 1)) * array
 
-    def divide(a: Any, b: Any, where: Any) -> Any:
+    def divide(a: Array, b: Array, where: Mask) -> Array:
         return np.divide(a, b, out=np.zeros_like(a), where=where)
 
-    def project(array: Any) -> Any:
+    def project(array: Array) -> Array:
         if states is None:
             return array
         return array - np.sum(states * array, axis=-1, keepdims=True)
@@ -277,18 +278,22 @@ def fixed_point(
     """
 
     @primitive
-    def solve(starts: Any, constants: Any, *arguments: Any) -> Any:
+    def solve(
+        starts: Any, constants: Any, *arguments: Any
+    ) -> tuple[Array, Array, Array]:
         if starts is None:
             starts = blocks.starts(constants, *arguments)
         return best_ascent(
             blocks, starts, tolerance, max_iterations, constants, arguments
         )
 
-    def solve_vjp(argnums: Any, ans: Any, args: Any, kwargs: Any) -> Any:
+    def solve_vjp(
+        argnums: Sequence[int], ans: Any, args: Sequence[Any], kwargs: dict[str, Any]
+    ) -> VJP:
         fixed = ans[0]
         _, constants, *arguments = args
 
-        def pull_back(g: Any) -> Any:
+        def pull_back(g: Array) -> Cotangents:
             coupling, (natparams,) = trace(
                 lambda s: (blocks.potentials(s, constants, *arguments),), [fixed]
             )

@@ -110,7 +110,9 @@ def load(
     if suffix in HDF5:
         return _recordings(str(path), key, frame_shape)
     if suffix == TABLE:
-        return _table(path)
+        table = _table(path)
+        with naming(str(path)):
+            return _as_images(table, frame_shape)[0]
     arrays = read_arrays(path, key, mmap)
     for array in arrays:
         if array.dtype.kind not in NUMERIC:
@@ -272,7 +274,7 @@ def _recordings(
     """Return what is meant in a HDF5 file as a recording, or as a list of them."""
     try:
         if key is None and is_extraction(path):
-            return moseq(path)
+            return _checked_extraction(moseq(path), frame_shape, path)
         refuse_pandas(path, key)
         source = Stored(path, key or _only_dataset(path))
     except OSError as error:
@@ -289,6 +291,19 @@ def _recordings(
     if len(source.shape) == 2:
         return Recording(source, 0)
     return [Recording(source, n, item=n) for n in range(source.shape[0])]
+
+
+def _checked_extraction(
+    recording: Recording, frame_shape: tuple[int, int] | str | None, path: str
+) -> Recording:
+    """Return it; raise ValueError if its images are said to have another shape."""
+    known = recording.frame_shape
+    if isinstance(frame_shape, tuple) and known is not None and known != frame_shape:
+        raise ValueError(
+            f"{path}: frames have {known[0]} x {known[1]} pixels, not "
+            f"{frame_shape[0]} x {frame_shape[1]}"
+        )
+    return recording
 
 
 def _only_dataset(path: str) -> str:

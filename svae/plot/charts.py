@@ -585,7 +585,9 @@ def dynamics(model: Any, sequences: Any = None) -> "Figure":
         )
         _write_periods(ax, _periods(eigenvalues))
     name = "A_k" if switching else "A"
-    ax.set(title=rf"eigenvalues of $\mathrm{{E}}[{name}]$", aspect="equal")
+    whose = "dynamics of each state" if switching else "dynamics of $x$"
+    ax.set_title(rf"{whose}: eigenvalues of $\mathrm{{E}}[{name}]$")
+    ax.set_aspect("equal")
     ticks = [-1.0, -0.5, 0.0, 0.5, 1.0]
     ax.set(xlabel="real part", ylabel="imaginary part", xticks=ticks, yticks=ticks)
     return figure

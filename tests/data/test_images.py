@@ -72,6 +72,10 @@ def test_rows_of_pixels_keep_their_shape(tmp_path):
     np.save(tmp_path / "a.npy", VIDEO.reshape(5, 81))
     loaded = data.load(tmp_path / "a.npy", frame_shape=(9, 9))
     np.testing.assert_array_equal(loaded, VIDEO.reshape(5, 81))
+    np.savetxt(tmp_path / "a.csv", VIDEO.reshape(5, 81), delimiter=",")
+    assert data.load(tmp_path / "a.csv", frame_shape=(9, 9)).shape == (5, 81)
+    with pytest.raises(ValueError, match=r"a\.csv.* no images of 9 x 8 pixels"):
+        data.load(tmp_path / "a.csv", frame_shape=(9, 8))
 
 
 def test_an_extraction_says_what_its_frames_are(tmp_path):
@@ -79,6 +83,9 @@ def test_an_extraction_says_what_its_frames_are(tmp_path):
     recording = data.load(tmp_path / "a.h5")
     assert (recording.frame_shape, recording.quantity) == ((4, 6), "height (mm)")
     assert data.moseq(tmp_path / "a.h5", block=2).frame_shape == (2, 3)
+    assert data.load(tmp_path / "a.h5", frame_shape=(4, 6)).shape == (6, 24)
+    with pytest.raises(ValueError, match=r"frames have 4 x 6 pixels, not 6 x 4"):
+        data.load(tmp_path / "a.h5", frame_shape=(6, 4))
     np.save(tmp_path / "a.npy", np.zeros((5, 3)))
     mapped = data.as_sequences(data.load(tmp_path / "a.npy", mmap=True))[0]
     assert (mapped.frame_shape, mapped.quantity) == (None, None)

@@ -37,6 +37,7 @@ in m (Khan and Lin 2017).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar
 
 import autograd.numpy as np
@@ -63,8 +64,12 @@ __all__ = ["StudentEmission", "StudentMixture"]
 LOG_PI = onp.log(onp.pi)
 TAILS = ("augmented", "sampled")
 
-NODES, NODE_WEIGHTS = onp.polynomial.hermite_e.hermegauss(8)
-NODE_WEIGHTS = NODE_WEIGHTS / NODE_WEIGHTS.sum()
+
+@cache
+def quadrature() -> tuple[Array, Array]:
+    """Return nodes and weights (Q,) of the average over a standard normal law."""
+    nodes, weights = onp.polynomial.hermite_e.hermegauss(8)
+    return nodes, weights / weights.sum()
 
 
 @dataclass(frozen=True)
@@ -124,7 +129,7 @@ class StudentEmission(Emission):
             self.constants(natparams),
             np.exp(natparams[2]),
         )
-        weights = NODE_WEIGHTS if dof.shape[-1] > 1 else onp.ones(1)
+        weights = quadrature()[1] if dof.shape[-1] > 1 else onp.ones(1)
         width = P.shape[1] - 1
         return cut(P, 1, 0, width), constants, P[:, width], dof, weights
 
@@ -188,7 +193,7 @@ class StudentEmission(Emission):
             return onp.full(shape, onp.log(self.fixed))
         square, mean = stats["dof"][0][..., 0], stats["dof"][1]
         # of a single theta nothing is left but the rounding
-        return mean + np.sqrt(np.maximum(square - mean * mean, 0.0)) * NODES
+        return mean + np.sqrt(np.maximum(square - mean * mean, 0.0)) * quadrature()[0]
 
 
 @dataclass(frozen=True)
@@ -350,4 +355,4 @@ def average(values: Array) -> Array:
     """Average (..., Q) over the nodes of the quadrature, or the only value (..., 1)."""
     if values.shape[-1] == 1:
         return values[..., 0]
-    return np.dot(values, NODE_WEIGHTS)
+    return np.dot(values, quadrature()[1])

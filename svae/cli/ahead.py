@@ -5,6 +5,7 @@ what the run was fitted to.
 """
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ import numpy as np
 
 from svae import metrics
 from svae.cli import runs
-from svae.cli.runs import Run
+from svae.cli.runs import Run, Scaling
+from svae.estimators import SVAE
 from svae.store import replacing
 
-__all__ = ["describe_errors", "predict_next"]
+__all__ = ["describe_errors", "errors", "predict_next"]
 
 NUM_SAMPLES = 20
 """Draws of x that errors are made of; their noise is in pairs that cancel."""
@@ -65,42 +67,66 @@ def describe_errors(
     found : list of Prediction, optional
         Of ``sequences``, if they are there already.
     """
+    train, note = sequences, ""
+    if source is not None:
+        try:
+            own = runs.read_own(run.folder, run.record).sequences
+            train = run.scaling.apply(own)
+        except (ValueError, OSError) as error:
+            note = f"; baselines learned from these data themselves: {error}"
+    print(errors(run.model, run.scaling, sequences, train, found) + note)
+
+
+def errors(
+    model: SVAE,
+    scaling: Scaling,
+    sequences: list[Any],
+    train: list[Any],
+    found: Any = None,
+) -> str:
+    """Return a line with the error of predictions one step ahead, and of baselines.
+
+    Parameters
+    ----------
+    model : SVAE
+    scaling : Scaling
+        Which brings the errors to units of the data.
+    sequences, train : list
+        Data to predict, and those that the baselines learn from; of what does not fit
+        into memory easily, the beginning.
+    found : list of Prediction, optional
+        Of ``sequences``, if they are there already.
+    """
     shown = runs.excerpt(sequences)
     if found is None or shown is not sequences:
-        found = run.model.predict_next(shown, NUM_SAMPLES)
-    undo = run.scaling.undo
-    frames = [undo(np.asarray(each[:])) for each in shown]
-    error = metrics.mean_squared_error(frames, [undo(each.mean) for each in found])
-    others, note = _baselines(run, source, frames)
-    beside = ", ".join(f"{name} {value:.6g}" for name, value in others.items())
-    print(f"one step ahead, mean squared error: {error:.6g} ({beside}){note}")
-    if shown is not sequences:
-        print(f"  (of the first {sum(map(len, shown))} frames)")
+        found = model.predict_next(shown, NUM_SAMPLES)
+    frames, learned = (
+        [scaling.undo(np.asarray(each[:])) for each in some]
+        for some in (shown, runs.excerpt(train))
+    )
+    predicted = [scaling.undo(each.mean) for each in found]
+    values = [
+        f"{name} {metrics.mean_squared_error(frames, each):.6g}"
+        for name, each in _baselines(model, frames, learned)
+    ]
+    error = metrics.mean_squared_error(frames, predicted)
+    part = "" if shown is sequences else f" of the first {sum(map(len, shown))} frames"
+    line = f"one step ahead, mean squared error{part}: {error:.6g}"
+    return f"{line} ({', '.join(values)})"
 
 
 def _baselines(
-    run: Run, source: str | None, frames: list[np.ndarray]
-) -> tuple[dict[str, float], str]:
-    """Return the error of each baseline, and what there is to say of them."""
-    train, note = frames, ""
-    if source is not None:
-        try:
-            own = runs.excerpt(runs.read_own(run.folder, run.record).sequences)
-            train = [np.asarray(each[:]) for each in own]
-        except (ValueError, OSError) as error:
-            note = f"; baselines learned from these data themselves: {error}"
-    predictions = {"mean frame": metrics.mean_frame(frames, train)}
-    if not run.model.latent.independent:
-        predictions["previous frame"] = metrics.previous_frame(frames, train)
-        if any(len(each) > 1 for each in train):
-            size = run.model.latent.latent_dim
-            predictions[f"VAR(1) of {size} principal components"] = (
-                metrics.autoregression(frames, train, size)
-            )
-    return {
-        name: metrics.mean_squared_error(frames, each)
-        for name, each in predictions.items()
-    }, note
+    model: SVAE, frames: list[np.ndarray], train: list[np.ndarray]
+) -> Iterator[tuple[str, list[np.ndarray]]]:
+    """Yield the name and the predictions of each baseline."""
+    yield "mean frame", metrics.mean_frame(frames, train)
+    if model.latent.independent:
+        return
+    yield "previous frame", metrics.previous_frame(frames, train)
+    if any(len(each) > 1 for each in train):
+        size = model.latent.latent_dim
+        found = metrics.autoregression(frames, train, size)
+        yield f"VAR(1) of {size} principal components", found
 
 
 def _joined(found: Any, name: str) -> np.ndarray:

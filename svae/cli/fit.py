@@ -14,7 +14,7 @@ import numpy as np
 
 import svae
 from svae import metrics, plot, store
-from svae.cli import config, output, runs
+from svae.cli import ahead, config, output, runs
 from svae.cli.output import Say
 from svae.cli.settings import (
     build_model,
@@ -127,6 +127,8 @@ def train(
         say(f"bound in the units of the data, as svae score has it: {bound:.4f}")
     if shown is not sequences:
         say(f"states in use, and figures: of the first {sum(map(len, shown))} frames")
+    if not options.quiet:
+        describe_errors(model, scaling, shown, words.get("held_out"), say)
     if output.can_draw(say):
         undo = None if scaling is None else scaling.undo
         shape = runs.frame_shape_in(record)
@@ -141,6 +143,23 @@ def train(
         output.save_figures(folder, figures)
     say(f"written to {folder}")
     return 0
+
+
+def describe_errors(
+    model: svae.SVAE,
+    scaling: runs.Scaling | None,
+    shown: list[Any],
+    held_out: list[Any] | None,
+    say: Say,
+) -> None:
+    """Print errors one step ahead beside baselines, of held-out data if there are."""
+    if scaling is None:
+        scaling = runs.Scaling(np.zeros(model.obs_dim_), np.ones(model.obs_dim_))
+    try:
+        line = ahead.errors(model, scaling, held_out or shown, shown)
+    except FloatingPointError as error:  # dynamics that grow where data are missing
+        line = f"no errors one step ahead: {error}"
+    say(line if held_out is None else f"held out, {line}")
 
 
 def new(options: argparse.Namespace) -> tuple[Path, dict[str, Any]]:

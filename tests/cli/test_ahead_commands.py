@@ -11,6 +11,7 @@ from tests.helpers.commands import SMALL_GMM
 
 def errors_of(line):
     """Return the numbers of a line of errors, the model's first."""
+    line = line.removeprefix("held out, ")
     assert line.startswith("one step ahead, mean squared error: ")
     line = line.removeprefix("one step ahead, mean squared error: ").rstrip(")")
     return [float(part.split()[-1]) for part in line.replace(" (", ", ").split(", ")]
@@ -105,3 +106,21 @@ def test_data_that_are_gone_leave_baselines_of_their_own(
     line = capsys.readouterr().out.splitlines()[-1]
     assert "baselines learned from these data themselves: " in line
     assert "frames.npy" in line
+
+
+def test_a_fit_ends_with_errors_of_held_out_data(frames, tmp_path, capsys):
+    for name, part in {"a": frames[:30], "b": frames[30:]}.items():
+        np.save(tmp_path / f"{name}.npy", part)
+    out, words = str(tmp_path / "run"), ["--num-steps", "2", "--latent-dim", "2"]
+    source = str(tmp_path / "a.npy")
+    for more, start in (
+        ([], "one step"),
+        (["--force", "--held-out", str(tmp_path / "b.npy")], "held out, one step"),
+    ):
+        assert main(["fit", "lds", source, "--out", out, *words, *more]) == 0
+        said = capsys.readouterr().out.splitlines()
+        (line,) = (each for each in said if "mean squared error" in each)
+        assert line.startswith(start)
+    assert main(["score", out, str(tmp_path / "b.npy")]) == 0
+    scored = capsys.readouterr().out.splitlines()[-1]
+    np.testing.assert_allclose(errors_of(line), errors_of(scored), rtol=1e-4)

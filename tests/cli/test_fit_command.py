@@ -49,7 +49,8 @@ def test_data_in_a_file_too_large_for_memory_is_fitted_and_scored_alike(
             assert main(["score", out]) == 0
             score, *errors = capsys.readouterr().out.splitlines()
             scores.append(score)
-            assert ("of the first 30 frames" in errors[-1]) == (limit < 120)
+            (line,) = errors
+            assert ("of the first 30 frames" in line) == (limit < 120)
     for history in histories:
         np.testing.assert_allclose(history, histories[0], rtol=1e-12)
     assert len(set(scores)) == 1

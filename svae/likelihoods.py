@@ -16,7 +16,7 @@ Bernoulli    the log odds                             not used
 `Likelihood` is the protocol, and docs/extending.md has a likelihood of counts.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
 import autograd.numpy as np
@@ -134,12 +134,17 @@ class Gaussian:
         Added to the variance: no entry has less, however well a network may know it.
     initial_variance : float
         What a variance for each dimension, or a single one, starts from, without the
-        floor; between ``exp(-10)`` and ``exp(10)``.
+        floor; between ``exp(-10)`` and ``exp(10)``.  After a linear start it is the
+        residual of the linear model instead.
+    relative_floor : float
+        A floor in units of the mean variance of the data, which a linear start knows;
+        after a random start the data count as standardised.
     """
 
     variance: str = "network"
     floor: float = 0.0
     initial_variance: float = 1.0
+    relative_floor: float = 0.0
 
     support: ClassVar[str | None] = None
 
@@ -149,8 +154,10 @@ class Gaussian:
             raise ValueError(
                 f"variance must be one of {VARIANCES}, got {self.variance!r}"
             )
-        if not 0 <= self.floor < onp.inf:
-            raise ValueError(f"floor must not be negative, got {self.floor!r}")
+        for name in ("floor", "relative_floor"):
+            floor = getattr(self, name)
+            if not 0 <= floor < onp.inf:
+                raise ValueError(f"{name} must not be negative, got {floor!r}")
         if not abs(onp.log(max(self.initial_variance, 0.0) or onp.nan)) < BOUND:
             raise ValueError(
                 "initial_variance must be between exp(-10) and exp(10), got "
@@ -164,9 +171,30 @@ class Gaussian:
 
     def init(self, obs_dim: int) -> Any:
         """Return the free s of the variances, ``log_variance``, (P,) or ()."""
-        free = BOUND * onp.arctanh(onp.log(self.initial_variance) / BOUND)
-        shape = () if self.variance == "shared" else (obs_dim,)
-        return {"log_variance": onp.full(shape, free)}
+        return self.init_at(onp.full(obs_dim, self.initial_variance))
+
+    def init_at(self, variances: onp.ndarray) -> Any:
+        """Return the free s where the entries of frames have ``variances`` (P,).
+
+        Without a floor; a single variance is their mean.
+        """
+        if self.variance == "shared":
+            variances = onp.mean(variances)
+        return {"log_variance": BOUND * onp.arctanh(onp.log(variances) / BOUND)}
+
+    def relative_to(self, variance: float) -> "Gaussian":
+        """Return the law whose relative floor is an absolute one.
+
+        ``variance`` is the mean variance of the data.
+        """
+        if not self.relative_floor:
+            return self
+        floor = self.floor + self.relative_floor * variance
+        return replace(self, floor=floor, relative_floor=0.0)
+
+    def rescaled(self, factor: float) -> "Gaussian":
+        """Return the law of ``factor * y``, of scales that are scaled as well."""
+        return replace(self, floor=factor**2 * self.floor) if self.floor else self
 
     def scale(self, parameters: Any) -> Any:
         """Return the variances without the floor, (P,) or ()."""
@@ -204,7 +232,8 @@ class Gaussian:
         return location + deviation * rng.standard_normal(location.shape)
 
     def _above_floor(self, scale: Any) -> Any:
-        return scale + self.floor if self.floor else scale
+        floor = self.floor + self.relative_floor
+        return scale + floor if floor else scale
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,14 @@ from svae.errors import NotFitted
 from svae.estimators.params import Params
 from svae.likelihoods import Likelihood
 from svae.models.base import check_positive_int
-from svae.objective.model import Generative, Parameters, check_data, check_model
+from svae.networks.units import Units
+from svae.objective.model import (
+    Generative,
+    Parameters,
+    check_data,
+    check_model,
+    in_units,
+)
 from svae.queries import ahead as ahead_
 from svae.queries import forecasts as generate
 from svae.queries.ahead import Filtered, Prediction, check_ahead
@@ -52,6 +59,9 @@ class Queries(Params):
     inference: str
     parameters_: Parameters
     obs_dim_: int
+    fill_: Array
+    sees_mask_: bool
+    units_: Units
 
     @overload
     def infer(
@@ -562,19 +572,26 @@ class Queries(Params):
         ]
         return arrange(data, completed)
 
-    def _generative(self) -> Generative:
+    def _constructed(self) -> Generative:
+        """Return the model as constructed, for data of any kind."""
         model = Generative(
             self.latent,
             self.encoder,
             self.decoder,
             likelihoods.named(self.likelihood),
             self.decoder_posterior,
-            getattr(self, "fill_", 0.0),
-            getattr(self, "sees_mask_", False),
-            self.inference,
+            inference=self.inference,
         )
         check_model(model)
         return model
+
+    def _generative(self) -> Generative:
+        """Return the model as it was fitted, or as constructed before that."""
+        model = self._constructed()
+        if not hasattr(self, "fill_"):
+            return model
+        model = model._replace(fill=self.fill_, sees_mask=self.sees_mask_)
+        return model if self.units_.are_trivial else in_units(model, self.units_)
 
     def _fitted(self) -> Parameters:
         if not hasattr(self, "parameters_"):

@@ -17,10 +17,11 @@ from svae.autodiff.trees import check_alike
 from svae.errors import Impossible, NotPositiveDefinite
 from svae.estimators import parts
 from svae.estimators.queries import Queries
-from svae.likelihoods import Likelihood
+from svae.likelihoods import Gaussian, Likelihood
 from svae.models import ConvergenceWarning
 from svae.models.base import check_positive_int
-from svae.networks import MLP
+from svae.networks import Residual
+from svae.networks.units import check_units
 from svae.objective.model import check_parameters
 from svae.queries.posteriors import mean_bound, state_probabilities
 from svae.training import course, diagnostics
@@ -41,8 +42,13 @@ from svae.training.workers import evaluation
 
 __all__ = ["SVAE"]
 
-DEFAULT_NETWORK = MLP()
+DEFAULT_NETWORK = Residual((200, 200), weight_scale=None)
+DEFAULT_LIKELIHOOD = Gaussian(variance="shared")
 KIND = "svae.SVAE"
+BETTER_STEPS = (
+    "take smaller steps (learning_rate, natural_step), or more frames in each "
+    "(batch_size, num_samples)"
+)
 ENDINGS = ("steps", "patience", "interrupted", "failed", "running")
 LESS_HALVING = (
     "fit fewer columns (principal components, say), or use "
@@ -116,6 +122,15 @@ class SVAE(Queries):
     sees_mask_ : bool
         Whether the encoder also gets a mask of missing entries: if the training data
         had frames that were partly observed.
+    units_ : Units
+        The units in which networks see data and speak of x, of a linear start: center
+        (P,) and scale of the data, and precision (D,) of evidence.
+    prior_ : dict
+        Natural parameters of p(theta), which may be centred on the data.
+    start_ : dict of float, or None
+        After a linear start the bound before the first step and its parts, named as in
+        ``history_``, and ``linear``, the log likelihood of the principal components as
+        which the networks began; all in nats for the whole data.
 
     Examples
     --------
@@ -132,7 +147,7 @@ class SVAE(Queries):
         latent: Any,
         encoder: Any = DEFAULT_NETWORK,
         decoder: Any = DEFAULT_NETWORK,
-        likelihood: str | Likelihood = "gaussian",
+        likelihood: str | Likelihood = DEFAULT_LIKELIHOOD,
         decoder_posterior: str = "point",
         natural_gradient: str = "full",
         inference: str = "svae",
@@ -155,7 +170,7 @@ class SVAE(Queries):
         progress: bool = False,
         checkpoint: str | Path | None = None,
         num_samples: int = 1,
-        learning_rate: float = 3e-3,
+        learning_rate: float | None = None,
         natural_step: float = 0.1,
         context: int = 0,
         hide: int = 0,
@@ -163,6 +178,7 @@ class SVAE(Queries):
         warmup: int | None | str = "auto",
         callback: Callable[[int, dict[str, float]], None] | None = None,
         *,
+        start: str | None = None,
         schedule: str = "constant",
         natural_schedule: str = "constant",
         weight_decay: float = 0.0,
@@ -312,9 +328,10 @@ class SVAE(Queries):
             raise ValueError("resume, overwrite: a fit is resumed, or it is replaced")
         arguments = {} if checkpoint is None else parts.arguments(self)
         plan = make_plan(
-            self._generative(),
+            self._constructed(),
             data,
             num_steps=num_steps,
+            start=start,
             warmup=warmup,
             n_init=n_init,
             held_out=held_out,
@@ -361,6 +378,7 @@ class SVAE(Queries):
             ):
                 self.obs_dim_, self.ended_ = plan.obs_dim, "running"
                 self.fill_, self.sees_mask_ = plan.model.fill, plan.model.sees_mask
+                self.units_, self.prior_ = plan.model.units, plan.training.prior
                 run(plan, training, evaluate, generator, show, visit, keep)
         if self.ended_ != "interrupted":
             self._look_back(plan)
@@ -383,6 +401,7 @@ class SVAE(Queries):
         if best is None:  # there is no q(theta) yet
             return
         self.parameters_, self.best_step_ = best.parameters, best.step
+        self.start_ = training.first
         self.history_ = columns(best.records, plan.recorded)
         if saved is not None:
             self.save(saved.folder / "model.npz")
@@ -408,6 +427,13 @@ class SVAE(Queries):
                 history["objective"],
                 self.best_step_,
                 plan.num_frames,
+            )
+        if self.start_ is not None:
+            messages += course.below_start(
+                self.start_["objective"],
+                history["objective"],
+                plan.num_frames,
+                BETTER_STEPS,
             )
         diagnostics.tell(messages, stacklevel=3)
 
@@ -446,6 +472,9 @@ class SVAE(Queries):
             "parameters": tuple(self._fitted()),
             "history": self.history_,
             "fill": self.fill_,
+            "units": self.units_._asdict(),
+            "prior": self.prior_,
+            "start": self.start_,
         }
         meta = {
             "kind": KIND,
@@ -476,6 +505,14 @@ class SVAE(Queries):
             raise ValueError(f"sees_mask is {model.sees_mask_!r}")
         check_alike(tree["fill"], np.zeros(model.obs_dim_), "fill")
         model.fill_ = tree["fill"]
+        # fits of version 0.1.0 start at random: networks see data as they are
+        latent = model.latent
+        model.units_ = check_units(tree.get("units"), model.obs_dim_, latent.latent_dim)
+        model.prior_ = latent.prior()
+        if "prior" in tree:
+            check_alike(tree["prior"], model.prior_, "prior")
+            model.prior_ = tree["prior"]
+        model.start_ = tree.get("start")
         model.parameters_ = check_parameters(
             model._generative(), tree["parameters"], model.obs_dim_
         )

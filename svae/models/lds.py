@@ -19,7 +19,7 @@ import numpy as onp
 
 from svae import kernels
 from svae.autodiff.operations import combination, inner, value_of
-from svae.data.masks import valid_steps
+from svae.data.masks import Windows, valid_steps
 from svae.families import mniw, niw
 from svae.models.base import (
     LOG_2PI,
@@ -43,7 +43,14 @@ from svae.models.inference.switches import Dynamics
 from svae.priors import HasPrior, PriorArgument, check_said_once
 from svae.types import Array, Integers, Mask, Message
 
-__all__ = ["LDS", "dynamics_prior"]
+__all__ = ["LDS", "dynamics_prior", "empirical_prior"]
+
+DATA = "data"
+"""The noise variance of an empirical prior."""
+WITHOUT_DATA = 2.0
+"""What it is where no latents are known before training."""
+LEAST_SHARE = 1e-6
+"""Of the mean variance of x: no direction has less in the prior's centre."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +66,16 @@ class LDS(HasPrior):
         D.
     affine : bool
         Whether dynamics have a bias b; its prior is ``N(0, Q)``.
-    noise_variance : float
+    noise_variance : float or "data"
         Of the prior of Q: scale ``noise_variance * (D + 1) I`` with D + 1 degrees of
-        freedom.
+        freedom.  With "data" the prior of A and Q is centred on the pooled regression
+        of x_t on x_{t-1}, with D + 3 degrees of freedom, and that of Sigma likewise on
+        the covariance of x: empirical Bayes, for latents that are known before
+        training, those of a linear start.  Without such latents it is 2.
+    column_precision : float, optional
+        Prior precision of the columns of A around its mean, in units of Q^-1: the
+        weight of the prior in frames in which a dimension of x has variance 1.  By
+        default 2 D.
     prior : dict from factor to an object of `svae.priors`, optional
         Factors of the prior, ``"init"`` and ``"dynamics"``, or numbers of them, in the
         place of the default's.
@@ -69,7 +83,8 @@ class LDS(HasPrior):
 
     latent_dim: int = 10
     affine: bool = False
-    noise_variance: float = 2.0
+    noise_variance: float | str = 2.0
+    column_precision: float | None = None
     prior: PriorArgument["LDS"] = PriorArgument()
 
     coupled: ClassVar[bool] = True
@@ -84,7 +99,11 @@ class LDS(HasPrior):
 
     def default_prior(self) -> dict[str, Any]:
         """Return natural parameters of ``init`` and ``dynamics``."""
-        return dynamics_prior(self.latent_dim, self.affine, self.noise_variance)
+        return dynamics_prior(self)
+
+    def empirical_prior(self, points: Windows) -> dict[str, Any]:
+        """Return the prior, on known latents if ``noise_variance`` is "data"."""
+        return empirical_prior(self, points)
 
     def initial_posterior(self, rng: onp.random.Generator) -> dict[str, Any]:
         """Return the prior: q(theta) starts there."""
@@ -94,8 +113,8 @@ class LDS(HasPrior):
     def step_variance(self) -> float:
         """Variance of a dimension of Q at the prior's mean of its inverse."""
         dynamics = self.prior.get("dynamics")
-        if dynamics is None:
-            return self.noise_variance
+        if dynamics is None and self.noise_variance != DATA:
+            return float(self.noise_variance)
         *_, scale, dof = mniw.to_standard(self.prior()["dynamics"])
         return float(onp.mean(onp.diagonal(scale) / dof))
 
@@ -282,29 +301,101 @@ class ChainStatistics(NamedTuple):
     belief: Belief | None
 
 
-def dynamics_prior(dim: int, affine: bool, noise_variance: float) -> dict[str, Any]:
-    """Return natural parameters of ``init`` (NIW) and ``dynamics`` (MNIW)."""
+def dynamics_prior(model: Any) -> dict[str, Any]:
+    """Return natural parameters of ``init`` (NIW) and ``dynamics`` (MNIW).
+
+    Those of one state, of a model with the fields of `LDS`.
+    """
+    dim, variance = model.latent_dim, model.noise_variance
     identity, dof = onp.eye(dim), dim + 1.0
-    mean, column_cov = identity, identity / (2 * dim)
-    if affine:
-        mean = onp.concatenate([mean, onp.zeros((dim, 1))], axis=1)
-        column_cov = onp.diag([*onp.diagonal(column_cov), 1.0])
-    scale = noise_variance * dof * identity
+    scale = (WITHOUT_DATA if variance == DATA else variance) * dof * identity
     return {
         "init": niw.from_standard(
             onp.zeros(dim), 1 / (2 * dim), 2.0 * dof * identity, dof
         ),
-        "dynamics": mniw.from_standard(mean, column_cov, scale, dof),
+        "dynamics": mniw.from_standard(*_prior_of_A(model), scale, dof),
     }
+
+
+def _prior_of_A(model: Any) -> tuple[Any, Any]:
+    """Return mean (D, Din) and column covariance (Din, Din) of the prior of A."""
+    dim = model.latent_dim
+    mean = onp.eye(dim)
+    column_cov = mean / (model.column_precision or 2 * dim)
+    if model.affine:
+        mean = onp.concatenate([mean, onp.zeros((dim, 1))], axis=1)
+        column_cov = onp.diag([*onp.diagonal(column_cov), 1.0])
+    return mean, column_cov
+
+
+def empirical_prior(model: Any, points: Windows) -> dict[str, Any]:
+    r"""Return the prior of a model of known latents, centred on these if it is to be.
+
+    With ``noise_variance="data"`` A is around that of the pooled regression of x_t on
+    x_{t-1}, and the inverse Wisharts of ``init`` and ``dynamics`` have D + 3 degrees of
+    freedom, so that ``S = 2 C`` has the mean C: the covariance of x, or of what the
+    regression leaves.
+
+    Parameters
+    ----------
+    model : LDS or SLDS
+    points : Windows
+        The latents, their ``values``; every step counts, whatever its state.
+    """
+    natparams: dict[str, Any] = model.prior()
+    if model.noise_variance != DATA:
+        return natparams
+    dim, dof = model.latent_dim, model.latent_dim + 3.0
+    mean, cov, regression, residual = _pooled(points)
+    _, column_cov = _prior_of_A(model)
+    if not model.affine:
+        regression = regression[:, :dim]
+    centred = {
+        "init": niw.from_standard(mean, 1 / (2 * dim), 2.0 * cov, dof),
+        "dynamics": mniw.from_standard(regression, column_cov, 2.0 * residual, dof),
+    }
+    for name, factor in centred.items():
+        if name not in model.prior:
+            natparams[name] = tuple(
+                onp.broadcast_to(part, onp.shape(like)).copy()
+                for part, like in zip(factor, natparams[name], strict=True)
+            )
+    return natparams
+
+
+def _pooled(points: Windows) -> tuple[Any, Any, Any, Any]:
+    """Return mean and covariance of x, [A b] of its regression, and what is left."""
+    scored = points.scored_frames
+    x = points.values[scored]
+    dim = x.shape[-1]
+    mean, cov = x.mean(axis=0), onp.atleast_2d(onp.cov(x.T, bias=True))
+    least = LEAST_SHARE * onp.trace(cov) / dim + onp.finfo(float).tiny
+    cov = cov + least * onp.eye(dim)
+    pairs = scored[:, 1:] & scored[:, :-1]
+    before, after = points.values[:, :-1][pairs], points.values[:, 1:][pairs]
+    if len(before) <= dim:
+        return mean, cov, onp.eye(dim, dim + 1), cov
+    before = onp.concatenate([before, onp.ones((len(before), 1))], axis=1)
+    regression = onp.linalg.lstsq(before, after, rcond=None)[0]
+    left = after - before @ regression
+    residual = left.T @ left / len(left) + least * onp.eye(dim)
+    return mean, cov, regression.T, residual
 
 
 def check_noise_variance(model: Any) -> None:
     """Raise ValueError unless the variance is positive, and has an effect if given."""
     noise_variance, dynamics = model.noise_variance, model.prior.get("dynamics")
-    if not 0 < noise_variance < onp.inf:
-        raise ValueError(f"noise_variance must be positive, got {noise_variance!r}")
+    is_number = not isinstance(noise_variance, str)
+    if not (noise_variance == DATA or is_number and 0 < noise_variance < onp.inf):
+        raise ValueError(
+            f"noise_variance must be positive or {DATA!r}, got {noise_variance!r}"
+        )
+    precision = model.column_precision
+    if precision is not None and not 0 < precision < onp.inf:
+        raise ValueError(f"column_precision must be positive, got {precision!r}")
     replaced = getattr(dynamics, "scale", None) is not None
-    check_said_once(model, {"noise_variance": replaced})
+    columns = getattr(dynamics, "column_cov", None) is not None
+    check_said_once(model, {"noise_variance": replaced, "column_precision": columns})
 
 
 def _one_state(stats: Message) -> dict[str, Any]:

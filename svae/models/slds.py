@@ -17,11 +17,12 @@ from typing import Any, ClassVar
 
 import numpy as onp
 
+from svae.data.masks import Windows
 from svae.families import dirichlet, mniw, niw
 from svae.models.hmm import check_markov_prior, markov_prior
 from svae.models.inference.switches import Dynamics
 from svae.models.inference.switching import Switching
-from svae.models.lds import check_noise_variance, dynamics_prior
+from svae.models.lds import check_noise_variance, dynamics_prior, empirical_prior
 from svae.priors import PriorArgument
 
 __all__ = ["SLDS"]
@@ -49,9 +50,11 @@ class SLDS(Switching):
         ``(alpha + sticky) / (K alpha + sticky)``, at which a state lasts
         ``(K alpha + sticky) / ((K - 1) alpha)`` steps: for alpha = 1 and a wanted
         duration d take ``sticky = d (K - 1) - K``.
-    noise_variance : float
+    noise_variance : float or "data"
         Of the prior of Q: scale ``noise_variance * (D + 1) I`` with D + 1 degrees of
-        freedom.
+        freedom; or centred on the data, as for the `LDS`.
+    column_precision : float, optional
+        Of the prior of A, as for the `LDS`.
     initial_spread : float
         Standard deviation around I of the entries of each E[A_k] in the initial
         q(theta), if there are several states.
@@ -72,7 +75,8 @@ class SLDS(Switching):
     affine: bool = False
     concentration: float = 1.0
     sticky: float = 0.0
-    noise_variance: float = 2.0
+    noise_variance: float | str = 2.0
+    column_precision: float | None = None
     initial_spread: float = 0.1
     tolerance: float = 1e-6
     max_iterations: int = 1000
@@ -97,7 +101,7 @@ class SLDS(Switching):
     def default_prior(self) -> dict[str, Any]:
         """Return natural parameters of every factor of p(theta)."""
         markov = markov_prior(self.num_states, self.concentration, self.sticky)
-        one = dynamics_prior(self.latent_dim, self.affine, self.noise_variance)
+        one = dynamics_prior(self)
         return markov | {
             name: tuple(
                 onp.repeat(onp.asarray(part)[None], self.num_states, axis=0)
@@ -105,6 +109,10 @@ class SLDS(Switching):
             )
             for name, factor in one.items()
         }
+
+    def empirical_prior(self, points: Windows) -> dict[str, Any]:
+        """Return the prior, on known latents if ``noise_variance`` is "data"."""
+        return empirical_prior(self, points)
 
     def initial_posterior(self, rng: onp.random.Generator) -> dict[str, Any]:
         """Return the prior, with E[A_k] apart from each other."""

@@ -34,6 +34,7 @@ __all__ = [
     "MLP",
     "Residual",
     "draw_weights",
+    "starts_affine",
     "template",
     "tie",
 ]
@@ -167,14 +168,15 @@ class Residual:
     ----------
     hidden, activation, mean
         As in `MLP`.
-    weight_scale : float
-        Standard deviation of the perceptron's initial weights and biases.
+    weight_scale : float or None
+        Standard deviation of the perceptron's initial weights and biases; None as in
+        `MLP`.
     """
 
     hidden: tuple[int, ...] = (40, 40)
     activation: str = "tanh"
     mean: str = "linear"
-    weight_scale: float = 1e-2
+    weight_scale: float | None = 1e-2
 
     def __post_init__(self) -> None:
         """Refuse unknown words and sizes at once."""
@@ -195,7 +197,30 @@ class Residual:
         rotation = onp.linalg.qr(rng.standard_normal((size, size)))[0]
         weights["skip"] = (rotation[:in_dim, :out_dim].copy(), onp.zeros(out_dim))
         if scale:
-            weights["floor"] = self.weight_scale * rng.standard_normal(out_dim)
+            spread = 0.0 if self.weight_scale is None else self.weight_scale
+            weights["floor"] = spread * rng.standard_normal(out_dim)
+        return weights
+
+    def init_affine(
+        self,
+        rng: onp.random.Generator,
+        matrix: onp.ndarray,
+        bias: onp.ndarray,
+        scale: onp.ndarray | None = None,
+    ) -> Any:
+        """Draw weights with which the network is ``x @ matrix + bias``, and ``scale``.
+
+        The hidden layers are there, drawn as those of an `MLP`, but their outputs have
+        weights of zero: they have no effect at first, and gradients at once.
+        """
+        in_dim, out_dim = matrix.shape
+        weights = MLP(self.hidden).init(rng, in_dim, out_dim, scale is not None)
+        weights["location"] = _zeros_like(weights["location"])
+        weights["skip"] = matrix.copy(), bias.copy()
+        if scale is not None:
+            half = softplus_inverse(0.5 * scale)  # each of the two has a share
+            weights["scale"] = onp.zeros(weights["scale"][0].shape), half
+            weights["floor"] = half.copy()
         return weights
 
     def apply(self, weights: Any, inputs: Any) -> Any:
@@ -235,12 +260,40 @@ class Linear:
         weights = {"location": _init_layers(rng, (in_dim, out_dim), None)[0]}
         return weights | {"log_scale": onp.zeros(out_dim)} if scale else weights
 
+    def init_affine(
+        self,
+        rng: onp.random.Generator,
+        matrix: onp.ndarray,
+        bias: onp.ndarray,
+        scale: onp.ndarray | None = None,
+    ) -> Any:
+        """Return the weights of ``x @ matrix + bias``, and of ``scale``."""
+        weights: Any = {"location": (matrix.copy(), bias.copy())}
+        return weights if scale is None else weights | {"log_scale": onp.log(scale)}
+
     def apply(self, weights: Any, inputs: Any) -> Any:
         """Map inputs (..., in_dim) to location and scale, (..., out_dim) each."""
         location = affine(inputs, *weights["location"])
         if "log_scale" not in weights:
             return location, None
         return location, np.exp(weights["log_scale"]) * np.ones(location.shape)
+
+
+def _zeros_like(layer: Any) -> Any:
+    return tuple(onp.zeros(part.shape) for part in layer)
+
+
+def softplus_inverse(positive: onp.ndarray) -> onp.ndarray:
+    """Return s of ``softplus(s) = positive``."""
+    return positive + onp.log(-onp.expm1(-positive))
+
+
+def starts_affine(network: Any) -> bool:
+    """Whether a network can start as an affine map; see `svae.Network`."""
+    return hasattr(network, "init_affine") and getattr(network, "mean", "") in (
+        "",
+        "linear",
+    )
 
 
 def tie(encoder: Weights, decoder: Weights) -> Weights:

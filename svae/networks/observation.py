@@ -8,6 +8,7 @@ import numpy as onp
 from svae.likelihoods import Gaussian, Likelihood
 from svae.networks.architectures import draw_weights, template, tie
 from svae.networks.protocol import Network, Weights, accepts
+from svae.networks.units import NONE, Units
 from svae.types import Array, Mask
 
 __all__ = [
@@ -30,6 +31,7 @@ def recognize(
     fill: Any = 0.0,
     sees_mask: bool = False,
     valid: Mask | None = None,
+    units: Units = NONE,
 ) -> Any:
     r"""Return the node potentials of the recognition network, r(y; phi).
 
@@ -47,6 +49,8 @@ def recognize(
         Whether the network gets 2 P inputs: the data, and 1 where it is not shown.
     valid : (N, T) bool array, optional
         Which frames are no padding, all by default; for networks that ask for it.
+    units : Units
+        Of the data and of the potentials.
 
     Returns
     -------
@@ -55,6 +59,8 @@ def recognize(
     h : (N, T, D) array
     """
     inputs = data if shown is None else np.where(shown, data, fill)
+    if not units.are_trivial:
+        inputs = units.standardize(inputs)
     if sees_mask:
         mask = onp.zeros(data.shape) if shown is None else 1.0 - shown
         inputs = np.concatenate([inputs, mask], axis=-1)
@@ -63,6 +69,8 @@ def recognize(
         location, scale = _apply(network, weights, inputs, valid=valid)
     else:
         location, scale = _apply(network, weights, inputs)
+    if not units.are_trivial:
+        location, scale = units.precision * location, units.precision * scale
     J, h = -0.5 * scale, location
     if shown is not None:
         speaks = onp.any(shown, axis=-1, keepdims=True)
@@ -108,9 +116,15 @@ def _with_own(likelihood: Any, weights: Weights, obs_dim: int) -> Weights:
 
 
 def outputs(
-    likelihood: Any, network: Network, weights: Weights, latents: Array
+    likelihood: Any,
+    network: Network,
+    weights: Weights,
+    latents: Array,
+    units: Units = NONE,
 ) -> tuple[Any, Any]:
     """Return the location (..., P) and the scale that the likelihood takes.
+
+    In the units of the data.
 
     Parameters
     ----------
@@ -118,12 +132,24 @@ def outputs(
     network, weights
         The decoder and gamma, as `init_decoder` makes it.
     latents : (..., D) array
+    units : Units
+        In which the network and the likelihood's own parameters are.
 
     Returns
     -------
     location : (..., P) array
     scale : array that broadcasts to it, or None
     """
+    location, scale = _standardized_outputs(likelihood, network, weights, latents)
+    if units.are_trivial:
+        return location, scale
+    return units.restore(location, scale)
+
+
+def _standardized_outputs(
+    likelihood: Any, network: Network, weights: Weights, latents: Any
+) -> tuple[Any, Any]:
+    """Return location and scale in the units of the networks."""
     if likelihood.scale_from == "parameters":
         location, _ = network.apply(weights["network"], latents)
         return location, likelihood.scale(weights["likelihood"])
@@ -138,6 +164,7 @@ def log_likelihood(
     latents: Array,
     data: Array,
     observed: Mask | None = None,
+    units: Units = NONE,
 ) -> Array:
     r"""Return log p(y_t | x_t, gamma) of each frame and each sample of x.
 
@@ -151,13 +178,35 @@ def log_likelihood(
     data : (N, T, P) array
     observed : (N, T, P) bool array, optional
         Which entries count; all by default.
+    units : Units
+        In which the network and the likelihood's own parameters are.
 
     Returns
     -------
     (N, S, T) array, summed over dimensions.
     """
+    if not units.are_trivial:
+        # frames are constants: it is cheaper to have them in the networks' units
+        law: Any = likelihood
+        likelihood = law.rescaled(1.0 / units.scale)
+        data = units.standardize(data)
+    densities = _log_densities(likelihood, network, weights, latents, data, observed)
+    if units.are_trivial:
+        return densities
+    expanded = None if observed is None else observed[:, None]
+    return densities + units.log_jacobian(expanded, data.shape[-1])
+
+
+def _log_densities(
+    likelihood: Any,
+    network: Network,
+    weights: Weights,
+    latents: Any,
+    data: Any,
+    observed: Any,
+) -> Any:
     if likelihood == FUSED and hasattr(network, "log_density"):
         return network.log_density(weights, latents, data, observed)
-    location, scale = outputs(likelihood, network, weights, latents)
+    location, scale = _standardized_outputs(likelihood, network, weights, latents)
     observed = None if observed is None else observed[:, None]
     return likelihood.log_density(data[:, None], location, scale, observed)

@@ -25,7 +25,7 @@ class Network(Protocol):
     come back as an argument.  To be saved with a model it is a dataclass of numbers,
     strings or tuples of these (`svae.SVAE.save`).
 
-    Three things are optional.  The signatures are looked at once for each class.
+    Four things are optional.  The signatures are looked at once for each class.
 
     ``apply(weights, inputs, valid)``
         An encoder that looks along time, such as a convolution, names an argument
@@ -41,6 +41,10 @@ class Network(Protocol):
         The log density (N, S, T) of data (N, T, P) under the Gaussian that `apply`
         describes at inputs (N, S, T, in_dim), if there is a faster way to it;
         ``observed`` is a bool array (N, T, P) of the entries that count, or None.
+    ``init_affine(rng, matrix, bias, scale)``
+        Initial weights with which `apply` is ``inputs @ matrix + bias``, and ``scale``
+        (out_dim,) whatever the inputs, or None without one: a network with this method
+        can start as the linear model of the data, ``fit(start="linear")``.
     """
 
     def init(self, rng: onp.random.Generator, in_dim: int, out_dim: int) -> Weights:

@@ -5,12 +5,13 @@ from typing import Any, cast
 import autograd.numpy as np
 import numpy as onp
 
-from svae.autodiff.operations import inner
+from svae.autodiff.operations import inner, value_of
 from svae.models import Evidence, Local
 from svae.models.base import StructuredModel
 from svae.models.inference import structured
 from svae.networks import log_likelihood, recognize
 from svae.objective.batch import Batch
+from svae.objective.control_variate import control_variate
 from svae.objective.model import Generative, recognition
 from svae.types import Array, Message
 
@@ -59,6 +60,19 @@ def infer(
     if dense and not model.latent.independent:
         identity = onp.eye(model.latent.latent_dim)
         of_data = of_data._replace(J=of_data.J[..., None] * identity)
+    return _factor(model, graph, stats, of_data, batch, noise, uniforms)
+
+
+def _factor(
+    model: Generative,
+    graph: Any,
+    stats: Any,
+    of_data: Evidence,
+    batch: Batch,
+    noise: onp.ndarray | None,
+    uniforms: onp.ndarray | None = None,
+) -> Local:
+    """Return the local factor given evidence, under the prior or a graph of its own."""
     if graph is None:
         return model.latent.infer(stats, of_data, noise, batch.starts)
     latent = cast(StructuredModel, model.latent)
@@ -75,6 +89,7 @@ def evidence(model: Generative, network: Any, batch: Batch) -> Evidence:
         model.fill,
         model.sees_mask,
         batch.valid,
+        model.units,
     )
     return Evidence(J, h, batch.lengths, batch.observed_frames, batch.belief)
 
@@ -120,10 +135,30 @@ def local_terms(
     batch: Batch,
     noise: onp.ndarray,
 ) -> tuple[Any, Local]:
-    """Return E log p(y | x, gamma), (M,), and the local factor with its KL, (M,)."""
-    local = local_factor(model, stats, encoder, batch, noise)
+    """Return E log p(y | x, gamma), (M,), and the local factor with its KL, (M,).
+
+    With a control variate frames count in it that are scored and shown to the encoder:
+    there is no evidence of the others.
+    """
+    network, graph = recognition(model, encoder)
+    of_data = evidence(model, network, batch)
+    local = _factor(model, graph, stats, of_data, batch, noise)
+    if model.latent.independent:
+        local = without_empty(local, batch)
     frames = frame_log_likelihood(model, weights, batch, local.samples)
-    return expected(frames, local.weights), local
+    estimate = expected(frames, local.weights)
+    if not model.control_variate:
+        return estimate, local
+    cleared = of_data.cleared()
+    known = control_variate(
+        local.mean,
+        local.second_moment,
+        local.samples,
+        local.weights,
+        value_of(cleared.J),
+        value_of(cleared.h),
+    )
+    return estimate + known, local
 
 
 def frame_log_likelihood(
@@ -137,6 +172,7 @@ def frame_log_likelihood(
         latents,
         batch.values,
         batch.scored,
+        model.units,
     )
 
 

@@ -14,6 +14,7 @@ from svae.networks import DECODER_POSTERIORS, Network
 from svae.networks.architectures import template
 from svae.networks.decoder_posterior import initial_posterior
 from svae.networks.observation import decoder_template
+from svae.networks.units import NONE, Units
 
 __all__ = [
     "INFERENCES",
@@ -22,6 +23,7 @@ __all__ = [
     "check_data",
     "check_model",
     "check_parameters",
+    "in_units",
     "initial_encoder",
     "recognition",
 ]
@@ -45,6 +47,11 @@ class Generative(NamedTuple):
     inference: str = "svae"
     """``"svae"``: the graph of inference is the prior's message m (Johnson et al.
     2016); ``"sin"``: it has parameters of its own (Lin et al. 2018)."""
+    units: Units = NONE
+    """In which the networks see data and speak of x."""
+    control_variate: bool = False
+    """Whether the expected log likelihood is estimated with one, in training; see
+    `svae.objective.control_variate`."""
 
     def num_inputs(self, obs_dim: int) -> int:
         """Count the inputs of the encoder for frames of ``obs_dim`` dimensions."""
@@ -133,6 +140,13 @@ def recognition(model: Generative, encoder: Any) -> tuple[Any, Any]:
     latent: Any = model.latent
     graph = product.from_free(latent.graph.family, encoder["graph"])
     return encoder["network"], graph
+
+
+def in_units(model: Generative, units: Units) -> Generative:
+    """Return a model whose networks see data in units; its likelihood knows of them."""
+    likelihood: Any = model.likelihood
+    law = likelihood.relative_to(units.scale**2)
+    return model._replace(units=units, likelihood=law)
 
 
 def check_parameters(model: Generative, parameters: Any, obs_dim: int) -> Parameters:

@@ -360,7 +360,8 @@ def _laws(
     weights = mean_weights(model.decoder_posterior, parameters.decoder)
     number, num_samples, num_steps, _ = samples.shape
     for part in stretches(num_samples, max(1, FRAMES // (number * num_steps))):
-        law = outputs(model.likelihood, model.decoder, weights, samples[:, part])
+        x = samples[:, part]
+        law = outputs(model.likelihood, model.decoder, weights, x, model.units)
         yield part, FrameLaw(model.likelihood, *law)
 
 

@@ -82,7 +82,7 @@ def decode(
     """
     if weights is None:
         weights = mean_weights(model.decoder_posterior, parameters.decoder)
-    law = outputs(model.likelihood, model.decoder, weights, latents)
+    law = outputs(model.likelihood, model.decoder, weights, latents, model.units)
     return model.likelihood.mean(*law), model.likelihood.var(*law)
 
 
@@ -129,7 +129,11 @@ def frame_law(
     locations, scales = [], []
     for weights, samples in gammas:
         location, scale = outputs(
-            model.likelihood, model.decoder, weights, latents[:, samples]
+            model.likelihood,
+            model.decoder,
+            weights,
+            latents[:, samples],
+            model.units,
         )
         locations.append(location)
         if scale is not None:

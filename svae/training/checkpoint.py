@@ -324,6 +324,7 @@ def _to_tree(training: TrainingState) -> Any:
             "queue": state.queue,
         },
         "records": columns(training.records[: state.step]),
+        "first": training.first,
         "leader": best_so_far and (*best_so_far[:2], tuple(best_so_far.parameters)),
         "champion": best_restart
         and {
@@ -363,4 +364,5 @@ def _from_tree(tree: Any) -> TrainingState:
         records(tree["records"]),
         best_so_far,
         best_restart,
+        first=tree.get("first"),
     )

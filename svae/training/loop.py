@@ -14,6 +14,7 @@ import numpy as np
 
 from svae.autodiff.trees import leaves
 from svae.errors import Impossible, NotPositiveDefinite
+from svae.networks.decoder_posterior import initial_posterior
 from svae.objective.model import Parameters
 from svae.training import step as step_
 from svae.training import warmup
@@ -21,6 +22,7 @@ from svae.training.blas import blas_threads
 from svae.training.generators import generator_at, state_of
 from svae.training.gradients import Evaluate
 from svae.training.history import Record
+from svae.training.linear_start import first_record, linear_networks
 from svae.training.plan import Score, TrainingPlan
 from svae.training.progress import Show
 from svae.training.step import Stage, State
@@ -86,6 +88,8 @@ class TrainingState(NamedTuple):
     """The best of the starts before."""
     record: Record | None = None
     """Of the last step; None where there was another thing to do."""
+    first: Record | None = None
+    """Of the bound before the first step of this start, if that is a linear one."""
 
 
 def start(
@@ -95,12 +99,37 @@ def start(
     best_restart: BestRestart | None = None,
 ) -> TrainingState:
     """Return the state before the first step of a start."""
-    state, phase = step_.initial_state(plan.model, plan.obs_dim, rng), TRAINING
+    state, phase = _first_state(plan, rng), TRAINING
     if plan.warmup is not None:
         state, phase = warmup.initial_networks(plan.model, state), WARM_UP
+    first = None
+    if plan.linear is not None and phase == TRAINING:
+        of_start = plan.linear, state.parameters, plan.training.prior
+        windows = plan.training.windows
+        first = first_record(plan.model, *of_start, plan.sequences, windows)
     return TrainingState(
-        state_of(rng), restart, phase, plan.warmup, state, [], None, best_restart
+        state_of(rng),
+        restart,
+        phase,
+        plan.warmup,
+        state,
+        [],
+        None,
+        best_restart,
+        first=first,
     )
+
+
+def _first_state(plan: TrainingPlan, rng: np.random.Generator) -> State:
+    """Return random parameters, or those of the linear start and what follows there."""
+    if plan.linear is None:
+        return step_.initial_state(plan.model, plan.obs_dim, rng)
+    encoder, weights = linear_networks(plan.model, plan.linear, rng)
+    decoder = initial_posterior(plan.model.decoder_posterior, weights)
+    state = step_.first_state(Parameters({}, encoder, decoder))
+    if plan.warmup is not None:
+        return state
+    return _initialized(plan, state, rng)
 
 
 def reopen(plan: TrainingPlan, training: TrainingState) -> TrainingState:
@@ -219,7 +248,8 @@ def result(plan: TrainingPlan, training: TrainingState) -> BestRestart | None:
 def result_of_warm_up(plan: TrainingPlan, training: TrainingState) -> BestRestart:
     """Return the fit as if the warm-up ended here, without changing the state."""
     rng = generator_at(training.rng)
-    return _outcome(training._replace(state=_initialized(plan, training, rng)))
+    state = _initialized(plan, training.state, rng)
+    return _outcome(training._replace(state=state))
 
 
 def _warm_up_step(
@@ -231,7 +261,7 @@ def _warm_up_step(
 ) -> TrainingState:
     """Take a step of the warm-up, or begin to train if that was all of them."""
     if training.state.step == training.warmup:
-        state = _initialized(plan, training, rng)
+        state = _initialized(plan, training.state, rng)
         return training._replace(state=state, phase=TRAINING, record=None)
     state, record = step_.step(stage, training.state, evaluate, rng)
     return training._replace(state=state, record=record)
@@ -304,12 +334,12 @@ def _is_over(plan: TrainingPlan, training: TrainingState) -> bool:
 
 
 def _initialized(
-    plan: TrainingPlan, training: TrainingState, rng: np.random.Generator
+    plan: TrainingPlan, networks: State, rng: np.random.Generator
 ) -> State:
-    """Return the first state of training, from the last one of the warm-up."""
+    """Return the first state of training with networks that say something of x."""
     return warmup.initialize(
         plan.model,
-        training.state,
+        networks,
         plan.training.prior,
         plan.sequences,
         plan.training.windows,

@@ -8,12 +8,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from svae import conjugate
 from svae import data as data_
 from svae.models.base import check_positive_int
-from svae.objective.model import Generative, Parameters, check_data
-from svae.training import diagnostics, warmup
-from svae.training.batches import window_length
+from svae.objective.model import Generative, Parameters, check_data, in_units
+from svae.training import diagnostics
+from svae.training import warmup as warmup_
+from svae.training.batches import spread, window_length
 from svae.training.history import HISTORY, STATES_IN_USE
+from svae.training.linear_start import (
+    STARTS,
+    LinearStart,
+    has_linear_start,
+    linear_networks,
+    linear_start,
+)
 from svae.training.schedules import resolve
 from svae.training.settings import (
     NETWORKS,
@@ -51,6 +60,8 @@ class TrainingPlan(NamedTuple):
     """Frames with data, of which there is a bound for each."""
     identity: Mapping[str, Any] = MappingProxyType({})
     """Settings of the fit and digests of its data, which tell it from other fits."""
+    linear: LinearStart | None = None
+    """The linear model as which the networks begin; None for random networks."""
 
     @property
     def model(self) -> Generative:
@@ -83,10 +94,10 @@ class TrainingPlan(NamedTuple):
     def warm_up(self) -> Stage:
         """Return the stage of the warm-up: an autoencoder, on single frames."""
         return Stage(
-            warmup.autoencoder(self.model),
+            warmup_.autoencoder(self.model),
             {},
             data_.windows(self.sequences, 1),
-            warmup.settings_of_frames(self.settings, self.longest),
+            warmup_.settings_of_frames(self.settings, self.longest),
         )
 
 
@@ -95,6 +106,7 @@ def make_plan(
     data: Any,
     *,
     num_steps: int,
+    start: str | None,
     warmup: int | None | str,
     n_init: int,
     held_out: Any,
@@ -111,7 +123,7 @@ def make_plan(
     model : Generative
         As constructed, for data of any kind.
     data : (T, P), (N, T, P) or list of (T_n, P) arrays
-    num_steps, warmup, n_init, held_out, score_every, patience
+    num_steps, start, warmup, n_init, held_out, score_every, patience
         See `svae.SVAE.fit`.
     score : callable
         Scores held-out data: ``score(model, parameters, sequences=sequences)``.
@@ -132,7 +144,12 @@ def make_plan(
     """
     sequences = data_.as_sequences(data)
     check_data(model, sequences)
-    settings = make_settings(model.latent.independent, model.inference, **options)
+    if start not in (None, *STARTS):
+        raise ValueError(f"start must be one of {STARTS}, got {start!r}")
+    start = start or ("linear" if has_linear_start(model) else "random")
+    settings = make_settings(
+        model.latent.independent, model.inference, start == "linear", **options
+    )
     check_positive_int(num_steps=num_steps, n_init=n_init, score_every=score_every)
     settings = settings._replace(
         schedule=resolve("schedule", settings.schedule, num_steps),
@@ -148,15 +165,20 @@ def make_plan(
     model = model._replace(fill=summary.mean, sees_mask=summary.partly_observed)
     length = window_length(model, sequences, settings.window)
     windows = data_.windows(sequences, length)
+    linear = None
+    if start == "linear":
+        linear = linear_start(model, sequences, windows)
+        model = in_units(model, linear.units)._replace(control_variate=True)
     plan = TrainingPlan(
-        Stage(model, model.latent.prior(), windows, settings),
+        Stage(model, _prior(model, linear, sequences, windows), windows, settings),
         sequences,
         num_steps,
-        warmup_steps(model.latent, warmup, num_steps),
+        warmup_steps(model.latent, warmup, num_steps, linear is not None),
         n_init,
         score_every=score_every,
         patience=patience,
         num_frames=summary.num_frames,
+        linear=linear,
     )
     check_stretch(settings.hide, plan.longest)
     check_frozen(model.latent, settings.freeze)
@@ -164,7 +186,8 @@ def make_plan(
         plan = plan._replace(warmup=0)  # all that is left of it is to fit q(theta)
     _tell_what_is_odd(plan, summary)
     identity: dict[str, Any] = {
-        "fit": settings._asdict() | {"warmup": warmup, "n_init": n_init},
+        "fit": settings._asdict()
+        | {"start": start, "warmup": warmup, "n_init": n_init},
         "data": _fingerprint(sequences, summary),
     }
     if held_out is not None:
@@ -179,6 +202,21 @@ def make_plan(
         identity["held_out"] = _fingerprint(kept, told)
         identity["fit"] |= {"score_every": score_every, "patience": patience}
     return plan._replace(identity=identity)
+
+
+def _prior(
+    model: Generative,
+    linear: LinearStart | None,
+    sequences: Sequence[Any],
+    windows: np.ndarray,
+) -> Any:
+    """Return natural parameters of p(theta), which the latents may have a part in."""
+    if linear is None or not hasattr(model.latent, "empirical_prior"):
+        return model.latent.prior()
+    # hidden layers, all that is random, have no effect
+    encoder, _ = linear_networks(model, linear, np.random.default_rng(0))
+    few = spread(windows, conjugate.MAX_FRAMES)
+    return model.latent.empirical_prior(warmup_.encode(model, encoder, sequences, few))
 
 
 def _tell_what_is_odd(plan: TrainingPlan, summary: data_.Summary) -> None:

@@ -30,6 +30,10 @@ NETWORKS = ("encoder", "decoder")
 """What may have a learning rate of its own."""
 
 
+LEARNING_RATES = {"linear": 3e-4, "random": 3e-3}
+"""By where the networks start: a good start is worth keeping."""
+
+
 class Settings(NamedTuple):
     """How to optimise."""
 
@@ -69,9 +73,11 @@ def default_batch_size(independent: bool) -> int:
 
 
 def make_settings(
-    independent: bool, inference: str = "svae", **options: Any
+    independent: bool, inference: str = "svae", linear: bool = False, **options: Any
 ) -> Settings:
-    """Check settings and fill in the size of batches.
+    """Check settings and fill in the size of batches and the learning rate.
+
+    ``linear`` is whether the networks begin as the linear model of the data.
 
     Raises
     ------
@@ -80,6 +86,8 @@ def make_settings(
     """
     if options["batch_size"] is None:
         options["batch_size"] = default_batch_size(independent)
+    if options["learning_rate"] is None:
+        options["learning_rate"] = LEARNING_RATES["linear" if linear else "random"]
     settings = Settings(**options)
     check_positive_int(batch_size=settings.batch_size, num_samples=settings.num_samples)
     if settings.window is not None:
@@ -153,7 +161,9 @@ def check_stretch(hide: int, longest: int) -> None:
         )
 
 
-def warmup_steps(latent: Any, warmup: Any, num_steps: int) -> int | None:
+def warmup_steps(
+    latent: Any, warmup: Any, num_steps: int, linear: bool = False
+) -> int | None:
     """Return the steps of the warm-up of a fit, None for a fit without one.
 
     Parameters
@@ -161,9 +171,11 @@ def warmup_steps(latent: Any, warmup: Any, num_steps: int) -> int | None:
     latent : latent model
     warmup : int, None or "auto"
         "auto" is a quarter of ``num_steps``, 500 at most, for chains of several
-        discrete states, and None for all other models.
+        discrete states, and None for all other models and after a linear start.
     num_steps : int
         Steps of training.
+    linear : bool
+        Whether the networks begin as the linear model of the data.
 
     Raises
     ------
@@ -172,7 +184,7 @@ def warmup_steps(latent: Any, warmup: Any, num_steps: int) -> int | None:
     """
     if warmup == "auto":
         switching = getattr(latent, "num_states", 1) > 1 and not latent.independent
-        return min(num_steps // 4, 500) if switching else None
+        return min(num_steps // 4, 500) if switching and not linear else None
     if warmup is None:
         return None
     if isinstance(warmup, (int, np.integer)) and warmup >= 0:

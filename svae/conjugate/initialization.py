@@ -1,7 +1,7 @@
 """Where q(theta) starts from: coordinate ascent from clusterings of known latents."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import autograd.numpy as np
@@ -20,6 +20,10 @@ NEW_SCIPY = onp.lib.NumpyVersion(scipy.__version__) >= "1.15.0"
 """Whether functions take a generator as ``rng``, not as ``seed``."""
 BLOCKS = (10, 25, 50)
 """Lengths of the stretches whose dynamics are clustered."""
+SPANS = (5, 11, 21)
+"""Frames over which what a regression leaves of the steps is averaged."""
+HEATS = ((10, 6), (30, 2))
+"""Steps of the ascents after which only so many of them go on."""
 MAX_FRAMES = 20000
 """Frames that are enough to start from."""
 
@@ -56,20 +60,28 @@ def initialize(
     def local(stats: Any) -> Any:
         return np.sum(log_density(latent, stats, points))
 
+    def ends(begun: Iterable[Any], num_steps: int) -> list[tuple[Any, float]]:
+        sure = getattr(latent, "ascends", True)
+        climbed = [
+            ascend(
+                local,
+                latent.family,
+                start,
+                prior,
+                max_iterations=num_steps,
+                ascends=sure,
+            )
+            for start in begun
+        ]
+        return sorted(climbed, key=lambda end: end[1], reverse=True)
+
     if not hasattr(latent, "num_states"):
-        return ascend(local, latent.family, prior, prior, max_iterations=max_iterations)
-    ends = [
-        ascend(
-            local,
-            latent.family,
-            start,
-            prior,
-            max_iterations=max_iterations,
-            ascends=latent.ascends,
-        )
-        for start in starts(latent, prior, points, rng, num_restarts)
-    ]
-    return max(ends, key=lambda end: end[1])
+        return ends([prior], max_iterations)[0]
+    begun: Iterable[Any] = starts(latent, prior, points, rng, num_restarts)
+    if latent.coupled:  # of many starts those go on that have come far
+        for num_steps, kept in HEATS:
+            begun = [start for start, _ in ends(begun, num_steps)[:kept]]
+    return ends(begun, max_iterations)[0]
 
 
 def log_density(latent: Any, stats: Any, points: Windows, **options: Any) -> Any:
@@ -117,6 +129,8 @@ def clusterings(
         for size in BLOCKS:
             if size < latents.shape[1]:
                 yield by_dynamics(latent, latents, scored, size, rng)
+        for span in SPANS:
+            yield by_residuals(latent, latents, scored, span, rng)
 
 
 def by_dynamics(
@@ -163,6 +177,38 @@ def by_dynamics(
     return labels[:, steps]
 
 
+def by_residuals(
+    latent: Any,
+    latents: onp.ndarray,
+    scored: onp.ndarray,
+    span: int,
+    rng: onp.random.Generator,
+) -> onp.ndarray:
+    """Label steps by what the regression of all data leaves of those around them.
+
+    By its mean and the log of its mean square, in each dimension: where x is driven to,
+    and how noisily.
+    """
+    pairs = scored[:, 1:] & scored[:, :-1]
+    before, after = latents[:, :-1], latents[:, 1:]
+    x = onp.concatenate([before, onp.ones((*before.shape[:2], 1))], axis=-1)
+    regression = onp.linalg.lstsq(x[pairs], after[pairs], rcond=None)[0]
+    left = onp.where(pairs[..., None], after - x @ regression, 0.0)
+    deviation = onp.sqrt(onp.mean(left[pairs] ** 2, axis=0))
+    left = left / onp.where(deviation > 0, deviation, 1.0)
+
+    def around(values: onp.ndarray) -> onp.ndarray:
+        smooth = scipy.ndimage.uniform_filter1d
+        return smooth(values, span, axis=1, mode="constant")
+
+    share = onp.maximum(around(pairs[..., None].astype(float)), 0.5 / span)
+    mean, square = around(left) / share, around(left**2) / share
+    features = onp.concatenate([mean, 0.5 * onp.log(square + 1e-2)], axis=-1)
+    steps = onp.maximum(onp.arange(latents.shape[1]) - 1, 0)
+    labels = cluster(features[pairs], latent.num_states, rng, standardized=False)
+    return spread(labels, pairs)[:, steps]
+
+
 def spread(labels: onp.ndarray, mask: onp.ndarray) -> onp.ndarray:
     """Put labels where the mask is True, 0 elsewhere."""
     everywhere = onp.zeros(mask.shape, dtype=onp.int64)
@@ -171,9 +217,12 @@ def spread(labels: onp.ndarray, mask: onp.ndarray) -> onp.ndarray:
 
 
 def cluster(
-    points: onp.ndarray, num_clusters: int, rng: onp.random.Generator
+    points: onp.ndarray,
+    num_clusters: int,
+    rng: onp.random.Generator,
+    standardized: bool = True,
 ) -> onp.ndarray:
-    """Cluster points (M, F) of standardised columns by k-means; labels (M,).
+    """Cluster points (M, F) by k-means, with columns standardised; labels (M,).
 
     Centres start at points drawn with probability proportional to the squared distance
     from those before them (Arthur and Vassilvitskii 2007).  Of no points there are no
@@ -181,8 +230,10 @@ def cluster(
     """
     if not len(points):
         return onp.zeros(0, dtype=onp.int64)
-    deviation = points.std(axis=0)
-    points = (points - points.mean(axis=0)) / onp.where(deviation > 0, deviation, 1.0)
+    if standardized:
+        deviation = points.std(axis=0)
+        deviation = onp.where(deviation > 0, deviation, 1.0)
+        points = (points - points.mean(axis=0)) / deviation
     source: Any = {"rng" if NEW_SCIPY else "seed": rng}
     # where fewer points than centres differ, the last of these are drawn with a
     # probability of 0 / 0 and coincide with the first point

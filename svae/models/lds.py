@@ -83,7 +83,7 @@ class LDS(HasPrior):
 
     latent_dim: int = 10
     affine: bool = False
-    noise_variance: float | str = 2.0
+    noise_variance: float | str = DATA
     column_precision: float | None = None
     prior: PriorArgument["LDS"] = PriorArgument()
 

@@ -22,7 +22,7 @@ from svae.families import dirichlet, mniw, niw
 from svae.models.hmm import check_markov_prior, markov_prior
 from svae.models.inference.switches import Dynamics
 from svae.models.inference.switching import Switching
-from svae.models.lds import check_noise_variance, dynamics_prior, empirical_prior
+from svae.models.lds import DATA, check_noise_variance, dynamics_prior, empirical_prior
 from svae.priors import PriorArgument
 
 __all__ = ["SLDS"]
@@ -75,7 +75,7 @@ class SLDS(Switching):
     affine: bool = False
     concentration: float = 1.0
     sticky: float = 0.0
-    noise_variance: float | str = 2.0
+    noise_variance: float | str = DATA
     column_precision: float | None = None
     initial_spread: float = 0.1
     tolerance: float = 1e-6

@@ -16,7 +16,7 @@ from svae.errors import NotFitted
 from svae.estimators.params import Params
 from svae.likelihoods import Likelihood
 from svae.models.base import check_positive_int
-from svae.networks.units import Units
+from svae.networks.units import NONE, Units
 from svae.objective.model import (
     Generative,
     Parameters,
@@ -591,7 +591,8 @@ class Queries(Params):
         if not hasattr(self, "fill_"):
             return model
         model = model._replace(fill=self.fill_, sees_mask=self.sees_mask_)
-        return model if self.units_.are_trivial else in_units(model, self.units_)
+        units = getattr(self, "units_", NONE)
+        return model if units.are_trivial else in_units(model, units)
 
     def _fitted(self) -> Parameters:
         if not hasattr(self, "parameters_"):

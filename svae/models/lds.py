@@ -49,6 +49,8 @@ DATA = "data"
 """The noise variance of an empirical prior."""
 WITHOUT_DATA = 2.0
 """What it is where no latents are known before training."""
+POOLED_WEIGHT = 20.0
+"""Times D, the frames by whose weight an empirical prior has dynamics around I."""
 LEAST_SHARE = 1e-6
 """Of the mean variance of x: no direction has less in the prior's centre."""
 
@@ -68,14 +70,14 @@ class LDS(HasPrior):
         Whether dynamics have a bias b; its prior is ``N(0, Q)``.
     noise_variance : float or "data"
         Of the prior of Q: scale ``noise_variance * (D + 1) I`` with D + 1 degrees of
-        freedom.  With "data" the prior of A and Q is centred on the pooled regression
-        of x_t on x_{t-1}, with D + 3 degrees of freedom, and that of Sigma likewise on
-        the covariance of x: empirical Bayes, for latents that are known before
-        training, those of a linear start.  Without such latents it is 2.
+        freedom.  With "data" the prior of Q is centred on what the regression of x_t on
+        x_{t-1} leaves, with D + 3 degrees of freedom, and that of Sigma likewise on the
+        covariance of x: empirical Bayes, for latents that are known before training,
+        those of a linear start.  Without such latents it is 2.
     column_precision : float, optional
-        Prior precision of the columns of A around its mean, in units of Q^-1: the
+        Prior precision of the columns of A around those of I, in units of Q^-1: the
         weight of the prior in frames in which a dimension of x has variance 1.  By
-        default 2 D.
+        default 2 D, and 20 D with a ``noise_variance`` from the data.
     prior : dict from factor to an object of `svae.priors`, optional
         Factors of the prior, ``"init"`` and ``"dynamics"``, or numbers of them, in the
         place of the default's.
@@ -313,15 +315,15 @@ def dynamics_prior(model: Any) -> dict[str, Any]:
         "init": niw.from_standard(
             onp.zeros(dim), 1 / (2 * dim), 2.0 * dof * identity, dof
         ),
-        "dynamics": mniw.from_standard(*_prior_of_A(model), scale, dof),
+        "dynamics": mniw.from_standard(*_around_identity(model), scale, dof),
     }
 
 
-def _prior_of_A(model: Any) -> tuple[Any, Any]:
-    """Return mean (D, Din) and column covariance (Din, Din) of the prior of A."""
+def _around_identity(model: Any, precision: float | None = None) -> tuple[Any, Any]:
+    """Return mean (D, Din) and column covariance (Din, Din) of a prior of A around I."""
     dim = model.latent_dim
     mean = onp.eye(dim)
-    column_cov = mean / (model.column_precision or 2 * dim)
+    column_cov = mean / (precision or model.column_precision or 2 * dim)
     if model.affine:
         mean = onp.concatenate([mean, onp.zeros((dim, 1))], axis=1)
         column_cov = onp.diag([*onp.diagonal(column_cov), 1.0])
@@ -331,10 +333,12 @@ def _prior_of_A(model: Any) -> tuple[Any, Any]:
 def empirical_prior(model: Any, points: Windows) -> dict[str, Any]:
     r"""Return the prior of a model of known latents, centred on these if it is to be.
 
-    With ``noise_variance="data"`` A is around that of the pooled regression of x_t on
-    x_{t-1}, and the inverse Wisharts of ``init`` and ``dynamics`` have D + 3 degrees of
-    freedom, so that ``S = 2 C`` has the mean C: the covariance of x, or of what the
-    regression leaves.
+    With ``noise_variance="data"`` the inverse Wisharts of ``init`` and ``dynamics`` have
+    D + 3 degrees of freedom, so that ``S = 2 C`` has the mean C: the covariance of x, or
+    of what the regression of x_t on x_{t-1} leaves.  That regression is drawn to I by
+    the weight of 20 D frames, without which many dimensions and few frames predict badly
+    from noise.  So is A of the only state; of several states each is around the pooled
+    regression.
 
     Parameters
     ----------
@@ -345,14 +349,18 @@ def empirical_prior(model: Any, points: Windows) -> dict[str, Any]:
     natparams: dict[str, Any] = model.prior()
     if model.noise_variance != DATA:
         return natparams
-    dim, dof = model.latent_dim, model.latent_dim + 3.0
-    mean, cov, regression, residual = _pooled(points)
-    _, column_cov = _prior_of_A(model)
-    if not model.affine:
-        regression = regression[:, :dim]
+    dim, several = model.latent_dim, getattr(model, "num_states", 1) > 1
+    pooled = POOLED_WEIGHT * dim
+    prior_of_A = _around_identity(
+        model, pooled if several else model.column_precision or pooled
+    )
+    mean, cov, regression, residual = _pooled(points, *prior_of_A)
+    if several:
+        prior_of_A = regression, _around_identity(model)[1]
+    dof = dim + 3.0
     centred = {
         "init": niw.from_standard(mean, 1 / (2 * dim), 2.0 * cov, dof),
-        "dynamics": mniw.from_standard(regression, column_cov, 2.0 * residual, dof),
+        "dynamics": mniw.from_standard(*prior_of_A, 2.0 * residual, dof),
     }
     for name, factor in centred.items():
         if name not in model.prior:
@@ -363,23 +371,31 @@ def empirical_prior(model: Any, points: Windows) -> dict[str, Any]:
     return natparams
 
 
-def _pooled(points: Windows) -> tuple[Any, Any, Any, Any]:
-    """Return mean and covariance of x, [A b] of its regression, and what is left."""
+def _pooled(
+    points: Windows, mean: onp.ndarray, column_cov: onp.ndarray
+) -> tuple[Any, Any, Any, Any]:
+    """Return mean and covariance of x, [A b] of its regression, and what that leaves.
+
+    The regression is the posterior mean under a prior MN(``mean``, Q, ``column_cov``).
+    """
     scored = points.scored_frames
     x = points.values[scored]
     dim = x.shape[-1]
-    mean, cov = x.mean(axis=0), onp.atleast_2d(onp.cov(x.T, bias=True))
+    center, cov = x.mean(axis=0), onp.atleast_2d(onp.cov(x.T, bias=True))
     least = LEAST_SHARE * onp.trace(cov) / dim + onp.finfo(float).tiny
     cov = cov + least * onp.eye(dim)
     pairs = scored[:, 1:] & scored[:, :-1]
     before, after = points.values[:, :-1][pairs], points.values[:, 1:][pairs]
-    if len(before) <= dim:
-        return mean, cov, onp.eye(dim, dim + 1), cov
-    before = onp.concatenate([before, onp.ones((len(before), 1))], axis=1)
-    regression = onp.linalg.lstsq(before, after, rcond=None)[0]
+    if not len(before):
+        return center, cov, mean, cov
+    if mean.shape[1] > dim:
+        before = onp.concatenate([before, onp.ones((len(before), 1))], axis=1)
+    precision = onp.linalg.inv(column_cov)
+    moments = before.T @ before + precision
+    regression = onp.linalg.solve(moments, before.T @ after + precision @ mean.T)
     left = after - before @ regression
     residual = left.T @ left / len(left) + least * onp.eye(dim)
-    return mean, cov, regression.T, residual
+    return center, cov, regression.T, residual
 
 
 def check_noise_variance(model: Any) -> None:

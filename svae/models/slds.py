@@ -52,9 +52,10 @@ class SLDS(Switching):
         duration d take ``sticky = d (K - 1) - K``.
     noise_variance : float or "data"
         Of the prior of Q: scale ``noise_variance * (D + 1) I`` with D + 1 degrees of
-        freedom; or centred on the data, as for the `LDS`.
+        freedom; or centred on the data, as for the `LDS`.  Of several states every A is
+        then around the pooled regression of x_t on x_{t-1}.
     column_precision : float, optional
-        Of the prior of A, as for the `LDS`.
+        Of the prior of A, as for the `LDS`; by default 2 D for several states.
     initial_spread : float
         Standard deviation around I of the entries of each E[A_k] in the initial
         q(theta), if there are several states.

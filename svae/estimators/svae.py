@@ -27,6 +27,7 @@ from svae.queries.posteriors import mean_bound, state_probabilities
 from svae.training import course, diagnostics
 from svae.training.batches import excerpt
 from svae.training.checkpoint import Checkpoint, alone, begin
+from svae.training.continuation import Fitted
 from svae.training.history import check_history, columns, write_csv
 from svae.training.loop import (
     TRAINING,
@@ -51,12 +52,14 @@ BETTER_STEPS = (
 )
 ENDINGS = ("steps", "patience", "interrupted", "failed", "running")
 LESS_HALVING = (
-    "fit fewer columns (principal components, say), or use "
+    "start from the linear model of the data (start='linear') with one variance for "
+    "all columns (likelihood=svae.likelihoods.Gaussian(variance='shared')), fit fewer "
+    "columns (principal components, say), or use "
     "natural_gradient='conjugate', whose steps need no halving"
 )
 KEPT_STATES = (
-    "give the prior the scale of the latents (noise_variance), take smaller natural "
-    "steps, or choose fewer states"
+    "give the prior the scale of the latents (noise_variance='data'), take smaller "
+    "natural steps, or choose fewer states"
 )
 BETTER_STATES = (
     "train for longer, with a longer warmup or several starts (n_init), or choose "
@@ -178,7 +181,7 @@ class SVAE(Queries):
         warmup: int | None | str = "auto",
         callback: Callable[[int, dict[str, float]], None] | None = None,
         *,
-        start: str | None = None,
+        start: "str | SVAE | None" = None,
         schedule: str = "constant",
         natural_schedule: str = "constant",
         weight_decay: float = 0.0,
@@ -242,6 +245,11 @@ class SVAE(Queries):
             quarter of ``num_steps``, 500 at most.
         callback : callable, optional
             Called as ``callback(step, record)`` with each new record of `history_`.
+        start : {"linear", "random"} or fitted SVAE, optional
+            What the networks begin as: the principal components of the data, by default
+            if networks and likelihood can; random numbers; or those of a fitted model,
+            with its q(theta) if that is of the same family and sizes, or else one that
+            is fitted to the latents that its encoder gives.
         schedule, natural_schedule : str
             How the learning rates and the natural step change over the steps of
             training: ``"constant"``; ``"cosine"``, from the full rate to nothing at the
@@ -331,7 +339,7 @@ class SVAE(Queries):
             self._constructed(),
             data,
             num_steps=num_steps,
-            start=start,
+            start=start._as_start() if isinstance(start, SVAE) else start,
             warmup=warmup,
             n_init=n_init,
             held_out=held_out,
@@ -436,6 +444,13 @@ class SVAE(Queries):
                 BETTER_STEPS,
             )
         diagnostics.tell(messages, stacklevel=3)
+
+    def _as_start(self) -> Fitted:
+        """Return what another fit needs of this one to go on from it."""
+        parameters = self._fitted()
+        model = self._constructed()
+        model = model._replace(fill=self.fill_, sees_mask=self.sees_mask_)
+        return Fitted(model, self.units_, parameters, self.obs_dim_)
 
     def _look_at_states(self, plan: TrainingPlan) -> list[str]:
         """Look at the states of frames from everywhere in the data."""

@@ -55,6 +55,7 @@ FILE, KIND = "checkpoint.npz", "svae.checkpoint"
 FILES = ("model.npz", "history.csv", FILE)
 """What a fit leaves in its folder; of these the checkpoint is removed last."""
 LATER = {
+    "fit.start": "random",
     "fit.schedule": "constant",
     "fit.natural_schedule": "constant",
     "fit.weight_decay": 0.0,

@@ -19,6 +19,7 @@ from svae.objective.model import Parameters
 from svae.training import step as step_
 from svae.training import warmup
 from svae.training.blas import blas_threads
+from svae.training.continuation import parameters_from
 from svae.training.generators import generator_at, state_of
 from svae.training.gradients import Evaluate
 from svae.training.history import Record
@@ -99,9 +100,14 @@ def start(
     best_restart: BestRestart | None = None,
 ) -> TrainingState:
     """Return the state before the first step of a start."""
-    state, phase = _first_state(plan, rng), TRAINING
+    (parameters, is_whole), phase = _first_parameters(plan, rng), TRAINING
+    state = step_.first_state(parameters)
     if plan.warmup is not None:
-        state, phase = warmup.initial_networks(plan.model, state), WARM_UP
+        phase = WARM_UP
+        if is_whole:
+            state = warmup.initial_networks(plan.model, state)
+    elif not is_whole:
+        state = _initialized(plan, state, rng)
     first = None
     if plan.linear is not None and phase == TRAINING:
         of_start = plan.linear, state.parameters, plan.training.prior
@@ -120,16 +126,20 @@ def start(
     )
 
 
-def _first_state(plan: TrainingPlan, rng: np.random.Generator) -> State:
-    """Return random parameters, or those of the linear start and what follows there."""
-    if plan.linear is None:
-        return step_.initial_state(plan.model, plan.obs_dim, rng)
-    encoder, weights = linear_networks(plan.model, plan.linear, rng)
-    decoder = initial_posterior(plan.model.decoder_posterior, weights)
-    state = step_.first_state(Parameters({}, encoder, decoder))
-    if plan.warmup is not None:
-        return state
-    return _initialized(plan, state, rng)
+def _first_parameters(
+    plan: TrainingPlan, rng: np.random.Generator
+) -> tuple[Parameters, bool]:
+    """Return what a start begins with, and whether it has a q(theta).
+
+    If not, the encoder is the network alone, without a graph.
+    """
+    if plan.fitted is not None:
+        return parameters_from(plan.model, plan.fitted)
+    if plan.linear is not None:
+        encoder, weights = linear_networks(plan.model, plan.linear, rng)
+        decoder = initial_posterior(plan.model.decoder_posterior, weights)
+        return Parameters({}, encoder, decoder), False
+    return step_.initial_state(plan.model, plan.obs_dim, rng).parameters, True
 
 
 def reopen(plan: TrainingPlan, training: TrainingState) -> TrainingState:

@@ -15,6 +15,13 @@ from svae.objective.model import Generative, Parameters, check_data, in_units
 from svae.training import diagnostics
 from svae.training import warmup as warmup_
 from svae.training.batches import spread, window_length
+from svae.training.continuation import (
+    Fitted,
+    check_fits,
+    digest,
+    network_of,
+    seeing_as,
+)
 from svae.training.history import HISTORY, STATES_IN_USE
 from svae.training.linear_start import (
     STARTS,
@@ -61,7 +68,9 @@ class TrainingPlan(NamedTuple):
     identity: Mapping[str, Any] = MappingProxyType({})
     """Settings of the fit and digests of its data, which tell it from other fits."""
     linear: LinearStart | None = None
-    """The linear model as which the networks begin; None for random networks."""
+    """The linear model as which the networks begin, if they do."""
+    fitted: Fitted | None = None
+    """The fitted model from which this one goes on, if it does."""
 
     @property
     def model(self) -> Generative:
@@ -106,7 +115,7 @@ def make_plan(
     data: Any,
     *,
     num_steps: int,
-    start: str | None,
+    start: str | Fitted | None,
     warmup: int | None | str,
     n_init: int,
     held_out: Any,
@@ -144,11 +153,17 @@ def make_plan(
     """
     sequences = data_.as_sequences(data)
     check_data(model, sequences)
-    if start not in (None, *STARTS):
-        raise ValueError(f"start must be one of {STARTS}, got {start!r}")
+    fitted = start if isinstance(start, Fitted) else None
+    if fitted is not None:
+        check_fits(model, fitted, sequences[0].shape[1])
+        start = digest(fitted)
+    elif start not in (None, *STARTS):
+        raise ValueError(
+            f"start must be one of {STARTS} or a fitted SVAE, got {start!r}"
+        )
     start = start or ("linear" if has_linear_start(model) else "random")
     settings = make_settings(
-        model.latent.independent, model.inference, start == "linear", **options
+        model.latent.independent, model.inference, start != "random", **options
     )
     check_positive_int(num_steps=num_steps, n_init=n_init, score_every=score_every)
     settings = settings._replace(
@@ -165,20 +180,26 @@ def make_plan(
     model = model._replace(fill=summary.mean, sees_mask=summary.partly_observed)
     length = window_length(model, sequences, settings.window)
     windows = data_.windows(sequences, length)
-    linear = None
-    if start == "linear":
+    linear, encoder = None, None
+    if fitted is not None:
+        model = seeing_as(model, fitted)
+        encoder = network_of(fitted)
+    elif start == "linear":
         linear = linear_start(model, sequences, windows)
         model = in_units(model, linear.units)._replace(control_variate=True)
+        # hidden layers, all that is random, have no effect
+        encoder, _ = linear_networks(model, linear, np.random.default_rng(0))
     plan = TrainingPlan(
-        Stage(model, _prior(model, linear, sequences, windows), windows, settings),
+        Stage(model, _prior(model, encoder, sequences, windows), windows, settings),
         sequences,
         num_steps,
-        warmup_steps(model.latent, warmup, num_steps, linear is not None),
+        warmup_steps(model.latent, warmup, num_steps, start != "random"),
         n_init,
         score_every=score_every,
         patience=patience,
         num_frames=summary.num_frames,
         linear=linear,
+        fitted=fitted,
     )
     check_stretch(settings.hide, plan.longest)
     check_frozen(model.latent, settings.freeze)
@@ -206,15 +227,17 @@ def make_plan(
 
 def _prior(
     model: Generative,
-    linear: LinearStart | None,
+    encoder: Any,
     sequences: Sequence[Any],
     windows: np.ndarray,
 ) -> Any:
-    """Return natural parameters of p(theta), which the latents may have a part in."""
-    if linear is None or not hasattr(model.latent, "empirical_prior"):
+    """Return natural parameters of p(theta), which the latents may have a part in.
+
+    These are those of the ``encoder`` with which the networks begin, None if it is one
+    that says nothing yet.
+    """
+    if encoder is None or not hasattr(model.latent, "empirical_prior"):
         return model.latent.prior()
-    # hidden layers, all that is random, have no effect
-    encoder, _ = linear_networks(model, linear, np.random.default_rng(0))
     few = spread(windows, conjugate.MAX_FRAMES)
     return model.latent.empirical_prior(warmup_.encode(model, encoder, sequences, few))
 

@@ -320,7 +320,7 @@ def dynamics_prior(model: Any) -> dict[str, Any]:
 
 
 def _around_identity(model: Any, precision: float | None = None) -> tuple[Any, Any]:
-    """Return mean (D, Din) and column covariance (Din, Din) of a prior of A around I."""
+    """Return mean (D, Din) and column covariance (Din, Din) of a prior around I."""
     dim = model.latent_dim
     mean = onp.eye(dim)
     column_cov = mean / (precision or model.column_precision or 2 * dim)
@@ -333,11 +333,11 @@ def _around_identity(model: Any, precision: float | None = None) -> tuple[Any, A
 def empirical_prior(model: Any, points: Windows) -> dict[str, Any]:
     r"""Return the prior of a model of known latents, centred on these if it is to be.
 
-    With ``noise_variance="data"`` the inverse Wisharts of ``init`` and ``dynamics`` have
-    D + 3 degrees of freedom, so that ``S = 2 C`` has the mean C: the covariance of x, or
-    of what the regression of x_t on x_{t-1} leaves.  That regression is drawn to I by
-    the weight of 20 D frames, without which many dimensions and few frames predict badly
-    from noise.  So is A of the only state; of several states each is around the pooled
+    With ``noise_variance="data"`` the inverse Wisharts of ``init`` and ``dynamics``
+    have D + 3 degrees of freedom, so that ``S = 2 C`` has the mean C: the covariance of
+    x, or of what the regression of x_t on x_{t-1} leaves.  That regression is drawn to
+    I by the weight of 20 D frames, without which many dimensions predict badly from few
+    frames.  So is A of the only state; of several states each is around the pooled
     regression.
 
     Parameters

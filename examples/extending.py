@@ -224,6 +224,11 @@ class RandomWalk:
         A = onp.eye(self.latent_dim)[None]
         return A, onp.zeros((1, self.latent_dim)), onp.linalg.inv(theta["steps"])[None]
 
+    def initial_laws(self, theta: Any) -> tuple[Any, Any, Any]:
+        """Return the probability of the one state, and mean and covariance of x_1."""
+        mean, cov = onp.zeros((1, self.latent_dim)), onp.eye(self.latent_dim)[None]
+        return onp.ones(1), mean, cov
+
 
 PARTS = [Poisson, TemporalConvolution, RandomWalk]
 

@@ -130,7 +130,7 @@ def clusterings(
             if size < latents.shape[1]:
                 yield by_dynamics(latent, latents, scored, size, rng)
         for span in SPANS:
-            yield by_residuals(latent, latents, scored, span, rng)
+            yield from by_residuals(latent, latents, scored, span, rng)
 
 
 def by_dynamics(
@@ -183,11 +183,11 @@ def by_residuals(
     scored: onp.ndarray,
     span: int,
     rng: onp.random.Generator,
-) -> onp.ndarray:
-    """Label steps by what the regression of all data leaves of those around them.
+) -> Iterator[onp.ndarray]:
+    """Yield labels of steps by what the regression of all data leaves around them.
 
-    By its mean and the log of its mean square, in each dimension: where x is driven to,
-    and how noisily.
+    By its mean, where x is driven to, and the log of its mean square, how noisily: that
+    of each dimension, or one of all.
     """
     pairs = scored[:, 1:] & scored[:, :-1]
     before, after = latents[:, :-1], latents[:, 1:]
@@ -203,10 +203,13 @@ def by_residuals(
 
     share = onp.maximum(around(pairs[..., None].astype(float)), 0.5 / span)
     mean, square = around(left) / share, around(left**2) / share
-    features = onp.concatenate([mean, 0.5 * onp.log(square + 1e-2)], axis=-1)
     steps = onp.maximum(onp.arange(latents.shape[1]) - 1, 0)
-    labels = cluster(features[pairs], latent.num_states, rng, standardized=False)
-    return spread(labels, pairs)[:, steps]
+    of_each = 0.5 * onp.log(square + 1e-2)
+    of_all = 2.0 * onp.log(square.mean(axis=-1, keepdims=True) + 1e-3)
+    for noise in (of_each, of_all):
+        features = onp.concatenate([mean, noise], axis=-1)
+        labels = cluster(features[pairs], latent.num_states, rng, standardized=False)
+        yield spread(labels, pairs)[:, steps]
 
 
 def spread(labels: onp.ndarray, mask: onp.ndarray) -> onp.ndarray:

@@ -22,13 +22,13 @@ from svae.models import ConvergenceWarning
 from svae.models.base import check_positive_int
 from svae.networks import Residual
 from svae.networks.units import check_units
-from svae.objective.model import check_parameters
+from svae.objective.model import check_natparams, check_parameters
 from svae.queries.posteriors import mean_bound, state_probabilities
 from svae.training import course, diagnostics
 from svae.training.batches import excerpt
 from svae.training.checkpoint import Checkpoint, alone, begin
 from svae.training.continuation import Fitted
-from svae.training.history import check_history, columns, write_csv
+from svae.training.history import check_first, check_history, columns, write_csv
 from svae.training.loop import (
     TRAINING,
     TrainingState,
@@ -485,11 +485,11 @@ class SVAE(Queries):
         """
         tree = {
             "parameters": tuple(self._fitted()),
-            "history": self.history_,
-            "fill": self.fill_,
             "units": self.units_._asdict(),
             "prior": self.prior_,
             "start": self.start_,
+            "history": self.history_,
+            "fill": self.fill_,
         }
         meta = {
             "kind": KIND,
@@ -525,9 +525,8 @@ class SVAE(Queries):
         model.units_ = check_units(tree.get("units"), model.obs_dim_, latent.latent_dim)
         model.prior_ = latent.prior()
         if "prior" in tree:
-            check_alike(tree["prior"], model.prior_, "prior")
-            model.prior_ = tree["prior"]
-        model.start_ = tree.get("start")
+            model.prior_ = check_natparams(latent, tree["prior"], "prior")
+        model.start_ = check_first(tree.get("start"))
         model.parameters_ = check_parameters(
             model._generative(), tree["parameters"], model.obs_dim_
         )

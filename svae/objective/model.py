@@ -22,6 +22,7 @@ __all__ = [
     "Parameters",
     "check_data",
     "check_model",
+    "check_natparams",
     "check_parameters",
     "in_units",
     "initial_encoder",
@@ -169,6 +170,19 @@ def check_parameters(model: Generative, parameters: Any, obs_dim: int) -> Parame
     for name, tree, like in zip(Parameters._fields, parameters, expected, strict=True):
         check_alike(tree, like, name)
     found = Parameters(*parameters)
-    if not product.in_domain(model.latent.family, found.natparams):
-        raise ValueError("natparams are of no distribution")
+    check_natparams(model.latent, found.natparams, "natparams")
     return found
+
+
+def check_natparams(latent: LatentModel, natparams: Any, name: str) -> Any:
+    """Return natural parameters of theta that were read back; see `check_parameters`.
+
+    Raises
+    ------
+    ValueError
+        If they are not those of this model or improper, by their ``name``.
+    """
+    check_alike(natparams, latent.prior(), name)
+    if not product.in_domain(latent.family, natparams):
+        raise ValueError(f"{name} are of no distribution")
+    return natparams

@@ -21,12 +21,13 @@ import numpy as np
 
 from svae import kernels, store
 from svae.data.sources.reference import naming
+from svae.models.lds import DATA, WITHOUT_DATA
 from svae.objective.model import Parameters
 from svae.store import versions
 from svae.training import lock
 from svae.training.adam import AdamState
 from svae.training.generators import generator_at
-from svae.training.history import STATES_IN_USE, columns, records
+from svae.training.history import STATES_IN_USE, check_first, columns, records
 from svae.training.loop import (
     ENDED,
     BestRestart,
@@ -266,9 +267,14 @@ def _comparable(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what identifies two fits, as far as both files say it, by dotted names.
 
-    Earlier versions digested the means of the data, and named classes without modules.
+    Earlier versions digested the means of the data, and named classes without modules;
+    their priors of dynamics were fixed.
     """
     old, new = LATER | _flat(was), _flat(now)
+    noise = "model.latent.noise_variance"
+    for fit in (old, new):
+        if fit.get("fit.start") == "random" and fit.get(noise) == DATA:
+            fit[noise] = WITHOUT_DATA  # which it is there
     if "data.mean_digest" in old:
         return _without(old, ".mean_digest"), _without(new, ".mean_digest")
     means = {k.replace(".digest", ".mean_digest"): value for k, value in old.items()}
@@ -365,5 +371,5 @@ def _from_tree(tree: Any) -> TrainingState:
         records(tree["records"]),
         best_so_far,
         best_restart,
-        first=tree.get("first"),
+        first=check_first(tree.get("first")),
     )

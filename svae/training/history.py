@@ -14,6 +14,7 @@ __all__ = [
     "HISTORY",
     "STATES_IN_USE",
     "Record",
+    "check_first",
     "check_history",
     "columns",
     "records",
@@ -64,6 +65,23 @@ def write_csv(history: Mapping[str, np.ndarray], path: Path) -> None:
         writer = csv.writer(file)
         writer.writerow(["step", *history])
         writer.writerows([step, *row] for step, row in enumerate(rows))
+
+
+def check_first(record: Any) -> Record | None:
+    """Return a record of step 0 that was read back; None of a fit that has none.
+
+    Raises
+    ------
+    ValueError
+        If it is not a dict of finite numbers.
+    """
+    if record is None:
+        return None
+    numbers = {"objective": 0.0, "linear": 0.0}
+    if not isinstance(record, dict) or not numbers.keys() <= record.keys():
+        raise ValueError(f"step 0 is {record!r}")
+    check_alike(record, dict.fromkeys(record, 0.0), "step 0")
+    return record
 
 
 def check_history(history: Any) -> dict[str, np.ndarray]:

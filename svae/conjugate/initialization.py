@@ -22,8 +22,10 @@ BLOCKS = (10, 25, 50)
 """Lengths of the stretches whose dynamics are clustered."""
 SPANS = (5, 11, 21)
 """Frames over which what a regression leaves of the steps is averaged."""
-HEATS = ((10, 6), (30, 2))
+HEATS = ((10, 8), (40, 3))
 """Steps of the ascents after which only so many of them go on."""
+WORTH_FRAMES = 10000
+"""Frames that all restarts of a clustering of dynamics may have together."""
 MAX_FRAMES = 20000
 """Frames that are enough to start from."""
 
@@ -33,7 +35,7 @@ def initialize(
     prior: Any,
     points: Windows,
     rng: onp.random.Generator,
-    num_restarts: int = 3,
+    num_restarts: int | None = None,
     max_iterations: int = 200,
 ) -> tuple[Any, float]:
     """Fit q(theta) to known latents by coordinate ascent from clusterings of them.
@@ -45,8 +47,8 @@ def initialize(
     points : Windows
         The latents, their ``values``.
     rng : numpy.random.Generator
-    num_restarts : int
-        Of each way to cluster.
+    num_restarts : int, optional
+        Of each way to cluster.  By default 3, and up to 9 of dynamics with few frames.
     max_iterations : int
         Steps of each ascent.
 
@@ -75,6 +77,10 @@ def initialize(
         ]
         return sorted(climbed, key=lambda end: end[1], reverse=True)
 
+    if num_restarts is None:
+        num_frames = max(int(points.scored_frames.sum()), 1)
+        number = WORTH_FRAMES // num_frames if latent.coupled else 0
+        num_restarts = min(max(number, 3), 9)
     if not hasattr(latent, "num_states"):
         return ends([prior], max_iterations)[0]
     begun: Iterable[Any] = starts(latent, prior, points, rng, num_restarts)

@@ -61,6 +61,12 @@ class Known:
             )
         return self.latent.prior()
 
+    def prior_given(self, points: Windows) -> Message:
+        """Return the prior, in which data may have a part; see `svae.SLDS`."""
+        if not hasattr(self.latent, "empirical_prior"):
+            return self.prior(points.values.shape[-1])
+        return self.latent.empirical_prior(points)
+
     def start(
         self,
         prior: Message,
@@ -127,6 +133,10 @@ class Emitted:
         """Return the natural parameters of p(theta)."""
         emission = self.emission.prior(self.latent.latent_dim, obs_dim)
         return self.latent.prior() | {"emission": emission}
+
+    def prior_given(self, points: Windows) -> Message:
+        """Return the prior: x is not known before training, and has no part in it."""
+        return self.prior(points.values.shape[-1])
 
     def start(
         self,

@@ -196,7 +196,7 @@ class SVI(Params):
         check_positive_int(num_steps=num_steps, num_restarts=num_restarts)
         schedule = make_schedule(batch_size, step_size, delay, forgetting)
         check_tolerance(tolerance, batch_size)
-        prior = model.prior(sequences[0].shape[1])
+        model.prior(sequences[0].shape[1])  # refuses data of another dimension
         check_missing(model, sequences)
         summary = data_.summarize(sequences)  # refuses data without any
         num_states = getattr(self.latent, "num_states", None)
@@ -210,7 +210,9 @@ class SVI(Params):
         rng = onp.random.default_rng(rng)
 
         few = spread(windows, conjugate.MAX_FRAMES)
-        start = model.start(prior, data_.batch(sequences, few), rng, num_restarts)
+        points = data_.batch(sequences, few)
+        prior = model.prior_given(points)
+        start = model.start(prior, points, rng, num_restarts)
         scale = len(windows) / len(few)
         self.obs_dim_ = sequences[0].shape[1]
         self.natparams_ = conjugate.extrapolate(model.family, prior, start, scale)

@@ -51,8 +51,10 @@ WITHOUT_DATA = 2.0
 """What it is where no latents are known before training."""
 POOLED_WEIGHT = 20.0
 """Times D, the frames by whose weight an empirical prior has dynamics around I."""
-LEAST_SHARE = 1e-6
+LEAST_SHARE = 1e-5
 """Of the mean variance of x: no direction has less in the prior's centre."""
+ROUNDING = 1e-12
+"""Of the mean square of x, what varies by rounding alone."""
 
 
 @dataclass(frozen=True)
@@ -382,7 +384,10 @@ def _pooled(
     x = points.values[scored]
     dim = x.shape[-1]
     center, cov = x.mean(axis=0), onp.atleast_2d(onp.cov(x.T, bias=True))
-    least = LEAST_SHARE * onp.trace(cov) / dim + onp.finfo(float).tiny
+    variance, square = onp.trace(cov) / dim, onp.mean(x**2)
+    if variance <= ROUNDING * square:  # nothing varies, and says nothing of a scale
+        variance = (square or 1.0) / LEAST_SHARE
+    least = LEAST_SHARE * variance
     cov = cov + least * onp.eye(dim)
     pairs = scored[:, 1:] & scored[:, :-1]
     before, after = points.values[:, :-1][pairs], points.values[:, 1:][pairs]

@@ -247,6 +247,8 @@ def _tell_what_is_odd(plan: TrainingPlan, summary: data_.Summary) -> None:
     model, settings = plan.model, plan.settings
     num_states = getattr(model.latent, "num_states", None)
     is_cut = len(plan.training.windows) > len(plan.sequences)
+    if plan.linear is not None:  # networks see data in units of their own
+        summary = summary._replace(magnitude=np.zeros(plan.obs_dim))
     messages = diagnostics.of_data(summary, model.likelihood, num_states)
     messages += diagnostics.of_settings(
         max(settings.learning_rates), settings.context, plan.longest, is_cut

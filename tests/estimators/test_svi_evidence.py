@@ -68,9 +68,12 @@ def add_frame(latent, after, sequence, t, k):
 
 
 @pytest.mark.parametrize(
-    "latent", [svae.GMM(2, 2), svae.HMM(2, 2), svae.SLDS(2, 2)], ids=["G", "H", "S"]
+    "latent",
+    [svae.GMM(2, 2), svae.HMM(2, 2), svae.SLDS(2, 2, noise_variance=2.0)],
+    ids=["G", "H", "S"],
 )
 def test_bound_is_below_the_evidence(latent, rng):
+    """That under a prior in which the data have no part."""
     sequences = [rng.standard_normal((T, 2)) for T in (5, 3)]
     if not latent.coupled:
         sequences[0][2] = np.nan

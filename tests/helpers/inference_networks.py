@@ -150,4 +150,5 @@ LATENTS = {
 
 def network(name, **options):
     """Return an SVAE to be fitted."""
-    return svae.SVAE(LATENTS[name](), SMALL, SMALL, inference="sin", **options)
+    options = {"likelihood": "gaussian", "inference": "sin"} | options
+    return svae.SVAE(LATENTS[name](), SMALL, SMALL, **options)

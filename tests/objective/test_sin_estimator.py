@@ -189,8 +189,7 @@ def test_the_graph_starts_as_the_message(name, rng):
 @pytest.mark.parametrize("name", NAMES)
 def test_training_raises_the_bound(name, rng):
     sequences = [np.cumsum(rng.standard_normal((20, 3)), axis=0) / 3 for _ in range(3)]
-    settings = {"start": "random", "learning_rate": 1e-2}
-    model = network(name).fit(sequences, num_steps=60, rng=0, **settings)
+    model = network(name).fit(sequences, num_steps=60, learning_rate=1e-2, rng=0)
     objective = model.history_["objective"]
     assert np.mean(objective[-10:]) > np.mean(objective[:10]) + 50
     assert not np.any(model.history_["backtracks"])

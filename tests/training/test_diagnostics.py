@@ -18,6 +18,7 @@ FRAMES = FRAMES / FRAMES.std(axis=0)
 
 
 def model(latent, **options):
+    options = {"likelihood": "gaussian"} | options  # the network's variance
     return svae.SVAE(latent, NETWORK, NETWORK, **options)
 
 

@@ -48,6 +48,7 @@ MODELS = {
 
 
 def make(name, **options):
+    options = {"likelihood": "gaussian"} | options
     return svae.SVAE(MODELS[name][0], NETWORK, NETWORK, **options)
 
 

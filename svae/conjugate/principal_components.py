@@ -31,7 +31,7 @@ LEAST_NOISE = 1e-3
 LEAST_SIGNAL = 1e-3
 """Of what a column of W explains, in units of sigma^2."""
 MAX_ITERATIONS = 100
-TOLERANCE = 1e-4
+TOLERANCE = 1e-5
 """Relative change of sigma^2 at which EM has converged."""
 
 

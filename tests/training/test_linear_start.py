@@ -46,7 +46,7 @@ def test_every_latent_model_starts_as_principal_components(name, frames):
     model = svae.SVAE(LATENTS[name]).fit(frames, **STILL)
     error = np.mean((model.reconstruct(frames).mean - frames) ** 2)
     best = np.mean((principal(frames, 3) - frames) ** 2)
-    assert best <= error <= 1.02 * best
+    assert best <= error <= 1.2 * best  # smoothed, and drawn to the prior
     assert model.start_["linear"] < model.start_["objective"] + 200
 
 

@@ -77,11 +77,13 @@ def initialize(
         With the moments of Adam where the networks are all there is to learn.
     """
     networks = state.parameters
-    few = spread(windows, conjugate.MAX_FRAMES)
-    points = encode(model, networks.encoder, sequences, few)
-    start, _ = conjugate.initialize(model.latent, prior, points, rng)
-    scale = len(windows) / len(few)
-    natparams = conjugate.extrapolate(model.latent.family, prior, start, scale)
+    natparams = prior
+    if model.latent.family:
+        few = spread(windows, conjugate.MAX_FRAMES)
+        points = encode(model, networks.encoder, sequences, few)
+        start, _ = conjugate.initialize(model.latent, prior, points, rng)
+        scale = len(windows) / len(few)
+        natparams = conjugate.extrapolate(model.latent.family, prior, start, scale)
     encoder = initial_encoder(model, natparams, networks.encoder)
     first = first_state(Parameters(natparams, encoder, networks.decoder))
     # where there is a graph beside the network it is new

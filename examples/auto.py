@@ -98,7 +98,9 @@ def fit(
     latent, inference = MODELS[method]
     latent = comparison.with_prior(latent, prior)
     network = svae.Residual((50, 50))
-    model = svae.SVAE(latent, network, network, inference=inference)
+    model = svae.SVAE(
+        latent, network, network, likelihood="gaussian", inference=inference
+    )
     records = comparison.train(
         model,
         *cars,

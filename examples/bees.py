@@ -102,7 +102,7 @@ def latent() -> svae.SLDS:
 def fit(frames: np.ndarray, num_steps: int, seed: int) -> svae.SVAE:
     """Fit an autoencoder whose networks start as linear maps."""
     network = svae.Residual((40, 40))
-    model = svae.SVAE(latent(), network, network)
+    model = svae.SVAE(latent(), network, network, likelihood="gaussian")
     return model.fit(
         frames,
         num_steps,
@@ -110,6 +110,7 @@ def fit(frames: np.ndarray, num_steps: int, seed: int) -> svae.SVAE:
         window=200,
         context=20,
         learning_rate=5e-3,
+        start="random",
         rng=seed,
         warmup=1000,
         progress=True,

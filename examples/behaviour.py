@@ -107,13 +107,14 @@ def cluster(frames: list[np.ndarray], seed: int) -> list[np.ndarray]:
 def fit(latent: Any, frames: list[np.ndarray], num_steps: int, seed: int) -> svae.SVAE:
     """Fit a model whose networks start as linear maps."""
     network = svae.Residual((40, 40))
-    model = svae.SVAE(latent, network, network)
+    model = svae.SVAE(latent, network, network, likelihood="gaussian")
     return model.fit(
         frames,
         num_steps,
         batch_size=8,
         window=100,
         learning_rate=5e-3,
+        start="random",
         rng=seed,
         warmup=1000,
         progress=True,

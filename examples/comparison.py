@@ -116,7 +116,8 @@ def train(
 ) -> list[Record]:
     """Fit a model for as many steps as the last mark says; return its scores at all."""
     watch = Watch(lambda: autoencoder_scores(model, held_out), marks, about)
-    model.fit(points, max(marks), callback=watch, **options)
+    # as the papers' code does
+    model.fit(points, max(marks), callback=watch, start="random", **options)
     return watch.records
 
 

@@ -65,6 +65,7 @@ def main() -> None:
         ),
         svae.MLP((200, 200)),
         svae.MLP((200, 200)),
+        likelihood="gaussian",
     )
     model.fit(
         frames,

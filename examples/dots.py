@@ -33,6 +33,7 @@ def main() -> None:
         svae.LDS(latent_dim=10),
         encoder=svae.MLP((50,)),
         decoder=svae.MLP((50,), mean="sigmoid"),
+        likelihood="gaussian",
     )
     metrics = {}
 

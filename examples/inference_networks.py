@@ -66,7 +66,9 @@ def fit(
     seen, held_out = split()
     network = svae.Residual((50, 50))
     latent = comparison.with_prior(svae.GMM(NUM_STATES, latent_dim=2), prior)
-    model = svae.SVAE(latent, network, network, **METHODS[method])
+    model = svae.SVAE(
+        latent, network, network, likelihood="gaussian", **METHODS[method]
+    )
     records = comparison.train(
         model,
         seen.points,

@@ -62,6 +62,7 @@ def train(
         svae.LDS(latent_dim=10),
         encoder=svae.MLP((50,)),
         decoder=svae.MLP((50,), mean="sigmoid"),
+        likelihood="gaussian",
         natural_gradient=kind,
     )
     model.fit(

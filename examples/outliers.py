@@ -105,7 +105,7 @@ def fit(
     seen, held_out = spoil(fraction, seed)
     network = svae.Residual((40, 40))
     latent = comparison.with_prior(LATENTS[method], prior)
-    model = svae.SVAE(latent, network, network, inference="sin")
+    model = svae.SVAE(latent, network, network, likelihood="gaussian", inference="sin")
     records = comparison.train(
         model,
         seen,

@@ -18,9 +18,11 @@ import svae
 
 NETWORK = svae.Residual((40, 40))
 MODELS = {
-    "density_network": svae.SVAE(svae.Gaussian(latent_dim=2), NETWORK, NETWORK),
+    "density_network": svae.SVAE(
+        svae.Gaussian(latent_dim=2), NETWORK, NETWORK, likelihood="gaussian"
+    ),
     "warped_mixture": svae.SVAE(
-        svae.GMM(num_states=15, latent_dim=2), NETWORK, NETWORK
+        svae.GMM(num_states=15, latent_dim=2), NETWORK, NETWORK, likelihood="gaussian"
     ),
 }
 
@@ -44,6 +46,7 @@ def main() -> None:
             batch_size=50,
             learning_rate=1e-2,
             natural_step=0.02,
+            start="random",  # as the paper's code does
             rng=0,
             progress=True,
         )

@@ -42,7 +42,10 @@ def main() -> None:
         data = synthetic.switching_lds(rng=seed)
         frames = data.frames / data.frames.std(axis=0)
         model = svae.SVAE(
-            svae.SLDS(num_states=2, latent_dim=2), svae.MLP((50,)), svae.MLP((50,))
+            svae.SLDS(num_states=2, latent_dim=2),
+            svae.MLP((50,)),
+            svae.MLP((50,)),
+            likelihood="gaussian",
         )
         model.fit(
             frames,

@@ -51,7 +51,11 @@ PARTS = {
 }
 
 
-def bound(history: dict[str, Any], num_frames: int | None = None) -> "Figure":
+def bound(
+    history: dict[str, Any],
+    num_frames: int | None = None,
+    start: dict[str, float] | None = None,
+) -> "Figure":
     """Show the objective and its parts over the steps of training.
 
     Thin lines are the noisy estimates of single steps, thick ones their running means.
@@ -64,6 +68,9 @@ def bound(history: dict[str, Any], num_frames: int | None = None) -> "Figure":
         ``history_`` of a fitted `svae.SVAE`.
     num_frames : int, optional
         Divide by this number, to show nats for each frame.
+    start : dict of float, optional
+        ``start_`` of a fitted `svae.SVAE`: a dashed line shows the bound before the
+        first step, and its parts.
 
     Returns
     -------
@@ -83,6 +90,10 @@ def bound(history: dict[str, Any], num_frames: int | None = None) -> "Figure":
         centers = steps[width // 2 :][: len(smooth)]
         ax.plot(centers, smooth, color=color, linewidth=1.8)
         limits = drawing.running_limits(values)
+        if start is not None:
+            level = start[name] / (num_frames or 1)
+            ax.axhline(level, color="black", linewidth=0.8, linestyle="dashed")
+            limits = min(limits[0], level), max(limits[1], level)
         ax.set(title=PARTS[name], ylabel=unit, ylim=limits)
     for ax in axes[2:]:
         ax.set_xlabel("step")
@@ -628,7 +639,7 @@ def figures(
     units: dict[str, Any] = {"undo": undo, "label": label}
     total = sum(map(len, sequences))
     num_frames = num_frames or data_.frames_with_data(sequences)
-    drawn = {"bound": bound(model.history_, num_frames)}
+    drawn = {"bound": bound(model.history_, num_frames, model.start_)}
     planar = model.latent.latent_dim > 1 and sequences[0].shape[1] > 1
     if planar and "dynamics" not in family:
         drawn["mixture"] = mixture(model, head, undo=undo)

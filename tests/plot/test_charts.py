@@ -23,6 +23,11 @@ def test_bound_shows_the_objective_and_its_parts(gmm, tmp_path):
 
 
 def test_bound_of_the_whole_data_has_unit_nats(gmm):
+    start = {"objective": -500.0, **dict.fromkeys(list(charts.PARTS)[1:], -100.0)}
+    marked = plot.bound(gmm.history_, 50, start)
+    for ax, level in zip(marked.axes, (-10.0, -2.0, -2.0, -2.0), strict=True):
+        assert list(ax.lines[-1].get_ydata()) == [level, level]
+        assert ax.get_ylim()[0] <= level <= ax.get_ylim()[1]
     figure = plot.bound(gmm.history_)
     assert {ax.get_ylabel() for ax in figure.axes} == {"nats"}
 

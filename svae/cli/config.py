@@ -5,7 +5,7 @@ A word goes through the parser of its option, so what holds for one holds for th
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,11 @@ from typing import Any
 __all__ = ["read"]
 
 
-def read(path: str | Path, actions: Mapping[str, argparse.Action]) -> dict[str, Any]:
+def read(
+    path: str | Path,
+    actions: Mapping[str, argparse.Action],
+    completed: Callable[[str, dict[str, Any]], dict[str, Any]] | None = None,
+) -> dict[str, Any]:
     """Return the words that a file sets.
 
     Parameters
@@ -24,6 +28,9 @@ def read(path: str | Path, actions: Mapping[str, argparse.Action]) -> dict[str, 
         ``run.json`` of a run is such a file.
     actions : dict of str to argparse.Action
         The options that there are, by word; one of arity 0 is true or false.
+    completed : callable, optional
+        Called with the model and the ``settings`` of a run; returns these with the
+        words that runs of earlier versions did not have.
 
     Raises
     ------
@@ -35,6 +42,8 @@ def read(path: str | Path, actions: Mapping[str, argparse.Action]) -> dict[str, 
     content = _parse(path)
     if isinstance(settings := content.get("settings"), dict):
         about = {"model", "data"} & content.keys()
+        if completed is not None and "model" in about:
+            settings = completed(content["model"], settings)
         content = {word: content[word] for word in about} | settings
     for word in content:
         if word not in actions:

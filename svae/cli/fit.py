@@ -23,6 +23,7 @@ from svae.cli.settings import (
     fit_words,
     refuse,
     scaling_for,
+    with_earlier,
 )
 from svae.plot.charts import PARTS
 from svae.training.checkpoint import FINISHED, MODEL, content
@@ -39,6 +40,9 @@ def fit(options: argparse.Namespace) -> int:
     folder, record = resumed(options) if options.resume else new(options)
     settings, is_resumed = record["settings"], options.resume is not None
     model = build_model(record["model"], settings)
+    origin = None
+    if "start_from" in settings:
+        origin = runs.Run.load(settings["start_from"])
     given = not is_resumed or options.data is not None
     if not is_resumed:
         settings.setdefault("frame_shape", "auto")
@@ -55,10 +59,7 @@ def fit(options: argparse.Namespace) -> int:
         settings["frame_shape"] = read.frame_shape or "none"
         if read.quantity is not None:
             record["quantity"] = read.quantity
-        kind = scaling_for(options, settings, read.frame_shape is not None)
-        settings["scaling"] = kind
-        missing, found = runs.survey(sequences, kind)
-        scaling = None if kind == "none" else found
+        missing, scaling = choose_scaling(options, settings, read, origin)
     describe_missing(missing, say)
     record["num_frames"] = missing.frames_with_data
     if scaling is not None:
@@ -68,7 +69,29 @@ def fit(options: argparse.Namespace) -> int:
         if not is_resumed:
             make_room(folder, options.force)
         write_start(folder, record, scaling)
-        return train(options, folder, record, scaling, model, sequences, say)
+        return train(options, folder, record, scaling, model, sequences, origin, say)
+
+
+def choose_scaling(
+    options: argparse.Namespace,
+    settings: dict[str, Any],
+    read: runs.Data,
+    origin: runs.Run | None,
+) -> tuple[runs.Missing, runs.Scaling | None]:
+    """Go through the data; return what is missing, and the scaling of a new run.
+
+    That of the run from which it goes on, if there is one: its networks know no other.
+    """
+    if origin is not None:
+        missing, _ = runs.survey(read.sequences)
+        scaling = runs.Scaling.load(origin.folder, origin.record)
+        said = origin.record["settings"].get("scaling", "column")
+        settings["scaling"] = "none" if scaling is None else said
+        return missing, scaling
+    kind = scaling_for(options, settings, read.frame_shape is not None)
+    settings["scaling"] = kind
+    missing, found = runs.survey(read.sequences, kind)
+    return missing, None if kind == "none" else found
 
 
 def write_start(
@@ -90,11 +113,14 @@ def train(
     scaling: runs.Scaling | None,
     model: svae.SVAE,
     sequences: list[Any],
+    origin: runs.Run | None,
     say: Say,
 ) -> int:
     """Train the model of a run; add what came of it to the folder, and print it."""
     settings = record["settings"]
     words = fit_words(settings)
+    if origin is not None:
+        words["start"] = origin.model
     if "held_out" in settings:
         shape = runs.frame_shape_in(record)
         held_out = runs.open_data(settings["held_out"], shape).sequences
@@ -173,6 +199,9 @@ def new(options: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     settings = choose_settings(options)
     name = f"{options.model}-{runs.name_of(options.data)}"
     folder = Path(options.out or Path("runs", name))
+    if "start_from" in settings:
+        if folder.resolve() == Path(settings["start_from"]).resolve():
+            refuse(options, "start_from", "the new run needs another folder (--out)")
     if folder.is_dir():
         with locked(folder):  # one in which a fit is running is no other's
             if not options.force:
@@ -223,7 +252,7 @@ def resumed(options: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
         )
     record = runs.read_record(folder)
     path, name = folder / runs.RECORD, record["model"]
-    record["settings"] = config.read(path, options.words)
+    record["settings"] = config.read(path, options.words, with_earlier)
     for word in ("model", "data"):
         del record["settings"][word]
     lacking = defaults(name).keys() - record["settings"].keys()
@@ -291,6 +320,8 @@ def summarise(model: svae.SVAE, num_frames: int, shown: list[Any]) -> dict[str, 
     history = model.history_
     last = max(1, len(history["objective"]) // 10)
     result = {part: history[part][-last:].mean() / num_frames for part in PARTS}
+    if model.start_ is not None:
+        result["start"] = {k: float(v) / num_frames for k, v in model.start_.items()}
     result["steps_averaged"] = last
     result["seconds_per_step"] = float(np.median(history["seconds"]))
     for name in ("iterations", "gradient_iterations"):
@@ -305,6 +336,11 @@ def summarise(model: svae.SVAE, num_frames: int, shown: list[Any]) -> dict[str, 
 
 def describe(result: dict[str, Any], say: Say) -> None:
     """Print a summary."""
+    if "start" in result:
+        say(
+            f"step 0: bound {result['start']['objective']:.4f} per frame; linear model "
+            f"(principal components) {result['start']['linear']:.4f}"
+        )
     say(
         f"bound {result['objective']:.4f} = "
         f"reconstruction {result['reconstruction']:.4f} "

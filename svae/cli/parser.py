@@ -10,23 +10,26 @@ import svae
 from svae import profile
 from svae.cli import ahead, fit, queries, runs, timing
 from svae.cli.settings import (
+    AUTO,
     CONSTRUCTOR,
     FIT,
     LATENT_WORDS,
     MODELS,
     NETWORKS,
     SCALINGS,
+    STARTS,
     default_of_field,
     defaults_of,
     models_with,
     option_of,
 )
-from svae.likelihoods import BY_NAME
+from svae.likelihoods import BY_NAME, VARIANCES
 from svae.models.student import TAILS
 from svae.networks import ACTIVATIONS, DECODER_POSTERIORS, MEANS
 from svae.objective.bound import NATURAL_GRADIENTS, PARTS
 from svae.objective.model import INFERENCES
 from svae.queries.posteriors import THETAS
+from svae.training.settings import LEARNING_RATES
 
 __all__ = ["parse"]
 
@@ -195,7 +198,14 @@ LATENT_HELP = {
     ),
     "concentration": "Dirichlet parameter of every transition",
     "affine": "whether dynamics have a bias",
-    "noise_variance": "of the dynamics, in the prior",
+    "noise_variance": (
+        "of the dynamics, in the prior: a number, or data, which after a linear start "
+        "is what a regression of the latents leaves"
+    ),
+    "column_precision": (
+        "of A around I in the prior; default: 2 D, or 20 D if the noise variance is "
+        "the data's"
+    ),
     "dof": "degrees of freedom; if learned, their prior median",
     "learn_dof": "whether each component learns its own",
     "tails": "one scale for each point, or for each sample of x, with sin",
@@ -237,13 +247,25 @@ def add_fit_options(parser: argparse.ArgumentParser) -> None:
     add_run_options(parser)
 
 
+def number_or_data(text: str) -> float | str:
+    """Parse a number or ``data``."""
+    return text if text == "data" else float(text)
+
+
+FIELD_KINDS: dict[str, dict[str, Any]] = {
+    "noise_variance": {"type": number_or_data, "metavar": "X"},
+    "column_precision": {"type": float, "metavar": "X"},
+}
+"""How an option takes the values of a field whose default does not tell."""
+
+
 def add_latent_options(add: Add) -> None:
     """Add the fields of latent models."""
     for word in LATENT_WORDS:
         models = models_with(word)
         about = LATENT_HELP.get(word, "")
         about += "" if models == ", ".join(MODELS) else f" ({models})"
-        kind = KINDS[type(default_of_field(word))]
+        kind = FIELD_KINDS.get(word) or KINDS[type(default_of_field(word))]
         choices = {"choices": CHOICES[word]} if word in CHOICES else {}
         add(option_of(word), **kind, **choices, help=about.strip())
 
@@ -264,8 +286,9 @@ def add_training_options(add: Add) -> None:
     about = f"samples of x in a step; default: {FIT['num_samples']}"
     add("--num-samples", type=int, metavar="N", help=about)
     about = (
-        f"of Adam, for the networks; default: {FIT['learning_rate']:g}; for each: "
-        "encoder=X,decoder=X"
+        "of Adam, for the networks; for each: encoder=X,decoder=X; default: auto, "
+        f"{LEARNING_RATES['linear']:g} after a linear start, else "
+        f"{LEARNING_RATES['random']:g}"
     )
     add("--learning-rate", type=rates, metavar="X", help=about)
     about = f"step size for q(theta); default: {FIT['natural_step']:g}"
@@ -284,6 +307,13 @@ def add_training_options(add: Add) -> None:
     add("--hide", type=int, metavar="N", help=about)
     about = f"what is not learned, of {','.join(PARTS)}"
     add("--freeze", type=names, metavar="NAME,NAME", help=about)
+    about = (
+        "what the networks begin as: the principal components of the data, or random "
+        "numbers; default: linear if networks (residual) and likelihood (gaussian) can"
+    )
+    add("--start", choices=STARTS, help=about)
+    about = "a run whose networks, and q(theta) if it fits, are gone on from"
+    add("--start-from", metavar="RUN", help=about)
     models = models_with("max_iterations")
     about = f"start inference from the states of last time ({models})"
     add("--warm-start", action="store_true", default=None, help=about)
@@ -296,10 +326,20 @@ def add_network_options(add: Add) -> None:
     add("--hidden", type=widths, metavar="N,N", help="widths of the hidden layers")
     add("--network", choices=NETWORKS)
     add("--activation", choices=ACTIVATIONS)
-    about = "standard deviation of the first weights of both networks"
-    add("--weight-scale", type=float, metavar="X", help=about)
+    about = (
+        "standard deviation of the first weights of both networks; auto: as the width "
+        "of each layer asks for"
+    )
+    add("--weight-scale", type=number_or_auto, metavar="X", help=about)
     add("--decoder-mean", choices=MEANS)
     add("--likelihood", choices=tuple(BY_NAME))
+    about = (
+        "of the noise of a gaussian likelihood: one for all columns, one for each, or "
+        "from the decoder"
+    )
+    add("--variance", choices=VARIANCES, help=about)
+    about = "least variance of the noise, in units of the data's mean variance"
+    add("--relative-floor", type=float, metavar="X", help=about)
     add("--decoder-posterior", choices=DECODER_POSTERIORS)
 
 
@@ -408,10 +448,15 @@ def warmup(text: str) -> int | str:
     return text if text in ("auto", "none") else at_least(0, text)
 
 
-def rates(text: str) -> float | dict[str, float]:
-    """Parse a number, or ``encoder=1e-3,decoder=1e-4``."""
+def number_or_auto(text: str) -> float | str:
+    """Parse a number or ``auto``."""
+    return text if text == AUTO else float(text)
+
+
+def rates(text: str) -> float | str | dict[str, float]:
+    """Parse a number, ``auto``, or ``encoder=1e-3,decoder=1e-4``."""
     if "=" not in text:
-        return float(text)
+        return number_or_auto(text)
     pairs = (part.partition("=") for part in text.split(","))
     return {name: float(number) for name, _, number in pairs}
 

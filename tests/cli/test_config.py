@@ -11,7 +11,13 @@ import pytest
 import svae
 from svae.__main__ import main
 from svae.cli.parser import parse
-from svae.cli.settings import MODELS, build_model, choose_settings
+from svae.cli.settings import (
+    MODELS,
+    RECIPES,
+    build_model,
+    choose_settings,
+    fit_words,
+)
 from tests.helpers.commands import error_of, usage_error_of, written
 
 SVAE = inspect.signature(svae.SVAE).parameters
@@ -173,15 +179,120 @@ def test_a_rate_for_each_network_in_a_file(tmp_path, capsys):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_defaults_are_those_of_constructors_and_of_fit(name):
-    """There is no second copy of them, and every field of a model has an option."""
+    """But for mixtures; there is no second copy, and every field has an option."""
     settings = choose_settings(parse(["fit", name, "recording.npy"]))
-    model = build_model(name, settings)
+    model, words = build_model(name, settings), fit_words(settings)
     assert model.latent == MODELS[name]()
-    for word, default in SVAE.items():
-        if word not in ("latent", "encoder", "decoder"):
-            assert getattr(model, word) == default.default
-    for word in FIT.keys() & settings.keys() - {"batch_size", "window", "rng"}:
-        assert settings[word] == FIT[word].default
+    of_mixtures = {"encoder": svae.Residual((40, 40)), "likelihood": "gaussian"}
+    of_mixtures |= {"decoder": svae.Residual((40, 40)), "learning_rate": 3e-3}
+    own = of_mixtures if name in ("gmm", "student") else {}
+    for word in SVAE.keys() - {"latent"}:
+        assert getattr(model, word) == own.get(word, SVAE[word].default)
+    for word in FIT.keys() & words.keys() - {"batch_size", "window", "rng"}:
+        assert words[word] == own.get(word, FIT[word].default)
     options = parse(["fit", name, "recording.npy"]).words
     fields = {field.name for field in dataclasses.fields(MODELS[name])}
     assert fields - options.keys() <= {"starts", "prior"}
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "network"),
+    [
+        ("gaussian", "pinwheel", svae.Residual((40, 40))),
+        ("gmm", "pinwheel", svae.Residual((40, 40))),
+        ("student", "pinwheel", svae.Residual((40, 40))),
+        ("lds", "dots", svae.MLP((50,))),
+        ("slds", "switching", svae.MLP((50,))),
+    ],
+)
+def test_recipes_are_the_experiments_of_the_papers(model, data, network):
+    """With their networks and variances, whatever the defaults of one's own data."""
+    assert (model, data) in RECIPES
+    settings = choose_settings(parse(["fit", model, data]))
+    made = build_model(model, settings)
+    assert made.encoder == network
+    assert made.likelihood == "gaussian"  # the variance is the network's
+    assert fit_words(settings)["start"] == "random"
+    assert getattr(made.latent, "noise_variance", 2.0) == 2.0
+    assert len(RECIPES) == 5
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("--network mlp", svae.MLP((50,))),
+        ("--network mlp --hidden 7", svae.MLP((7,))),
+        ("--weight-scale 0.1", svae.Residual((200, 200), weight_scale=0.1)),
+        ("--hidden 7", svae.Residual((7,), weight_scale=None)),
+    ],
+)
+def test_sizes_of_networks_follow_their_kind(words, expected):
+    settings = choose_settings(parse(["fit", "lds", "a.npy", *words.split()]))
+    assert build_model("lds", settings).encoder == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "likelihood"),
+    [
+        ("", svae.likelihoods.Gaussian(variance="shared")),
+        ("--variance network", "gaussian"),
+        (
+            "--variance dimension --relative-floor 0.1",
+            svae.likelihoods.Gaussian(variance="dimension", relative_floor=0.1),
+        ),
+        ("--likelihood bernoulli", "bernoulli"),
+    ],
+)
+def test_words_make_a_likelihood_and_come_back(words, likelihood, tmp_path):
+    options = parse(["fit", "lds", "a.npy", *words.split()])
+    settings = choose_settings(options)
+    assert build_model("lds", settings).likelihood == likelihood
+    path = tmp_path / "run.json"
+    record = {"model": "lds", "data": "a.npy", "settings": settings}
+    path.write_text(json.dumps(record))
+    assert choose_settings(parse(["fit", "--config", str(path)])) == settings
+
+
+def test_words_of_priors_and_starts(tmp_path, capsys):
+    words = "--noise-variance 0.5 --column-precision 3 --start random"
+    settings = choose_settings(parse(["fit", "slds", "a.npy", *words.split()]))
+    latent = build_model("slds", settings).latent
+    assert latent == svae.SLDS(noise_variance=0.5, column_precision=3.0)
+    assert fit_words(settings)["start"] == "random"
+    path = written(tmp_path, '{"noise_variance": "data"}', ".json")
+    settings = choose_settings(parse(["fit", "lds", "dots", "--config", path]))
+    assert build_model("lds", settings).latent == svae.LDS()
+    for words in ("--noise-variance much", "--start there", "--variance none"):
+        usage_error_of(capsys, ["fit", "lds", "a.npy", *words.split()])
+    said = usage_error_of(
+        capsys, "fit lds a.npy --likelihood bernoulli --variance dimension".split()
+    )
+    assert "argument --variance: bernoulli data have no variance" in said
+
+
+def test_the_record_of_an_earlier_version_means_what_it_did(tmp_path, without_figures):
+    """Which had no words for the variance, the start and the prior's noise."""
+    rng = np.random.default_rng(0)
+    source, run = str(tmp_path / "a.npy"), tmp_path / "run"
+    np.save(source, rng.standard_normal((40, 3)).cumsum(axis=0))
+    sizes = "--latent-dim 2 --window 20 --batch-size 2 --num-steps 2 --quiet".split()
+    as_it_was = "--network mlp --variance network --start random --noise-variance 2"
+    words = [*sizes, *as_it_was.split()]
+    assert main(["fit", "lds", source, "--out", str(run), *words]) == 0
+    record = json.loads((run / "run.json").read_text())
+    earlier = {
+        word: value
+        for word, value in record["settings"].items()
+        if word not in ("variance", "start", "noise_variance")
+    }
+    earlier["learning_rate"] = 3e-3
+    (run / "run.json").write_text(json.dumps(record | {"settings": earlier}))
+    again = tmp_path / "again"
+    arguments = ["fit", "--config", str(run / "run.json"), "--out", str(again)]
+    assert main([*arguments, "--quiet"]) == 0
+    assert main(["fit", "--resume", str(run), "--num-steps", "4", "--quiet"]) == 0
+    fits = [svae.load(folder / "model.npz") for folder in (run, again)]
+    assert fits[0].get_params() == fits[1].get_params()
+    longer, same = (fit.history_["objective"] for fit in fits)
+    np.testing.assert_array_equal(longer[:2], same)
+    assert main(["score", str(run)]) == 0

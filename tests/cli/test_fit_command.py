@@ -11,6 +11,7 @@ import pytest
 import svae
 from svae import store
 from svae.__main__ import main
+from svae.autodiff.trees import leaves
 from svae.cli import runs
 from tests.helpers.commands import (
     LOUD,
@@ -20,6 +21,7 @@ from tests.helpers.commands import (
     SMALL_LDS,
     SMALL_SWITCHING,
     error_of,
+    usage_error_of,
 )
 
 svae_fit = svae.SVAE.fit
@@ -79,6 +81,61 @@ def test_fit_writes_a_run(tmp_path, capsys):
     assert record["standardize"] is False
     assert record["versions"] == store.versions()
     assert record["result"]["objective"] == pytest.approx(objective[-1] / 500)
+
+
+def test_a_fit_says_where_it_starts(frames, tmp_path, capsys):
+    np.save(tmp_path / "frames.npy", frames)
+    source, out = str(tmp_path / "frames.npy"), tmp_path / "run"
+    assert main(["fit", "lds", source, "--out", str(out), *LOUD_LDS]) == 0
+    said, start = capsys.readouterr().out, svae.load(out / "model.npz").start_
+    bound, linear = start["objective"] / 40, start["linear"] / 40
+    assert (
+        f"step 0: bound {bound:.4f} per frame; linear model (principal components) "
+        f"{linear:.4f}\n" in said
+    )
+    result = json.loads((out / "run.json").read_text())["result"]
+    assert result["start"]["objective"] == pytest.approx(bound)
+    random = ["--network", "mlp", "--force"]
+    assert main(["fit", "lds", source, "--out", str(out), *LOUD_LDS, *random]) == 0
+    assert "step 0" not in capsys.readouterr().out
+    assert "start" not in json.loads((out / "run.json").read_text())["result"]
+
+
+def test_a_fit_goes_on_from_a_run(lds_run, frames, tmp_path, capsys):
+    """With its networks, its q(theta) if that fits, and its scaling."""
+    longer, out = tmp_path / "longer.npy", tmp_path / "more"
+    np.save(longer, np.concatenate([frames, frames + 7.0]))
+    origin = svae.load(lds_run / "run" / "model.npz")
+    words = ["--start-from", str(lds_run / "run"), "--num-steps", "2", "--quiet"]
+    arguments = ["fit", "lds", str(longer), "--out", str(out), *words]
+    assert main([*arguments, "--rng", "4"]) == 0
+    ours, theirs = (runs.Run.load(folder) for folder in (out, lds_run / "run"))
+    np.testing.assert_array_equal(ours.scaling.mean, theirs.scaling.mean)
+    assert ours.model.encoder == origin.encoder
+    scaled = theirs.scaling.apply([np.load(longer)])
+    direct = svae.SVAE(**origin.get_params(deep=False))
+    direct.fit(scaled, 2, window=200, start=origin, rng=4)
+    expected = direct.history_["objective"]
+    np.testing.assert_array_equal(ours.model.history_["objective"], expected)
+
+    assert main(["fit", "--resume", str(out), "--num-steps", "3", "--quiet"]) == 0
+    assert len(svae.load(out / "model.npz").history_["objective"]) == 3
+
+    other = ["fit", "slds", str(longer), "--out", str(tmp_path / "slds"), *words]
+    assert main([*other, "--num-states", "3", "--freeze", "encoder,decoder"]) == 0
+    model = svae.load(tmp_path / "slds" / "model.npz")
+    assert model.latent == svae.SLDS(3, 2)
+    for role in ("encoder", "decoder"):
+        pairs = (getattr(each.parameters_, role) for each in (model, origin))
+        for one, two in zip(*map(leaves, pairs), strict=True):
+            np.testing.assert_array_equal(one, two)
+    for word in (["--start", "random"], ["--scaling", "none"]):
+        said = usage_error_of(capsys, [*arguments, *word])
+        assert "--start-from has that of the run" in said
+    into = ["--out", str(lds_run / "run"), "--force"]
+    assert "another folder" in usage_error_of(capsys, [*arguments, *into])
+    said = error_of(capsys, [*arguments, "--hidden", "5", "--force"])
+    assert "start: the encoder of the fitted model" in said
 
 
 def test_quiet_says_nothing_of_what_is_sound(tmp_path, capsys):

@@ -25,7 +25,8 @@ def test_files_hold_the_same_data(frames, tmp_path, suffix):
     np.testing.assert_allclose(scaling.mean, frames.mean(axis=0))
     np.testing.assert_allclose(scaling.scale, frames.std(axis=0))
     scaled = (frames - frames.mean(axis=0)) / frames.std(axis=0)
-    direct = svae.SVAE(svae.LDS(2), svae.MLP((4,)), svae.MLP((4,)))
+    network = svae.Residual((4,), weight_scale=None)
+    direct = svae.SVAE(svae.LDS(2), network, network)
     direct.fit(scaled, num_steps=3, window=20, batch_size=2, rng=0)
     objective = svae.load(out / "model.npz").history_["objective"]
     np.testing.assert_allclose(objective, direct.history_["objective"], rtol=1e-10)
@@ -167,8 +168,11 @@ def test_a_constant_column_is_only_centred(tmp_path, capsys):
     frames[:, 1] = 0.1
     path, out = tmp_path / "frames.npy", tmp_path / "run"
     np.save(path, frames)
-    assert main(["fit", "gaussian", str(path), "--out", str(out), *SMALL]) == 0
+    arguments = ["fit", "gaussian", str(path), "--out", str(out), *SMALL]
+    assert main(arguments) == 0
     assert runs.Run.load(out).scaling.scale[1] == 1.0
+    assert capsys.readouterr().err == ""  # it does no harm to a variance of all columns
+    assert main([*arguments, "--variance", "network", "--force"]) == 0
     (line,) = capsys.readouterr().err.splitlines()  # --quiet or not
     assert line.startswith("svae: warning: data: column 1 is constant")
 

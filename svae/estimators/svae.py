@@ -77,10 +77,12 @@ class SVAE(Queries):
         `svae.SLDS`.
     encoder, decoder : networks
         Recognition network and observation network: `svae.MLP`, `svae.Residual` or
-        `svae.Linear`; by default perceptrons with two layers of 200 tanh units.
+        `svae.Linear`; by default residual networks with two layers of 200 tanh units,
+        which can begin as the linear model of the data.
     likelihood : {"gaussian", "bernoulli"} or likelihood
         The law of frames given what the decoder says: a word, or an object such as
-        ``svae.likelihoods.Gaussian(variance="shared")``; see `svae.Likelihood`.
+        ``svae.likelihoods.Gaussian(variance="shared")``, the default; see
+        `svae.Likelihood`.  ``"gaussian"`` has its variance from the decoder.
     decoder_posterior : {"point", "gaussian"}
         A point estimate of the decoder's weights gamma, or a mean-field Gaussian
         q(gamma) with prior N(0, I) whose KL is part of the bound (Algorithm 1).
@@ -224,7 +226,8 @@ class SVAE(Queries):
             Samples of x for each sequence in a step.
         learning_rate : float or dict of float
             Of Adam, for both networks, or of each: ``{"encoder": 1e-3, "decoder":
-            1e-4}``.
+            1e-4}``.  By default 3e-4 after a linear start or from a fitted model, and
+            3e-3 after a random start.
         natural_step : float
             Step size of the natural gradient; 1 replaces q(theta) in one step.
         context : int

@@ -2,7 +2,9 @@
 #include "kernels.hpp"
 
 #include "chains/gaussian_chain_vjp.hpp"
+#include "chains/gaussian_filter.hpp"
 #include "chains/markov_chain_vjp.hpp"
+#include "chains/markov_filter.hpp"
 #include "chains/markov_paths.hpp"
 #include "lanes/blocked.hpp"
 #include "lanes/fma_peak.hpp"
@@ -60,6 +62,13 @@ void run_gaussian_chain_vjp(const GaussianProblem& problem,
   });
 }
 
+void run_gaussian_filter(const GaussianProblem& problem, const GaussianFiltering& result,
+                         Index first, Workspace& workspace) {
+  with_pack(problem.latent_dim, [&](auto pack) {
+    gaussian_filter<typename decltype(pack)::type>(problem, result, first, workspace);
+  });
+}
+
 // Calls body(algebra type) for the mixture, which is no bottleneck: few of them, with
 // more padding. It has rows enough for all lanes, also of large matrices.
 template <class Algebra>
@@ -114,8 +123,10 @@ constexpr Kernels make_table() {
   table.gaussian_lanes = gaussian_lanes;
   table.gaussian_chain = run_gaussian_chain;
   table.gaussian_chain_vjp = run_gaussian_chain_vjp;
+  table.gaussian_filter = run_gaussian_filter;
   table.markov_chain = markov_chain<Lanes>;
   table.markov_chain_vjp = markov_chain_vjp<Lanes>;
+  table.markov_filter = markov_filter<Lanes>;
   table.viterbi = viterbi<Lanes>;
   table.sample_markov_chain = sample_markov_chain<Lanes>;
   table.mixture = run_mixture;

@@ -50,6 +50,15 @@ struct GaussianAdjoint {
   Index* failed_step;  // (N,), -1: none
 };
 
+struct GaussianPrefixes {
+  Rows<double> log_normalizer, mean, cov;  // (N, T, 1), (N, T, D), (N, T, D, D)
+};
+
+struct GaussianFiltering {
+  GaussianPrefixes filtered, predicted;
+  Index* failed_step;  // (N,), -1: none
+};
+
 template <class T>
 struct MarkovArrays {  // potentials, statistics, or the cotangents of either
   Rows<T> init;        // (N, K)
@@ -73,6 +82,15 @@ struct MarkovResult {
 struct MarkovAdjoint {
   MarkovArrays<const double> stats_bar;
   MarkovArrays<double> potentials_bar;
+  Index* failed_step;  // (N,), -1: none
+};
+
+struct MarkovPrefixes {
+  Rows<double> log_normalizer, probabilities;  // (N, T, 1), (N, T, K)
+};
+
+struct MarkovFiltering {
+  MarkovPrefixes filtered, predicted;
   Index* failed_step;  // (N,), -1: none
 };
 
@@ -200,10 +218,14 @@ struct Kernels {
                          Workspace&);
   void (*gaussian_chain_vjp)(const GaussianProblem&, const GaussianAdjoint&, Index first,
                              Workspace&);
+  void (*gaussian_filter)(const GaussianProblem&, const GaussianFiltering&, Index first,
+                          Workspace&);
   void (*markov_chain)(const MarkovProblem&, const MarkovResult&, Index first,
                        Workspace&);
   void (*markov_chain_vjp)(const MarkovProblem&, const MarkovAdjoint&, Index first,
                            Workspace&);
+  void (*markov_filter)(const MarkovProblem&, const MarkovFiltering&, Index first,
+                        Workspace&);
   void (*viterbi)(const MarkovProblem&, const MarkovDecoding&, Index first, Workspace&);
   void (*sample_markov_chain)(const MarkovProblem&, const MarkovSampling&, Index first,
                               Workspace&);

@@ -24,6 +24,10 @@ def gaussian_chain_vjp(
     stats_bar: Sequence[Array],
     samples_bar: Array | None,
 ) -> tuple[list[Array], Array | None]: ...
+def gaussian_filter(
+    potentials: Sequence[Array],
+    lengths: Integers,
+) -> tuple[tuple[Array, Array, Array], tuple[Array, Array, Array]]: ...
 def markov_chain(
     init: Array,  # (N, K)
     pair: Array,  # (N, 1|T-1, K, K)
@@ -37,6 +41,9 @@ def markov_chain_vjp(
     lengths: Integers,
     stats_bar: Sequence[Array],
 ) -> tuple[Array, ...]: ...
+def markov_filter(
+    init: Array, pair: Array, node: Array, lengths: Integers
+) -> tuple[tuple[Array, Array], tuple[Array, Array]]: ...
 def viterbi(
     init: Array, pair: Array, node: Array, lengths: Integers
 ) -> tuple[Integers, Array]: ...

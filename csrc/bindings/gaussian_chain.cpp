@@ -177,6 +177,36 @@ py::tuple gaussian_chain_vjp(const Arrays& potentials, const std::optional<Array
   return py::make_tuple(py::cast(potentials_bar), noise_bar);
 }
 
+// New arrays for what prefixes say, as a tuple of three.
+py::tuple prefixes_of(const Sizes& sizes, bool are_filled, GaussianPrefixes& prefixes) {
+  Array log_normalizer = new_array({sizes.N, sizes.T}, are_filled);
+  Array mean = new_array({sizes.N, sizes.T, sizes.D}, are_filled);
+  Array cov = new_array({sizes.N, sizes.T, sizes.D, sizes.D}, are_filled);
+  prefixes.log_normalizer = output(log_normalizer, 2);
+  prefixes.mean = output(mean, 2);
+  prefixes.cov = output(cov, 2);
+  return py::make_tuple(log_normalizer, mean, cov);
+}
+
+py::tuple gaussian_filter(const Arrays& potentials, const IntArray& lengths) {
+  const Sizes sizes = sizes_of(potentials[kNodeH]);
+  const Shapes shapes = shapes_of(potentials, sizes);
+  const GaussianProblem problem =
+      problem_of(potentials, shapes, std::nullopt, lengths, sizes);
+
+  const bool are_filled = are_full(lengths, sizes.T);
+  std::vector<Index> failed_step(sizes.N, -1);
+  GaussianFiltering result{};
+  const py::tuple filtered = prefixes_of(sizes, are_filled, result.filtered);
+  const py::tuple predicted = prefixes_of(sizes, are_filled, result.predicted);
+  result.failed_step = failed_step.data();
+  run_packs(packs_of(problem, sizes), kError, failed_step,
+            [&](Index first, Workspace& workspace) {
+              kernels().gaussian_filter(problem, result, first, workspace);
+            });
+  return py::make_tuple(filtered, predicted);
+}
+
 }  // namespace
 
 void bind_gaussian_chain(py::module_& module) {
@@ -186,6 +216,7 @@ void bind_gaussian_chain(py::module_& module) {
   module.def("gaussian_chain_vjp", gaussian_chain_vjp, exact("potentials"),
              exact("noise").none(true), exact("lengths"), exact("stats_bar"),
              exact("samples_bar").none(true));
+  module.def("gaussian_filter", gaussian_filter, exact("potentials"), exact("lengths"));
 }
 
 }  // namespace svae

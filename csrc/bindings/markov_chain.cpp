@@ -122,6 +122,31 @@ py::tuple markov_chain_vjp(Array init, Array pair, Array node, IntArray lengths,
   return py::tuple(py::cast(potentials_bar));
 }
 
+// New arrays for what prefixes say, as a tuple of two.
+py::tuple prefixes_of(const Sizes& sizes, bool are_filled, MarkovPrefixes& prefixes) {
+  Array log_normalizer = new_array({sizes.N, sizes.T}, are_filled);
+  Array probabilities = new_array({sizes.N, sizes.T, sizes.K}, are_filled);
+  prefixes.log_normalizer = output(log_normalizer, 2);
+  prefixes.probabilities = output(probabilities, 2);
+  return py::make_tuple(log_normalizer, probabilities);
+}
+
+py::tuple markov_filter(Array init, Array pair, Array node, IntArray lengths) {
+  const Sizes sizes = sizes_of(node);
+  const Shapes shapes = shapes_of(pair, sizes);
+  const MarkovProblem problem = problem_of({init, pair, node}, shapes, lengths, sizes);
+  const bool are_filled = are_full(lengths, sizes.T);
+  std::vector<Index> failed_step(sizes.N, -1);
+  MarkovFiltering result{};
+  const py::tuple filtered = prefixes_of(sizes, are_filled, result.filtered);
+  const py::tuple predicted = prefixes_of(sizes, are_filled, result.predicted);
+  result.failed_step = failed_step.data();
+  run_packs(packs_of(sizes), kError, failed_step, [&](Index first, Workspace& workspace) {
+    kernels().markov_filter(problem, result, first, workspace);
+  });
+  return py::make_tuple(filtered, predicted);
+}
+
 py::tuple viterbi(Array init, Array pair, Array node, IntArray lengths) {
   const Sizes sizes = sizes_of(node);
   const Shapes shapes = shapes_of(pair, sizes);
@@ -167,6 +192,8 @@ void bind_markov_chain(py::module_& module) {
              exact("lengths"));
   module.def("markov_chain_vjp", markov_chain_vjp, exact("init"), exact("pair"),
              exact("node"), exact("lengths"), exact("stats_bar"));
+  module.def("markov_filter", markov_filter, exact("init"), exact("pair"), exact("node"),
+             exact("lengths"));
   module.def("viterbi", viterbi, exact("init"), exact("pair"), exact("node"),
              exact("lengths"));
   module.def("sample_markov_chain", sample_markov_chain, exact("init"), exact("pair"),

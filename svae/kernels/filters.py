@@ -10,10 +10,8 @@ from collections.abc import Iterable, Sequence
 
 from autograd.tracer import isbox
 
-from svae import reference
+from svae.kernels import gaussian, markov
 from svae.kernels.arguments import as_arrays, require_no_overflow
-from svae.kernels.gaussian import as_chain
-from svae.kernels.markov import checked_lengths
 from svae.types import Array, Integers
 
 __all__ = ["gaussian_filter", "markov_filter"]
@@ -60,11 +58,11 @@ def gaussian_filter(
     TypeError
         Under autograd.
     """
-    init, pair, node, _, lengths = as_chain(init, pair, node, None, lengths)
+    init, pair, node, _, lengths = gaussian.as_chain(init, pair, node, None, lengths)
     _refuse_boxes("gaussian_filter", [*init, *pair, *node])
-    found = reference.gaussian_filter(init, pair, node, lengths)
-    require_no_overflow([part for triple in found for part in triple])
-    return found
+    filtered, predicted = gaussian.filter_forward((*init, *pair, *node), lengths)
+    require_no_overflow([*filtered, *predicted])
+    return filtered, predicted
 
 
 def markov_filter(
@@ -88,8 +86,8 @@ def markov_filter(
     """
     init, pair, node = as_arrays((init, pair, node), "init", "pair", "node")
     _refuse_boxes("markov_filter", [init, pair, node])
-    lengths = checked_lengths(init, pair, node, lengths)
-    return reference.markov_filter(init, pair, node, lengths)
+    lengths = markov.checked_lengths(init, pair, node, lengths)
+    return markov.filter_forward(init, pair, node, lengths)
 
 
 def _refuse_boxes(name: str, arrays: Sequence[Array]) -> None:

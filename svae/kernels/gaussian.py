@@ -160,15 +160,30 @@ def unchecked_gaussian_chain(
     """
     potentials = (*init, *pair, *node)
     N, T, _ = value_of(potentials[-1]).shape
-    inputs = [
-        of_sequences(x, N, ndim)
-        for x, ndim in zip(potentials[:5], (3, 2, 4, 4, 4), strict=True)
-    ]
-    inputs += potentials[5:] if noise is None else (*potentials[5:], noise)
+    inputs = _per_sequence(potentials)
+    if noise is not None:
+        inputs.append(noise)
     outputs = _gaussian_chain(known_lengths(lengths, N, T), *inputs)
     stats = [like(x, outputs[1 + k]) for k, x in enumerate(potentials)]
     samples = None if noise is None else outputs[8]
     return outputs[0], (tuple(stats[:2]), tuple(stats[2:5]), tuple(stats[5:])), samples
+
+
+def filter_forward(
+    potentials: Sequence[Array], lengths: Integers
+) -> tuple[tuple[Array, Array, Array], tuple[Array, Array, Array]]:
+    """Return what `svae.kernels.gaussian_filter` does, of arrays known to be right."""
+    _use_lapack()
+    read, _ = _as_read(_per_sequence(potentials))
+    return _core.gaussian_filter(read, lengths)
+
+
+def _per_sequence(potentials: Sequence[Array]) -> list[Array]:
+    """Return potentials with an axis of sequences, nodes as they are."""
+    num_sequences = len(value_of(potentials[-1]))
+    init_and_pair = zip(potentials[:5], (3, 2, 4, 4, 4), strict=True)
+    first = [of_sequences(x, num_sequences, ndim) for x, ndim in init_and_pair]
+    return [*first, *potentials[5:]]
 
 
 _OUTER = (1, 1, 2, 2, 2, 2, 2, 2)  # axes; the others are contiguous

@@ -162,6 +162,14 @@ def sample_markov_chain(
     return _core.sample_markov_chain(init, pair, node, uniforms, lengths)
 
 
+def filter_forward(
+    init: Array, pair: Array, node: Array, lengths: Integers
+) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    """Return what `svae.kernels.markov_filter` does, of arrays known to be right."""
+    init, pair, node = contiguous(_per_sequence(init, pair, node), _OUTER)
+    return _core.markov_filter(init, pair, node, lengths)
+
+
 def checked_lengths(
     init: Array, pair: Array, node: Array, lengths: Integers | None
 ) -> Integers:

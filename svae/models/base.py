@@ -144,6 +144,9 @@ class LatentModel(Protocol):
         `svae.SVAE.predict_next`.  A model does without whose factor ``init``, or
         ``components`` if x is not coupled, has pairs of a mean and a precision;
         probabilities are those of a factor ``weights``.
+    ``prefixes(graph, evidence)``
+        What the graph of a structured inference network says of each step, given the
+        evidence up to it, as `svae.models.inference.prediction.ByState`: for the same.
     ``tolerance``, ``max_iterations``
         When inference that iterates has converged, and how often it may.
     the methods of `svae.models.base.StructuredModel`

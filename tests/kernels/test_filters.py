@@ -11,6 +11,7 @@ from svae.testing import relative_error
 
 N, T, D, K = 3, 6, 3, 4
 LENGTHS = np.array([6, 2, 1])
+FILTERS = kernels.gaussian_filter, reference.gaussian_filter
 BOTH = pytest.mark.parametrize("module", [kernels, reference])
 
 
@@ -209,6 +210,71 @@ def test_definitions_have_derivatives_and_kernels_say_that_they_have_none(rng):
         for t in range(1, T + 1)
     )
     assert relative_error(slopes, logZ_slopes) < 1e-10
+
+
+@pytest.mark.parametrize("dim", [1, 2, 4, 5, 6, 7, 12, 100])
+@pytest.mark.parametrize("dense", [False, True])
+def test_matrices_of_every_size_are_filtered(dim, dense, rng):
+    """In every layout that the core has for them, against the definition."""
+    A = 0.9 * onp.linalg.qr(rng.standard_normal((dim, dim)))[0]
+    pair = -0.5 * A.T @ A, A.T, -0.5 * np.eye(dim)
+    J = -rng.uniform(0.1, 1.0, (9, 4, dim))
+    J = J[..., None] * np.eye(dim) - 0.01 if dense else J
+    node = J, rng.standard_normal((9, 4, dim))
+    problem = (-0.5 * np.eye(dim), np.ones(dim)), pair, node
+    lengths = np.array([4, 1, 3, 4, 2, 4, 4, 1, 4])
+    got, want = (f(*problem, lengths) for f in FILTERS)
+    for a, b in zip([*got[0], *got[1]], [*want[0], *want[1]], strict=True):
+        assert relative_error(a, b) < 1e-10
+
+
+def test_a_sequence_has_the_same_digits_in_every_batch(rng):
+    """With any number of threads."""
+    potentials = gaussian_problem(rng, per_step=True)
+    states = markov_problem(rng, per_step=True)
+
+    def of(n, length):
+        init, pair, node = potentials
+        pair, node = ([x[n : n + 1] for x in part] for part in (pair, node))
+        found = kernels.gaussian_filter(init, pair, node, lengths=length)
+        init, *others = states
+        return found, kernels.markov_filter(
+            init, *(x[n : n + 1] for x in others), length
+        )
+
+    threads = kernels.get_num_threads()
+    try:
+        for number in (1, 2):
+            kernels.set_num_threads(number)
+            together = (
+                kernels.gaussian_filter(*potentials, LENGTHS),
+                kernels.markov_filter(*states, LENGTHS),
+            )
+            for n, length in enumerate(LENGTHS):
+                alone = of(n, np.array([length]))
+                for a, b in zip(together, alone, strict=True):
+                    pairs = zip([*a[0], *a[1]], [*b[0], *b[1]], strict=True)
+                    for x, y in pairs:
+                        onp.testing.assert_array_equal(x[n, :length], y[0, :length])
+    finally:
+        kernels.set_num_threads(threads)
+
+
+def test_long_chains_lose_no_digits(rng):
+    """Log normalizers of prefixes are sums over many steps."""
+    steps = 20000
+    h = rng.standard_normal((1, steps, 1))
+    one = np.ones((1, 1))
+    pair = -0.4 * one, 0.8 * one, -0.5 * one
+    problem = (-0.5 * one, np.zeros(1)), pair, (-0.3 + 0 * h, h)
+    filtered, _ = kernels.gaussian_filter(*problem)
+    logZ, _, _ = kernels.gaussian_chain(*problem)
+    assert relative_error(filtered[0][:, -1], logZ) < 1e-13
+    node = 300.0 * rng.standard_normal((1, steps, K))
+    pair = 300.0 * rng.standard_normal((K, K))
+    filtered, _ = kernels.markov_filter(np.zeros(K), pair, node)
+    logZ, _ = kernels.markov_chain(np.zeros(K), pair, node)
+    assert relative_error(filtered[0][:, -1], logZ) < 1e-14
 
 
 def test_malformed_arguments_are_named(rng):

@@ -362,7 +362,8 @@ def test_checkpoints_of_earlier_versions_know_other_data_by_their_means(earlier)
     frames[0, 0] += 1.0
     np.save("frames.npy", frames)
     with pytest.raises(ValueError, match="a fit with data.mean_digest = "):
-        model = svae.SVAE(svae.LDS(2), svae.MLP((4,)), svae.MLP((4,)))
+        networks = svae.MLP((4,)), svae.MLP((4,))
+        model = svae.SVAE(svae.LDS(2), *networks, likelihood="gaussian")
         model.fit(
             runs.Run.load(earlier).read(None),
             num_steps=6,

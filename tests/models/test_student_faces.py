@@ -93,8 +93,9 @@ def test_importance_scores_grow_to_the_evidence(inference, rng):
     """Of a Student-t plus Gaussian noise: an integral over the scale."""
     y, variance = np.array([[0.3], [-2.5], [9.0]]), 0.05
     latent = StudentMixture(1, 1, dof=4.0)
-    model = SVAE(latent, svae.Linear(), svae.Linear(), inference=inference)
-    model.fit(y, num_steps=1, rng=0)
+    options = {"likelihood": "gaussian", "inference": inference}
+    model = SVAE(latent, svae.Linear(), svae.Linear(), **options)
+    model.fit(y, num_steps=1, start="random", rng=0)
     encoder = {
         "location": (np.eye(1) / variance, np.zeros(1)),
         "log_scale": np.full(1, -np.log(variance)),

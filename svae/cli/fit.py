@@ -178,7 +178,12 @@ def describe_errors(
     held_out: list[Any] | None,
     say: Say,
 ) -> None:
-    """Print errors one step ahead beside baselines, of held-out data if there are."""
+    """Print errors one step ahead beside baselines, of held-out data if there are.
+
+    Independent points have no next one.
+    """
+    if model.latent.independent:
+        return
     if scaling is None:
         scaling = runs.Scaling(np.zeros(model.obs_dim_), np.ones(model.obs_dim_))
     try:

@@ -135,8 +135,7 @@ def clusterings(
         for size in BLOCKS:
             if size < latents.shape[1]:
                 yield by_dynamics(latent, latents, scored, size, rng)
-        for span in SPANS:
-            yield from by_residuals(latent, latents, scored, span, rng)
+        yield from by_residuals(latent, latents, scored, rng)
 
 
 def by_dynamics(
@@ -187,7 +186,6 @@ def by_residuals(
     latent: Any,
     latents: onp.ndarray,
     scored: onp.ndarray,
-    span: int,
     rng: onp.random.Generator,
 ) -> Iterator[onp.ndarray]:
     """Yield labels of steps by what the regression of all data leaves around them.
@@ -202,20 +200,22 @@ def by_residuals(
     left = onp.where(pairs[..., None], after - x @ regression, 0.0)
     deviation = onp.sqrt(onp.mean(left[pairs] ** 2, axis=0))
     left = left / onp.where(deviation > 0, deviation, 1.0)
-
-    def around(values: onp.ndarray) -> onp.ndarray:
-        smooth = scipy.ndimage.uniform_filter1d
-        return smooth(values, span, axis=1, mode="constant")
-
-    share = onp.maximum(around(pairs[..., None].astype(float)), 0.5 / span)
-    mean, square = around(left) / share, around(left**2) / share
+    # a pair belongs to its later step
     steps = onp.maximum(onp.arange(latents.shape[1]) - 1, 0)
-    of_each = 0.5 * onp.log(square + 1e-2)
-    of_all = 2.0 * onp.log(square.mean(axis=-1, keepdims=True) + 1e-3)
-    for noise in (of_each, of_all):
-        features = onp.concatenate([mean, noise], axis=-1)
-        labels = cluster(features[pairs], latent.num_states, rng, standardized=False)
-        yield spread(labels, pairs)[:, steps]
+    for span in SPANS:
+
+        def around(values: onp.ndarray, span: int = span) -> onp.ndarray:
+            smooth = scipy.ndimage.uniform_filter1d
+            return smooth(values, span, axis=1, mode="constant")
+
+        share = onp.maximum(around(pairs[..., None].astype(float)), 0.5 / span)
+        mean, square = around(left) / share, around(left**2) / share
+        of_each = 0.5 * onp.log(square + 1e-2)
+        of_all = 2.0 * onp.log(square.mean(axis=-1, keepdims=True) + 1e-3)
+        for noise in (of_each, of_all):
+            features = onp.concatenate([mean, noise], axis=-1)[pairs]
+            labels = cluster(features, latent.num_states, rng, standardized=False)
+            yield spread(labels, pairs)[:, steps]
 
 
 def spread(labels: onp.ndarray, mask: onp.ndarray) -> onp.ndarray:

@@ -28,7 +28,7 @@ from svae.objective.batch import Batch, draw_noise
 from svae.objective.bound import bound
 from svae.objective.model import Generative, Parameters
 from svae.training.batches import EXCERPT, spread
-from svae.types import Array
+from svae.types import Array, Mask
 
 __all__ = [
     "STARTS",
@@ -44,6 +44,8 @@ MAX_FRAMES = 20000
 """Frames that are enough for principal components."""
 MAX_NUMBERS = 2**26
 """Numbers that frames for them may have: half a gigabyte."""
+LEAST_PRECISION = 1e-6
+"""Of evidence about a dimension of x that the data have not."""
 LOG_VARIANCES = -9.0, 9.0
 """Where log variances may start: nearer to their bounds of 10 they hardly move."""
 
@@ -53,8 +55,6 @@ class LinearStart(NamedTuple):
 
     components: PrincipalComponents
     units: Units
-    num_frames: int
-    """How many frames it was fitted to."""
 
 
 def has_linear_start(model: Generative) -> bool:
@@ -100,7 +100,7 @@ def linear_start(
     reason = why_not(model)
     if reason is not None:
         raise ValueError(f"start='linear': {reason}; or choose start='random'")
-    values, observed = _frames(sequences, windows)
+    values, observed = _frames(data.batch(sequences, _few(sequences, windows)))
     count = np.maximum(observed.sum(axis=0), 1)
     center = np.where(observed, values, 0.0).sum(axis=0) / count
     squares = np.where(observed, values - center, 0.0) ** 2
@@ -109,29 +109,26 @@ def linear_start(
         raise ValueError("start='linear': no column of the data varies")
     standardized = np.where(observed, values - center, 0.0) / scale
     components = principal_components(standardized, model.latent.latent_dim, observed)
-    precision = np.maximum(components.precision, np.finfo(float).tiny)
-    precision = np.where(components.precision > 0, precision, 1e-3)
-    return LinearStart(components, Units(center, scale, precision), len(values))
+    precision = np.maximum(components.precision, LEAST_PRECISION)
+    return LinearStart(components, Units(center, scale, precision))
 
 
-def _frames(
-    sequences: Sequence[Any], windows: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return frames with data (M, P), and what is observed of them."""
+def _few(sequences: Sequence[Any], windows: np.ndarray) -> np.ndarray:
+    """Return windows from everywhere in the data that are enough for components."""
     obs_dim = sequences[0].shape[1]
     limit = max(min(MAX_FRAMES, MAX_NUMBERS // obs_dim), 1)
     longest = int((windows[:, 2] - windows[:, 1]).max())
     if longest > limit // 8 and longest > 1:  # from everywhere, not from one stretch
         windows = data.windows(sequences, max(limit // 64, 1))
-    parts, masks = [], []
-    for window in spread(windows, limit):
-        read = data.batch(sequences, window[None])
-        scored = read.scored_frames[0]
-        values = read.values[0][scored]
-        parts.append(values)
-        whole = np.ones(values.shape, dtype=bool)
-        masks.append(whole if read.observed is None else read.observed[0][scored])
-    return np.concatenate(parts), np.concatenate(masks)
+    return spread(windows, limit)
+
+
+def _frames(windows: data.Windows) -> tuple[Array, Mask]:
+    """Return frames with data (M, P), and what is observed of them."""
+    values, observed = windows.values, windows.observed
+    if observed is None:
+        observed = np.ones(values.shape, dtype=bool)
+    return values[windows.scored_frames], observed[windows.scored_frames]
 
 
 def linear_networks(
@@ -156,7 +153,7 @@ def linear_networks(
     mask = np.zeros((model.num_inputs(obs_dim) - obs_dim, latent_dim))
     encoder: Any = model.encoder
     recognition = encoder.init_affine(
-        rng, np.concatenate([matrix, mask]), bias, _ones_where(components.precision)
+        rng, np.concatenate([matrix, mask]), bias, np.ones(latent_dim)
     )
     variances = _start_variances(model, start)
     decoder: Any = model.decoder
@@ -168,10 +165,6 @@ def linear_networks(
         return recognition, network
     own: Any = likelihood
     return recognition, {"network": network, "likelihood": own.init_at(variances)}
-
-
-def _ones_where(precision: Array) -> Array:
-    return np.where(precision > 0, 1.0, 1e-3)
 
 
 def _start_variances(model: Generative, start: LinearStart) -> Array:
@@ -224,11 +217,7 @@ def first_record(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         found = bound(model, parameters, prior, batch, noise)
-    frames = batch.values[batch.scored_frames]
-    observed = None
-    if batch.observed is not None:
-        observed = np.broadcast_to(batch.observed, batch.values.shape)
-        observed = observed[batch.scored_frames]
+    frames, observed = _frames(batch)
     units = start.units
     densities = start.components.log_density(units.standardize(frames), observed)
     densities = densities + units.log_jacobian(observed, frames.shape[-1])

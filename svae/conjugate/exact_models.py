@@ -146,7 +146,7 @@ class Emitted:
         num_restarts: int,
     ) -> Message:
         """Return natural parameters given principal components in the place of x."""
-        latents = principal_components(points, self.latent.latent_dim, rng)
+        latents = components_of_stretches(points, self.latent.latent_dim, rng)
         latents = self._to_prior_scale(latents, points.valid)
 
         def complete(stats: Message) -> Any:
@@ -244,7 +244,7 @@ def check_missing(model: Known | Emitted, sequences: Sequence[Any]) -> None:
             )
 
 
-def principal_components(
+def components_of_stretches(
     points: Windows, dim: int, rng: onp.random.Generator
 ) -> onp.ndarray:
     """Return D leading principal components (N, T, D) of stretches of frames.

@@ -106,7 +106,10 @@ def linear_start(
     squares = np.where(observed, values - center, 0.0) ** 2
     scale = float(np.sqrt(squares.sum() / observed.sum()))
     if not scale > 0:
-        raise ValueError("start='linear': no column of the data varies")
+        raise ValueError(
+            "start='linear': no column of the data varies, so that there is nothing to "
+            "start from; look at the data, or choose start='random'"
+        )
     standardized = np.where(observed, values - center, 0.0) / scale
     components = principal_components(standardized, model.latent.latent_dim, observed)
     precision = np.maximum(components.precision, LEAST_PRECISION)

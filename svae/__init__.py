@@ -1,51 +1,72 @@
 """Structured variational autoencoders: graphical models over a network's latent space.
 
-Everything is an exponential family (Johnson et al. 2016; Lin et al. 2018): the chains
-of `kernels` are the compiled inference, `reference` is their definition in plain NumPy.
+The public face, in the order in which one meets it:
+
+estimators
+    `SVAE` has networks, `SVI` has none; `load` reads either back.
+latent models
+    `Gaussian`, `GMM`, `StudentMixture`, `HMM`, `LDS`, `SLDS`, with `LinearEmission`
+    for those without networks.
+networks
+    `MLP`, `Residual`, `Linear`.
+modules
+    `likelihoods`, `priors`, `data` and in it `synthetic`, `metrics`, `plot`.
+of your own
+    `LatentModel`, `Network`, `Likelihood` are the protocols.
+underneath
+    `families` are the exponential families that everything is made of, `kernels` the
+    compiled inference, `reference` its definition in plain NumPy, `profile` its speed;
+    `get_num_threads`, `set_num_threads`.
+what goes wrong
+    `Impossible`, `NotFitted`, `NotPositiveDefinite`, `ConvergenceWarning`.
+
+A name is imported when it is first asked for. Other modules in this folder are rooms of
+the house (ARCHITECTURE.md), whose names may change. Start with `help(svae.SVAE)`.
 """
 
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-try:
-    from svae import kernels
+try:  # at once: it loads nothing else, and reads SVAE_ISA and SVAE_NUM_THREADS
+    from svae import _core  # noqa: F401
 except ImportError as error:
-    if find_spec("svae._core") and find_spec("svae._lapack"):
+    if find_spec("svae._core"):
         raise
     raise ImportError(
         "the compiled core of svae is missing: compile it with `pip install .` in a "
         "clone of the repository, and import from outside of the clone"
     ) from error
 
-from svae import (
-    data,
-    families,
-    likelihoods,
-    metrics,
-    priors,
-    reference,
-)
-from svae.data import synthetic
-from svae.errors import Impossible, NotFitted, NotPositiveDefinite
-from svae.estimators import SVAE, SVI, load
-from svae.kernels import get_num_threads, set_num_threads
-from svae.likelihoods import Likelihood
-from svae.models import (
-    GMM,
-    HMM,
-    LDS,
-    SLDS,
-    ConvergenceWarning,
-    Gaussian,
-    LatentModel,
-    LinearEmission,
-    StudentMixture,
-)
-from svae.networks import MLP, Linear, Network, Residual
-
 if TYPE_CHECKING:
-    from svae import plot, profile
+    from svae import (
+        data,
+        families,
+        kernels,
+        likelihoods,
+        metrics,
+        plot,
+        priors,
+        profile,
+        reference,
+    )
+    from svae.data import synthetic
+    from svae.errors import Impossible, NotFitted, NotPositiveDefinite
+    from svae.estimators import SVAE, SVI, load
+    from svae.kernels import get_num_threads, set_num_threads
+    from svae.likelihoods import Likelihood
+    from svae.models import (
+        GMM,
+        HMM,
+        LDS,
+        SLDS,
+        ConvergenceWarning,
+        Gaussian,
+        LatentModel,
+        LinearEmission,
+        StudentMixture,
+    )
+    from svae.networks import MLP, Linear, Network, Residual
 
     __version__: str
 
@@ -85,19 +106,45 @@ __all__ = [
     "synthetic",
 ]
 
-LAZY = frozenset({"plot", "profile"})
-"""Public modules that nothing else needs."""
+_ROOMS = {
+    "data": ("synthetic",),
+    "errors": ("Impossible", "NotFitted", "NotPositiveDefinite"),
+    "estimators": ("SVAE", "SVI", "load"),
+    "kernels": ("get_num_threads", "set_num_threads"),
+    "likelihoods": ("Likelihood",),
+    "models": (
+        "GMM",
+        "HMM",
+        "LDS",
+        "SLDS",
+        "ConvergenceWarning",
+        "Gaussian",
+        "LatentModel",
+        "LinearEmission",
+        "StudentMixture",
+    ),
+    "networks": ("MLP", "Linear", "Network", "Residual"),
+}
+"""Public names that are no modules, by the room that has them: the imports above."""
 
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 
-def __getattr__(name: str) -> Any:
-    """Return what is public and takes long to load, when it is first asked for."""
-    if name in LAZY:
-        return import_module(f"svae.{name}")
-    if name == "__version__":
-        from importlib.metadata import version
+if not TYPE_CHECKING:  # a type checker has the imports above, and knows a wrong name
 
-        return version("svae")
-    raise AttributeError(f"module 'svae' has no attribute {name!r}")
+    def __getattr__(name: str) -> object:
+        """Import what is asked for the first time: a public name, or a room."""
+        if name == "__version__":
+            from importlib.metadata import version
+
+            value = version("svae")
+        elif name in _ROOM_OF:
+            value = getattr(import_module(f"svae.{_ROOM_OF[name]}"), name)
+        elif name[:1] != "_" and find_spec(f"svae.{name}"):
+            value = import_module(f"svae.{name}")
+        else:
+            raise AttributeError(f"module 'svae' has no attribute {name!r}")
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

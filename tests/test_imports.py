@@ -1,7 +1,11 @@
 """Imports run one way through the rooms, and optional packages stay optional."""
 
 import ast
+import pickle
 import pydoc
+import rlcompleter
+import runpy
+import sys
 
 import pytest
 
@@ -10,6 +14,7 @@ from svae.testing.rooms import (
     FLOORS,
     PACKAGE,
     arrows,
+    face,
     imported_names,
     modules,
     plan,
@@ -92,14 +97,29 @@ def test_what_tests_need_imports_no_optional_package(run_python):
     assert done.stdout.strip() == "set()", done.stderr
 
 
-def test_importing_the_package_loads_little_of_what_it_needs(run_python):
+PRINT_LOADED = (
+    "import sys\n"
+    "parts = ('numpy', 'scipy', 'autograd', 'svae')\n"
+    "print(*(m for m in sys.modules if m.partition('.')[0] in parts))"
+)
+
+
+def test_importing_the_package_loads_nothing_else(run_python):
+    done = run_python(f"import svae\n{PRINT_LOADED}")
+    assert set(done.stdout.split()) == {"svae", "svae._core"}, done.stderr
+
+
+def test_a_room_loads_what_is_below_it_alone(run_python):
+    done = run_python(f"import svae.families.gaussian\n{PRINT_LOADED}")
+    rooms = {name.split(".")[1] for name in done.stdout.split() if "svae." in name}
+    (floor,) = (n for n, floor in enumerate(FLOORS) if "families" in floor)
+    assert "families" in rooms, done.stderr
+    assert rooms <= set().union(*FLOORS[: floor + 1])
+
+
+def test_an_estimator_loads_little_of_what_it_needs(run_python):
     """Nothing that takes long and is used rarely, or only once something is fitted."""
-    code = (
-        "import sys, svae\n"
-        "parts = ('scipy.', 'svae.', 'autograd.')\n"
-        "print(*(m for m in sys.modules if m.startswith(parts)))"
-    )
-    done = run_python(code)
+    done = run_python(f"from svae import SVAE\n{PRINT_LOADED}")
     loaded = set(done.stdout.split())
     assert "svae.estimators" in loaded, done.stderr
     slow = {f"scipy.{part}" for part in ("stats", "optimize", "linalg", "special")}
@@ -110,19 +130,76 @@ def test_importing_the_package_loads_little_of_what_it_needs(run_python):
 def test_what_is_loaded_late_is_there(run_python):
     code = (
         "import svae\n"
-        "from svae import plot\n"
+        "from svae import *\n"
         "assert svae.plot is plot and svae.profile.__name__ == 'svae.profile'\n"
         "assert svae.metrics.accuracy([0, 1], [0, 1]) == 1.0\n"
+        "assert svae.training.__name__ == 'svae.training'\n"
         "assert svae.__version__\n"
+        "assert set(svae.__all__) <= set(vars(svae)) & set(globals())\n"
         "print(set(svae.__all__) == set(dir(svae)), hasattr(svae, 'nothing'))"
     )
     done = run_python(code)
     assert done.stdout.split() == ["True", "False"], done.stderr
 
 
+def test_a_name_that_is_not_there_is_named():
+    with pytest.raises(AttributeError, match=r"'svae' has no attribute 'SVEA'"):
+        svae.SVEA  # noqa: B018
+    with pytest.raises(ImportError, match="cannot import name 'SVEA' from 'svae'"):
+        from svae import SVEA  # noqa: F401
+
+
+def test_a_missing_core_is_an_error_at_once(monkeypatch):
+    monkeypatch.delattr(svae, "_core")
+    monkeypatch.setitem(sys.modules, "svae._core", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match="the compiled core of svae is missing"):
+        runpy.run_path(str(PACKAGE / "__init__.py"))
+
+
+def test_a_core_that_cannot_be_loaded_says_why(monkeypatch):
+    monkeypatch.delattr(svae, "_core")
+    monkeypatch.setitem(sys.modules, "svae._core", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    with pytest.raises(ImportError, match="_core"):
+        runpy.run_path(str(PACKAGE / "__init__.py"))
+
+
+def test_the_face_has_the_same_names_for_readers_and_at_run_time():
+    public = {name: room for name, room in face().items() if name != "_core"}
+    assert set(public) == set(svae.__all__) - {"__version__"}
+    elsewhere = {name: room for name, room in public.items() if name != room}
+    assert elsewhere == svae._ROOM_OF
+
+
+def test_a_name_of_the_face_counts_as_an_import(tmp_path):
+    package = tmp_path / "svae"
+    (package / "families").mkdir(parents=True)
+    (package / "__init__.py").write_text("from svae.estimators import SVAE, load\n")
+    (package / "families" / "one.py").write_text("from svae import load\n")
+    (package / "families" / "two.py").write_text("import svae\nx = svae.SVAE()\n")
+    assert [(arrow.module, arrow.imported) for arrow in arrows(package)] == [
+        ("families/one.py", "estimators"),
+        ("families/two.py", "estimators"),
+    ]
+
+
+def test_public_classes_are_pickled_by_name():
+    for name in svae.__all__:
+        if isinstance(value := getattr(svae, name), type):
+            assert pickle.loads(pickle.dumps(value)) is value
+
+
 def test_help_shows_the_public_face():
-    face = pydoc.render_doc(svae, renderer=pydoc.plaintext)
-    _, _, own = face.partition("PACKAGE CONTENTS")
+    text = pydoc.render_doc(svae, renderer=pydoc.plaintext)
+    description, _, own = text.partition("PACKAGE CONTENTS")
+    assert all(f"`{name}`" in description for name in svae.__all__ if name[0] != "_")
     classes = [name for name in dir(svae) if isinstance(getattr(svae, name), type)]
     assert all(f"class {name}(" in own for name in classes)
-    assert not any(name in own for name in ("find_spec", "import_module", "LAZY"))
+    assert not any(name in own for name in ("find_spec", "import_module", "_ROOMS"))
+
+
+def test_names_are_completed():
+    complete = rlcompleter.Completer({"svae": svae}).complete
+    assert complete("svae.SV", 0) == "svae.SVAE("
+    assert complete("svae.trai", 0) is None

@@ -2,7 +2,8 @@
 
 A folder of the package is a room, and so is a module beside the folders.  Imports run
 down only: a room imports from rooms on lower floors, or from itself.  The plan is read
-from the import statements::
+from the import statements; a name of the package's own face, which imports it when it
+is first asked for, counts as an import from the room that has it::
 
     python -m svae.testing.rooms
 """
@@ -12,7 +13,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["FLOORS", "Arrow", "arrows", "floor_of", "modules", "plan", "room_of"]
+__all__ = [
+    "FLOORS",
+    "Arrow",
+    "arrows",
+    "face",
+    "floor_of",
+    "modules",
+    "plan",
+    "room_of",
+]
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -89,16 +99,34 @@ def imported_names(nodes: Sequence[ast.AST] | Iterator[ast.AST]) -> Iterator[str
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+def face(package: Path = PACKAGE) -> dict[str, str]:
+    """Return the rooms of what the package's own face has, by public name."""
+    path = package / "__init__.py"
+    tree = ast.parse(path.read_text() if path.exists() else "")
+    parts = [name.split(".") for name in imported_names(ast.walk(tree))]
+    return {part[-1]: part[1] for part in parts if part[0] == package.name}
+
+
+def names_used(tree: ast.AST, package: str) -> Iterator[str]:
+    """Yield what a module asks the package for, by import or as an attribute of it."""
+    parts = [name.split(".") for name in imported_names(ast.walk(tree))]
+    yield from (part[1] for part in parts if part[0] == package and part[1:])
+    if [package] not in parts:
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            if node.value.id == package:
+                yield node.attr
+
+
 def arrows(package: Path = PACKAGE) -> list[Arrow]:
     """Return the imports between rooms, one for each module and imported room."""
     found = []
+    public = face(package)
     for path in modules(package):
         own = room_of(path, package)
-        parts = [
-            name.split(".")
-            for name in imported_names(ast.walk(ast.parse(path.read_text())))
-        ]
-        rooms = {part[1] for part in parts if part[0] == package.name and part[1:]}
+        used = names_used(ast.parse(path.read_text()), package.name)
+        rooms = {public.get(name, name) for name in used} - {"__version__"}
         module = path.relative_to(package).as_posix()
         found += [Arrow(own, room, module) for room in sorted(rooms - {own})]
     return found

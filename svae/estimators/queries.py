@@ -27,7 +27,7 @@ from svae.objective.model import (
 from svae.queries import ahead as ahead_
 from svae.queries import forecasts as generate
 from svae.queries.ahead import Filtered, Prediction, check_ahead
-from svae.queries.forecasts import Forecast
+from svae.queries.forecasts import Forecast, FrameLaw
 from svae.queries.importance import ImportanceScore, importance_score
 from svae.queries.posteriors import (
     THETAS,
@@ -422,13 +422,24 @@ class Queries(Params):
 
         At one gamma: the point estimate, or the mean of a Gaussian q(gamma).
         """
-        latents = np.asarray(latents, dtype=np.float64)
-        if latents.shape[-1:] != (self.latent.latent_dim,):
+        law = self._law_at(latents)
+        return law.mean(), law.var()
+
+    def sample_frames(self, latents: ArrayLike, rng: Rng = None) -> Array:
+        """Draw a frame from the likelihood at each of latents (..., D): (..., P).
+
+        At the gamma of `decode`.
+        """
+        return self._law_at(latents).sample(np.random.default_rng(rng))
+
+    def _law_at(self, latents: ArrayLike) -> FrameLaw:
+        points = np.asarray(latents, dtype=np.float64)
+        if points.shape[-1:] != (self.latent.latent_dim,):
             raise ValueError(
-                f"latents has shape {latents.shape}, expected (..., "
+                f"latents has shape {points.shape}, expected (..., "
                 f"{self.latent.latent_dim})"
             )
-        return generate.decode(self._generative(), self._fitted(), latents)
+        return generate.law_at(self._generative(), self._fitted(), points)
 
     @overload
     def forecast(

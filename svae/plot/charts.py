@@ -110,12 +110,13 @@ def mixture(
     """Show a warped mixture in data space and, beside it, in latent space.
 
     Left, the data coloured by most likely component, over faint draws from each
-    component in use, sent through the decoder.  Right, the components' ellipses of
-    one and two standard deviations with the posterior means of the data; the ellipses
-    of a `svae.StudentMixture` are those of its scale matrices, which are smaller than
-    the covariances.  Of data of more than two dimensions, the first two principal
-    components are shown; of such latents, the first two coordinates.  A `svae.Gaussian`
-    counts as a mixture of one component (Johnson et al. 2016, Fig. 1c and 1d).
+    component in use, decoded and with the noise of the likelihood.  Right, the
+    components' ellipses of one and two standard deviations with the posterior means of
+    the data; the ellipses of a `svae.StudentMixture` are those of its scale matrices,
+    which are smaller than the covariances.  Of data of more than two dimensions, the
+    first two principal components are shown; of such latents, the first two
+    coordinates.  A `svae.Gaussian` counts as a mixture of one component (Johnson et al.
+    2016, Fig. 1c and 1d).
 
     Parameters
     ----------
@@ -169,8 +170,7 @@ def mixture(
         drawn = rng.multivariate_normal(np.zeros(len(means[k])), covs[k], size)
         if dofs is not None:
             drawn /= np.sqrt(rng.chisquare(dofs[k], (size, 1)) / dofs[k])
-        location, variance = model.decode(means[k] + drawn)
-        draws = location + np.sqrt(variance) * rng.standard_normal(location.shape)
+        draws = model.sample_frames(means[k] + drawn, rng)
         edges = {"edgecolors": "black", "linewidths": 0.3}
         draws = ((draws if undo is None else undo(draws)) - origin) @ plane
         drawing.cloud(left, draws, rank, size=3, alpha=0.25, zorder=1)

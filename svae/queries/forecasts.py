@@ -32,10 +32,10 @@ from svae.queries.trailing import continued_samples, trimmed
 __all__ = [
     "Forecast",
     "FrameLaw",
-    "decode",
     "forecast",
     "frame_law",
     "impute",
+    "law_at",
     "sample",
 ]
 
@@ -73,19 +73,6 @@ class Forecast(NamedTuple):
             return in_range(spread(self.path_means) + diagonal)
 
 
-def decode(
-    model: Generative, parameters: Parameters, latents: np.ndarray, weights: Any = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and variance of frames, (..., P) each, given latents (..., D) and gamma.
-
-    ``weights`` are gamma, by default the point estimate or the mean of q(gamma).
-    """
-    if weights is None:
-        weights = mean_weights(model.decoder_posterior, parameters.decoder)
-    law = outputs(model.likelihood, model.decoder, weights, latents, model.units)
-    return model.likelihood.mean(*law), model.likelihood.var(*law)
-
-
 class FrameLaw(NamedTuple):
     """The law p(y | x, gamma) of frames, at some x and gamma."""
 
@@ -111,6 +98,19 @@ class FrameLaw(NamedTuple):
         """Return the laws that a function selects or arranges."""
         scale = None if self.scale is None else function(self.scale)
         return self._replace(location=function(self.location), scale=scale)
+
+
+def law_at(
+    model: Generative, parameters: Parameters, latents: np.ndarray, weights: Any = None
+) -> FrameLaw:
+    """Return the law of frames (..., P) given latents (..., D) and one gamma.
+
+    ``weights`` are gamma, by default the point estimate or the mean of q(gamma).
+    """
+    if weights is None:
+        weights = mean_weights(model.decoder_posterior, parameters.decoder)
+    law = outputs(model.likelihood, model.decoder, weights, latents, model.units)
+    return FrameLaw(model.likelihood, *law)
 
 
 def frame_law(

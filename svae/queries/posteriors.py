@@ -20,7 +20,7 @@ from svae.objective.local import (
     without_empty,
 )
 from svae.objective.model import Generative, Parameters, recognition
-from svae.queries.forecasts import decode
+from svae.queries.forecasts import law_at
 from svae.queries.trailing import continued_paths, continued_samples, extended, trimmed
 from svae.types import Array
 
@@ -208,7 +208,7 @@ def reconstructions(
         for gamma, some, shares in blocks(
             model, parameters, samples, weights, inference.seeds
         ):
-            location, _ = decode(model, parameters, some, gamma)
+            location = law_at(model, parameters, some, gamma).mean()
             squares = (values[:, None] - location) ** 2
             if scored is not None:
                 squares = np.where(scored[:, None], squares, 0.0)

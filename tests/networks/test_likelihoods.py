@@ -223,6 +223,24 @@ def test_models_are_saved_resumed_and_asked(name, posterior, rng, tmp_path):
     assert onp.isfinite(model.score(gaps, num_importance_samples=5, theta="sample"))
 
 
+def test_frames_are_drawn_at_latents():
+    """One for each point, of the law whose moments `decode` has."""
+    counts = onp.random.default_rng(0).poisson(3.0, (50, 2)).astype(float)
+    model = svae.SVAE(svae.GMM(2, 2), SMALL, SMALL, likelihood=NegativeBinomial())
+    model.fit(counts, num_steps=2, rng=0)
+    points = onp.tile([[0.3, -0.2], [1.0, 0.5]], (4000, 1, 1))
+    draws = model.sample_frames(points, rng=0)
+    assert_identical(draws, model.sample_frames(points, onp.random.default_rng(0)))
+    mean, variance = model.decode(points[0])
+    assert (draws == onp.floor(draws)).all()
+    assert draws.shape == (4000, 2, 2)
+    error = onp.sqrt(variance / len(points))
+    assert (abs(draws.mean(0) - mean) < 5 * error).all()
+    onp.testing.assert_allclose(draws.var(0), variance, rtol=0.2)
+    with pytest.raises(ValueError, match=r"latents has shape \(3,\)"):
+        model.sample_frames(onp.zeros(3))
+
+
 def test_files_call_likelihoods_by_names_of_their_own(rng, tmp_path):
     model = svae.SVAE(svae.Gaussian(1), SMALL, SMALL, Gaussian("shared"))
     model.fit(rng.standard_normal((9, 3)), 1, rng=0).save(tmp_path / "a.npz")

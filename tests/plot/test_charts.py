@@ -116,6 +116,19 @@ def test_mixture_of_a_density_network_is_one_standard_normal(points):
     assert not figure.axes[1].texts
 
 
+def test_mixture_draws_from_the_likelihood():
+    bits = (np.random.default_rng(0).random((40, 2)) < 0.5).astype(float)
+    model = svae.SVAE(
+        svae.GMM(2, 2), svae.MLP((5,)), svae.MLP((5,)), likelihood="bernoulli"
+    )
+    figure = plot.mixture(model.fit(bits, num_steps=2, rng=0), bits, 200)
+    draws = np.concatenate(
+        [cloud.get_offsets().data for cloud in figure.axes[0].collections[::2]]
+    )
+    corners = {(0, 0), (0, 1), (1, 0), (1, 1)}
+    assert {tuple(point) for point in np.round(draws, 12)} == corners
+
+
 def test_mixture_needs_two_dimensions(points):
     model = svae.SVAE(svae.GMM(2, 1), svae.MLP((5,)), svae.MLP((5,)))
     model.fit(points, num_steps=1, rng=0)

@@ -33,19 +33,43 @@ __all__ = [
 
 FLOPS: dict[str, tuple[str, Callable[[int, int], int]]] = {
     "lds": ("7 D^3 + 15 D^2", lambda D, S: 7 * D**3 + 15 * D**2),
+    "lds filter": ("13/3 D^3 + 10 D^2", lambda D, S: 13 * D**3 // 3 + 10 * D**2),
     "hmm": ("6 K^2", lambda K, S: 6 * K**2),
+    "hmm filter": ("2 K^2", lambda K, S: 2 * K**2),
     "viterbi": ("2 K^2", lambda K, S: 2 * K**2),
     "sampling": ("2 K^2 + 2 K S", lambda K, S: 2 * K**2 + 2 * K * S),
 }
 """Floating-point operations of a step of one sequence, stated and not counted: what
-filter, smoother and one sample need (lds, with S = 1), forward, backward and pair
-counts (hmm), the forward pass and S draws (sampling). Exponentials and copies are none.
+filter, smoother and one sample need (lds, with S = 1), two covariances and the next
+precision (lds filter), forward, backward and pair counts (hmm), the forward pass (hmm
+filter) and S draws (sampling). Exponentials and copies are none.
 """
 
-SIZES = {"lds": (2, 4, 10, 20, 32), "hmm": (2, 10, 30, 100)}
+FUNCTIONS = {
+    "lds": "gaussian_chain",
+    "lds filter": "gaussian_filter",
+    "hmm": "markov_chain",
+    "hmm filter": "markov_filter",
+    "viterbi": "viterbi",
+    "sampling": "sample_markov_chain",
+}
+"""Names of the functions of `svae.kernels` and `svae.reference`."""
+
+SIZES = {
+    "lds": (2, 4, 10, 20, 32),
+    "lds filter": (4, 10),
+    "hmm": (2, 10, 30, 100),
+    "hmm filter": (10, 30),
+    "viterbi": (10, 30),
+    "sampling": (10, 30),
+}
 VARIANTS = ("", "dense nodes", "varying pairs")
-PATHS = ("viterbi", "sampling")
-KERNELS = {"lds": ("lds",), "hmm": ("hmm", *PATHS), "all": ("lds", "hmm", *PATHS)}
+OF_LDS = ("lds", "lds filter")
+KERNELS = {
+    "lds": OF_LDS,
+    "hmm": tuple(kernel for kernel in FUNCTIONS if kernel not in OF_LDS),
+    "all": tuple(FUNCTIONS),
+}
 
 
 @dataclass(frozen=True)
@@ -86,7 +110,7 @@ class Case:
     @property
     def letter(self) -> str:
         """What the size is called."""
-        return "D" if self.kernel == "lds" else "K"
+        return "D" if self.kernel in OF_LDS else "K"
 
     @property
     def name(self) -> str:
@@ -108,9 +132,7 @@ def cases(
 
     found = []
     for name in KERNELS[kernel]:
-        path = name in PATHS
-        default = (10, 30) if path else SIZES[name]
-        found += [make(name, size) for size in sizes or default]
+        found += [make(name, size) for size in sizes or SIZES[name]]
     if sizes is None and "lds" in KERNELS[kernel]:
         found += [make("lds", 10, variant=v) for v in VARIANTS[1:]]
         found += [make("lds", size, num) for size in (4, 10) for num in (1, 2)]
@@ -130,14 +152,12 @@ class Problem(NamedTuple):
     def make(cls, case: Case, rng: Any = 0) -> "Problem":
         """Draw an instance."""
         rng = np.random.default_rng(rng)
-        if case.kernel == "lds":
+        shape = case.num_sequences, case.num_samples, case.num_timesteps
+        if case.kernel in OF_LDS:
             model = _linear_system(case, rng)
-            extra = rng.standard_normal(
-                (case.num_sequences, case.num_samples, case.num_timesteps, case.size)
-            )
+            extra = rng.standard_normal((*shape, case.size))
         else:
             model = _hidden_markov_model(case, rng)
-            shape = (case.num_sequences, case.num_samples, case.num_timesteps)
             extra = rng.random(shape)
         arguments = potentials(model)
         if case.kernel in ("lds", "sampling"):
@@ -146,18 +166,13 @@ class Problem(NamedTuple):
 
     def forward(self, implementation: ModuleType = kernels) -> Callable[[], Any]:
         """Return the public function, with its arguments, as a call without any."""
-        name = {
-            "lds": "gaussian_chain",
-            "hmm": "markov_chain",
-            "viterbi": "viterbi",
-            "sampling": "sample_markov_chain",
-        }[self.case.kernel]
+        name = FUNCTIONS[self.case.kernel]
         return partial(getattr(implementation, name), *self.arguments)
 
     def compiled(self) -> Callable[[], Any] | None:
         """Return the forward pass without the checks of the public function.
 
-        None for paths.
+        None for filters and paths.
         """
         forward = {"lds": gaussian.forward, "hmm": markov.forward}
         if self.case.kernel not in forward:
@@ -165,7 +180,7 @@ class Problem(NamedTuple):
         return partial(forward[self.case.kernel], self._lengths(), *self._inputs())
 
     def adjoint(self, rng: Any = 0) -> Callable[[], Any] | None:
-        """Return the compiled adjoint for random cotangents; None for paths.
+        """Return the compiled adjoint for random cotangents; None without one.
 
         That is the VJP in all potentials and the noise of all statistics and samples,
         called alone, without what autograd adds around it. It keeps nothing of an

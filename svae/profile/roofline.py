@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 from svae.plot.drawing import COLORS, MARKERS, new_figure
@@ -31,7 +32,7 @@ def plot(report: Report) -> "Figure":
     records = [record for record in report.records if record.num_threads == 1]
     _roofs(ax, report, records)
     kinds = dict.fromkeys(record.kernel for record in records)
-    for kind, color, marker in zip(kinds, COLORS, MARKERS, strict=False):
+    for kind, color, marker in zip(kinds, COLORS, cycle(MARKERS), strict=False):
         _points(ax, [r for r in records if r.kernel == kind], color, marker)
     ax.set(
         xscale="log",
@@ -81,6 +82,8 @@ def _roofs(ax: "Axes", report: Report, records: Sequence[Record]) -> None:
 SIDES: dict[str, dict[str, Any]] = {
     "lds": {"xytext": (6, 0), "va": "center"},
     "hmm": {"xytext": (-6, 0), "va": "center", "ha": "right"},
+    "lds filter": {"xytext": (6, -4), "va": "top"},
+    "hmm filter": {"xytext": (-6, 4), "va": "bottom", "ha": "right"},
     "viterbi": {"xytext": (0, 5), "va": "bottom", "ha": "center"},
     "sampling": {"xytext": (0, -5), "va": "top", "ha": "center"},
 }

@@ -9,6 +9,8 @@ TINY = [
     Case("lds", 2, 3, 7, variant="dense nodes"),
     Case("lds", 2, 3, 7, variant="varying pairs"),
     Case("hmm", 3, 2, 7),
+    Case("lds filter", 2, 3, 7),
+    Case("hmm filter", 3, 2, 7),
     Case("viterbi", 3, 2, 7),
     Case("sampling", 3, 2, 7, num_samples=4),
 ]

@@ -26,6 +26,8 @@ each_case = pytest.mark.parametrize("case", TINY, ids=lambda case: case.name)
         ("lds", 4, 1, 688),
         ("lds", 10, 1, 8500),
         ("hmm", 30, 0, 5400),
+        ("lds filter", 6, 0, 1296),
+        ("hmm filter", 10, 0, 200),
         ("viterbi", 10, 0, 200),
         ("sampling", 10, 3, 260),
     ],

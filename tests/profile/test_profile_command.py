@@ -52,7 +52,7 @@ def test_memory_that_runs_out_is_a_note(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(memory, "run_child", fail)
     assert quick(tmp_path, "--memory", "--kernel", "hmm") == 0
     said = capsys.readouterr().out
-    assert said.count("MemoryError") == 4
+    assert said.count("MemoryError") == 5
     assert "hmm adjoint    10" in said
     assert not list(tmp_path.iterdir())
 

@@ -791,7 +791,8 @@ def _round(statistics: Array, problem: _Problem) -> tuple[Array, _Round]:
     linear = observed[:, None] * (_features(second_moment, mean) @ problem.components.T)
     updated, log_z, states, potentials = _law_of_z(linear, problem)
     moments = _diagonal(second_moment) if node_J.ndim == 2 else second_moment
-    evidence = np.sum(np.reshape(node_J * moments, (len(node_h), -1)), -1)
+    sizes = len(node_h), node_h.shape[1] ** (node_J.ndim - 1)  # of no points too
+    evidence = np.sum(np.reshape(node_J * moments, sizes), -1)
     return updated, _Round(
         log_x + log_z - np.sum(statistics * linear, -1),
         evidence + np.sum(node_h * mean, -1),

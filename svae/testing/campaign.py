@@ -13,9 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-__all__ = ["campaign", "main"]
+__all__ = ["campaign", "main", "one_of"]
 
 Fuzzer = Callable[[np.random.Generator], str]
+
+
+def one_of(*fuzzers: Fuzzer) -> Fuzzer:
+    """Return a fuzzer that runs one of some, as often as it is given."""
+    return lambda rng: fuzzers[rng.integers(len(fuzzers))](rng)
 
 
 def campaign(

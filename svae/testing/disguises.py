@@ -5,7 +5,15 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["chance", "disguised", "numbers", "replaced", "spoiled", "wrong_lengths"]
+__all__ = [
+    "chance",
+    "disguised",
+    "negative_definite",
+    "numbers",
+    "replaced",
+    "spoiled",
+    "wrong_lengths",
+]
 
 Generator = np.random.Generator
 
@@ -18,6 +26,15 @@ def chance(rng: Generator, probability: float) -> bool:
 def numbers(rng: Generator, *shape: int) -> np.ndarray:
     """Draw normal numbers that float32 holds too."""
     return np.asarray(rng.standard_normal(shape), np.float32).astype(float)
+
+
+def negative_definite(rng: Generator, *shape: int) -> np.ndarray:
+    """Draw negative definite matrices (..., D, D), which need not be symmetric."""
+    root = numbers(rng, *shape, shape[-1]) / np.sqrt(shape[-1])
+    J = -0.3 * root @ np.swapaxes(root, -1, -2) - 0.6 * np.eye(shape[-1])
+    if chance(rng, 0.3):
+        J = J + root - np.swapaxes(root, -1, -2)
+    return J.astype(np.float32).astype(float)
 
 
 class Derived(np.ndarray):

@@ -18,7 +18,7 @@ import numpy as np
 
 from svae.data.masks import Windows
 from svae.data.recording import Recording, _check_kind, _check_shape, _checked, _shape
-from svae.data.sources import adopt
+from svae.data.sources import adopt, side_of
 
 __all__ = [
     "as_sequences",
@@ -199,6 +199,8 @@ class Summary(NamedTuple):
     moments: tuple[np.ndarray, np.ndarray] | None = None
     """Mean and standard deviation (P,) of what was observed, 0 where nothing was; this
     mean is exact for a constant column.  None unless they were asked for."""
+    rows_of_image: int | None = None
+    """H of the images that frames are, or may be as P is a square; None of others."""
 
 
 def summarize(
@@ -262,7 +264,14 @@ def summarize(
         size / number,
         found,
         None if pooled is None else pooled.result(),
+        _rows_of_image(sequences[0]),
     )
+
+
+def _rows_of_image(sequence: Any) -> int | None:
+    """Return the H of the images that the frames of a sequence (T, P) can be."""
+    known = sequence.frame_shape if isinstance(sequence, Recording) else None
+    return side_of(sequence.shape[1]) if known is None else known[0]
 
 
 def frames_with_data(sequences: Sequence[Any]) -> int:

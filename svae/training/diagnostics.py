@@ -117,7 +117,9 @@ def of_data(
             "variance 1"
         )
     rows, columns = summary.num_frames, len(count)
-    if 1 < rows < columns:
+    # videos of fewer frames than pixels are usual, but not of fewer than rows of pixels
+    of_image = None if likelihood is None else summary.rows_of_image
+    if 1 < rows < (of_image or columns):
         messages.append(
             f"data: fewer rows ({rows}) than columns ({columns}), and rows are frames: "
             "if it is the other way round, fit data.T; if not, so few frames hardly "

@@ -115,6 +115,33 @@ def test_sound_data_are_passed_in_silence():
 
 
 @pytest.mark.parametrize(
+    ("rows", "columns", "is_told"),
+    [
+        (450, 900, False),
+        (30, 900, False),
+        (29, 900, True),  # 29 images of 30 rows, or 29 columns of 900 frames
+        (450, 899, True),
+        (5, 49, True),  # images begin with 8 x 8
+    ],
+)
+def test_videos_have_fewer_frames_than_pixels(rows, columns, is_told, rng):
+    frames = rng.standard_normal((rows, columns))
+    summary = data.summarize(data.as_sequences(frames))
+    messages = diagnostics.of_data(summary, "gaussian")
+    assert [f"fewer rows ({rows})" in message for message in messages] == [
+        True
+    ] * is_told
+    (message,) = diagnostics.of_data(summary)  # x of a latent model is no image
+    assert "fit data.T" in message
+
+
+def test_recordings_know_that_frames_are_images(rng):
+    video = data.images(rng.standard_normal((40, 8, 16)))
+    summary = data.summarize(data.as_sequences(video))
+    assert diagnostics.of_data(summary, "gaussian") == []
+
+
+@pytest.mark.parametrize(
     ("name", "latent"),
     [
         ("pinwheel", svae.GMM(5, 2)),

@@ -7,7 +7,7 @@ as a reference: the worker that gets it opens the file when it first reads.
 from typing import Any
 
 from svae.data.sources.hdf5 import Stored, datasets, listing, refuse_pandas
-from svae.data.sources.images import Images, frame_shape_of
+from svae.data.sources.images import Images, frame_shape_of, side_of
 from svae.data.sources.mapped import Mapped
 from svae.data.sources.moseq import Extraction, is_extraction
 from svae.data.sources.reference import MEMORY, Source
@@ -25,6 +25,7 @@ __all__ = [
     "is_extraction",
     "listing",
     "refuse_pandas",
+    "side_of",
 ]
 
 

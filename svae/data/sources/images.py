@@ -1,12 +1,13 @@
 """Frames that are images: arrays (T, H, W), read as rows of H W pixels."""
 
+import math
 from typing import Any
 
 import numpy as np
 
 from svae.data.sources.reference import Source
 
-__all__ = ["Images", "frame_shape_of"]
+__all__ = ["Images", "frame_shape_of", "side_of"]
 
 SMALLEST = 8  # rows from which square frames are taken for images
 
@@ -45,3 +46,9 @@ def frame_shape_of(shape: tuple[int, ...]) -> tuple[int, int] | None:
     if len(shape) == 4 or square:
         return int(shape[-2]), int(shape[-1])
     return None
+
+
+def side_of(num_columns: int) -> int | None:
+    """Return the H of square images that rows of so many numbers can be, or None."""
+    side = math.isqrt(num_columns)
+    return side if side**2 == num_columns and side >= SMALLEST else None

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from svae.autodiff.trees import leaves
+from svae.data import Windows
 from svae.errors import Impossible, NotPositiveDefinite
 from svae.networks.decoder_posterior import initial_posterior
 from svae.objective.model import Parameters
@@ -107,7 +108,7 @@ def start(
         if is_whole:
             state = warmup.initial_networks(plan.model, state)
     elif not is_whole:
-        state = _initialized(plan, state, rng)
+        state = _initialized(plan, state, rng, plan.encoded)
     first = None
     if plan.linear is not None and phase == TRAINING:
         of_start = plan.linear, state.parameters, plan.training.prior
@@ -344,9 +345,15 @@ def _is_over(plan: TrainingPlan, training: TrainingState) -> bool:
 
 
 def _initialized(
-    plan: TrainingPlan, networks: State, rng: np.random.Generator
+    plan: TrainingPlan,
+    networks: State,
+    rng: np.random.Generator,
+    points: Windows | None = None,
 ) -> State:
-    """Return the first state of training with networks that say something of x."""
+    """Return the first state of training with networks that say something of x.
+
+    ``points`` are what they say, if that is known.
+    """
     return warmup.initialize(
         plan.model,
         networks,
@@ -354,6 +361,7 @@ def _initialized(
         plan.sequences,
         plan.training.windows,
         rng,
+        points,
     )
 
 

@@ -71,6 +71,9 @@ class TrainingPlan(NamedTuple):
     """The linear model as which the networks begin, if they do."""
     fitted: Fitted | None = None
     """The fitted model from which this one goes on, if it does."""
+    encoded: data_.Windows | None = None
+    """Latents of some windows, as the networks that begin encode them, if p(theta) is
+    centred on them."""
 
     @property
     def model(self) -> Generative:
@@ -154,43 +157,24 @@ def make_plan(
     sequences = data_.as_sequences(data)
     check_data(model, sequences)
     fitted = start if isinstance(start, Fitted) else None
-    if fitted is not None:
-        check_fits(model, fitted, sequences[0].shape[1])
-        start = digest(fitted)
-    elif start not in (None, *STARTS):
-        raise ValueError(
-            f"start must be one of {STARTS} or a fitted SVAE, got {start!r}"
-        )
-    start = start or ("linear" if has_linear_start(model) else "random")
+    start = _word_of(start, model, sequences)
     settings = make_settings(
         model.latent.independent, model.inference, start != "random", **options
     )
     check_positive_int(num_steps=num_steps, n_init=n_init, score_every=score_every)
-    settings = settings._replace(
-        schedule=resolve("schedule", settings.schedule, num_steps),
-        natural_schedule=resolve(
-            "natural_schedule", settings.natural_schedule, num_steps
-        ),
-    )
+    settings = _over_steps(settings, num_steps)
     if patience is not None:
         check_positive_int(patience=patience)
         if held_out is None:
             raise ValueError("patience: there are no held-out data to score")
     summary = data_.summarize(sequences, digest=identify)
     model = model._replace(fill=summary.mean, sees_mask=summary.partly_observed)
-    length = window_length(model, sequences, settings.window)
-    windows = data_.windows(sequences, length)
-    linear, encoder = None, None
-    if fitted is not None:
-        model = seeing_as(model, fitted)
-        encoder = network_of(fitted)
-    elif start == "linear":
-        linear = linear_start(model, sequences, windows)
-        model = in_units(model, linear.units)._replace(control_variate=True)
-        # hidden layers, all that is random, have no effect
-        encoder, _ = linear_networks(model, linear, np.random.default_rng(0))
+    windows = data_.windows(sequences, window_length(model, sequences, settings.window))
+    model, linear, encoder = _beginning(model, start, fitted, sequences, windows)
+    encoded = _encoded(model, encoder, sequences, windows)
+    prior = _prior(model.latent, encoded)
     plan = TrainingPlan(
-        Stage(model, _prior(model, encoder, sequences, windows), windows, settings),
+        Stage(model, prior, windows, settings),
         sequences,
         num_steps,
         warmup_steps(model.latent, warmup, num_steps, start != "random"),
@@ -200,46 +184,101 @@ def make_plan(
         num_frames=summary.num_frames,
         linear=linear,
         fitted=fitted,
+        encoded=encoded,
     )
     check_stretch(settings.hide, plan.longest)
     check_frozen(model.latent, settings.freeze)
     if plan.warmup and set(NETWORKS) <= set(settings.freeze):
         plan = plan._replace(warmup=0)  # all that is left of it is to fit q(theta)
     _tell_what_is_odd(plan, summary)
+    of_fit = {"start": start, "warmup": warmup, "n_init": n_init}
     identity: dict[str, Any] = {
-        "fit": settings._asdict()
-        | {"start": start, "warmup": warmup, "n_init": n_init},
+        "fit": settings._asdict() | of_fit,
         "data": _fingerprint(sequences, summary),
     }
-    if held_out is not None:
-        kept = data_.as_sequences(held_out)
-        check_data(model, kept)
-        if kept[0].shape[1] != plan.obs_dim:
-            raise ValueError(
-                f"held_out has {kept[0].shape[1]} dimensions, data {plan.obs_dim}"
-            )
-        plan = plan._replace(score=partial(score, model, sequences=kept))
-        told = data_.summarize(kept, digest=identify)
-        identity["held_out"] = _fingerprint(kept, told)
-        identity["fit"] |= {"score_every": score_every, "patience": patience}
-    return plan._replace(identity=identity)
+    plan = plan._replace(identity=identity)
+    return plan if held_out is None else _scored(plan, held_out, score, identify)
 
 
-def _prior(
+def _word_of(
+    start: str | Fitted | None, model: Generative, sequences: Sequence[Any]
+) -> str:
+    """Return one of `STARTS`, or a word by which to know a fitted model again."""
+    if isinstance(start, Fitted):
+        check_fits(model, start, sequences[0].shape[1])
+        return digest(start)
+    if start not in (None, *STARTS):
+        raise ValueError(
+            f"start must be one of {STARTS} or a fitted SVAE, got {start!r}"
+        )
+    return start or ("linear" if has_linear_start(model) else "random")
+
+
+def _over_steps(settings: Settings, num_steps: int) -> Settings:
+    """Return settings whose schedules know how many steps there are."""
+    return settings._replace(
+        schedule=resolve("schedule", settings.schedule, num_steps),
+        natural_schedule=resolve(
+            "natural_schedule", settings.natural_schedule, num_steps
+        ),
+    )
+
+
+def _beginning(
     model: Generative,
-    encoder: Any,
+    start: str,
+    fitted: Fitted | None,
     sequences: Sequence[Any],
     windows: np.ndarray,
-) -> Any:
-    """Return natural parameters of p(theta), which the latents may have a part in.
+) -> tuple[Generative, LinearStart | None, Any]:
+    """Return the model in its units, its linear model, and the network of its encoder.
 
-    These are those of the ``encoder`` with which the networks begin, None if it is one
-    that says nothing yet.
+    Of networks that say nothing yet there are neither.
     """
+    if fitted is not None:
+        return seeing_as(model, fitted), None, network_of(fitted)
+    if start != "linear":
+        return model, None, None
+    linear = linear_start(model, sequences, windows)
+    model = in_units(model, linear.units)._replace(control_variate=True)
+    # hidden layers, all that is random, have no effect
+    encoder, _ = linear_networks(model, linear, np.random.default_rng(0))
+    return model, linear, encoder
+
+
+def _encoded(
+    model: Generative, encoder: Any, sequences: Sequence[Any], windows: np.ndarray
+) -> data_.Windows | None:
+    """Return latents of some windows if p(theta) is to be centred on them."""
     if encoder is None or not hasattr(model.latent, "empirical_prior"):
-        return model.latent.prior()
+        return None
     few = spread(windows, conjugate.MAX_FRAMES)
-    return model.latent.empirical_prior(warmup_.encode(model, encoder, sequences, few))
+    return warmup_.encode(model, encoder, sequences, few)
+
+
+def _prior(latent: Any, encoded: data_.Windows | None) -> Any:
+    """Return natural parameters of p(theta), which latents may have a part in."""
+    return latent.prior() if encoded is None else latent.empirical_prior(encoded)
+
+
+def _scored(
+    plan: TrainingPlan, held_out: Any, score: Callable[..., float], identify: bool
+) -> TrainingPlan:
+    """Return a plan that scores held-out data, and knows them again."""
+    kept = data_.as_sequences(held_out)
+    check_data(plan.model, kept)
+    if kept[0].shape[1] != plan.obs_dim:
+        raise ValueError(
+            f"held_out has {kept[0].shape[1]} dimensions, data {plan.obs_dim}"
+        )
+    how = {"score_every": plan.score_every, "patience": plan.patience}
+    identity = {
+        **plan.identity,
+        "held_out": _fingerprint(kept, data_.summarize(kept, digest=identify)),
+        "fit": plan.identity["fit"] | how,
+    }
+    of_parameters = partial(score, plan.model, sequences=kept)
+    return plan._replace(score=of_parameters, identity=identity)
 
 
 def _tell_what_is_odd(plan: TrainingPlan, summary: data_.Summary) -> None:

@@ -56,6 +56,7 @@ def initialize(
     sequences: Sequence[Any],
     windows: np.ndarray,
     rng: np.random.Generator,
+    points: data.Windows | None = None,
 ) -> State:
     """Fit q(theta) to the latents of an autoencoder, and return a state to train from.
 
@@ -70,6 +71,8 @@ def initialize(
         Of training.
     rng : numpy.random.Generator
         For clusterings of the latents, of which the best is taken.
+    points : Windows, optional
+        The latents of as many windows as are used, if they are known already.
 
     Returns
     -------
@@ -80,7 +83,8 @@ def initialize(
     natparams = prior
     if model.latent.family:
         few = spread(windows, conjugate.MAX_FRAMES)
-        points = encode(model, networks.encoder, sequences, few)
+        if points is None:
+            points = encode(model, networks.encoder, sequences, few)
         start, _ = conjugate.initialize(model.latent, prior, points, rng)
         scale = len(windows) / len(few)
         natparams = conjugate.extrapolate(model.latent.family, prior, start, scale)

@@ -8,6 +8,8 @@ from svae.data import batch, windows
 from svae.networks.observation import log_likelihood, recognize
 from svae.objective.batch import Batch
 from svae.objective.local import evidence
+from svae.testing import assert_identical
+from svae.training import warmup
 
 STILL = {"learning_rate": 1e-12, "natural_step": 1e-12, "num_steps": 1, "rng": 0}
 """A fit that stays at its start."""
@@ -208,3 +210,27 @@ def test_hidden_layers_have_no_effect_but_gradients(frames):
     trained = svae.SVAE(svae.LDS(3)).fit(frames, num_steps=2, rng=0)
     heads = trained.parameters_.decoder["network"]["location"]
     assert np.any(heads[0])
+
+
+@pytest.mark.parametrize("inference", ["svae", "sin"])
+def test_frames_are_encoded_once_for_prior_and_posterior(
+    frames, inference, monkeypatch
+):
+    """And twice is no different: hidden layers have no effect yet."""
+    encode, calls = warmup.encode, []
+
+    def counted(*arguments):
+        calls.append(1)
+        return encode(*arguments)
+
+    def fitted():
+        return svae.SVAE(svae.LDS(3), inference=inference).fit(frames[:, :7], **STILL)
+
+    monkeypatch.setattr(warmup, "encode", counted)
+    once = fitted()
+    assert len(calls) == 1
+    initialize = warmup.initialize
+    monkeypatch.setattr(warmup, "initialize", lambda *a: initialize(*a[:6]))
+    twice = fitted()
+    assert len(calls) == 3
+    assert_identical(tuple(once.parameters_), tuple(twice.parameters_))

@@ -113,24 +113,7 @@ def add_queries(add: Callable[..., argparse.ArgumentParser]) -> None:
     about = "default: segments.csv in the folder of the run"
     sub.add_argument("--out", metavar="FILE", help=about)
 
-    usual = defaults_of(svae.SVAE.score)
-    about = "print the bound of data, and errors one step ahead beside baselines'"
-    examples = "runs/lds-dots dots", "runs/lds-dots dots --ahead 1"
-    sub = add("score", queries.score, about, *examples)
-    add_run(sub)
-    drawn = defaults_of(svae.SVAE.predict_next)["num_samples"]
-    about = f"of x in the bound; default: 10, with --ahead {drawn}"
-    sub.add_argument("--num-samples", type=positive, metavar="N", help=about)
-    about = "print the log density of each frame given those before it, 1 step ahead"
-    sub.add_argument("--ahead", type=int, choices=(1,), help=about)
-    about = "of an importance-weighted bound, which is tighter"
-    sub.add_argument("--num-importance-samples", type=positive, metavar="K", help=about)
-    about = (
-        "of that bound: q(theta)'s mean, or a draw for each sample; "
-        f"default: {usual['theta']}"
-    )
-    sub.add_argument("--theta", choices=THETAS, help=about)
-    sub.add_argument("--rng", type=seed, default=usual["rng"], metavar="SEED")
+    _add_score(add)
 
     usual = defaults_of(svae.SVAE.predict_next)
     about = "predict each frame from those before it, beside baselines"
@@ -178,6 +161,28 @@ def add_queries(add: Callable[..., argparse.ArgumentParser]) -> None:
     sub.add_argument(
         "--shape", type=positive, nargs=2, metavar=("ROWS", "COLUMNS"), help=about
     )
+
+
+def _add_score(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """Add the command that scores data."""
+    usual = defaults_of(svae.SVAE.score)
+    about = "print the bound of data, and errors one step ahead beside baselines'"
+    examples = "runs/lds-dots dots", "runs/lds-dots dots --ahead 1"
+    sub = add("score", queries.score, about, *examples)
+    add_run(sub)
+    drawn = defaults_of(svae.SVAE.predict_next)["num_samples"]
+    about = f"of x in the bound; default: 10, with --ahead {drawn}"
+    sub.add_argument("--num-samples", type=positive, metavar="N", help=about)
+    about = "print the log density of each frame given those before it, 1 step ahead"
+    sub.add_argument("--ahead", type=int, choices=(1,), help=about)
+    about = "of an importance-weighted bound, which is tighter"
+    sub.add_argument("--num-importance-samples", type=positive, metavar="K", help=about)
+    about = (
+        "of that bound: q(theta)'s mean, or a draw for each sample; "
+        f"default: {usual['theta']}"
+    )
+    sub.add_argument("--theta", choices=THETAS, help=about)
+    sub.add_argument("--rng", type=seed, default=usual["rng"], metavar="SEED")
 
 
 def add_run(parser: argparse.ArgumentParser, data: bool = True) -> None:

@@ -482,14 +482,12 @@ def forecast(
     frames = np.concatenate([past[0], future.mean])
     deviations = np.sqrt(np.concatenate([past[1], future.variance]))
     means = np.concatenate([posterior.mean, future.latent_mean])
-    variances = np.concatenate(
-        [np.diagonal(each, 0, -2, -1) for each in (posterior.cov, future.latent_cov)]
-    )
-    named = "$x_t$"
+    covs = np.concatenate([posterior.cov, future.latent_cov])
+    variances, named, along = np.diagonal(covs, 0, -2, -1), "$x_t$", ""
     if means.shape[1] > MANY_LATENTS:
-        covs = np.concatenate([posterior.cov, future.latent_cov])
         means, variances = _along_directions(model, means, covs, prefix)
         named = "standard deviations"
+        along = f", along the first {means.shape[1]} principal directions"
     start = 0 if context is None else max(0, prefix - context)
     times = np.arange(start, prefix + horizon)
     switching, images = posterior.states is not None, shape is not None
@@ -502,7 +500,6 @@ def forecast(
     axes = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
     top, middle, latent = axes[0], axes[1], axes[2 + images]
     shown = sequence[start : prefix + horizon]
-    few = shown.shape[1] <= drawing.FEW and not images
     if shape is None:
         limits = drawing.observed_limits(shown)
         drawing.data_panel(top, shown, start, limits, label)
@@ -512,7 +509,7 @@ def forecast(
         _errors(axes[2], sequence, frames, prefix, times, label)
     if image is not None:
         figure.colorbar(image, ax=[top, middle], pad=0.01, fraction=0.03, label=label)
-    if few:
+    if shown.shape[1] <= drawing.FEW and not images:
         drawing.bands(middle, times, frames[start:], 2 * deviations[start:])
     spreads = 2 * np.sqrt(variances)
     drawing.bands(latent, times, means[start:], spreads[start:])
@@ -521,22 +518,26 @@ def forecast(
     if switching:
         counts = np.eye(posterior.states.shape[1])[future.states].mean(axis=0)
         probs = np.concatenate([posterior.states, counts])[start:]
-        ranks = visible.ranks_of(model)
-        states = visible.probable_states(probs, probs.argmax(axis=1), ranks)
-        drawing.probabilities(axes[-1], times, probs, ranks, states)
-        drawing.legend(figure, {k: ranks[k] for k in states}, "state")
-        axes[-1].set_title("discrete states, and shares of sampled ones")
+        _probable_states(figure, axes[-1], model, times, probs)
     for ax in axes:
         ax.axvline(prefix - 0.5, color="#D55E00", linewidth=1.5)
     top.set_title("frames" if images else "data")
     given = f"given the first {prefix} frames: reconstruction, then forecast"
     middle.set_title(f"mean frames {given}" if images else f"means {given}")
-    title = "latents, $\\pm$ 2 standard deviations"
-    if named != "$x_t$":
-        title += f", along the first {means.shape[1]} principal directions"
-    latent.set(title=title, ylabel=named)
+    latent.set(title=f"latents, $\\pm$ 2 standard deviations{along}", ylabel=named)
     axes[-1].set(xlabel="frame", xlim=(start - 0.5, prefix + horizon - 0.5))
     return figure
+
+
+def _probable_states(
+    figure: "Figure", ax: "Axes", model: Any, times: np.ndarray, probs: np.ndarray
+) -> None:
+    """Show probabilities (T, K) of states: inferred ones, then shares of samples."""
+    ranks = visible.ranks_of(model)
+    states = visible.probable_states(probs, probs.argmax(axis=1), ranks)
+    drawing.probabilities(ax, times, probs, ranks, states)
+    drawing.legend(figure, {k: ranks[k] for k in states}, "state")
+    ax.set_title("discrete states, and shares of sampled ones")
 
 
 def dynamics(model: Any, sequences: Any = None) -> "Figure":

@@ -81,16 +81,8 @@ def manifold(
         If a frame has not ``rows * columns`` values, ``axes`` are no two coordinates of
         x, or ``center`` or ``grid`` has a wrong size.
     """
-    dim = model.latent.latent_dim
     _check_shape(shape, model.obs_dim_)
-    if dim < 2:
-        raise ValueError("manifold: the latent space needs two dimensions or more")
-    if axes is not None and (len({*axes}) != 2 or not {*axes} <= {*range(dim)}):
-        raise ValueError(f"axes must be two of 0..{dim - 1}, got {axes}")
-    if grid < 2:
-        raise ValueError(f"grid must be 2 or more, got {grid}")
-    if center is not None and np.shape(center) != (dim,):
-        raise ValueError(f"center has shape {np.shape(center)}, expected ({dim},)")
+    _check_plane(model.latent.latent_dim, axes, grid, center)
     if data is None:
         samples, labels = _drawn(model, rng), None
         means = samples
@@ -141,6 +133,20 @@ def manifold(
     if rows is not None:
         _show_directions(panels[-1], rows, limits)
     return figure
+
+
+def _check_plane(
+    dim: int, axes: tuple[int, int] | None, grid: int, center: Any
+) -> None:
+    """Raise ValueError unless there is such a plane in D dimensions."""
+    if dim < 2:
+        raise ValueError("manifold: the latent space needs two dimensions or more")
+    if axes is not None and (len({*axes}) != 2 or not {*axes} <= {*range(dim)}):
+        raise ValueError(f"axes must be two of 0..{dim - 1}, got {axes}")
+    if grid < 2:
+        raise ValueError(f"grid must be 2 or more, got {grid}")
+    if center is not None and np.shape(center) != (dim,):
+        raise ValueError(f"center has shape {np.shape(center)}, expected ({dim},)")
 
 
 class _Plane(NamedTuple):

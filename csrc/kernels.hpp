@@ -213,6 +213,8 @@ struct Kernels {
   const char* isa;
   Index lanes;  // but for a Gaussian chain:
   Index (*gaussian_lanes)(Index latent_dim);
+  // so many or fewer that are left are a pack each
+  Index (*few_markov_chains)(Index num_states);
 
   void (*gaussian_chain)(const GaussianProblem&, const GaussianResult&, Index first,
                          Workspace&);

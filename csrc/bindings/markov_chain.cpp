@@ -83,6 +83,7 @@ Packs packs_of(const Sizes& sizes) {
   Packs packs{};
   packs.num_sequences = sizes.N;
   packs.lanes = kernels().lanes;
+  packs.few = kernels().few_markov_chains(sizes.K);
   packs.num_timesteps = sizes.T;
   packs.work = 4 * K * K + 50 * K;
   return packs;

@@ -1,15 +1,32 @@
 // The packs of one call onto threads, and a failure in one of them into an exception.
 #pragma once
 
+#include <algorithm>
+
 #include "bindings/arrays.hpp"
 #include "threads/pool.hpp"
 
 namespace svae {
 
-// Sequences of at most num_timesteps, `work` operations on lanes a step.
+// Sequences of at most num_timesteps, `work` operations on lanes a step. If so few are
+// left after the packs that are full, each of them is one.
 struct Packs {
   Index num_sequences, lanes, num_timesteps;
   double work;
+  Index few;
+
+  Index num_single() const {
+    const Index rest = num_sequences % lanes;
+    return rest <= few ? rest : 0;
+  }
+  Index count() const {
+    const Index single = num_single();
+    return (num_sequences - single + lanes - 1) / lanes + single;
+  }
+  Index first(Index pack) const {
+    const Index num_full = num_sequences / lanes;
+    return std::min(pack, num_full) * lanes + std::max(pack - num_full, Index(0));
+  }
 };
 
 // Calls task(first, workspace) for every pack, without the interpreter's lock; raises
@@ -17,14 +34,12 @@ struct Packs {
 template <class Task>
 void run_packs(const Packs& packs, const char* error,
                const std::vector<Index>& failed_step, const Task& task) {
-  const Index lanes = packs.lanes;
   prepare_threads();
   {
     py::gil_scoped_release released;
     run_parallel(
-        (packs.num_sequences + lanes - 1) / lanes,
-        packs.work * double(packs.num_timesteps),
-        [&](Index pack, Workspace& workspace) { task(pack * lanes, workspace); });
+        packs.count(), packs.work * double(packs.num_timesteps),
+        [&](Index pack, Workspace& workspace) { task(packs.first(pack), workspace); });
   }
   raise_failure(error, failed_step);
 }

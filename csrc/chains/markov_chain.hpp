@@ -51,10 +51,10 @@ class MarkovFilter {
       : pack_(pack),
         pair_(pair),
         node_(pack, pack.problem.potentials.node, pack.num_states, 0, workspace),
-        alpha_(segments, message_stride(pack.num_states + 1), workspace),
-        weights_(segments, message_stride(pack.num_states), workspace),
+        alpha_(segments, message_stride<V>(pack.num_states + 1), workspace),
+        weights_(segments, message_stride<V>(pack.num_states), workspace),
         checkpoints_(segments, alpha_.last(), pack.num_states + 1, workspace),
-        init_(workspace.take<V>(pack.num_states)) {
+        init_(take_row<V>(pack.num_states, workspace)) {
     pack.load(pack.problem.potentials.init, 0, init_);
     log_scale_.add(shift_to_zero(init_, pack.num_states));
     for (Index k = 0; k < pack.num_states; ++k) init_[k] = exp_of_nonpositive(init_[k]);
@@ -96,24 +96,21 @@ class MarkovFilter {
                                     t + kStepsAhead);
     const V* node = node_.at(t);
     const V shift = finite_maximum(node, K);
-    for (Index k = 0; k < K; ++k)
-      weights[k] = scale * exp_of_nonpositive(node[k] - shift);
+    for (Index k = 0; k < K; k += span<V>)
+      put(weights + k,
+          for_all(scale) * exp_of_nonpositive(wide<V>(node + k) - for_all(shift)));
     V total = broadcast<V>(0.0);
     if (t == 0) {
       for (Index k = 0; k < K; ++k) total += alpha[k] = weights[k] * init_[k];
     } else {
       // alpha'_j = b'_j sum_i A_ij alpha_i
-      const E* A = pair_.at(t - 1);
-      const V* previous = alpha_.at(t - 1);
-      for_states<kStates>(K, [&](Index j, auto count) {
-        ahead.ask(j, count.value);
-        V sum[count.value] = {};
-        add_product<count.value>(K, A, previous, j, sum);
-#pragma GCC unroll 12
-        for (int c = 0; c < count.value; ++c)
-          alpha[j + c] = sum[c] = weights[j + c] * sum[c];
-        total += fold<count.value>(sum, Add());
-      });
+      send<SumOfProducts>(
+          K, 0.0, [&](Index j, Lanes sum) { return wide<V>(weights + j) * sum; }, alpha,
+          [&](Index j, auto count, const V* part) {
+            ahead.ask(j, count.value);
+            total += fold<count.value>(part, Add());
+          },
+          transition(pair_.rows_at(t - 1), alpha_.at(t - 1)));
     }
     alpha[K] = total;
     return shift;
@@ -144,12 +141,6 @@ class MarkovFilter {
   V last_sum_ = broadcast<V>(1.0);
 };
 
-template <class V>
-SVAE_ALWAYS_INLINE V dot(Index size, const V* x,  // (size,)
-                         const V* y) {            // (size,)
-  return fold<V>(size, [&](Index k) { return x[k] * y[k]; }, Add());
-}
-
 // `value` where the probability is not negligible, else exactly zero
 template <class V>
 SVAE_ALWAYS_INLINE V unless_negligible(V probability, V value) {
@@ -163,12 +154,15 @@ SVAE_ALWAYS_INLINE void probabilities(Index size, const X* x,  // (size,)
                                       const V* y,              // (size,)
                                       V count, V* values) {    // (size,)
   const auto product = [&](Index k) {
-    const V probability = in_lanes<V>(x[k]) * y[k];
-    return values[k] = unless_negligible(probability, probability);
+    const Lanes probability = wide<V>(x + k) * wide<V>(y + k);
+    return unless_negligible(probability, probability);
   };
-  const V total = fold<V>(size, product, Add());
+  const V total = fill_and_add<V>(size, product, values);
   const V error = (count - total) / count;
-  for (Index k = 0; k < size; ++k) values[k] += values[k] * error;
+  for (Index k = 0; k < size; k += span<V>) {
+    const Lanes value = wide<V>(values + k);
+    put(values + k, value + value * for_all(error));
+  }
 }
 
 // Backward messages, and what they make of the next step's weights.
@@ -180,10 +174,8 @@ class MarkovSmoother {
       : pack_(pack),
         pair_(pair),
         filter_(filter),
-        beta_(workspace.take<V>(pack.num_states)),
-        block_(pack.num_states, workspace) {
-    fill_zero(beta_, pack.num_states);
-  }
+        beta_(take_row<V>(pack.num_states, workspace)),
+        block_(pack.num_states, workspace) {}
 
   const V* beta() const { return beta_; }
   const StepBlock<V>& block() const { return block_; }  // of v', at the step before
@@ -200,7 +192,8 @@ class MarkovSmoother {
   SVAE_ALWAYS_INLINE const V* weigh(Index t) {
     const V* b = filter_.weights(t);
     V* v = block_.at(t - 1);
-    for (Index k = 0; k < pack_.num_states; ++k) v[k] = b[k] * beta_[k];
+    for (Index k = 0; k < pack_.num_states; k += span<V>)
+      put(v + k, wide<V>(b + k) * wide<V>(beta_ + k));
     return v;
   }
 
@@ -212,18 +205,13 @@ class MarkovSmoother {
   // beta_i = 1e-140 + sum_j A_ij v'_j
   SVAE_ALWAYS_INLINE void receive(Index t, const Ahead<double>& ahead) {
     const Index K = pack_.num_states;
-    const E* A = pair_.columns_at(t);
-    const V* v = block_.at(t);
-    for_states<kStates>(K, [&](Index i, auto count) {
-      ahead.ask(i, count.value);
-      V sum[count.value];
-#pragma GCC unroll 12
-      for (int c = 0; c < count.value; ++c) sum[c] = broadcast<V>(kBetaFloor);
-      add_product<count.value>(K, A, v, i, sum);
-#pragma GCC unroll 12
-      for (int c = 0; c < count.value; ++c) beta_[i + c] = sum[c];
-      largest_ = max(largest_, fold<count.value>(sum, Maximum()));
-    });
+    send<SumOfProducts>(
+        K, kBetaFloor, [](Index, Lanes sum) { return sum; }, beta_,
+        [&](Index i, auto count, const V* part) {
+          ahead.ask(i, count.value);
+          largest_ = max(largest_, fold<count.value>(part, Maximum()));
+        },
+        transition(pair_.columns_at(t), static_cast<const V*>(block_.at(t))));
   }
 
   void join(Index t) {
@@ -252,13 +240,23 @@ class MarkovSmoother {
 template <class V>
 void add_outer_products(Index K, const KeptSteps<V>& x,  // (T, K)
                         const StepBlock<V>& y,           // (T, K)
-                        Index t, Index steps, V* sum) {  // (K, K)
+                        Index t, Index steps, V* sum) {  // (K, padded K)
   for_states<kTileStates>(K, [&](Index i, auto rows) {
-    for_states<kTileStates>(K, [&](Index j, auto columns) {
-      add_outer_tile<rows.value, columns.value>(
-          steps, x.at(t) + i, x.stride(), y.at(t) + j, y.stride(), sum + i * K + j, K);
+    for_states<kTileStates>(padded<V>(K) / span<V>, [&](Index part, auto columns) {
+      const Index j = part * span<V>, stride = padded<V>(K);
+      add_outer_tile<rows.value, columns.value>(steps, x.at(t) + i, x.stride(),
+                                                y.at(t) + j, y.stride(),
+                                                sum + i * stride + j, stride);
     });
   });
+}
+
+// From rows that are padded to rows one after the other.
+template <class V>
+void close_up(Index K, V* matrix) {  // (K, padded K)
+  if constexpr (span<V> > 1)
+    for (Index i = 1; i < K; ++i)
+      for (Index j = 0; j < K; ++j) matrix[i * K + j] = matrix[i * padded<V>(K) + j];
 }
 
 // Calls add(t, steps) for the pairs from step t on that are to be summed, once all of
@@ -297,9 +295,8 @@ void markov_chain_in_weights(const MarkovPack<V>& pack, const MarkovResult& resu
   RowWriter<V> node_stat(pack, result.stats.node, K, 0, workspace);
   PairWriter<V> pair_stat(pack, result.stats.pair, K * K, pack.problem.pair_is_shared,
                           workspace);
-  V* sum = workspace.take<V>(K * K);
+  V* sum = take_row<V>(K * padded<V>(K), workspace);
   const V num_pairs = pairs_of_a_sum(pack);
-  fill_zero(sum, K * K);
 
   const auto up = [&](Index t, Pass pass) { filter.step(t, pass); };
   const auto turn = [&] {
@@ -318,9 +315,10 @@ void markov_chain_in_weights(const MarkovPack<V>& pack, const MarkovResult& resu
           add_outer_products(K, filter.alpha_rows(), smoother.block(), begin, steps, sum);
         },
         [&](Index pair_step) {
+          close_up(K, sum);
           probabilities(K * K, pair.at(pair_step), sum, num_pairs,
                         pair_stat.at(pair_step));
-          fill_zero(sum, K * K);
+          fill_zero(sum, K * padded<V>(K));
         });
     if (t > 0) smoother.weigh(t);
   };

@@ -34,9 +34,9 @@ class FilterTangent {
         filter_(filter),
         bar_(bar.node),
         node_bar_(pack, bar.node, pack.num_states, 0, workspace),
-        alpha_dot_(segments, message_stride(pack.num_states + 1), workspace),
+        alpha_dot_(segments, message_stride<V>(pack.num_states + 1), workspace),
         checkpoints_(segments, alpha_dot_.last(), pack.num_states + 1, workspace),
-        init_bar_(workspace.take<V>(pack.num_states)) {
+        init_bar_(take_row<V>(pack.num_states, workspace)) {
     pack.load(bar.init, 0, init_bar_);
   }
 
@@ -55,23 +55,22 @@ class FilterTangent {
       for (Index k = 0; k < K; ++k)
         total += alpha_dot[k] = alpha[k] * (bar[k] + init_bar_[k]);
     } else {
-      const E* A = pair_.at(t - 1);
-      const F* D = pair_dot_.at(t - 1);
       const V* b = filter_.weights(t);
-      const V* before = filter_.alpha(t - 1);
       const V* before_dot = alpha_dot_.at(t - 1);
-      const V mean = before_dot[K];
-      for_states<kStates>(K, [&](Index j, auto count) {
-        ahead.ask(j, count.value);
-        V sum[count.value] = {};
-        add_product<count.value>(K, A, before_dot, j, sum);
-        add_product<count.value>(K, D, before, j, sum);
-#pragma GCC unroll 12
-        for (int c = 0; c < count.value; ++c)
-          alpha_dot[j + c] = sum[c] =
-              b[j + c] * sum[c] + alpha[j + c] * (bar[j + c] - mean);
-        total += fold<count.value>(sum, Add());
-      });
+      const Lanes mean = for_all(before_dot[K]);
+      send<SumOfProducts>(
+          K, 0.0,
+          [&](Index j, Lanes sum) {
+            return multiply_add(wide<V>(b + j), sum,
+                                wide<V>(alpha + j) * (wide<V>(bar + j) - mean));
+          },
+          alpha_dot,
+          [&](Index j, auto count, const V* part) {
+            ahead.ask(j, count.value);
+            total += fold<count.value>(part, Add());
+          },
+          transition(pair_.rows_at(t - 1), before_dot),
+          transition(pair_dot_.rows_at(t - 1), filter_.alpha(t - 1)));
     }
     alpha_dot[K] = pack_.within(t, total / filter_.sum(t), broadcast<V>(0.0));
   }
@@ -99,10 +98,8 @@ class SmootherTangent {
         pair_(pair),
         pair_dot_(pair_dot),
         smoother_(smoother),
-        beta_dot_(workspace.take<V>(pack.num_states)),
-        block_(pack.num_states, workspace) {
-    fill_zero(beta_dot_, pack.num_states);
-  }
+        beta_dot_(take_row<V>(pack.num_states, workspace)),
+        block_(pack.num_states, workspace) {}
 
   V* beta_dot() { return beta_dot_; }
   const StepBlock<V>& block() const { return block_; }
@@ -111,16 +108,11 @@ class SmootherTangent {
   void step(Index t, V factor, const Ahead<const double>& ahead) {
     const Index K = pack_.num_states;
     if (t + 1 == pack_.num_timesteps) return;
-    const E* A = pair_.columns_at(t);
-    const F* D = pair_dot_.columns_at(t);
-    for_states<kStates>(K, [&](Index i, auto count) {
-      ahead.ask(i, count.value);
-      V sum[count.value] = {};
-      add_product<count.value>(K, A, block_.at(t), i, sum);
-      add_product<count.value>(K, D, smoother_.block().at(t), i, sum);
-#pragma GCC unroll 12
-      for (int c = 0; c < count.value; ++c) beta_dot_[i + c] = factor * sum[c];
-    });
+    const V *v_dot = block_.at(t), *v = smoother_.block().at(t);
+    send<SumOfProducts>(
+        K, 0.0, [&](Index, Lanes sum) { return for_all(factor) * sum; }, beta_dot_,
+        [&](Index i, auto count, const V*) { ahead.ask(i, count.value); },
+        transition(pair_.columns_at(t), v_dot), transition(pair_dot_.columns_at(t), v));
   }
 
   // v_dot = b o beta_dot + v o node_bar
@@ -128,8 +120,9 @@ class SmootherTangent {
              const V* v,           // (K,)
              const V* node_bar) {  // (K,)
     V* v_dot = block_.at(t - 1);
-    for (Index k = 0; k < pack_.num_states; ++k)
-      v_dot[k] = b[k] * beta_dot_[k] + v[k] * node_bar[k];
+    for (Index k = 0; k < pack_.num_states; k += span<V>)
+      put(v_dot + k, multiply_add(wide<V>(b + k), wide<V>(beta_dot_ + k),
+                                  wide<V>(v + k) * wide<V>(node_bar + k)));
   }
 
  private:
@@ -146,10 +139,11 @@ template <class V>
 SVAE_ALWAYS_INLINE void changes(Index size, const V* probability,  // (size,)
                                 V count, V* dot) {                 // (size,)
   const auto change = [&](Index k) {
-    return dot[k] = unless_negligible(probability[k], dot[k]);
+    return unless_negligible(wide<V>(probability + k), wide<V>(dot + k));
   };
-  const V total = fold<V>(size, change, Add());
-  for (Index k = 0; k < size; ++k) dot[k] -= probability[k] / count * total;
+  const Lanes total = for_all(fill_and_add<V>(size, change, dot));
+  for (Index k = 0; k < size; k += span<V>)
+    put(dot + k, wide<V>(dot + k) - wide<V>(probability + k) / for_all(count) * total);
 }
 
 // Cotangents of the potentials of one pack; says of each lane whether doubles were wide
@@ -170,12 +164,10 @@ void markov_chain_vjp_in_weights(const MarkovPack<V>& pack, const MarkovAdjoint&
   RowWriter<V> node_out(pack, adjoint.potentials_bar.node, K, 0, workspace);
   PairWriter<V> pair_out(pack, adjoint.potentials_bar.pair, K * K,
                          pack.problem.pair_is_shared, workspace);
-  V* sum = workspace.take<V>(K * K);
-  V* sum_dot = workspace.take<V>(K * K);
-  V* gamma = workspace.take<V>(K);
+  V* sum = take_row<V>(K * padded<V>(K), workspace);
+  V* sum_dot = take_row<V>(K * padded<V>(K), workspace);
+  V* gamma = take_row<V>(K, workspace);
   const V one = broadcast<V>(1.0), num_pairs = pairs_of_a_sum(pack);
-  fill_zero(sum, K * K);
-  fill_zero(sum_dot, K * K);
 
   const auto up = [&](Index t, Pass pass) {
     filter.step(t, pass);
@@ -193,10 +185,14 @@ void markov_chain_vjp_in_weights(const MarkovPack<V>& pack, const MarkovAdjoint&
 
     const V past = dot(K, alpha_dot, beta), future = dot(K, alpha, beta_dot);
     V* gamma_dot = node_out.at(t);
-    for (Index k = 0; k < K; ++k) {
-      alpha_dot[k] -= (past + future) * alpha[k];
-      gamma_dot[k] = alpha_dot[k] * beta[k] + alpha[k] * beta_dot[k];
-      beta_dot[k] -= future * beta[k];
+    const Lanes both = for_all(past + future);
+    for (Index k = 0; k < K; k += span<V>) {
+      const Lanes a = wide<V>(alpha + k), b = wide<V>(beta + k);
+      const Lanes a_dot = wide<V>(alpha_dot + k) - both * a;
+      const Lanes b_dot = wide<V>(beta_dot + k);
+      put(alpha_dot + k, a_dot);
+      put(gamma_dot + k, multiply_add(a_dot, b, a * b_dot));
+      put(beta_dot + k, b_dot - for_all(future) * b);
     }
     probabilities(K, alpha, beta, one, gamma);
     changes(K, gamma, one, gamma_dot);
@@ -215,11 +211,15 @@ void markov_chain_vjp_in_weights(const MarkovPack<V>& pack, const MarkovAdjoint&
           const E* A = pair.at(pair_step);
           const F* D = pair_dot.at(pair_step);
           V* xi_dot = pair_out.at(pair_step);
-          for (Index e = 0; e < K * K; ++e) xi_dot[e] = A[e] * sum_dot[e] + D[e] * sum[e];
+          close_up(K, sum);
+          close_up(K, sum_dot);
+          for (Index e = 0; e < K * K; e += span<V>)
+            put(xi_dot + e, multiply_add(wide<V>(A + e), wide<V>(sum_dot + e),
+                                         wide<V>(D + e) * wide<V>(sum + e)));
           probabilities(K * K, A, sum, num_pairs, sum);
           changes(K * K, sum, num_pairs, xi_dot);
-          fill_zero(sum, K * K);
-          fill_zero(sum_dot, K * K);
+          fill_zero(sum, K * padded<V>(K));
+          fill_zero(sum_dot, K * padded<V>(K));
         });
     if (t > 0)
       smoother_dot.weigh(t, filter.weights(t), smoother.weigh(t), filter_dot.node_bar(t));

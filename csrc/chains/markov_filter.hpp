@@ -54,9 +54,9 @@ void markov_filter(const MarkovProblem& problem, const MarkovFiltering& result,
   PairLogs<V, V> pair(pack, workspace);
   MarkovLaws<V> predicted(pack, result.predicted, workspace);
   MarkovLaws<V> filtered(pack, result.filtered, workspace);
-  V* weights = workspace.take<V>(K);
-  V* node = workspace.take<V>(K);
-  V* column = workspace.take<V>(K);
+  V* weights = take_row<V>(K, workspace);
+  V* node = take_row<V>(K, workspace);
+  V* column = take_row<V>(K, workspace);
   CompensatedSum<V> past;
   FirstFailure<V> failure;
 
@@ -73,7 +73,8 @@ void markov_filter(const MarkovProblem& problem, const MarkovFiltering& result,
     const V* columns = pair.columns_at(t);
     for (Index k = 0; k < K; ++k) node[k] = weights[k] - mass;
     for (Index j = 0; j < K; ++j) {
-      for (Index i = 0; i < K; ++i) column[i] = node[i] + columns[j * K + i];
+      for (Index i = 0; i < K; i += span<V>)
+        put(column + i, wide<V>(node + i) + wide<V>(columns + j * padded<V>(K) + i));
       weights[j] = normalise(column, K);
     }
     past.add(pair.shift());

@@ -22,17 +22,17 @@ namespace SVAE_ISA_NAMESPACE {
 
 // Turns log weights into probabilities; returns the log of the weights' sum.
 template <class V>
-V normalise(V* log_weights,  // (size,)
+V normalise(V* log_weights,  // (padded size,)
             Index size) {
   const V zero = broadcast<V>(0.0);
   const V shift = shift_to_zero(log_weights, size);
+  for (Index k = 0; k < size; k += span<V>)
+    put(log_weights + k, exp_of_nonpositive(wide<V>(log_weights + k)));
   V total = zero;
-  for (Index k = 0; k < size; ++k) {
-    log_weights[k] = exp_of_nonpositive(log_weights[k]);
-    total += log_weights[k];
-  }
+  for (Index k = 0; k < size; ++k) total += log_weights[k];
   const V inverse = select(total > zero, broadcast<V>(1.0) / total, zero);
-  for (Index k = 0; k < size; ++k) log_weights[k] *= inverse;
+  for (Index k = 0; k < size; k += span<V>)
+    put(log_weights + k, wide<V>(log_weights + k) * for_all(inverse));
   return shift + log(total);
 }
 
@@ -44,12 +44,13 @@ class LogFilter {
   LogFilter(const MarkovPack<V>& pack, Workspace& workspace)
       : pack_(pack),
         pair_(pack, workspace),
-        alpha_(workspace.take<V>(pack.num_timesteps * pack.num_states)),
-        node_(workspace.take<V>(pack.num_states)),
-        predicted_(workspace.take<V>(pack.num_states)),
-        backward_(workspace.take<V>(pack.num_states * pack.num_states)) {}
+        stride_(padded<V>(pack.num_states)),
+        alpha_(workspace.take<V>(pack.num_timesteps * stride_)),
+        node_(take_row<V>(pack.num_states, workspace)),
+        predicted_(take_row<V>(pack.num_states, workspace)),
+        backward_(take_row<V>(pack.num_states * stride_, workspace)) {}
 
-  const V* alpha(Index t) const { return alpha_ + t * pack_.num_states; }
+  const V* alpha(Index t) const { return alpha_ + t * stride_; }
   const V* pair_columns(Index t) { return pair_.columns_at(t); }
 
   void start() {
@@ -58,13 +59,15 @@ class LogFilter {
     absorb(0);
   }
 
-  // predicted_j = logsumexp_i(alpha_i + pair_ij); returns the softmax, p(i|j).
+  // predicted_j = logsumexp_i(alpha_i + pair_ij); returns the softmax, p(i|j), by columns
+  // whose beginnings are padded<V>(K) apart, as all matrices below.
   V* predict(Index t) {
     const Index K = pack_.num_states;
     const V* pair = pair_.columns_at(t);
     for (Index j = 0; j < K; ++j) {
-      V* column = backward_ + j * K;
-      for (Index i = 0; i < K; ++i) column[i] = alpha(t)[i] + pair[j * K + i];
+      V* column = backward_ + j * stride_;
+      for (Index i = 0; i < K; i += span<V>)
+        put(column + i, wide<V>(alpha(t) + i) + wide<V>(pair + j * stride_ + i));
       predicted_[j] = normalise(column, K);
     }
     shift_ = pair_.shift();
@@ -74,7 +77,7 @@ class LogFilter {
   // alpha_t = predicted + node_t
   void absorb(Index t) {
     const Index K = pack_.num_states;
-    V* alpha = alpha_ + t * K;
+    V* alpha = alpha_ + t * stride_;
     pack_.load(pack_.problem.potentials.node, t, node_);
     count(t, shift_);
     count(t, shift_to_zero(node_, K));
@@ -111,6 +114,7 @@ class LogFilter {
 
   const MarkovPack<V>& pack_;
   PairLogs<V, V> pair_;
+  Index stride_;
   V* alpha_;
   V* node_;
   V* predicted_;
@@ -131,19 +135,19 @@ void smooth(Index K, V* xi,   // (K, K) by columns
   }
   for (Index j = 0; j < K; ++j)
     for (Index i = 0; i < K; ++i) {
-      xi[j * K + i] *= next_gamma[j];
-      gamma[i] += xi[j * K + i];
+      xi[j * padded<V>(K) + i] *= next_gamma[j];
+      gamma[i] += xi[j * padded<V>(K) + i];
     }
 }
 
-// xi_ij from columns, entry (i, j) at [j * K + i], to the rows of an array
+// xi_ij from columns to the rows of an array
 template <class V>
 void put_pair(Index K, const V* columns,  // (K, K)
               Index t, PairWriter<V>& writer) {
   V* rows = writer.at(t);
   for (Index i = 0; i < K; ++i)
     for (Index j = 0; j < K; ++j) {
-      const V entry = columns[j * K + i];
+      const V entry = columns[j * padded<V>(K) + i];
       rows[i * K + j] = writer.is_shared() ? rows[i * K + j] + entry : entry;
     }
 }
@@ -156,9 +160,9 @@ void markov_chain_in_logs(const MarkovPack<V>& pack, const MarkovResult& result,
   LogFilter<V> filter(pack, workspace);
   PairWriter<V> pair_stat(pack, result.stats.pair, K * K, pack.problem.pair_is_shared,
                           workspace);
-  V* last = workspace.take<V>(K);
-  V* gamma = workspace.take<V>(K);
-  V* next_gamma = workspace.take<V>(K);
+  V* last = take_row<V>(K, workspace);
+  V* gamma = take_row<V>(K, workspace);
+  V* next_gamma = take_row<V>(K, workspace);
 
   filter.run(last);
   pack.store_each(filter.log_normalizer(), result.log_normalizer);
@@ -223,10 +227,11 @@ void smooth_tangent(Index K, V* backward,  // (K, K) by columns
   fill_zero(gamma, K);
   fill_zero(gamma_dot, K);
   for (Index j = 0; j < K; ++j) {
-    V* column = backward + j * K;
-    const V mean = predict_tangent(K, column, alpha_dot, pair_bar + j * K);
+    V* column = backward + j * padded<V>(K);
+    const V* bar = pair_bar + j * padded<V>(K);
+    const V mean = predict_tangent(K, column, alpha_dot, bar);
     for (Index i = 0; i < K; ++i) {
-      const V score = alpha_dot[i] + pair_bar[j * K + i] - mean;  // of p(i|j)
+      const V score = alpha_dot[i] + bar[i] - mean;  // of p(i|j)
       gamma[i] += column[i] * next[j];
       column[i] *= next_dot[j] + next[j] * score;
       gamma_dot[i] += column[i];
@@ -238,9 +243,10 @@ void smooth_tangent(Index K, V* backward,  // (K, K) by columns
 // each lane's last step, and their tangent.
 template <class V>
 void run_tangent(const MarkovPack<V>& pack, LogFilter<V>& filter, PairBars<V>& pair_bar,
-                 const MarkovArrays<const double>& stats_bar, V* alpha_dot,  // (T, K)
-                 V* last,                                                    // (K,)
-                 V* last_dot) {                                              // (K,)
+                 const MarkovArrays<const double>& stats_bar,
+                 V* alpha_dot,   // (T, padded K)
+                 V* last,        // (K,)
+                 V* last_dot) {  // (K,)
   const Index K = pack.num_states;
   filter.start();
   // alpha = init + node
@@ -253,10 +259,12 @@ void run_tangent(const MarkovPack<V>& pack, LogFilter<V>& filter, PairBars<V>& p
     filter.absorb(t);
     // alpha'_j = node'_j + logsumexp_i(alpha_i + pair_ij)
     const V* bar = pair_bar.columns_at(t - 1);
-    V* next_dot = alpha_dot + t * K;
+    const Index stride = padded<V>(K);
+    V* next_dot = alpha_dot + t * stride;
     pack.load(stats_bar.node, t, next_dot);
     for (Index j = 0; j < K; ++j)
-      next_dot[j] += predict_tangent(K, backward + j * K, next_dot - K, bar + j * K);
+      next_dot[j] +=
+          predict_tangent(K, backward + j * stride, next_dot - stride, bar + j * stride);
     centre(K, filter.alpha(t), next_dot, last);
   }
   filter.finish(last);
@@ -273,12 +281,12 @@ void markov_chain_vjp_in_logs(const MarkovPack<V>& pack, const MarkovAdjoint& ad
   PairBars<V> pair_bar(pack, adjoint.stats_bar.pair, workspace);
   PairWriter<V> pair_out(pack, adjoint.potentials_bar.pair, K * K,
                          pack.problem.pair_is_shared, workspace);
-  V* alpha_dot = workspace.take<V>(pack.num_timesteps * K);
-  V* last = workspace.take<V>(K);
-  V* last_dot = workspace.take<V>(K);
-  V* gamma = workspace.take<V>(K);
-  V* gamma_dot = workspace.take<V>(K);
-  V* next = workspace.take<V>(2 * K);
+  V* alpha_dot = workspace.take<V>(pack.num_timesteps * padded<V>(K));
+  V* last = take_row<V>(K, workspace);
+  V* last_dot = take_row<V>(K, workspace);
+  V* gamma = take_row<V>(K, workspace);
+  V* gamma_dot = take_row<V>(K, workspace);
+  V* next = take_row<V>(2 * K, workspace);
 
   run_tangent(pack, filter, pair_bar, adjoint.stats_bar, alpha_dot, last, last_dot);
   filter.store_failures(adjoint.failed_step);
@@ -288,8 +296,8 @@ void markov_chain_vjp_in_logs(const MarkovPack<V>& pack, const MarkovAdjoint& ad
   for (Index t = pack.num_timesteps - 1; t >= 0; --t) {
     if (t + 1 < pack.num_timesteps) {
       V* xi = filter.predict(t);
-      smooth_tangent(K, xi, alpha_dot + t * K, pair_bar.columns_at(t), gamma, gamma_dot,
-                     next);
+      smooth_tangent(K, xi, alpha_dot + t * padded<V>(K), pair_bar.columns_at(t), gamma,
+                     gamma_dot, next);
       put_pair(K, xi, t, pair_out);
     }
     pack.join(t, last, gamma);

@@ -19,7 +19,7 @@ SVAE_ALWAYS_INLINE V in_lanes(double x) {
   return broadcast<V>(x);
 }
 template <class V>
-SVAE_ALWAYS_INLINE V in_lanes(V x) {
+SVAE_ALWAYS_INLINE V in_lanes(Lanes x) {
   return x;
 }
 
@@ -50,21 +50,73 @@ SVAE_ALWAYS_INLINE void for_states(Index num_states, const Body& body) {
   }
 }
 
-// States whose sums stay in registers beside a message and an entry of the matrix. With
-// 32 registers 16 or 20 are no faster.
-constexpr int kStates = 12;
-
-// sum_j += sum_i M_ij x_i, j from `begin` on; M is K x K by rows.
-template <int kCount, class V, class E>
-SVAE_ALWAYS_INLINE void add_product(Index K, const E* M,    // (K, K)
-                                    const V* x,             // (K,)
-                                    Index begin, V* sum) {  // (kCount,)
-  const E* row = M + begin;
-  for (Index i = 0; i < K; ++i, row += K) {
-    const V message = x[i];
-#pragma GCC unroll 12
-    for (int c = 0; c < kCount; ++c) sum[c] += in_lanes<V>(row[c]) * message;
+// What is made of all entries of a column and the message: a sum, or a maximum.
+struct SumOfProducts {
+  SVAE_ALWAYS_INLINE Lanes operator()(Lanes entry, Lanes message, Lanes sum) const {
+    return sum + entry * message;
   }
+};
+
+struct MaximumOfSums {
+  SVAE_ALWAYS_INLINE Lanes operator()(Lanes entry, Lanes message, Lanes best) const {
+    return max(entry + message, best);
+  }
+};
+
+// A matrix by rows, each `padded<V>(K)` numbers from the next, and the message that it
+// takes on.
+template <class V, class E>
+struct Transition {
+  const E* matrix;   // (K, K)
+  const V* message;  // (K,)
+};
+
+template <class V, class E>
+SVAE_ALWAYS_INLINE Transition<V, E> transition(const E* matrix, const V* message) {
+  return {matrix, message};
+}
+
+// Adds what the transition makes of some registers of states, one after the other.
+template <int kCount, class Semiring, class V, class E>
+SVAE_ALWAYS_INLINE void accumulate(Index K, const Transition<V, E>& from, Index begin,
+                                   Lanes* sum) {  // (kCount,)
+  const E* row = from.matrix + begin;
+  for (Index i = 0; i < K; ++i, row += padded<V>(K)) {
+    const Lanes message = for_all(from.message[i]);
+#pragma GCC unroll 16
+    for (int c = 0; c < kCount; ++c)
+      sum[c] = Semiring()(wide<V>(row + c * span<V>), message, sum[c]);
+  }
+}
+
+// States whose sums are folded at a time; of packs those that stay in registers beside a
+// message and an entry of the matrix. With 32 registers 16 or 20 are no faster. A single
+// sequence has many states to a register, and more registers are faster.
+constexpr int kStates = 12;
+template <class V>
+constexpr int kRegisters = span<V> > 1 && SVAE_LANES == 8 ? 16 : kStates;
+
+// message_j = finish(j, start + sum_i M_ij x_i), the sum over all transitions, or with
+// maxima in place of sums. Of kStates at a time it calls done(j, Constant<n>, messages).
+template <class Semiring, class V, class Finish, class Done, class... Transitions>
+SVAE_ALWAYS_INLINE void send(Index K, double start, const Finish& finish, V* message,
+                             const Done& done, const Transitions&... from) {
+  for_states<kRegisters<V>>(padded<V>(K) / span<V>, [&](Index first, auto count) {
+    const Index begin = first * span<V>;
+    Lanes sum[count.value];
+#pragma GCC unroll 16
+    for (int c = 0; c < count.value; ++c) sum[c] = broadcast<Lanes>(start);
+    (accumulate<count.value, Semiring>(K, from, begin, sum), ...);
+#pragma GCC unroll 16
+    for (int c = 0; c < count.value; ++c) {
+      const Index j = begin + c * span<V>;
+      put(message + j, sum[c] = finish(j, sum[c]));
+    }
+    if constexpr (span<V> == 1) done(begin, count, sum);
+  });
+  if constexpr (span<V> > 1)
+    for_states<kStates>(
+        K, [&](Index begin, auto count) { done(begin, count, message + begin); });
 }
 
 // States of either message whose products stay in registers, 32 of them or 16.
@@ -76,14 +128,14 @@ SVAE_ALWAYS_INLINE void add_outer_tile(Index steps, const V* x,     // (steps, k
                                        Index x_stride, const V* y,  // (steps, kColumns)
                                        Index y_stride, V* sum,      // (kRows, kColumns)
                                        Index sum_stride) {
-  V tile[kRows][kColumns] = {};
+  Lanes tile[kRows][kColumns] = {};
   for (Index s = 0; s < steps; ++s, x += x_stride, y += y_stride) {
-    V right[kColumns];
+    Lanes right[kColumns];
 #pragma GCC unroll 5
-    for (int c = 0; c < kColumns; ++c) right[c] = y[c];
+    for (int c = 0; c < kColumns; ++c) right[c] = wide<V>(y + c * span<V>);
 #pragma GCC unroll 5
     for (int r = 0; r < kRows; ++r) {
-      const V left = x[r];
+      const Lanes left = for_all(x[r]);
 #pragma GCC unroll 5
       for (int c = 0; c < kColumns; ++c) tile[r][c] += left * right[c];
     }
@@ -91,21 +143,10 @@ SVAE_ALWAYS_INLINE void add_outer_tile(Index steps, const V* x,     // (steps, k
 #pragma GCC unroll 5
   for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 5
-    for (int c = 0; c < kColumns; ++c) sum[r * sum_stride + c] += tile[r][c];
-}
-
-// best_j = max(best_j, max_i(M_ij + x_i)), likewise.
-template <int kCount, class V, class E>
-SVAE_ALWAYS_INLINE void maximise(Index K, const E* M,     // (K, K)
-                                 const V* x,              // (K,)
-                                 Index begin, V* best) {  // (kCount,)
-  const E* row = M + begin;
-  for (Index i = 0; i < K; ++i, row += K) {
-    const V message = x[i];
-#pragma GCC unroll 12
-    for (int c = 0; c < kCount; ++c)
-      best[c] = max(in_lanes<V>(row[c]) + message, best[c]);
-  }
+    for (int c = 0; c < kColumns; ++c) {
+      V* entries = sum + r * sum_stride + c * span<V>;
+      put(entries, wide<V>(entries) + tile[r][c]);
+    }
 }
 
 // The eight rows around step t of one sequence after the other as t goes on, to be asked
@@ -159,30 +200,43 @@ class PairRows<V, double> {
   Index sequence_;
 };
 
-// A matrix for each pair (t, t+1), which Derived::make(t, matrix) fills, by rows and by
-// columns: once for all if the steps share it.
-template <class Derived, class E>
+// A matrix for each pair (t, t+1), which Derived::make(t, matrix) fills, one entry after
+// the other, and its rows and columns for messages: once for all if the steps share it.
+template <class Derived, class V, class E>
 class StepMatrix {
  public:
   StepMatrix(Index num_states, bool is_shared, Workspace& workspace)
       : num_states_(num_states), is_shared_(is_shared) {
-    for (Form& form : forms_) form.entries = workspace.take<E>(num_states * num_states);
+    const Index padded_size = num_states * padded<V>(num_states);
+    entries_.entries = take_row<E>(num_states * num_states, workspace);
+    rows_.entries = span<V> > 1 ? take_row<E>(padded_size, workspace) : nullptr;
+    columns_.entries = take_row<E>(padded_size, workspace);
   }
 
   // Entry (i, j) at [i * K + j]
   SVAE_ALWAYS_INLINE const E* at(Index t) {
-    return form_at(t, forms_[0], [&](Index step, E* matrix) {
+    return form_at(t, entries_, [&](Index step, E* matrix) {
       static_cast<Derived*>(this)->make(step, matrix);
     });
   }
 
-  // Entry (i, j) at [j * K + i]
+  // Entry (i, j) at [i * padded<V>(K) + j]
+  SVAE_ALWAYS_INLINE const E* rows_at(Index t) {
+    if constexpr (span<V> == 1) return at(t);
+    return form_at(t, rows_, [&](Index step, E* rows) {
+      const E* matrix = at(step);
+      for (Index i = 0; i < num_states_; ++i)
+        copy(matrix + i * num_states_, rows + i * padded<V>(num_states_), num_states_);
+    });
+  }
+
+  // Entry (i, j) at [j * padded<V>(K) + i]
   SVAE_ALWAYS_INLINE const E* columns_at(Index t) {
-    return form_at(t, forms_[1], [&](Index step, E* columns) {
+    return form_at(t, columns_, [&](Index step, E* columns) {
       const E* matrix = at(step);
       for (Index i = 0; i < num_states_; ++i)
         for (Index j = 0; j < num_states_; ++j)
-          columns[j * num_states_ + i] = matrix[i * num_states_ + j];
+          columns[j * padded<V>(num_states_) + i] = matrix[i * num_states_ + j];
     });
   }
 
@@ -202,16 +256,16 @@ class StepMatrix {
 
   Index num_states_;
   bool is_shared_;
-  Form forms_[2];
+  Form entries_, rows_, columns_;
 };
 
 // A_ij = exp(pair_ij - shift), relative to the largest.
 template <class V, class E>
-class PairWeights : public StepMatrix<PairWeights<V, E>, E> {
+class PairWeights : public StepMatrix<PairWeights<V, E>, V, E> {
  public:
   PairWeights(const MarkovPack<V>& pack, Workspace& workspace)
-      : StepMatrix<PairWeights, E>(pack.num_states, pack.problem.pair_is_shared,
-                                   workspace),
+      : StepMatrix<PairWeights, V, E>(pack.num_states, pack.problem.pair_is_shared,
+                                      workspace),
         rows_(pack, pack.problem.potentials.pair, workspace),
         size_(pack.num_states * pack.num_states) {}
 
@@ -233,10 +287,11 @@ class PairWeights : public StepMatrix<PairWeights<V, E>, E> {
 
 // pair_ij - shift, relative to the largest.
 template <class V, class E>
-class PairLogs : public StepMatrix<PairLogs<V, E>, E> {
+class PairLogs : public StepMatrix<PairLogs<V, E>, V, E> {
  public:
   PairLogs(const MarkovPack<V>& pack, Workspace& workspace)
-      : StepMatrix<PairLogs, E>(pack.num_states, pack.problem.pair_is_shared, workspace),
+      : StepMatrix<PairLogs, V, E>(pack.num_states, pack.problem.pair_is_shared,
+                                   workspace),
         rows_(pack, pack.problem.potentials.pair, workspace),
         size_(pack.num_states * pack.num_states) {}
 
@@ -257,12 +312,13 @@ class PairLogs : public StepMatrix<PairLogs<V, E>, E> {
 
 // bar_ij: cotangents as they are.
 template <class V>
-class PairBars : public StepMatrix<PairBars<V>, V> {
+class PairBars : public StepMatrix<PairBars<V>, V, V> {
  public:
   PairBars(const MarkovPack<V>& pack,
            const Rows<const double>& pair_bar,  // (N, 1|T-1, K, K)
            Workspace& workspace)
-      : StepMatrix<PairBars, V>(pack.num_states, pack.problem.pair_is_shared, workspace),
+      : StepMatrix<PairBars, V, V>(pack.num_states, pack.problem.pair_is_shared,
+                                   workspace),
         rows_(pack, pair_bar, workspace),
         size_(pack.num_states * pack.num_states) {}
 
@@ -275,13 +331,13 @@ class PairBars : public StepMatrix<PairBars<V>, V> {
 
 // D_ij = A_ij bar_ij: the tangent of A in the direction of a cotangent.
 template <class V, class E, class F>
-class PairTangent : public StepMatrix<PairTangent<V, E, F>, F> {
+class PairTangent : public StepMatrix<PairTangent<V, E, F>, V, F> {
  public:
   PairTangent(const MarkovPack<V>& pack,
               const Rows<const double>& pair_bar,  // (N, 1|T-1, K, K)
               PairWeights<V, E>& pair, Workspace& workspace)
-      : StepMatrix<PairTangent, F>(pack.num_states, pack.problem.pair_is_shared,
-                                   workspace),
+      : StepMatrix<PairTangent, V, F>(pack.num_states, pack.problem.pair_is_shared,
+                                      workspace),
         rows_(pack, pair_bar, workspace),
         size_(pack.num_states * pack.num_states),
         pair_(pair) {}
@@ -298,16 +354,20 @@ class PairTangent : public StepMatrix<PairTangent<V, E, F>, F> {
   PairWeights<V, E>& pair_;
 };
 
-// Numbers from one row of messages to the next: an odd number, for a power of two would
-// put all steps into the same sets of the cache.
-SVAE_ALWAYS_INLINE Index message_stride(Index size) { return size | 1; }
+// Numbers from one row of messages to the next. Of packs an odd number, for a power of
+// two would put all steps into the same sets of the cache.
+template <class V>
+SVAE_ALWAYS_INLINE Index message_stride(Index size) {
+  return span<V> == 1 ? size | 1 : padded<V>(size);
+}
 
 // Rows in lanes for the steps of one block of the sums over pairs.
 template <class V>
 class StepBlock {
  public:
   StepBlock(Index size, Workspace& workspace)
-      : stride_(message_stride(size)), rows_(workspace.take<V>(kStepsOfSum * stride_)) {}
+      : stride_(message_stride<V>(size)),
+        rows_(workspace.take<V>(kStepsOfSum * stride_)) {}
   SVAE_ALWAYS_INLINE V* at(Index t) const { return rows_ + t % kStepsOfSum * stride_; }
   Index stride() const { return stride_; }
 
@@ -323,7 +383,7 @@ constexpr Budget kMarkovBudget = {Index(32) << 20, Index(8) << 20};
 // The segments of a chain that keeps so many messages of each step.
 template <class V>
 Segments markov_segments(const MarkovPack<V>& pack, Index num_messages) {
-  const Index stride = message_stride(pack.num_states + 1);
+  const Index stride = message_stride<V>(pack.num_states + 1);
   return {pack.num_timesteps, num_messages * stride * Index(sizeof(V)), kMarkovBudget};
 }
 

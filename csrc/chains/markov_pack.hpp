@@ -9,6 +9,7 @@
 
 #include "lanes/elementary.hpp"
 #include "lanes/first_failure.hpp"
+#include "lanes/row.hpp"
 
 namespace svae {
 namespace SVAE_ISA_NAMESPACE {
@@ -57,10 +58,10 @@ struct MarkovPack : Pack<V> {
   }
 
   // From rows in lanes, one per step, the last one of every lane.
-  void take_last(const V* rows,      // (T, K)
+  void take_last(const V* rows,      // (T, padded K)
                  V* values) const {  // (K,)
     for (Index w = 0; w < width<V>; ++w) {
-      const V* row = rows + (length[w] > 0 ? length[w] - 1 : 0) * num_states;
+      const V* row = rows + (length[w] > 0 ? length[w] - 1 : 0) * padded<V>(num_states);
       for (Index k = 0; k < num_states; ++k) lane(values[k], w) = lane(row[k], w);
     }
   }
@@ -72,54 +73,6 @@ struct MarkovPack : Pack<V> {
       values[k] = this->at_last_step(t, last[k], values[k]);
   }
 };
-
-// x_0 + x_1 + ..., or another such operation, by halves: few steps follow one another.
-template <int kCount, class V, class Operation>
-SVAE_ALWAYS_INLINE V fold(const V* x,  // (kCount,)
-                          const Operation& both) {
-  if constexpr (kCount == 1)
-    return x[0];
-  else
-    return both(fold<kCount / 2>(x, both),
-                fold<kCount - kCount / 2>(x + kCount / 2, both));
-}
-
-struct Add {
-  template <class V>
-  SVAE_ALWAYS_INLINE V operator()(V a, V b) const {
-    return a + b;
-  }
-};
-
-struct Maximum {
-  template <class V>
-  SVAE_ALWAYS_INLINE V operator()(V a, V b) const {
-    return max(a, b);
-  }
-};
-
-// The same of term(0), .., term(size - 1), four at a time.
-template <class V, class Term, class Operation>
-SVAE_ALWAYS_INLINE V fold(Index size, const Term& term, const Operation& both) {
-  if (size < 4) {
-    V value = term(0);
-    for (Index k = 1; k < size; ++k) value = both(value, term(k));
-    return value;
-  }
-  V part[4] = {term(0), term(1), term(2), term(3)};
-  Index k = 4;
-  for (; k + 4 <= size; k += 4)
-#pragma GCC unroll 4
-    for (int r = 0; r < 4; ++r) part[r] = both(part[r], term(k + r));
-  for (; k < size; ++k) part[0] = both(part[0], term(k));
-  return fold<4>(part, both);
-}
-
-template <class V>
-SVAE_ALWAYS_INLINE V maximum(const V* values,  // (size,)
-                             Index size) {
-  return fold<V>(size, [&](Index k) { return values[k]; }, Maximum());
-}
 
 // Positive in the lanes that have ended, or in which some state has the log weight `top`,
 // the highest of step t, which is not -inf.
@@ -142,7 +95,8 @@ template <class V>
 V shift_to_zero(V* log_weights,  // (size,)
                 Index size) {
   const V shift = finite_maximum(log_weights, size);
-  for (Index k = 0; k < size; ++k) log_weights[k] -= shift;
+  for (Index k = 0; k < size; k += span<V>)
+    put(log_weights + k, wide<V>(log_weights + k) - for_all(shift));
   return shift;
 }
 

@@ -21,16 +21,16 @@ class BestPathFilter {
       : pack_(pack),
         pair_(pack, workspace),
         node_(pack, pack.problem.potentials.node, pack.num_states, 0, workspace),
-        alpha_(segments, message_stride(pack.num_states), workspace),
+        alpha_(segments, message_stride<V>(pack.num_states), workspace),
         checkpoints_(segments, alpha_.last(), pack.num_states, workspace),
-        init_(workspace.take<V>(pack.num_states)) {
+        init_(take_row<V>(pack.num_states, workspace)) {
     pack.load(pack.problem.potentials.init, 0, init_);
     shift_to_zero(init_, pack.num_states);
   }
 
   const V* alpha(Index t) const { return alpha_.at(t); }
 
-  // Entry (i, j) at [j * K + i]
+  // Entry (i, j) at [j * padded<V>(K) + i]
   const E* pair_columns(Index t) { return pair_.columns_at(t); }
 
   SVAE_ALWAYS_INLINE void step(Index t, Pass pass) {
@@ -54,22 +54,18 @@ class BestPathFilter {
     if (t == 0) {
       for (Index k = 0; k < K; ++k) alpha[k] = init_[k] + (node[k] - node_shift);
     } else {
-      const E* pair = pair_.at(t - 1);
-      const V* before = alpha_.at(t - 1);
-      for_states<kStates>(K, [&](Index j, auto count) {
-        ahead.ask(j, count.value);
-        V best[count.value];
-#pragma GCC unroll 12
-        for (int c = 0; c < count.value; ++c) best[c] = broadcast<V>(-kInfinity);
-        maximise<count.value>(K, pair, before, j, best);
-#pragma GCC unroll 12
-        for (int c = 0; c < count.value; ++c)
-          alpha[j + c] = best[c] + (node[j + c] - node_shift);
-      });
+      const auto add_node = [&](Index j, Lanes best) {
+        return best + (wide<V>(node + j) - for_all(node_shift));
+      };
+      send<MaximumOfSums>(
+          K, -kInfinity, add_node, alpha,
+          [&](Index j, auto count, const V*) { ahead.ask(j, count.value); },
+          transition(pair_.rows_at(t - 1), alpha_.at(t - 1)));
     }
     const V top = maximum(alpha, K);
     const V taken = select(top == broadcast<V>(-kInfinity), broadcast<V>(0.0), top);
-    for (Index k = 0; k < K; ++k) alpha[k] -= taken;
+    for (Index k = 0; k < K; k += span<V>)
+      put(alpha + k, wide<V>(alpha + k) - for_all(taken));
     return top;
   }
 
@@ -119,8 +115,7 @@ void viterbi(const MarkovPack<V>& pack, const MarkovDecoding& result,
   const Index K = pack.num_states;
   const Segments segments = markov_segments(pack, 1);
   BestPathFilter<V, E> filter(pack, segments, workspace);
-  E* no_successor = workspace.take<E>(K);
-  fill_zero(no_successor, K);
+  E* no_successor = take_row<E>(K, workspace);
 
   const auto up = [&](Index t, Pass pass) { filter.step(t, pass); };
   const auto turn = [&] { filter.store_failures(result.failed_step); };
@@ -129,7 +124,8 @@ void viterbi(const MarkovPack<V>& pack, const MarkovDecoding& result,
     for (Index w = 0; w < width<V>; ++w) {
       if (t >= pack.length[w]) continue;
       Index* state = result.paths.at(pack.sequence[w], 0) + t;
-      const E* column = t + 1 < pack.length[w] ? pair + state[1] * K : no_successor;
+      const E* column =
+          t + 1 < pack.length[w] ? pair + state[1] * padded<V>(K) : no_successor;
       *state = best_state(K, w, filter.alpha(t), column);
     }
   };
@@ -177,7 +173,7 @@ void sample_in_weights(const MarkovPack<V>& pack, const MarkovSampling& sampling
   PairWeights<V, E> pair(pack, workspace);
   MarkovFilter<V, E> filter(pack, segments, pair, workspace);
   MarkovSmoother<V, E> smoother(pack, pair, filter, workspace);
-  E* no_successor = workspace.take<E>(K);
+  E* no_successor = take_row<E>(K, workspace);
   double* cumulative = workspace.take<double>(K);
   bool is_known[width<V>];
   for (Index k = 0; k < K; ++k) no_successor[k] = in_lanes<E>(1.0);
@@ -192,7 +188,8 @@ void sample_in_weights(const MarkovPack<V>& pack, const MarkovSampling& sampling
     for (Index w = 0; w < width<V>; ++w)
       for (Index s = 0; t < pack.length[w] && s < sampling.num_samples; ++s) {
         Index* state = sampling.paths.at(pack.sequence[w], s) + t;
-        const E* column = t + 1 < pack.length[w] ? A + state[1] * K : no_successor;
+        const E* column =
+            t + 1 < pack.length[w] ? A + state[1] * padded<V>(K) : no_successor;
         double total = 0.0;
         for (Index i = 0; i < K; ++i)
           cumulative[i] = total += lane(alpha[i], w) * in_lane(column[i], w);
@@ -211,7 +208,7 @@ void sample_in_logs(const MarkovPack<V>& pack, const MarkovSampling& sampling,
                     Workspace& workspace) {
   const Index K = pack.num_states;
   LogFilter<V> filter(pack, workspace);
-  V* no_successor = workspace.take<V>(K);
+  V* no_successor = take_row<V>(K, workspace);
   double* cumulative = workspace.take<double>(K);
 
   filter.run(no_successor);
@@ -224,7 +221,8 @@ void sample_in_logs(const MarkovPack<V>& pack, const MarkovSampling& sampling,
     for (Index w = 0; w < width<V>; ++w)
       for (Index s = 0; t < pack.length[w] && s < sampling.num_samples; ++s) {
         Index* state = sampling.paths.at(pack.sequence[w], s) + t;
-        const V* column = t + 1 < pack.length[w] ? pair + state[1] * K : no_successor;
+        const V* column =
+            t + 1 < pack.length[w] ? pair + state[1] * padded<V>(K) : no_successor;
         const Index best = best_state(K, w, alpha, column);
         const double top = lane(alpha[best], w) + lane(column[best], w);
         double total = 0.0;

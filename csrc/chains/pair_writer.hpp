@@ -20,9 +20,7 @@ class PairWriter {
         size_(size),
         is_shared_(is_shared),
         writer_(pack, rows, size, 1, workspace),
-        sum_(workspace.take<V>(size)) {
-    fill_zero(sum_, size);
-  }
+        sum_(take_row<V>(size, workspace)) {}
 
   bool is_shared() const { return is_shared_; }
 

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "lanes/pack.hpp"
+#include "lanes/row.hpp"
 
 namespace svae {
 namespace SVAE_ISA_NAMESPACE {
@@ -183,6 +184,72 @@ class RowWriter : RowBlocks<V> {
   }
 
   Rows<double> rows_;
+};
+
+// The same of one sequence, whose rows need no transposing.
+template <>
+class RowReader<double> {
+ public:
+  RowReader(const Pack<double>& pack, const Rows<const double>& rows,  // (1, T, size)
+            Index size, Index ahead, Workspace& workspace)
+      : rows_(rows),
+        sequence_(pack.sequence[0]),
+        num_rows_(pack.length[0] - ahead),
+        size_(size),
+        values_(take_row<double>(size, workspace)) {}
+
+  SVAE_ALWAYS_INLINE const double* at(Index t) {
+    if (t >= num_rows_) {
+      fill_zero(values_, size_);
+      return values_;
+    }
+    // behind its end there is a number that it has
+    const double* row = rows_.at(sequence_, t);
+    for (Index k = 0; k < size_; k += span<double>)
+      put(values_ + k, load_first(row + k, size_ - k, *row));
+    return values_;
+  }
+
+ private:
+  Rows<const double> rows_;
+  Index sequence_, num_rows_, size_;
+  double* values_;
+};
+
+template <>
+class RowWriter<double> {
+ public:
+  RowWriter(const Pack<double>& pack, const Rows<double>& rows,  // (1, T, size)
+            Index size, Index ahead, Workspace& workspace)
+      : rows_(rows),
+        sequence_(pack.sequence[0]),
+        num_rows_(pack.length[0] - ahead),
+        size_(size),
+        values_(take_row<double>(size, workspace)) {}
+
+  SVAE_ALWAYS_INLINE double* at(Index t) {
+    if (t != step_) store();
+    step_ = t;
+    return values_;
+  }
+
+  void finish() {
+    store();
+    step_ = -1;
+  }
+
+ private:
+  SVAE_ALWAYS_INLINE void store() {
+    if (step_ < 0 || step_ >= num_rows_) return;
+    double* row = rows_.at(sequence_, step_);
+    for (Index k = 0; k < size_; k += span<double>)
+      store_first(row + k, wide<double>(values_ + k), size_ - k);
+  }
+
+  Rows<double> rows_;
+  Index sequence_, num_rows_, size_;
+  Index step_ = -1;  // the one in values_
+  double* values_;
 };
 
 }  // namespace SVAE_ISA_NAMESPACE

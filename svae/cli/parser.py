@@ -199,7 +199,8 @@ LATENT_HELP = {
     "num_states": "of z",
     "sticky": (
         "pseudo-count of each state's transition to itself; K states last "
-        "(K + X)/(K - 1) steps in the prior"
+        "(K + X)/(K - 1) steps in the prior; default: 0, or of an slds whose noise "
+        "variance is the data's 10 steps"
     ),
     "concentration": "Dirichlet parameter of every transition",
     "affine": "whether dynamics have a bias",
@@ -260,6 +261,7 @@ def number_or_data(text: str) -> float | str:
 FIELD_KINDS: dict[str, dict[str, Any]] = {
     "noise_variance": {"type": number_or_data, "metavar": "X"},
     "column_precision": {"type": float, "metavar": "X"},
+    "sticky": {"type": float, "metavar": "X"},
 }
 """How an option takes the values of a field whose default does not tell."""
 

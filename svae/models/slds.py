@@ -27,6 +27,9 @@ from svae.priors import PriorArgument
 
 __all__ = ["SLDS"]
 
+DURATION = 10.0
+"""Steps that a state lasts under a prior that is centred on the data."""
+
 
 @dataclass(frozen=True)
 class SLDS(Switching):
@@ -44,12 +47,13 @@ class SLDS(Switching):
         Whether dynamics have a bias b.
     concentration : float
         Dirichlet parameter alpha of every initial state and transition.
-    sticky : float
+    sticky : float, optional
         Added to alpha of each state's transition to itself, a pseudo-count of steps on
         which it stayed (Fox et al. 2011).  The prior's mean probability to stay is
         ``(alpha + sticky) / (K alpha + sticky)``, at which a state lasts
         ``(K alpha + sticky) / ((K - 1) alpha)`` steps: for alpha = 1 and a wanted
-        duration d take ``sticky = d (K - 1) - K``.
+        duration d take ``sticky = d (K - 1) - K``.  By default that of 10 steps where
+        the prior is centred on the data, and else 0.
     noise_variance : float or "data"
         Of the prior of Q: scale ``noise_variance * (D + 1) I`` with D + 1 degrees of
         freedom; or centred on the data, as for the `LDS`.  Of several states every A is
@@ -75,7 +79,7 @@ class SLDS(Switching):
     latent_dim: int = 10
     affine: bool = False
     concentration: float = 1.0
-    sticky: float = 0.0
+    sticky: float | None = None
     noise_variance: float | str = DATA
     column_precision: float | None = None
     initial_spread: float = 0.1
@@ -101,7 +105,8 @@ class SLDS(Switching):
 
     def default_prior(self) -> dict[str, Any]:
         """Return natural parameters of every factor of p(theta)."""
-        markov = markov_prior(self.num_states, self.concentration, self.sticky)
+        sticky = self.sticky or 0.0
+        markov = markov_prior(self.num_states, self.concentration, sticky)
         one = dynamics_prior(self)
         return markov | {
             name: tuple(
@@ -112,8 +117,19 @@ class SLDS(Switching):
         }
 
     def empirical_prior(self, points: Windows) -> dict[str, Any]:
-        """Return the prior, on known latents if ``noise_variance`` is "data"."""
-        return empirical_prior(self, points)
+        """Return the prior, on known latents if ``noise_variance`` is "data".
+
+        Its states last, if ``sticky`` does not say how long: states of which each frame
+        may have another explain noise.
+        """
+        natparams = empirical_prior(self, points)
+        said = self.sticky is not None or "transitions" in self.prior
+        if self.noise_variance != DATA or said:
+            return natparams
+        others = self.num_states - 1
+        sticky = max(DURATION * others - self.num_states, 0.0) * self.concentration
+        markov = markov_prior(self.num_states, self.concentration, sticky)
+        return natparams | {"transitions": markov["transitions"]}
 
     def initial_posterior(self, rng: onp.random.Generator) -> dict[str, Any]:
         """Return the prior, with E[A_k] apart from each other."""

@@ -271,10 +271,12 @@ def _comparable(
     their priors of dynamics were fixed.
     """
     old, new = LATER | _flat(was), _flat(now)
-    noise = "model.latent.noise_variance"
+    noise, sticky = "model.latent.noise_variance", "model.latent.sticky"
     for fit in (old, new):
         if fit.get("fit.start") == "random" and fit.get(noise) == DATA:
             fit[noise] = WITHOUT_DATA  # which it is there
+        if sticky in fit and fit[sticky] is None and fit.get(noise) != DATA:
+            fit[sticky] = 0.0
     if "data.mean_digest" in old:
         return _without(old, ".mean_digest"), _without(new, ".mean_digest")
     means = {k.replace(".digest", ".mean_digest"): value for k, value in old.items()}

@@ -5,7 +5,7 @@ import pytest
 
 import svae
 from svae.data import Windows
-from svae.families import mniw, niw
+from svae.families import dirichlet, mniw, niw
 
 
 @pytest.fixture
@@ -99,3 +99,19 @@ def test_the_states_of_a_switching_model_of_data_are_used(rng):
     x /= x.std(axis=0)
     model = svae.SVI(svae.SLDS(2, 2)).fit(x, rng=0)
     assert svae.metrics.accuracy(z, model.predict(x)) > 0.9
+
+
+def test_states_last_ten_steps_unless_told_otherwise(points):
+    def duration(latent):
+        prior = latent.empirical_prior(points)
+        (alpha,) = dirichlet.to_standard(prior["transitions"])
+        stays = alpha[0, 0] / alpha[0].sum()
+        return 1.0 / (1.0 - stays)
+
+    for num_states, concentration in ((2, 1.0), (7, 1.0), (20, 0.5)):
+        latent = svae.SLDS(num_states, 2, concentration=concentration)
+        np.testing.assert_allclose(duration(latent), 10.0, rtol=1e-12)
+    np.testing.assert_allclose(duration(svae.SLDS(4, 2, sticky=0.0)), 4 / 3)
+    np.testing.assert_allclose(duration(svae.SLDS(4, 2, noise_variance=1.0)), 4 / 3)
+    given = {"transitions": svae.priors.Dirichlet(2.0)}
+    np.testing.assert_allclose(duration(svae.SLDS(4, 2, prior=given)), 4 / 3)

@@ -2,6 +2,7 @@
 #include "kernels.hpp"
 
 #include "chains/gaussian_chain_vjp.hpp"
+#include "chains/gaussian_chunks.hpp"
 #include "chains/gaussian_filter.hpp"
 #include "chains/markov_chain_vjp.hpp"
 #include "chains/markov_filter.hpp"
@@ -59,6 +60,23 @@ void run_gaussian_chain_vjp(const GaussianProblem& problem,
                             Workspace& workspace) {
   with_pack(problem.latent_dim, [&](auto pack) {
     gaussian_chain_vjp<typename decltype(pack)::type>(problem, adjoint, first, workspace);
+  });
+}
+
+void run_gaussian_elimination(const GaussianProblem& problem,
+                              const GaussianElimination& result, Index first,
+                              Workspace& workspace) {
+  with_pack(problem.latent_dim, [&](auto pack) {
+    gaussian_elimination<typename decltype(pack)::type>(problem, result, first,
+                                                        workspace);
+  });
+}
+
+void run_gaussian_edges(const GaussianProblem& problem, const GaussianEdges& edges,
+                        Index* failed_step, Index first, Workspace& workspace) {
+  with_pack(problem.latent_dim, [&](auto pack) {
+    gaussian_edges<typename decltype(pack)::type>(problem, edges, failed_step, first,
+                                                  workspace);
   });
 }
 
@@ -143,6 +161,8 @@ constexpr Kernels make_table() {
   table.gaussian_lanes = gaussian_lanes;
   table.gaussian_chain = run_gaussian_chain;
   table.gaussian_chain_vjp = run_gaussian_chain_vjp;
+  table.gaussian_elimination = run_gaussian_elimination;
+  table.gaussian_edges = run_gaussian_edges;
   table.gaussian_filter = run_gaussian_filter;
   table.few_markov_chains = few_markov_chains;
   table.markov_chain =

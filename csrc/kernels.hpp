@@ -26,6 +26,27 @@ struct GaussianArrays {    // potentials, statistics, or the cotangents of eithe
   Rows<T> node_J, node_h;  // (N, T, D, D) or (N, T, D); (N, T, D)
 };
 
+// Hands values of chunks of a sequence on, from the last to the first, between packs that
+// different threads may have.
+struct Relay {
+  virtual void wait_for(Index chunk) = 0;  // for the values of that chunk
+  virtual void hand_on(Index chunk) = 0;   // those of that chunk are there
+
+ protected:
+  ~Relay() = default;
+};
+
+// The chain of the edges between chunks of long sequences: the first step of each. Rows
+// of a J are -1/2 of a precision or covariance. With a single sequence, whose chunks are
+// taken as sequences themselves, the axes N and C are one, C.
+struct GaussianEdges {
+  Rows<double> prior_J, prior_h;  // given the steps before, (N, C, D, D), (N, C, D)
+  Rows<double> cov_J, mean;       // given all steps, (N, C, D, D), (N, C, D)
+  Rows<double> G, mean_at_zero;   // of x given x': G x' + that, (N, C, D, D), (N, C, D)
+  Rows<double> samples;           // (C, S, D) of one sequence
+  Relay* relay;                   // of the samples
+};
+
 struct GaussianProblem {
   Index num_sequences, latent_dim, num_samples;
   bool dense_nodes;
@@ -33,6 +54,17 @@ struct GaussianProblem {
   const Index* lengths;                              // (N,)
   GaussianArrays<const double> potentials;
   Rows<const double> noise;  // (N, S, T, D), the axis S in place of time
+  // The sequences are chunks of one, each of which ends with the first step of the next.
+  // Else null.
+  const GaussianEdges* edges;
+};
+
+// What the steps between edges say of them: potentials of the chain of edges.
+struct GaussianElimination {
+  Rows<double> node_J, node_h;  // (C, D, D), (C, D)
+  Rows<double> J12, J22;        // (C, D, D), of a chunk's edge and the next
+  Rows<double> next_h;          // (C, D), of the next edge
+  Index* failed_step;           // (C,), -1: none
 };
 
 struct GaussianResult {
@@ -220,6 +252,10 @@ struct Kernels {
                          Workspace&);
   void (*gaussian_chain_vjp)(const GaussianProblem&, const GaussianAdjoint&, Index first,
                              Workspace&);
+  void (*gaussian_elimination)(const GaussianProblem&, const GaussianElimination&,
+                               Index first, Workspace&);
+  void (*gaussian_edges)(const GaussianProblem&, const GaussianEdges&, Index* failed_step,
+                         Index first, Workspace&);
   void (*gaussian_filter)(const GaussianProblem&, const GaussianFiltering&, Index first,
                           Workspace&);
   void (*markov_chain)(const MarkovProblem&, const MarkovResult&, Index first,

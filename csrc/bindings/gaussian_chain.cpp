@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "bindings/arrays.hpp"
+#include "bindings/gaussian_chunks.hpp"
 #include "bindings/packs.hpp"
 
 namespace svae {
@@ -139,10 +140,19 @@ py::tuple gaussian_chain(const Arrays& potentials, const std::optional<Array>& n
     result.samples = output(drawn, 2);
     samples = drawn;
   }
-  run_packs(packs_of(problem, sizes), kError, failed_step,
-            [&](Index first, Workspace& workspace) {
-              kernels().gaussian_chain(problem, result, first, workspace);
-            });
+  if (any_in_chunks(problem)) {
+    prepare_threads();
+    {
+      py::gil_scoped_release released;
+      run_in_chunks(problem, result);
+    }
+    raise_failure(kError, failed_step);
+  } else {
+    run_packs(packs_of(problem, sizes), kError, failed_step,
+              [&](Index first, Workspace& workspace) {
+                kernels().gaussian_chain(problem, result, first, workspace);
+              });
+  }
   return py::make_tuple(log_normalizer, py::cast(stats), samples);
 }
 

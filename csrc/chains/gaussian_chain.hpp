@@ -17,7 +17,7 @@
 //   sampler   x = mf + L^-T d^-1/2 noise + G x'
 #pragma once
 
-#include "chains/gaussian_pack.hpp"
+#include "chains/gaussian_edges.hpp"
 #include "chains/segments.hpp"
 #include "lanes/first_failure.hpp"
 
@@ -75,7 +75,7 @@ class GaussianFilter {
     if (t == 0) terms_.set_init(A_, h_);
     terms_.add_node(t, A_, h_);
     if (t + 1 < pack_.num_timesteps) add_terms(terms_.J11.at(t).data, A_.data, A_.size());
-    complete_diagonal(t);
+    pack_.complete_diagonal(t, A_);
 
     LogProduct<V> determinant = inverse_determinant_;
     const V success = factorise(A_, L, roots, determinant);
@@ -98,21 +98,17 @@ class GaussianFilter {
   V log_normalizer() const {
     constexpr double kHalfLog2Pi = 0.91893853320467274178;
     return 0.5 * quadratic_ + inverse_determinant_.value() +
-           pack_.lengths * (kHalfLog2Pi * double(pack_.dim()));
+           pack_.owned * (kHalfLog2Pi * double(pack_.dim()));
   }
 
   // failed_step: (N,)
   void store_failures(Index* failed_step) const { failure_.store(pack_, failed_step); }
 
- private:
-  // Ones for lanes that have ended, and for dimensions that are padding.
-  void complete_diagonal(Index t) const {
-    const V zero = broadcast<V>(0.0), one = broadcast<V>(1.0);
-    if (t >= pack_.shortest)
-      for (Index i = 0; i < pack_.dim(); ++i) A_(i, i) += pack_.within(t, zero, one);
-    for (Index i = pack_.dim(); i < pack_.padded_dim(); ++i) A_(i, i) = one;
-  }
+  // A_p and h_p of step t + 1, after step t
+  const Symmetric& next_precision() const { return A_; }
+  Vector<V> next_h() const { return h_; }
 
+ private:
   const Pack& pack_;
   GaussianTerms<Pack> terms_;
   Symmetric A_;
@@ -222,12 +218,13 @@ void gaussian_chain(const GaussianProblem& problem, const GaussianResult& result
                     Index first, Workspace& workspace) {
   using V = typename Pack::V;
   const Pack pack(problem, first, workspace);
-  const Segments segments(pack.num_timesteps,
+  const Segments segments(pack.own_steps,
                           GaussianFilter<Pack>::kept_size(pack) * Index(sizeof(V)),
                           kGaussianBudget);
   GaussianFilter<Pack> filter(pack, segments);
   GaussianSmoother<Pack> smoother(pack);
   GaussianSampler<Pack> sampler(pack);
+  const GaussianEntry<Pack> entry(pack);
   SampleStreams<RowWriter<V>> samples(pack, result.samples);
   GaussianOutput<Pack> output(pack, result.stats);
 
@@ -236,6 +233,9 @@ void gaussian_chain(const GaussianProblem& problem, const GaussianResult& result
       [&] {
         pack.store_each(filter.log_normalizer(), result.log_normalizer);
         filter.store_failures(result.failed_step);
+        entry.set_samples(filter, sampler);
+        if (entry.set_moments(smoother))
+          output.store(pack.own_steps, ExxT(smoother), smoother.mean, ExxnT(smoother));
       },
       [&](Index t) {
         const GaussianConditional<Pack> given = filter.at(t);

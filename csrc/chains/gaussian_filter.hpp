@@ -88,7 +88,6 @@ void gaussian_filter(const GaussianProblem& problem, const GaussianFiltering& re
                      Index first, Workspace& workspace) {
   using V = typename Pack::V;
   const Pack pack(problem, first, workspace);
-  const V zero = broadcast<V>(0.0), one = broadcast<V>(1.0);
   GaussianTerms<Pack> terms(pack, problem.potentials);
   GaussianMoments<Pack> predicted(pack, result.predicted);
   GaussianMoments<Pack> filtered(pack, result.filtered);
@@ -103,11 +102,7 @@ void gaussian_filter(const GaussianProblem& problem, const GaussianFiltering& re
 
   terms.set_init(A, h);
   for (Index t = 0; t < pack.num_timesteps; ++t) {
-    // ones for lanes that have ended, and for dimensions that are padding
-    if (t >= pack.shortest)
-      for (Index i = 0; i < pack.dim(); ++i) A(i, i) += pack.within(t, zero, one);
-    for (Index i = pack.dim(); i < pack.padded_dim(); ++i) A(i, i) = one;
-
+    pack.complete_diagonal(t, A);
     failure.note(t, predicted.store(t, A, h, past));
     terms.add_node(t, A, h);
     failure.note(t, filtered.store(t, A, h, past));

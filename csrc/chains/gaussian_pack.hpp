@@ -28,7 +28,7 @@ struct GaussianPack : Pack<typename AlgebraT::V> {
   Workspace& workspace;
 
   GaussianPack(const GaussianProblem& problem, Index first, Workspace& workspace)
-      : Pack<V>(problem.num_sequences, problem.lengths, first),
+      : Pack<V>(problem.num_sequences, problem.lengths, first, problem.edges),
         problem(problem),
         algebra(problem.latent_dim),
         workspace(workspace) {}
@@ -57,6 +57,14 @@ struct GaussianPack : Pack<typename AlgebraT::V> {
   V* take_vectors(Index count) const { return take_zeros(count * padded_dim()); }
   Vector<V> take_vector() const { return {take_vectors(1)}; }
   Vector<V> vector_of(V* vectors, Index s) const { return {vectors + s * padded_dim()}; }
+
+  // Ones for lanes that have ended, and for dimensions that are padding.
+  SVAE_ALWAYS_INLINE void complete_diagonal(Index t, const SymmetricMatrix& A) const {
+    const V zero = broadcast<V>(0.0), one = broadcast<V>(1.0);
+    if (t >= this->shortest)
+      for (Index i = 0; i < dim(); ++i) A(i, i) += this->within(t, zero, one);
+    for (Index i = dim(); i < padded_dim(); ++i) A(i, i) = one;
+  }
 
  private:
   V* take_zeros(Index size) const {

@@ -47,6 +47,20 @@ struct Pack {
   Index sequence[width<V>];
   Index length[width<V>];
   V lengths;
+  // Steps whose rows are the lane's own. A chunk of a longer sequence ends with the first
+  // step of the next, which reads and writes the row of that step.
+  Index own_steps = 0;  // of the longest
+  Index own[width<V>];
+  V owned;
+
+  // the sequences are chunks of one: all but the last go on in another lane
+  Pack(Index num_sequences, const Index* all_lengths,  // (N,)
+       Index first, bool are_chunks)
+      : Pack(num_sequences, all_lengths, first) {
+    own_steps = 0;
+    for (Index w = 0; w < width<V>; ++w)
+      set_own(w, length[w] - (are_chunks && sequence[w] + 1 < num_sequences));
+  }
 
   Pack(Index num_sequences, const Index* all_lengths,  // (N,)
        Index first) {
@@ -56,6 +70,7 @@ struct Pack {
       lane(lengths, w) = double(length[w]);
       num_timesteps = max(num_timesteps, length[w]);
       shortest = w == 0 || length[w] < shortest ? length[w] : shortest;
+      set_own(w, length[w]);
     }
   }
 
@@ -101,6 +116,13 @@ struct Pack {
   void store_each(V value, T* values) const {  // (N,)
     for (Index w = 0; w < width<V>; ++w)
       if (length[w] > 0) values[sequence[w]] = T(lane(value, w));
+  }
+
+ private:
+  void set_own(Index w, Index steps) {
+    own[w] = steps;
+    lane(owned, w) = double(steps);
+    own_steps = max(own_steps, steps);
   }
 };
 

@@ -27,7 +27,8 @@ class RowBlocks {
         copies_(workspace.take<double>(num_steps_ * size * width<V>)) {}
 
   Index num_valid(Index w, Index begin) const {
-    const Index valid = pack_->length[w] - ahead_ - begin;
+    const Index steps = ahead_ == 0 ? pack_->own[w] : pack_->length[w] - ahead_;
+    const Index valid = steps - begin;
     return valid < 0 ? 0 : valid < num_steps_ ? valid : num_steps_;
   }
 

@@ -1,0 +1,381 @@
+#include "bindings/gaussian_chunks.hpp"
+
+#include <algorithm>
+#include <array>
+#include <condition_variable>
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "bindings/arrays.hpp"
+#include "threads/pool.hpp"
+
+namespace svae {
+namespace {
+
+// Measured with AVX-512 at D = 4: with so many steps the chain of edges and the second
+// pass cost what full lanes gain. A sequence among three wastes less.
+constexpr Index kMostSequences = 3, kFewestSteps = 64;
+// Shorter chunks have more edges between them, longer ones leave the caches.
+constexpr Index kLongestChunk = 128;
+constexpr Index kFewestChunks = 8;  // fill all lanes of any instruction set
+constexpr Index kStepsOfBlock = 8;  // rows that are read at a time, if they are all there
+
+bool goes_in_chunks(const GaussianProblem& problem, Index n) {
+  const Index N = problem.num_sequences;
+  return N <= kMostSequences && problem.lengths[n] >= N * kFewestSteps &&
+         kernels().gaussian_lanes(problem.latent_dim) > 1;
+}
+
+Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
+
+// Chunks of equal length, but for the last.
+struct Cut {
+  Index num_chunks = 0, length = 0;
+
+  Cut() = default;
+  explicit Cut(Index num_timesteps) {
+    const Index packs = ceil_div(num_timesteps, kLongestChunk * kFewestChunks);
+    length = ceil_div(num_timesteps, packs * kFewestChunks);
+    num_chunks = ceil_div(num_timesteps, length);
+    const Index in_blocks = ceil_div(length, kStepsOfBlock) * kStepsOfBlock;
+    if (ceil_div(num_timesteps, in_blocks) == num_chunks) length = in_blocks;
+  }
+};
+
+// Zeros for rows (N, C, size).
+class RowMemory {
+ public:
+  RowMemory() = default;
+  RowMemory(Index num_sequences, Index num_chunks, Index size)
+      : size_(size), sequence_(num_chunks * size) {
+    const std::size_t bytes = num_sequences * sequence_ * sizeof(double);
+    data_ = {static_cast<double*>(take_recycled(bytes)),
+             [bytes](double* data) { give_back(data, bytes); }};
+    std::memset(data_.get(), 0, bytes);
+  }
+
+  Rows<double> rows() const { return {data_.get(), sequence_, size_}; }
+  // (C, size) of one sequence, its chunks as sequences
+  Rows<double> of(Index n) const { return {data_.get() + n * sequence_, size_, 0}; }
+
+ private:
+  Index size_ = 0, sequence_ = 0;
+  std::shared_ptr<double> data_;
+};
+
+Rows<const double> readable(const Rows<double>& rows) {
+  return {rows.data, rows.sequence_stride, rows.time_stride};
+}
+
+void add(const double* term, double* to, Index size) {
+  for (Index i = 0; i < size; ++i) to[i] += term[i];
+}
+
+bool any_failed(const std::vector<Index>& failed_step) {
+  return std::any_of(failed_step.begin(), failed_step.end(),
+                     [](Index step) { return step >= 0; });
+}
+
+// From thread to thread.
+class ThreadRelay final : public Relay {
+ public:
+  explicit ThreadRelay(Index num_chunks) : reached_(num_chunks) {}
+
+  void wait_for(Index chunk) override {
+    std::unique_lock<std::mutex> lock(mutex_);
+    handed_.wait(lock, [&] { return reached_ <= chunk; });
+  }
+  void hand_on(Index chunk) override {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      reached_ = std::min(reached_, chunk);
+    }
+    handed_.notify_all();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable handed_;
+  Index reached_;
+};
+
+// One sequence, its chunks as sequences.
+struct Chunks {
+  Index n;  // of the problem
+  Cut cut;
+  std::vector<Index> lengths;  // (C,), the next edge counted
+  std::vector<Index> failed_step;
+  bool has_failed = false;
+  GaussianEdges edges{};
+  GaussianProblem problem{};
+
+  void note_failures() { has_failed = has_failed || any_failed(failed_step); }
+
+  // Rows of the chunks in rows (N, T, ..).
+  template <class T>
+  Rows<T> of(const Rows<T>& rows) const {
+    return {rows.at(n, 0), cut.length * rows.time_stride, rows.time_stride};
+  }
+  // In rows (N, S, T, D), whose steps follow one on the other.
+  template <class T>
+  Rows<T> of_samples(const Rows<T>& rows) const {
+    return {rows.at(n, 0), cut.length * problem.latent_dim, rows.time_stride};
+  }
+  template <class T>
+  GaussianArrays<T> of(const GaussianArrays<T>& arrays) const {
+    GaussianArrays<T> chunks{};
+    chunks.J11 = of(arrays.J11);
+    chunks.J12 = of(arrays.J12);
+    chunks.J22 = of(arrays.J22);
+    chunks.node_J = of(arrays.node_J);
+    chunks.node_h = of(arrays.node_h);
+    return chunks;
+  }
+};
+
+// What all chunks add to, or what only the first has: a row for each, at first.
+class ChunkSums {
+ public:
+  // Takes the place of such rows in `arrays`.
+  ChunkSums(const GaussianProblem& problem, Index num_chunks,
+            GaussianArrays<double>& arrays)
+      : num_chunks_(num_chunks), dim_(problem.latent_dim) {
+    init_J_ = take(true, dim_ * dim_, arrays.init_J);
+    init_h_ = take(true, dim_, arrays.init_h);
+    J11_ = take(problem.J11_is_shared, dim_ * dim_, arrays.J11);
+    J12_ = take(problem.J12_is_shared, dim_ * dim_, arrays.J12);
+    J22_ = take(problem.J22_is_shared, dim_ * dim_, arrays.J22);
+  }
+
+  void store(Index n, const GaussianArrays<double>& arrays) const {
+    std::copy_n(init_J_.rows().data, dim_ * dim_, arrays.init_J.at(n, 0));
+    std::copy_n(init_h_.rows().data, dim_, arrays.init_h.at(n, 0));
+    sum(J11_, arrays.J11.at(n, 0));
+    sum(J12_, arrays.J12.at(n, 0));
+    sum(J22_, arrays.J22.at(n, 0));
+  }
+
+ private:
+  RowMemory take(bool is_summed, Index size, Rows<double>& rows) const {
+    if (!is_summed) return {};
+    const RowMemory memory(1, num_chunks_, size);
+    rows = memory.of(0);
+    return memory;
+  }
+
+  void sum(const RowMemory& terms, double* total) const {
+    const Rows<double> rows = terms.of(0);
+    if (!rows.data) return;
+    std::fill_n(total, dim_ * dim_, 0.0);
+    for (Index c = 0; c < num_chunks_; ++c) add(rows.at(c, 0), total, dim_ * dim_);
+  }
+
+  Index num_chunks_, dim_;
+  RowMemory init_J_, init_h_, J11_, J12_, J22_;
+};
+
+// The sequences of a problem that go in chunks, and the chain of their edges.
+class ChunkedProblem {
+ public:
+  explicit ChunkedProblem(const GaussianProblem& problem)
+      : problem_(problem), lanes_(kernels().gaussian_lanes(problem.latent_dim)) {
+    for (Index n = 0; n < problem.num_sequences; ++n) {
+      if (!goes_in_chunks(problem, n)) continue;
+      Chunks chunks;
+      chunks.n = n;
+      chunks.cut = Cut(problem.lengths[n]);
+      most_ = std::max(most_, chunks.cut.num_chunks);
+      all.push_back(chunks);
+    }
+    const Index D = problem.latent_dim;
+    for (RowMemory* matrices : {&node_J_, &J12_, &J22_, &prior_J_, &cov_J_, &G_})
+      *matrices = take(D * D);
+    for (RowMemory* vectors : {&node_h_, &next_h_, &prior_h_, &mean_, &mean_at_zero_})
+      *vectors = take(D);
+    for (std::size_t k = 0; k < all.size(); ++k) set_up(Index(k), all[k]);
+  }
+
+  std::vector<Chunks> all;
+
+  // Zeros, a row for every edge, and one more.
+  RowMemory take(Index size) const {
+    return RowMemory(Index(all.size()), most_ + 1, size);
+  }
+
+  // Finds how the chunks are entered.
+  void solve_edges() {
+    std::vector<GaussianElimination> eliminations;
+    for (std::size_t k = 0; k < all.size(); ++k)
+      eliminations.push_back({node_J_.of(k), node_h_.of(k), J12_.of(k), J22_.of(k),
+                              next_h_.of(k), all[k].failed_step.data()});
+    for_packs([&](Index k, Index first, Workspace& workspace) {
+      kernels().gaussian_elimination(all[k].problem, eliminations[k], first, workspace);
+    });
+    for (Chunks& chunks : all) chunks.note_failures();
+    solve_chain_of_edges();
+  }
+
+  // task(k, first, workspace) for all packs of all[k], the last of a sequence first: they
+  // may wait for those after them in time, which have begun.
+  template <class Task>
+  void for_packs(const Task& task) const {
+    std::vector<std::pair<Index, Index>> packs;
+    Index longest = 0;
+    for (std::size_t k = 0; k < all.size(); ++k) {
+      for (Index pack = ceil_div(all[k].cut.num_chunks, lanes_); pack-- > 0;)
+        packs.emplace_back(Index(k), pack * lanes_);
+      longest = std::max(longest, all[k].cut.length);
+    }
+    const double D = double(problem_.latent_dim);
+    const double work = (7 * D * D * D + 15 * D * D + 50) * double(longest);
+    run_parallel(Index(packs.size()), work, [&](Index i, Workspace& workspace) {
+      task(packs[i].first, packs[i].second, workspace);
+    });
+  }
+
+  // task(alone, n, workspace) for the sequences too short for chunks, and those that
+  // failed there: so the first step that fails is the same whatever the way. `alone` has
+  // no sequences after n.
+  template <class Task>
+  void for_others(const Task& task) const {
+    std::vector<Index> others;
+    for (Index n = 0; n < problem_.num_sequences; ++n)
+      if (std::none_of(all.begin(), all.end(), [n](const Chunks& chunks) {
+            return chunks.n == n && !chunks.has_failed;
+          }))
+        others.push_back(n);
+    run_parallel(Index(others.size()), 0.0, [&](Index i, Workspace& workspace) {
+      GaussianProblem alone = problem_;
+      alone.num_sequences = others[i] + 1;
+      task(alone, others[i], workspace);
+    });
+  }
+
+ private:
+  void set_up(Index k, Chunks& chunks) {
+    const Index C = chunks.cut.num_chunks, length = chunks.cut.length;
+    chunks.lengths.assign(C, length + 1);
+    chunks.lengths[C - 1] = problem_.lengths[chunks.n] - (C - 1) * length;
+    chunks.failed_step.assign(C, -1);
+    chunks.edges.prior_J = prior_J_.of(k);
+    chunks.edges.prior_h = prior_h_.of(k);
+    chunks.edges.cov_J = cov_J_.of(k);
+    chunks.edges.mean = mean_.of(k);
+    chunks.edges.G = G_.of(k);
+    chunks.edges.mean_at_zero = mean_at_zero_.of(k);
+    chunks.problem = problem_;
+    chunks.problem.num_sequences = C;
+    chunks.problem.lengths = chunks.lengths.data();
+    chunks.problem.potentials = chunks.of(problem_.potentials);
+    chunks.problem.potentials.init_J = readable(chunks.edges.prior_J);
+    chunks.problem.potentials.init_h = readable(chunks.edges.prior_h);
+    chunks.problem.noise = chunks.of_samples(problem_.noise);
+    chunks.problem.edges = &chunks.edges;
+  }
+
+  void solve_chain_of_edges() {
+    const Index N = Index(all.size()), D = problem_.latent_dim;
+    const RowMemory init_J(N, 1, D * D), init_h(N, 1, D), zero(1, 1, D * D);
+    std::vector<Index> lengths, failed_step(N, -1);
+    for (Index k = 0; k < N; ++k) {
+      const auto& given = problem_.potentials;
+      lengths.push_back(all[k].cut.num_chunks);
+      std::copy_n(given.init_J.at(all[k].n, 0), D * D, init_J.rows().at(k, 0));
+      std::copy_n(given.init_h.at(all[k].n, 0), D, init_h.rows().at(k, 0));
+      add_next_h(k, node_h_);
+    }
+    GaussianProblem chain{};
+    chain.num_sequences = N;
+    chain.latent_dim = D;
+    chain.dense_nodes = true;
+    chain.J11_is_shared = true;
+    chain.lengths = lengths.data();
+    chain.potentials.init_J = readable(init_J.rows());
+    chain.potentials.init_h = readable(init_h.rows());
+    chain.potentials.J11 = {zero.rows().data, 0, 0};
+    chain.potentials.J12 = readable(J12_.rows());
+    chain.potentials.J22 = readable(J22_.rows());
+    chain.potentials.node_J = readable(node_J_.rows());
+    chain.potentials.node_h = readable(node_h_.rows());
+    GaussianEdges edges{};
+    edges.prior_J = prior_J_.rows();
+    edges.prior_h = prior_h_.rows();
+    edges.cov_J = cov_J_.rows();
+    edges.mean = mean_.rows();
+    edges.G = G_.rows();
+    edges.mean_at_zero = mean_at_zero_.rows();
+    run_parallel(ceil_div(N, lanes_), 0.0, [&](Index pack, Workspace& workspace) {
+      kernels().gaussian_edges(chain, edges, failed_step.data(), pack * lanes_,
+                               workspace);
+    });
+    for (Index k = 0; k < N; ++k) {
+      std::copy_n(init_J.rows().at(k, 0), D * D, prior_J_.rows().at(k, 0));
+      std::copy_n(init_h.rows().at(k, 0), D, prior_h_.rows().at(k, 0));
+      add_next_h(k, prior_h_);
+      all[k].has_failed = all[k].has_failed || failed_step[k] >= 0;
+    }
+  }
+
+  // What the steps of a chunk say of the next edge, for which chains have no potential.
+  void add_next_h(Index k, const RowMemory& h) const {
+    for (Index c = 0; c + 1 < all[k].cut.num_chunks; ++c)
+      add(next_h_.rows().at(k, c), h.rows().at(k, c + 1), problem_.latent_dim);
+  }
+
+  const GaussianProblem& problem_;
+  Index lanes_, most_ = 0;
+  RowMemory node_J_, node_h_, J12_, J22_, next_h_;
+  RowMemory prior_J_, prior_h_, cov_J_, mean_, G_, mean_at_zero_;
+};
+
+}  // namespace
+
+bool any_in_chunks(const GaussianProblem& problem) {
+  for (Index n = 0; n < problem.num_sequences; ++n)
+    if (goes_in_chunks(problem, n)) return true;
+  return false;
+}
+
+void run_in_chunks(const GaussianProblem& problem, const GaussianResult& result) {
+  ChunkedProblem chunked(problem);
+  chunked.solve_edges();
+
+  const RowMemory samples = chunked.take(problem.num_samples * problem.latent_dim);
+  std::vector<std::vector<double>> log_normalizers;
+  std::vector<GaussianResult> results;
+  std::vector<ChunkSums> sums;
+  std::vector<std::unique_ptr<ThreadRelay>> relays;
+  for (Chunks& chunks : chunked.all) {
+    const Index C = chunks.cut.num_chunks;
+    relays.push_back(std::make_unique<ThreadRelay>(C));
+    chunks.edges.relay = relays.back().get();
+    chunks.edges.samples = samples.of(Index(results.size()));
+    log_normalizers.emplace_back(C);
+    results.push_back({log_normalizers.back().data(), chunks.of(result.stats),
+                       chunks.of_samples(result.samples), chunks.failed_step.data()});
+    sums.emplace_back(problem, C, results.back().stats);
+  }
+  chunked.for_packs([&](Index k, Index first, Workspace& workspace) {
+    try {
+      kernels().gaussian_chain(chunked.all[k].problem, results[k], first, workspace);
+    } catch (...) {
+      relays[k]->hand_on(0);
+      throw;
+    }
+  });
+  for (std::size_t k = 0; k < results.size(); ++k) {
+    Chunks& chunks = chunked.all[k];
+    double& total = result.log_normalizer[chunks.n] = 0.0;
+    for (const double each : log_normalizers[k]) total += each;
+    sums[k].store(chunks.n, result.stats);
+    chunks.note_failures();
+  }
+  chunked.for_others([&](const GaussianProblem& alone, Index n, Workspace& workspace) {
+    kernels().gaussian_chain(alone, result, n, workspace);
+  });
+}
+
+}  // namespace svae

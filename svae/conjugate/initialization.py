@@ -75,7 +75,7 @@ def initialize(
             )
             for start in begun
         ]
-        return sorted(climbed, key=lambda end: end[1], reverse=True)
+        return sorted(climbed, key=lambda end: _rounded(end[1]), reverse=True)
 
     if num_restarts is None:
         num_frames = max(int(points.scored_frames.sum()), 1)
@@ -88,6 +88,11 @@ def initialize(
         for num_steps, kept in HEATS:
             begun = [start for start, _ in ends(begun, num_steps)[:kept]]
     return ends(begun, max_iterations)[0]
+
+
+def _rounded(bound: float) -> float:
+    """Round, so that of ends that differ in the names of states the first is kept."""
+    return float(f"{bound:.9g}")
 
 
 def log_density(latent: Any, stats: Any, points: Windows, **options: Any) -> Any:

@@ -7,7 +7,6 @@ roof is the best that was seen.
 
 import json
 import os
-import re
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from svae import kernels
+from svae.profile.blas import blas_label
 from svae.training.blas import ENVIRONMENT, blas_threads
 
 __all__ = ["Roofs", "Timed", "interleave", "pinned", "run_child", "usable_cpus"]
@@ -137,6 +137,7 @@ class Roofs:
     bandwidth: float = 0.0
     """GB/s."""
     blas: str = ""
+    """What did the matrix product, and with which kernels."""
 
     def raise_fma(self, rounds: int = 1_000_000) -> None:
         """Run the loop of multiply-adds again; keep the best."""
@@ -150,7 +151,7 @@ class Roofs:
 
     def raise_numpy(self, repeats: int = 7) -> None:
         """Run NumPy's matrix product and sum again; keep the best."""
-        measured = run_child(numpy_roofs, repeats, OPENBLAS_VERBOSE="2")
+        measured = run_child(numpy_roofs, repeats)
         self.dgemm = max(self.dgemm, measured["dgemm"])
         self.bandwidth = max(self.bandwidth, measured["bandwidth"])
         self.blas = measured["blas"]
@@ -173,10 +174,7 @@ def numpy_roofs(repeats: int) -> dict[str, Any]:
     with pinned({max(usable_cpus())} if usable_cpus() else set()):
         dgemm = 2 * 1000**3 / best(lambda: np.matmul(a, b, out=product)) / 1e9
         bandwidth = x.nbytes / best(lambda: np.add(x[0], x[1], out=total)) / 1e9
-    known: Any = np.show_config(mode="dicts")
-    blas = known["Build Dependencies"]["blas"]
-    name = f"{blas['name']} {blas['version']}"
-    return {"dgemm": dgemm, "bandwidth": bandwidth, "blas": name}
+    return {"dgemm": dgemm, "bandwidth": bandwidth, "blas": blas_label()}
 
 
 def run_child(function: Callable[..., Any], *arguments: Any, **environment: str) -> Any:
@@ -194,8 +192,7 @@ def run_child(function: Callable[..., Any], *arguments: Any, **environment: str)
     Returns
     -------
     object
-        What the function returned, through json. If it is a dict with ``"blas"``, the
-        kind of CPU for which OpenBLAS chose its kernels is added to that.
+        What the function returned, through json.
 
     Raises
     ------
@@ -221,8 +218,4 @@ def run_child(function: Callable[..., Any], *arguments: Any, **environment: str)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"status {done.returncode}"]
         raise ChildProcessError(lines[-1])
-    result = json.loads(done.stdout.splitlines()[-1])
-    core = re.search(r"Core: (\w+)", done.stderr + done.stdout)
-    if core and isinstance(result, dict) and "blas" in result:
-        result["blas"] += f" for {core[1]}"
-    return result
+    return json.loads(done.stdout.splitlines()[-1])

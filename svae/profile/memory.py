@@ -20,9 +20,10 @@ from svae import kernels
 from svae.autodiff.trees import leaves
 from svae.profile.bars import steps_of
 from svae.profile.cases import Case, Problem
+from svae.profile.cells import aligned, cell
 from svae.profile.clock import run_child
 
-__all__ = ["Peak", "peak", "peaks"]
+__all__ = ["Peak", "memory_table", "peak", "peaks"]
 
 STATUS, FORGET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 VISIBLE = 2**20
@@ -82,6 +83,38 @@ def peaks(chosen: Sequence[Case], progress: bool = False) -> list[Peak]:
         for case in steps_of(chosen, progress, "case")
         for adjoint in ((False, True) if case.kernel in ("lds", "hmm") else (False,))
     ]
+
+
+def memory_table(peaks: Sequence[Peak]) -> str:
+    """Return peaks of memory as aligned text, in MB (1e6 bytes)."""
+    headings = [
+        "call",
+        "size",
+        "N",
+        "T",
+        "inputs",
+        "outputs",
+        "added",
+        "peak/in+out",
+        "",
+    ]
+    rows = []
+    for peak in peaks:
+        sizes = (peak.inputs, peak.outputs, peak.added)
+        rows.append(
+            [
+                peak.kernel + (" adjoint" if peak.adjoint else ""),
+                *map(str, (peak.size, peak.num_sequences, peak.num_timesteps)),
+                *(f"{size / 1e6:.1f}" for size in sizes),
+                cell(peak.ratio, ".2f"),
+                peak.note,
+            ]
+        )
+    return (
+        aligned(headings, rows)
+        + "\n\nMB; added: resident at most during the call, less what was before it;\n"
+        "peak/in+out: inputs and what was added, over inputs and outputs"
+    )
 
 
 def measure(case: dict[str, Any], adjoint: bool) -> dict[str, int]:

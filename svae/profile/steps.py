@@ -24,7 +24,7 @@ from svae.networks import MLP, Residual
 from svae.objective.model import Generative, recognition
 from svae.profile.bars import steps_of
 from svae.profile.clock import Timed, interleave, usable_cpus
-from svae.profile.timing import environment
+from svae.profile.machine import environment
 from svae.training.blas import blas_threads
 from svae.training.gradients import evaluate
 from svae.training.settings import make_settings

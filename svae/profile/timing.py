@@ -2,17 +2,16 @@
 
 import math
 import os
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from svae import kernels, reference, store
+from svae import reference
 from svae.autodiff.trees import leaves
 from svae.profile import peers
 from svae.profile.bars import steps_of
 from svae.profile.cases import Case, Problem, cases, largest_error, shorter
 from svae.profile.clock import Roofs, Timed, interleave, usable_cpus
+from svae.profile.machine import environment
 from svae.profile.memory import peak
 from svae.profile.peers import Comparison
 
@@ -221,24 +220,3 @@ def _records(
             )
         )
     return records
-
-
-def environment() -> dict[str, str]:
-    """Return what the figures depend on: CPU and its load, instructions, versions."""
-    return {
-        "cpu": _cpu(),
-        "cpus": str(len(usable_cpus()) or os.cpu_count()),
-        "load": f"{os.getloadavg()[0]:.1f}",
-        "instructions": kernels.isa(),
-        "system": platform.platform(),
-        **store.versions(),
-    }
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

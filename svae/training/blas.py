@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-__all__ = ["ENVIRONMENT", "blas_threads", "thread_counts"]
+__all__ = ["AFFIXES", "ENVIRONMENT", "blas_threads", "loaded_openblas", "thread_counts"]
 
 ENVIRONMENT = dict.fromkeys(
     (
@@ -26,11 +26,8 @@ ENVIRONMENT = dict.fromkeys(
 """What BLAS libraries read when they are loaded."""
 
 MAPS = Path("/proc/self/maps")
-NAMES = [
-    (f"{before}openblas_get_{what}", f"{before}openblas_set_{what}")
-    for before in ("", "scipy_")
-    for what in ("num_threads", "num_threads64_")
-]
+AFFIXES = [(before, after) for before in ("", "scipy_") for after in ("", "64_")]
+"""What builds of OpenBLAS put around the names of its functions."""
 
 
 class _Library(NamedTuple):
@@ -68,15 +65,20 @@ def thread_counts() -> list[int]:
     return [library.get() for library in _libraries()]
 
 
-def _libraries() -> list[_Library]:
-    """Find every OpenBLAS that is loaded."""
+def loaded_openblas() -> dict[str, ctypes.CDLL]:
+    """Return every OpenBLAS that is loaded, by its file, in the order of files."""
     if not MAPS.exists():
-        return []
+        return {}
     files = {line.split(maxsplit=5)[-1] for line in MAPS.read_text().splitlines()}
-    loaded = [ctypes.CDLL(file) for file in sorted(files) if "openblas" in file]
+    return {file: ctypes.CDLL(file) for file in sorted(files) if "openblas" in file}
+
+
+def _libraries() -> list[_Library]:
+    """Find every OpenBLAS that is loaded, by how many threads it may use."""
+    name = "{}openblas_{}_num_threads{}".format
     return [
-        _Library(getattr(library, get), getattr(library, set_))
-        for library in loaded
-        for get, set_ in NAMES
-        if hasattr(library, get)
+        _Library(*(getattr(library, name(a, what, z)) for what in ("get", "set")))
+        for library in loaded_openblas().values()
+        for a, z in AFFIXES
+        if hasattr(library, name(a, "get", z))
     ]

@@ -8,7 +8,7 @@ import pytest
 
 from svae import profile
 from svae.profile import Case, Problem, peers
-from svae.profile.report import csv_text
+from svae.profile.saving import csv_text
 from tests.helpers.profiles import quick
 
 

@@ -7,6 +7,7 @@
 #include "chains/markov_chain_vjp.hpp"
 #include "chains/markov_filter.hpp"
 #include "chains/markov_paths.hpp"
+#include "chains/switching_pairs.hpp"
 #include "lanes/blocked.hpp"
 #include "lanes/fma_peak.hpp"
 #include "layers/layers.hpp"
@@ -33,6 +34,7 @@ Index gaussian_lanes(Index latent_dim) {
 template <class Algebra>
 struct PackOf {
   using type = GaussianPack<Algebra>;
+  using switching = SwitchingPack<Algebra>;
 };
 
 template <class Body>
@@ -84,6 +86,22 @@ void run_gaussian_filter(const GaussianProblem& problem, const GaussianFiltering
                          Index first, Workspace& workspace) {
   with_pack(problem.latent_dim, [&](auto pack) {
     gaussian_filter<typename decltype(pack)::type>(problem, result, first, workspace);
+  });
+}
+
+void run_switching_chain(const SwitchingProblem& problem, const SwitchingResult& result,
+                         Index first, Workspace& workspace) {
+  with_pack(problem.latent_dim, [&](auto pack) {
+    gaussian_chain<typename decltype(pack)::switching>(problem, result, first, workspace);
+  });
+}
+
+void run_switching_chain_vjp(const SwitchingProblem& problem,
+                             const SwitchingAdjoint& adjoint, Index first,
+                             Workspace& workspace) {
+  with_pack(problem.latent_dim, [&](auto pack) {
+    gaussian_chain_vjp<typename decltype(pack)::switching>(problem, adjoint, first,
+                                                           workspace);
   });
 }
 
@@ -164,6 +182,8 @@ constexpr Kernels make_table() {
   table.gaussian_elimination = run_gaussian_elimination;
   table.gaussian_edges = run_gaussian_edges;
   table.gaussian_filter = run_gaussian_filter;
+  table.switching_chain = run_switching_chain;
+  table.switching_chain_vjp = run_switching_chain_vjp;
   table.few_markov_chains = few_markov_chains;
   table.markov_chain =
       run_markov<MarkovResult, markov_chain<Lanes>, markov_chain<double>>;

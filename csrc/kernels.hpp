@@ -20,10 +20,14 @@ struct Rows {
 };
 
 template <class T>
-struct GaussianArrays {    // potentials, statistics, or the cotangents of either
+struct GaussianNodes {     // potentials, statistics, or the cotangents of either
   Rows<T> init_J, init_h;  // (N, D, D), (N, D)
-  Rows<T> J11, J12, J22;   // (N, 1|T-1, D, D)
   Rows<T> node_J, node_h;  // (N, T, D, D) or (N, T, D); (N, T, D)
+};
+
+template <class T>
+struct GaussianArrays : GaussianNodes<T> {
+  Rows<T> J11, J12, J22;  // (N, 1|T-1, D, D)
 };
 
 // Hands values of chunks of a sequence on, from the last to the first, between packs that
@@ -47,12 +51,13 @@ struct GaussianEdges {
   Relay* relay;                   // of the samples
 };
 
-struct GaussianProblem {
+// A Gaussian chain: its potentials, and how many samples of what noise.
+template <class Potentials>
+struct ChainProblem {
   Index num_sequences, latent_dim, num_samples;
   bool dense_nodes;
-  bool J11_is_shared, J12_is_shared, J22_is_shared;  // over time: an axis of length 1
-  const Index* lengths;                              // (N,)
-  GaussianArrays<const double> potentials;
+  const Index* lengths;  // (N,)
+  Potentials potentials;
   Rows<const double> noise;  // (N, S, T, D), the axis S in place of time
   // The sequences are chunks of one, each of which ends with the first step of the next.
   // Else null.
@@ -67,20 +72,55 @@ struct GaussianElimination {
   Index* failed_step;           // (C,), -1: none
 };
 
-struct GaussianResult {
+template <class Statistics>
+struct ChainResult {
   double* log_normalizer;  // (N,)
-  GaussianArrays<double> stats;
+  Statistics stats;
   Rows<double> samples;  // as the noise
   Index* failed_step;    // (N,), -1: none
 };
 
-struct GaussianAdjoint {
-  GaussianArrays<const double> stats_bar;
+template <class StatisticsBar, class PotentialsBar>
+struct ChainAdjoint {
+  StatisticsBar stats_bar;
   Rows<const double> samples_bar;  // as the noise
-  GaussianArrays<double> potentials_bar;
+  PotentialsBar potentials_bar;
   Rows<double> noise_bar;
   Index* failed_step;  // (N,), -1: none
 };
+
+struct GaussianProblem : ChainProblem<GaussianArrays<const double>> {
+  bool J11_is_shared, J12_is_shared, J22_is_shared;  // over time: an axis of length 1
+};
+using GaussianResult = ChainResult<GaussianArrays<double>>;
+using GaussianAdjoint =
+    ChainAdjoint<GaussianArrays<const double>, GaussianArrays<double>>;
+
+// Rows of the parameters of K states, each J11, J12, J22 (D, D) and, of affine pairs, h1
+// and h2 (D,), with weights of these states at every pair.
+struct StateRows {
+  Rows<const double> weights;  // (N, T-1, K)
+  const double* rows;          // (K, 3 D D) or (K, 3 D D + 2 D); null: none
+};
+
+struct SwitchingTerms : GaussianNodes<const double> {
+  StateRows pairs[2];  // the pair t has the sum of both, weights_tk rows_k summed over k
+};
+
+// What is made of the statistics of pairs, or of the cotangents of their potentials.
+struct SwitchingOutputs : GaussianNodes<double> {
+  StateRows by;           // their products with the rows, their sums with the weights
+  StateRows also_by;      // in an adjoint: the same of the statistics, added
+  Rows<double> of_pair;   // (N, T-1, K), the products
+  Rows<double> of_state;  // (N, K F), the sums of the features of rows; null: unwanted
+};
+
+struct SwitchingProblem : ChainProblem<SwitchingTerms> {
+  Index num_states;
+  bool is_affine;
+};
+using SwitchingResult = ChainResult<SwitchingOutputs>;
+using SwitchingAdjoint = ChainAdjoint<SwitchingTerms, SwitchingOutputs>;
 
 struct GaussianPrefixes {
   Rows<double> log_normalizer, mean, cov;  // (N, T, 1), (N, T, D), (N, T, D, D)
@@ -258,6 +298,10 @@ struct Kernels {
                          Index first, Workspace&);
   void (*gaussian_filter)(const GaussianProblem&, const GaussianFiltering&, Index first,
                           Workspace&);
+  void (*switching_chain)(const SwitchingProblem&, const SwitchingResult&, Index first,
+                          Workspace&);
+  void (*switching_chain_vjp)(const SwitchingProblem&, const SwitchingAdjoint&,
+                              Index first, Workspace&);
   void (*markov_chain)(const MarkovProblem&, const MarkovResult&, Index first,
                        Workspace&);
   void (*markov_chain_vjp)(const MarkovProblem&, const MarkovAdjoint&, Index first,

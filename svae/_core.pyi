@@ -24,6 +24,32 @@ def gaussian_chain_vjp(
     stats_bar: Sequence[Array],
     samples_bar: Array | None,
 ) -> tuple[list[Array], Array | None]: ...
+def switching_chain(
+    nodes: Sequence[Array],  # init_J, init_h, node_J, node_h, as above
+    rows: Array,  # (K, 3 D D) or (K, 3 D D + 2 D)
+    weights: Array,  # (N, T-1, K)
+    noise: Array | None,
+    lengths: Integers,
+    with_sums: bool,
+) -> tuple[
+    Array,
+    list[Array],
+    Array,  # products (N, T-1, K)
+    Array | None,  # sums (N, K, F)
+    Array | None,
+]: ...
+def switching_chain_vjp(
+    nodes: Sequence[Array],
+    rows: Array,
+    weights: Array,
+    noise: Array | None,
+    lengths: Integers,
+    stats_bar: Sequence[Array],
+    products_bar: Array,
+    sums_bar: Array | None,  # (K, F)
+    statistics_weights: Array | None,  # (N, T-1, K); None: without sums
+    samples_bar: Array | None,
+) -> tuple[list[Array], Array, Array | None, Array | None]: ...
 def gaussian_filter(
     potentials: Sequence[Array],
     lengths: Integers,

@@ -55,6 +55,7 @@ __all__ = [
     "sample_markov_chain",
     "sigmoid",
     "softplus",
+    "switching_gaussian_chain",
     "tanh",
     "tanh_layer",
     "viterbi",
@@ -113,6 +114,68 @@ def gaussian_chain(
     node_stats = (ExxT if node[0].ndim == 4 else _diagonal(ExxT)), Ex
     samples = None if noise is None else _sampler(factors, noise, live)
     return logZ, (init_stats, pair_stats, node_stats), samples
+
+
+def switching_gaussian_chain(
+    init: Iterable[Array],
+    pairs: Iterable[Array],
+    weights: Array,
+    node: Iterable[Array],
+    noise: Array | None = None,
+    lengths: Integers | None = None,
+) -> tuple[Array, tuple[Any, Any, Any], Array, Array | None]:
+    """Gaussian chain whose pair potentials are mixtures of those of K states.
+
+    The pair of x_t and x_{t+1} has the sum over states of ``weights[:, t, k]`` times
+    parameters k: ``J11, J12, J22`` as in `gaussian_chain` and, of affine dynamics,
+    linear terms ``h1'x_t + h2'x_{t+1}``.
+
+    Parameters
+    ----------
+    init : (J (D, D) or (N, D, D), h (D,) or (N, D))
+    pairs : (J11, J12, J22) or (J11, J12, J22, h1, h2), (K, D, D) and (K, D) each
+    weights : (N, T-1, K), such as probabilities
+    node : (J (N, T, D) diagonal or (N, T, D, D), h (N, T, D))
+    noise : (N, S, T, D) standard normal draws, optional
+    lengths : (N,) integers in 1..T, optional
+
+    Returns
+    -------
+    logZ : (N,)
+    stats : those of `init`, `pairs` and `node` as `gaussian_chain` has them; those of
+        `pairs` are (K, ...), summed over sequences and steps, times the weights of the
+        state
+    products : (N, T-1, K), the inner product of the parameters of a state with the
+        statistics of a pair: the gradient of logZ in the weights
+    samples : (N, S, T, D), None without noise
+
+    Raises
+    ------
+    NotPositiveDefinite
+        If the joint precision of a sequence is not positive definite.
+    """
+    pairs, node = _arrays(pairs), _arrays(node)
+    num_sequences, num_timesteps, _ = node[1].shape
+    between = _live(lengths, num_sequences, num_timesteps)[:, 1:]
+    weights = _select(between, *_arrays([weights]))
+    pair = [np.tensordot(weights, J, 1) for J in pairs[:3]]
+    h, zero = node[1], np.zeros_like(node[1][:, :1])
+    if len(pairs) > 3:
+        h1, h2 = (np.tensordot(weights, h, 1) for h in pairs[3:])
+        h = h + np.concatenate((h1, zero), 1) + np.concatenate((zero, h2), 1)
+    logZ, (init_stats, pair_stats, node_stats), samples = gaussian_chain(
+        init, pair, (node[0], h), noise, lengths
+    )
+    features = [*pair_stats]
+    if len(pairs) > 3:
+        features += [node_stats[1][:, :-1], node_stats[1][:, 1:]]
+    products = sum(
+        np.tensordot(f, J, (range(2, f.ndim), range(1, J.ndim)))
+        for f, J in zip(features, pairs, strict=True)
+    )
+    sums = tuple(np.tensordot(weights, f, ((0, 1), (0, 1))) for f in features)
+    products = _select(between, products)
+    return logZ, (init_stats, sums, node_stats), products, samples
 
 
 def _block_tridiagonal(

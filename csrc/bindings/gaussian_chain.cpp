@@ -109,14 +109,16 @@ GaussianProblem problem_of(const Arrays& potentials, const Shapes& shapes,
   return problem;
 }
 
-Packs packs_of(const GaussianProblem& problem, const Sizes& sizes) {
+// `more` operations on lanes a step, beside those of the chain.
+template <class Problem>
+Packs packs_of(const Problem& problem, const Sizes& sizes, double more = 0) {
   const double D = double(sizes.D);
   Packs packs{};
   packs.num_sequences = sizes.N;
   packs.lanes = kernels().gaussian_lanes(problem.latent_dim);
   packs.num_timesteps = sizes.T;
   // Single sequences go to BLAS, which has threads of its own: one of ours is enough.
-  packs.work = packs.lanes > 1 ? 7 * D * D * D + 15 * D * D + 50 : 0;
+  packs.work = packs.lanes > 1 ? 7 * D * D * D + 15 * D * D + 50 + more : 0;
   return packs;
 }
 
@@ -217,6 +219,179 @@ py::tuple gaussian_filter(const Arrays& potentials, const IntArray& lengths) {
   return py::make_tuple(filtered, predicted);
 }
 
+// Of a chain whose pairs are mixtures: init_J, init_h, node_J, node_h as above.
+enum NodePart { kFirstJ, kFirstH, kEachJ, kEachH };
+using NodeArrays = std::array<Array, 4>;
+using NodeShapes = std::array<Shape, 4>;
+constexpr Part kPartOf[] = {kInitJ, kInitH, kNodeJ, kNodeH};
+
+NodeShapes node_shapes_of(const NodeArrays& nodes, const Sizes& sizes) {
+  return {Shape{sizes.N, sizes.D, sizes.D}, Shape{sizes.N, sizes.D},
+          node_J_shape(nodes[kEachJ], sizes), Shape{sizes.N, sizes.T, sizes.D}};
+}
+
+template <class T, class RowsOf>
+void set_nodes(GaussianNodes<T>& nodes, const RowsOf& rows_of) {
+  nodes.init_J = rows_of(kFirstJ);
+  nodes.init_h = rows_of(kFirstH);
+  nodes.node_J = rows_of(kEachJ);
+  nodes.node_h = rows_of(kEachH);
+}
+
+void set_inputs(GaussianNodes<const double>& nodes, const NodeArrays& arrays,
+                const NodeShapes& shapes) {
+  set_nodes(nodes, [&](NodePart part) {
+    const Part whole = kPartOf[part];
+    return input(kNames[whole], arrays[part], shapes[part], kOuter[whole]);
+  });
+}
+
+void set_outputs(GaussianNodes<double>& nodes, NodeArrays& arrays,
+                 const NodeShapes& shapes, bool are_filled) {
+  set_nodes(nodes, [&](NodePart part) {
+    arrays[part] = new_array(shapes[part], are_filled);
+    return output(arrays[part], kOuter[kPartOf[part]]);
+  });
+}
+
+// Rows of K states, and their weights at the pairs.
+struct Switch {
+  Shape rows, weights;
+  bool is_affine;
+
+  Switch(const Array& states, const Sizes& sizes) {
+    if (states.ndim() != 2) throw py::value_error("rows has to have 2 axes, (K, F)");
+    const Index K = states.shape(0), D = sizes.D;
+    is_affine = states.shape(1) != 3 * D * D;
+    rows = {K, is_affine ? 3 * D * D + 2 * D : 3 * D * D};
+    weights = {sizes.N, sizes.T - 1, K};
+    if (K < 1) throw py::value_error("rows has an empty axis of states");
+  }
+  Index num_states() const { return rows[0]; }
+  Shape of_state(const Sizes& sizes) const { return {sizes.N, rows[0], rows[1]}; }
+};
+
+SwitchingProblem switching_problem(const NodeArrays& nodes, const NodeShapes& shapes,
+                                   const Array& rows, const Array& weights,
+                                   const Switch& states,
+                                   const std::optional<Array>& noise,
+                                   const IntArray& lengths, const Sizes& sizes) {
+  SwitchingProblem problem{};
+  problem.num_sequences = sizes.N;
+  problem.latent_dim = sizes.D;
+  problem.num_states = states.num_states();
+  problem.is_affine = states.is_affine;
+  problem.dense_nodes = shapes[kEachJ].size() == 4;
+  problem.lengths = input_lengths(lengths, sizes.N, sizes.T);
+  set_inputs(problem.potentials, nodes, shapes);
+  problem.potentials.pairs[0] = {input("weights", weights, states.weights, 2),
+                                 values("rows", rows, states.rows)};
+  if (noise) {
+    const Shape shape = noise_shape(noise, sizes);
+    problem.noise = input("noise", *noise, shape, 2);
+    problem.num_samples = shape[1];
+  }
+  return problem;
+}
+
+double work_of_mixtures(const Switch& states) {
+  return 4.0 * double(states.rows[0]) * double(states.rows[1]);
+}
+
+// Rows of sums are per sequence: (N, K F)
+py::object new_sums(const Switch& states, const Sizes& sizes, Rows<double>& rows) {
+  Array sums = new_array(states.of_state(sizes));
+  rows = output(sums, 1);
+  return std::move(sums);
+}
+
+py::tuple switching_chain(const NodeArrays& nodes, const Array& rows,
+                          const Array& weights, const std::optional<Array>& noise,
+                          const IntArray& lengths, bool with_sums) {
+  const Sizes sizes = sizes_of(nodes[kEachH]);
+  const NodeShapes shapes = node_shapes_of(nodes, sizes);
+  const Switch states(rows, sizes);
+  const SwitchingProblem problem =
+      switching_problem(nodes, shapes, rows, weights, states, noise, lengths, sizes);
+
+  const bool are_filled = are_full(lengths, sizes.T);
+  Array log_normalizer = new_array({sizes.N});
+  Array of_pair = new_array(states.weights, are_filled);
+  NodeArrays stats;
+  std::vector<Index> failed_step(sizes.N, -1);
+  SwitchingResult result{};
+  result.log_normalizer = log_normalizer.mutable_data();
+  set_outputs(result.stats, stats, shapes, are_filled);
+  result.stats.by = problem.potentials.pairs[0];
+  result.stats.of_pair = output(of_pair, 2);
+  result.failed_step = failed_step.data();
+  py::object sums = py::none(), samples = py::none();
+  if (with_sums) sums = new_sums(states, sizes, result.stats.of_state);
+  if (noise) {
+    Array drawn = new_array(noise_shape(noise, sizes), are_filled);
+    result.samples = output(drawn, 2);
+    samples = drawn;
+  }
+  run_packs(packs_of(problem, sizes, work_of_mixtures(states)), kError, failed_step,
+            [&](Index first, Workspace& workspace) {
+              kernels().switching_chain(problem, result, first, workspace);
+            });
+  return py::make_tuple(log_normalizer, py::cast(stats), of_pair, sums, samples);
+}
+
+py::tuple switching_chain_vjp(const NodeArrays& nodes, const Array& rows,
+                              const Array& weights, const std::optional<Array>& noise,
+                              const IntArray& lengths, const NodeArrays& stats_bar,
+                              const Array& products_bar,
+                              const std::optional<Array>& sums_bar,
+                              const std::optional<Array>& statistics_weights,
+                              const std::optional<Array>& samples_bar) {
+  const Sizes sizes = sizes_of(nodes[kEachH]);
+  const NodeShapes shapes = node_shapes_of(nodes, sizes);
+  const Switch states(rows, sizes);
+  SwitchingProblem problem =
+      switching_problem(nodes, shapes, rows, weights, states, noise, lengths, sizes);
+  if (samples_bar && !noise) throw py::value_error("samples_bar needs noise");
+  if (!samples_bar) problem.num_samples = 0;
+  const StateRows& given = problem.potentials.pairs[0];
+
+  const bool are_filled = are_full(lengths, sizes.T);
+  Array weights_bar = new_array(states.weights, are_filled);
+  NodeArrays nodes_bar;
+  std::vector<Index> failed_step(sizes.N, -1);
+  SwitchingAdjoint adjoint{};
+  set_inputs(adjoint.stats_bar, stats_bar, shapes);
+  adjoint.stats_bar.pairs[0] = {input("products_bar", products_bar, states.weights, 2),
+                                given.rows};
+  set_outputs(adjoint.potentials_bar, nodes_bar, shapes, are_filled);
+  adjoint.potentials_bar.by = given;
+  adjoint.potentials_bar.of_pair = output(weights_bar, 2);
+  adjoint.failed_step = failed_step.data();
+  if (sums_bar) {
+    adjoint.stats_bar.pairs[1] = {given.weights,
+                                  values("sums_bar", *sums_bar, states.rows)};
+    adjoint.potentials_bar.also_by = {given.weights, adjoint.stats_bar.pairs[1].rows};
+  }
+  py::object rows_bar = py::none(), noise_bar = py::none();
+  if (statistics_weights) {
+    rows_bar = new_sums(states, sizes, adjoint.potentials_bar.of_state);
+    adjoint.potentials_bar.also_by.weights =
+        input("statistics_weights", *statistics_weights, states.weights, 2);
+  }
+  if (noise) {
+    const Shape shape = noise_shape(noise, sizes);
+    Array cotangent = new_array(shape, are_filled && samples_bar);
+    if (samples_bar) adjoint.samples_bar = input("samples_bar", *samples_bar, shape, 2);
+    adjoint.noise_bar = output(cotangent, 2);
+    noise_bar = cotangent;
+  }
+  run_packs(packs_of(problem, sizes, 2 * work_of_mixtures(states)), kError, failed_step,
+            [&](Index first, Workspace& workspace) {
+              kernels().switching_chain_vjp(problem, adjoint, first, workspace);
+            });
+  return py::make_tuple(py::cast(nodes_bar), weights_bar, rows_bar, noise_bar);
+}
+
 }  // namespace
 
 void bind_gaussian_chain(py::module_& module) {
@@ -227,6 +402,13 @@ void bind_gaussian_chain(py::module_& module) {
              exact("noise").none(true), exact("lengths"), exact("stats_bar"),
              exact("samples_bar").none(true));
   module.def("gaussian_filter", gaussian_filter, exact("potentials"), exact("lengths"));
+  module.def("switching_chain", switching_chain, exact("nodes"), exact("rows"),
+             exact("weights"), exact("noise").none(true), exact("lengths"),
+             py::arg("with_sums"));
+  module.def("switching_chain_vjp", switching_chain_vjp, exact("nodes"), exact("rows"),
+             exact("weights"), exact("noise").none(true), exact("lengths"),
+             exact("stats_bar"), exact("products_bar"), exact("sums_bar").none(true),
+             exact("statistics_weights").none(true), exact("samples_bar").none(true));
 }
 
 }  // namespace svae

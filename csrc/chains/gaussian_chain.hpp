@@ -74,7 +74,7 @@ class GaussianFilter {
     h_checkpoints_.pass(t, pass);
     if (t == 0) terms_.set_init(A_, h_);
     terms_.add_node(t, A_, h_);
-    if (t + 1 < pack_.num_timesteps) add_terms(terms_.J11.at(t).data, A_.data, A_.size());
+    if (t + 1 < pack_.num_timesteps) terms_.pairs.add_left(t, A_, h_);
     pack_.complete_diagonal(t, A_);
 
     LogProduct<V> determinant = inverse_determinant_;
@@ -87,9 +87,10 @@ class GaussianFilter {
       for (Index i = 0; i < pack_.dim(); ++i) quadratic_ += h_[i] * mean[i];
     }
     if (t + 1 < pack_.num_timesteps) {
-      solve(L, terms_.J12.at(t), W_, G);  // G = d^-1 W
-      multiply<Update::subtract>(transposed(W_), G, terms_.J22.at(t), A_);
+      solve(L, terms_.pairs.J12(t), W_, G);  // G = d^-1 W
+      multiply<Update::subtract>(transposed(W_), G, terms_.pairs.J22(t), A_);
       multiply<Update::set>(transposed(W_), mean, h_);
+      terms_.pairs.add_right(h_);
       solve(transposed(L), G);
     }
     solve(transposed(L), mean);
@@ -213,8 +214,8 @@ WithOuter<typename Pack::FullMatrix, typename Pack::V> ExxnT(
   return {smoother.cross_cov, smoother.mean, smoother.next_mean};
 }
 
-template <class Pack>
-void gaussian_chain(const GaussianProblem& problem, const GaussianResult& result,
+template <class Pack, class Result>
+void gaussian_chain(const typename Pack::Problem& problem, const Result& result,
                     Index first, Workspace& workspace) {
   using V = typename Pack::V;
   const Pack pack(problem, first, workspace);

@@ -48,7 +48,8 @@ class GaussianFilterTangent {
   using Full = typename Pack::FullMatrix;
 
  public:
-  GaussianFilterTangent(const Pack& pack, const GaussianArrays<const double>& direction,
+  template <class Arrays>
+  GaussianFilterTangent(const Pack& pack, const Arrays& direction,
                         const Segments& segments)
       : pack_(pack),
         terms_(pack, direction),
@@ -82,8 +83,7 @@ class GaussianFilterTangent {
     h_checkpoints_.pass(t, pass);
     if (t == 0) terms_.set_init(dA_, dh_);
     terms_.add_node(t, dA_, dh_);
-    if (t + 1 < pack_.num_timesteps)
-      add_terms(terms_.J11.at(t).data, dA_.data, dA_.size());
+    if (t + 1 < pack_.num_timesteps) terms_.pairs.add_left(t, dA_, dh_);
     copy(dA_.data, dA.data, dA.size());
 
     // mf = A^-1 h
@@ -95,18 +95,19 @@ class GaussianFilterTangent {
     if (t + 1 == pack_.num_timesteps) return;
 
     // h_p' = B'A^-1 h,  with dh - dA mf in place of dh
-    const Full& dB = terms_.J12.at(t);
+    const Full& dB = terms_.pairs.J12(t);
     multiply<Update::set>(dA, G, dG);
     multiply<Update::set>(transposed(G), dh_, next_h_);
     multiply<Update::add>(transposed(dB), mf, next_h_);
     copy(next_h_.data, dh_.data, pack_.padded_dim());
+    terms_.pairs.add_right(dh_);
 
     // A_p' = Lam(J22) - B'A^-1 B:  G'dA G - dB'G - G'dB = H'G + G'H,  H = dA G / 2 - dB
     for (Index k = 0; k < dG.size(); ++k) {
       half_.data[k] = multiply_add(broadcast<V>(0.5), dG.data[k], -dB.data[k]);
       dG.data[k] = dB.data[k] - dG.data[k];
     }
-    add_twice_symmetric(transposed(half_), G, terms_.J22.at(t), dA_);
+    add_twice_symmetric(transposed(half_), G, terms_.pairs.J22(t), dA_);
 
     // G = A^-1 B
     solve(L, dG, half_, dG);
@@ -129,7 +130,8 @@ class GaussianSamplerReverse {
   using V = typename Pack::V;
 
  public:
-  GaussianSamplerReverse(const Pack& pack, const GaussianAdjoint& adjoint,
+  template <class Adjoint>
+  GaussianSamplerReverse(const Pack& pack, const Adjoint& adjoint,
                          const Segments& segments)
       : pack_(pack),
         samples_bar_(pack, adjoint.samples_bar),
@@ -312,8 +314,8 @@ class GaussianSmootherAdjoint {
   Vector<V> dm_, next_dm_, hb_, next_hb_, through_;
 };
 
-template <class Pack>
-void gaussian_chain_vjp(const GaussianProblem& problem, const GaussianAdjoint& adjoint,
+template <class Pack, class Adjoint>
+void gaussian_chain_vjp(const typename Pack::Problem& problem, const Adjoint& adjoint,
                         Index first, Workspace& workspace) {
   using V = typename Pack::V;
   const Pack pack(problem, first, workspace);
@@ -344,6 +346,7 @@ void gaussian_chain_vjp(const GaussianProblem& problem, const GaussianAdjoint& a
         smoother.step(t, given);
         sampler.step(t, given);
         bars.step(t, given, tangent.at(t), smoother, sampler, reverse.r(t), reverse.u(t));
+        output.pairs.add_statistics(t, ExxT(smoother), smoother.mean, ExxnT(smoother));
         output.store(t, Complete<typename Pack::SymmetricMatrix, V>{bars.J_bar},
                      bars.h_bar, Complete<typename Pack::FullMatrix, V>{bars.J12_bar});
       });

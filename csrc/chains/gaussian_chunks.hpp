@@ -51,15 +51,16 @@ void gaussian_elimination(const GaussianProblem& problem,
 
   terms.add_node(0, S, g);
   if (pack.num_timesteps > 1) {
-    add_terms(terms.J11.at(0).data, S.data, S.size());
-    copy(terms.J22.at(0).data, A.data, A.size());
-    const Full& J12 = terms.J12.at(0);
+    terms.pairs.add_left(0, S, g);
+    const Full& J12 = terms.pairs.J12(0);
     for_entries(F, [&](Index k, Index i, Index j) { F.data[k] = J12(j, i); });
+    copy(terms.pairs.J22(0).data, A.data, A.size());
+    terms.pairs.add_right(h);
   }
   for (Index t = 1; t < pack.own_steps; ++t) {
     const bool has_next = t + 1 < pack.num_timesteps;
     terms.add_node(t, A, h);
-    if (has_next) add_terms(terms.J11.at(t).data, A.data, A.size());
+    if (has_next) terms.pairs.add_left(t, A, h);
     pack.complete_diagonal(t, A);
     failure.note(t, factorise(A, L, roots, determinant));
     solve(L, h);
@@ -68,9 +69,10 @@ void gaussian_elimination(const GaussianProblem& problem,
     multiply<Update::subtract>(transposed(Y), scaled_Y, S);
     multiply<Update::add>(transposed(Y), mean, g);
     if (!has_next) break;
-    solve(L, terms.J12.at(t), W, G);
-    multiply<Update::subtract>(transposed(W), G, terms.J22.at(t), A);
+    solve(L, terms.pairs.J12(t), W, G);
+    multiply<Update::subtract>(transposed(W), G, terms.pairs.J22(t), A);
     multiply<Update::set>(transposed(W), mean, h);
+    terms.pairs.add_right(h);
     multiply<Update::set>(transposed(G), Y, F);
   }
 

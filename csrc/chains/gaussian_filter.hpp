@@ -107,14 +107,15 @@ void gaussian_filter(const GaussianProblem& problem, const GaussianFiltering& re
     terms.add_node(t, A, h);
     failure.note(t, filtered.store(t, A, h, past));
     if (t + 1 == pack.num_timesteps) break;
-    add_terms(terms.J11.at(t).data, A.data, A.size());
+    terms.pairs.add_left(t, A, h);
     failure.note(t, factorise(A, L, roots, past.inverse_determinant));
     solve(L, h);
     divide_by_pivots(L, h, mean);
     for (Index i = 0; i < pack.dim(); ++i) past.quadratic += h[i] * mean[i];
-    solve(L, terms.J12.at(t), W, G);
-    multiply<Update::subtract>(transposed(W), G, terms.J22.at(t), A);
+    solve(L, terms.pairs.J12(t), W, G);
+    multiply<Update::subtract>(transposed(W), G, terms.pairs.J22(t), A);
     multiply<Update::set>(transposed(W), mean, h);
+    terms.pairs.add_right(h);
   }
   predicted.finish();
   filtered.finish();

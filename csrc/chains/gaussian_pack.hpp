@@ -15,19 +15,20 @@
 namespace svae {
 namespace SVAE_ISA_NAMESPACE {
 
-template <class AlgebraT>
+template <class AlgebraT, class ProblemT = GaussianProblem>
 struct GaussianPack : Pack<typename AlgebraT::V> {
   using Algebra = AlgebraT;
+  using Problem = ProblemT;
   using V = typename Algebra::V;
   using FullMatrix = typename Algebra::FullMatrix;
   using LowerMatrix = typename Algebra::LowerMatrix;
   using SymmetricMatrix = typename Algebra::SymmetricMatrix;
 
-  const GaussianProblem& problem;
+  const Problem& problem;
   Algebra algebra;
   Workspace& workspace;
 
-  GaussianPack(const GaussianProblem& problem, Index first, Workspace& workspace)
+  GaussianPack(const Problem& problem, Index first, Workspace& workspace)
       : Pack<V>(problem.num_sequences, problem.lengths, first, problem.edges),
         problem(problem),
         algebra(problem.latent_dim),
@@ -148,6 +149,35 @@ class GaussianPairPotential {
   Matrix loaded_, within_;
 };
 
+// Terms of the pairs (t, t+1), to be asked for in the order of the functions: those of
+// x_t, the coupling, those of x_{t+1}. For arrays of pairs, or of what they share;
+// switching_pairs.hpp has those that states mix.
+template <class Pack>
+class GaussianPairTerms {
+  using V = typename Pack::V;
+  using Symmetric = typename Pack::SymmetricMatrix;
+  using Full = typename Pack::FullMatrix;
+
+ public:
+  GaussianPairTerms(const Pack& pack, const GaussianArrays<const double>& arrays)
+      : J11_(pack, arrays.J11, pack.problem.J11_is_shared),
+        J12_(pack, arrays.J12, pack.problem.J12_is_shared),
+        J22_(pack, arrays.J22, pack.problem.J22_is_shared) {}
+
+  void add_left(Index t, const Symmetric& precision,  // (D, D)
+                Vector<V>) {                          // (D,)
+    add_terms(J11_.at(t).data, precision.data, precision.size());
+  }
+  const Full& J12(Index t) { return J12_.at(t); }
+  const Symmetric& J22(Index t) { return J22_.at(t); }
+  void add_right(Vector<V>) const {}  // (D,)
+
+ private:
+  GaussianPairPotential<Pack, Symmetric> J11_;
+  GaussianPairPotential<Pack, Full> J12_;
+  GaussianPairPotential<Pack, Symmetric> J22_;
+};
+
 // Potentials, or directions in their space, as terms of the joint precision and of h.
 template <class Pack>
 class GaussianTerms {
@@ -155,10 +185,9 @@ class GaussianTerms {
   using Symmetric = typename Pack::SymmetricMatrix;
 
  public:
-  GaussianTerms(const Pack& pack, const GaussianArrays<const double>& arrays)
-      : J11(pack, arrays.J11, pack.problem.J11_is_shared),
-        J12(pack, arrays.J12, pack.problem.J12_is_shared),
-        J22(pack, arrays.J22, pack.problem.J22_is_shared),
+  template <class Arrays>
+  GaussianTerms(const Pack& pack, const Arrays& arrays)
+      : pairs(pack, arrays),
         pack_(pack),
         arrays_(arrays),
         node_J_(pack, arrays.node_J, pack.node_J_size(), 0, pack.workspace),
@@ -187,13 +216,11 @@ class GaussianTerms {
     add_terms(node_h_.at(t), h.data, D);
   }
 
-  GaussianPairPotential<Pack, Symmetric> J11;
-  GaussianPairPotential<Pack, typename Pack::FullMatrix> J12;
-  GaussianPairPotential<Pack, Symmetric> J22;
+  GaussianPairTerms<Pack> pairs;
 
  private:
   const Pack& pack_;
-  GaussianArrays<const double> arrays_;
+  GaussianNodes<const double> arrays_;
   RowReader<V> node_J_, node_h_;
   Symmetric block_;
 };
@@ -291,6 +318,39 @@ class GaussianSquareStatistics {
   Symmetric common_, last_;
 };
 
+// What the pairs (t, t+1) have, step by step from the end.
+template <class Pack>
+class GaussianPairOutput {
+  using V = typename Pack::V;
+
+ public:
+  GaussianPairOutput(const Pack& pack, const GaussianArrays<double>& arrays)
+      : pack_(pack),
+        squares_(pack, arrays),
+        J12_(pack, arrays.J12, pack.problem.J12_is_shared) {}
+
+  template <class Square, class Cross>
+  SVAE_ALWAYS_INLINE void add_statistics(Index, const Square&, Vector<V>, const Cross&) {}
+
+  template <class Square, class Cross>
+  SVAE_ALWAYS_INLINE void add(Index t, const Square& J,  // (D, D)
+                              Vector<V>,
+                              const Cross& coupling) {  // (D, D)
+    squares_.add(t, J);
+    if (t + 1 < pack_.num_timesteps) J12_.add(t, coupling);
+  }
+
+  void finish() {
+    squares_.finish();
+    J12_.finish();
+  }
+
+ private:
+  const Pack& pack_;
+  GaussianSquareStatistics<Pack> squares_;
+  GaussianPairStatistic<Pack, typename Pack::FullMatrix> J12_;
+};
+
 // The output of a chain, step by step from the end: its statistics, or the cotangents of
 // its potentials, which have the same shapes.
 template <class Pack>
@@ -298,11 +358,11 @@ class GaussianOutput {
   using V = typename Pack::V;
 
  public:
-  GaussianOutput(const Pack& pack, const GaussianArrays<double>& arrays)
-      : pack_(pack),
+  template <class Arrays>
+  GaussianOutput(const Pack& pack, const Arrays& arrays)
+      : pairs(pack, arrays),
+        pack_(pack),
         arrays_(arrays),
-        squares_(pack, arrays),
-        J12_(pack, arrays.J12, pack.problem.J12_is_shared),
         node_J_(pack, arrays.node_J, pack.node_J_size(), 0, pack.workspace),
         node_h_(pack, arrays.node_h, pack.dim(), 0, pack.workspace) {}
 
@@ -320,24 +380,22 @@ class GaussianOutput {
         if (i < D) row[i] = J(k, i, i);
       });
     copy(h.data, node_h_.at(t), D);
-    squares_.add(t, J);
-    if (t + 1 < pack_.num_timesteps) J12_.add(t, coupling);
+    pairs.add(t, J, h, coupling);
     if (t > 0) return;
     V* rows = pack_.workspace.template take<V>(D * D);
     set_rows(J, D, rows);
     pack_.store(rows, 1, arrays_.init_J, 0, 0, D * D);
     pack_.store(h.data, 1, arrays_.init_h, 0, 0, D);
-    squares_.finish();
-    J12_.finish();
+    pairs.finish();
     node_J_.finish();
     node_h_.finish();
   }
 
+  GaussianPairOutput<Pack> pairs;
+
  private:
   const Pack& pack_;
-  GaussianArrays<double> arrays_;
-  GaussianSquareStatistics<Pack> squares_;
-  GaussianPairStatistic<Pack, typename Pack::FullMatrix> J12_;
+  GaussianNodes<double> arrays_;
   RowWriter<V> node_J_, node_h_;
 };
 

@@ -2,10 +2,11 @@
 
 Every function here has the name, the arguments and the meaning of the one in
 `svae.reference`, which defines it in plain autograd NumPy.  `gaussian` and `markov`
-have the chains, `filters` what either says of its steps given those before, `mixture`
-the mean field of independent points, `evidence` what points or frames say of their
-states, `layers` what networks are made of, `densities` what is left of a density whose
-variance is that of all frames, and `optimizer` a step of Adam.
+have the chains, `switching` a Gaussian one whose pairs are mixtures, `filters` what
+either says of its steps given those before, `mixture` the mean field of independent
+points, `evidence` what points or frames say of their states, `layers` what networks are
+made of, `densities` what is left of a density whose variance is that of all frames, and
+`optimizer` a step of Adam.
 
 Behind them, `chain_primitive` turns the kernel of an exponential family and its adjoint
 into a differentiable function, `arguments` and `mixture_arguments` refuse what is
@@ -13,7 +14,8 @@ malformed, and `passes` has the layers' calls of the core.  No other room import
 compiled core.  No kernel warns or knows a tolerance: both are handed in.
 
 Loops inside of the package check what they are given once, and then call
-`unchecked_gaussian_chain`, `unchecked_markov_chain` and `unchecked_mixture_evidence`.
+`unchecked_gaussian_chain`, `unchecked_switching_gaussian_chain`,
+`unchecked_markov_chain` and `unchecked_mixture_evidence`.
 """
 
 from svae._core import (
@@ -57,6 +59,10 @@ from svae.kernels.markov import unchecked_markov_chain as unchecked_markov_chain
 from svae.kernels.mixture import LinearSolve, mixture
 from svae.kernels.mixture import mixture_vjp as mixture_vjp
 from svae.kernels.optimizer import adam
+from svae.kernels.switching import switching_gaussian_chain
+from svae.kernels.switching import (
+    unchecked_switching_gaussian_chain as unchecked_switching_gaussian_chain,
+)
 
 __all__ = [
     "LinearSolve",
@@ -81,6 +87,7 @@ __all__ = [
     "set_num_threads",
     "sigmoid",
     "softplus",
+    "switching_gaussian_chain",
     "tanh",
     "tanh_layer",
     "viterbi",

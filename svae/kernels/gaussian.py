@@ -43,7 +43,7 @@ __all__ = ["as_chain", "as_nodes", "gaussian_chain", "unchecked_gaussian_chain"]
 
 
 @cache
-def _use_lapack() -> None:
+def use_lapack() -> None:
     """Give the core SciPy's LAPACK, before its first call that may have use for it.
 
     It is half of what there is to import, and not for everyone.
@@ -173,7 +173,7 @@ def filter_forward(
     potentials: Sequence[Array], lengths: Integers
 ) -> tuple[tuple[Array, Array, Array], tuple[Array, Array, Array]]:
     """Return what `svae.kernels.gaussian_filter` does, of arrays known to be right."""
-    _use_lapack()
+    use_lapack()
     read, _ = _as_read(_per_sequence(potentials))
     return _core.gaussian_filter(read, lengths)
 
@@ -191,7 +191,7 @@ _OUTER = (1, 1, 2, 2, 2, 2, 2, 2)  # axes; the others are contiguous
 
 def forward(lengths: Integers, *inputs: Array) -> tuple[Array, ...]:
     """Return log Z, statistics and samples of inputs as the core knows them."""
-    _use_lapack()
+    use_lapack()
     potentials, noise = _as_read(inputs)
     logZ, stats, samples = _core.gaussian_chain(potentials, noise, lengths)
     # E x_i^2 bounds all moments but sums over pairs, which are as few as sequences
@@ -206,7 +206,7 @@ def adjoint(
     lengths: Integers, inputs: Sequence[Array], outputs_bar: Sequence[Array]
 ) -> tuple[Array, ...]:
     """Return the cotangents of inputs, given those of statistics and samples."""
-    _use_lapack()
+    use_lapack()
     potentials, noise = _as_read(inputs)
     stats_bar, samples_bar = _as_read(outputs_bar)
     if samples_bar is not None and not samples_bar.any():

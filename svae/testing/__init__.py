@@ -1,14 +1,14 @@
 """Problems, exact answers and gradient checks, for tests of models and of kernels.
 
-Three kinds of thing are here.  *Problems* are arguments of order one with gradients of
-order one: of chains (`gaussian_problem`, `markov_problem`) and of latent models
-(`latent_model`, `local_problem`, `typical_natparams`, `typical_theta`).  *Oracles* know
-the exact answer to a small problem by another way than message passing: the inverse of
-the dense joint Gaussian and the sum over all paths in 50 digits (`gaussian_oracle`,
-`gaussian_adjoint_oracle`, `markov_oracle`, `markov_marginals`), which need mpmath, and
-a Gaussian for every path of the states (`enumerated`).  *Checks* compare, each array by
-its own relative error: `check_gradients` with differences, `check_against` with another
-implementation.
+Three kinds of thing are here. *Problems* are arguments of order one with gradients of
+order one: of chains (`gaussian_problem`, `switching_problem`, `markov_problem`) and of
+latent models (`latent_model`, `local_problem`, `typical_natparams`, `typical_theta`).
+*Oracles* know the exact answer to a small problem by another way than message passing:
+the inverse of the dense joint Gaussian and the sum over all paths in 50 digits
+(`gaussian_oracle`, `gaussian_adjoint_oracle`, `markov_oracle`, `markov_marginals`),
+which need mpmath, and a Gaussian for every path of the states (`enumerated`). *Checks*
+compare, each array by its own relative error: `check_gradients` with differences,
+`check_against` with another implementation.
 
 >>> import numpy as np
 >>> from svae import kernels, testing
@@ -22,11 +22,13 @@ Not imported by ``import svae``, and pytest is not needed.
 from svae.testing.chains import (
     GaussianProblem,
     MarkovProblem,
+    SwitchingProblem,
     fill_past_lengths,
     gaussian_problem,
     lds_pair_potentials,
     markov_problem,
     sequence,
+    switching_problem,
 )
 from svae.testing.enumeration import (
     DenseJoint,
@@ -66,6 +68,7 @@ __all__ = [
     "Enumerated",
     "GaussianProblem",
     "MarkovProblem",
+    "SwitchingProblem",
     "assert_close",
     "assert_identical",
     "check_against",
@@ -90,6 +93,7 @@ __all__ = [
     "random_like",
     "relative_error",
     "sequence",
+    "switching_problem",
     "typical_graph",
     "typical_natparams",
     "typical_theta",

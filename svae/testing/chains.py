@@ -16,6 +16,7 @@ __all__ = [
     "SHARING",
     "GaussianProblem",
     "MarkovProblem",
+    "SwitchingProblem",
     "describe",
     "fill_past_lengths",
     "gaussian_problem",
@@ -23,6 +24,7 @@ __all__ = [
     "markov_problem",
     "mirror",
     "sequence",
+    "switching_problem",
 ]
 
 SHARING = ("shared", "sequence", "time", "step", "mixed")
@@ -54,6 +56,20 @@ class MarkovProblem(NamedTuple):
     """Log potentials (N, T, K)."""
     lengths: Any = None
     """(N,), or None if all sequences have T steps."""
+
+
+class SwitchingProblem(NamedTuple):
+    """Arguments of `switching_gaussian_chain`, in order: K states."""
+
+    init: Any
+    """As of a `GaussianProblem`."""
+    pairs: Any
+    """J11, J12 and J22 (K, D, D) and, of affine dynamics, h1 and h2 (K, D)."""
+    weights: Any
+    """(N, T-1, K), positive, with sums of one."""
+    node: Any
+    noise: Any = None
+    lengths: Any = None
 
 
 def gaussian_problem(
@@ -105,6 +121,39 @@ def gaussian_problem(
     noise = rng.standard_normal((N, S, T, D)) if S else None
     node = Jn, rng.standard_normal((N, T, D))
     return GaussianProblem((J0, h0), pair, node, noise, lengths)
+
+
+def switching_problem(
+    rng: np.random.Generator,
+    N: int = 3,
+    T: int = 5,
+    D: int = 2,
+    K: int = 3,
+    *,
+    affine: bool = False,
+    **options: Any,
+) -> SwitchingProblem:
+    """Draw dynamics of K states, and how much each counts at every pair.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    N, T, D, K : int
+        Sequences, steps, dimensions and states.
+    affine : bool
+        Whether pairs have linear terms.
+    **options
+        ``dense``, ``S`` and ``lengths`` of `gaussian_problem`.
+    """
+    chain = gaussian_problem(rng, N, T, D, **options)
+    of_states = [gaussian_problem(rng, 1, 1, D).pair for _ in range(K)]
+    pairs = [np.stack(part) for part in zip(*of_states, strict=True)]
+    if affine:
+        pairs += list(rng.standard_normal((2, K, D)))
+    weights = rng.dirichlet(np.ones(K), (N, max(T - 1, 0)))
+    return SwitchingProblem(
+        chain.init, tuple(pairs), weights, chain.node, chain.noise, chain.lengths
+    )
 
 
 def markov_problem(

@@ -120,6 +120,64 @@ def gaussian_chain(rng: Generator) -> str:
     return judged(case, rng)
 
 
+def switching_gaussian_chain(rng: Generator) -> str:
+    N, T, D = sizes(rng)
+    K, lengths = int(rng.integers(1, 8)), maybe_lengths(rng, N, T)
+    init_lead = (N,) if chance(rng, 0.5) else ()
+    init = negative_definite(rng, *init_lead, D), numbers(rng, *init_lead, D)
+    coupling = numbers(rng, K, D, D) * 0.375 / np.ceil(np.sqrt(D))
+    pairs: tuple = negative_definite(rng, K, D), coupling, negative_definite(rng, K, D)
+    if chance(rng, 0.5):
+        pairs = (*pairs, numbers(rng, K, D), numbers(rng, K, D))
+    weights = rng.dirichlet(np.ones(K), (N, T - 1)).astype(np.float32).astype(float)
+    if chance(rng, 0.3):
+        weights = np.eye(K)[rng.integers(K, size=(N, T - 1))]
+    Jn = (
+        negative_definite(rng, N, T, D)
+        if chance(rng, 0.5)
+        else -np.abs(numbers(rng, N, T, D))
+    )
+    if chance(rng, 0.06) and N > 0:
+        index = tuple(rng.integers(Jn.shape[:3]))
+        Jn[(*index, index[2]) if Jn.ndim == 4 else index] = 64.0
+    node = tuple(hidden(x, lengths, 1, 0, rng) for x in (Jn, numbers(rng, N, T, D)))
+    noise = None
+    if chance(rng, 0.5):
+        noise = hidden(numbers(rng, N, rng.integers(4), T, D), lengths, 2, 0, rng)
+    of_pairs = ("pairs J11", "pairs J12", "pairs J22", "pairs h1", "pairs h2")
+    names = {
+        **{(0, 0): "init J", (0, 1): "init h", (2,): "weights"},
+        **{(1, k): name for k, name in enumerate(of_pairs[: len(pairs)])},
+        **{(3, 0): "node J", (3, 1): "node h", (4,): "noise", (5,): "lengths"},
+    }
+
+    def call(*arguments):
+        return flat(kernels.switching_gaussian_chain(*arguments))
+
+    def define(*arguments):
+        *arguments, lengths, _ = arguments
+        return flat(reference.switching_gaussian_chain(*arguments, integers(lengths)))
+
+    def gradient(rng):
+        arrays = [*init, *pairs, weights, *node] + ([] if noise is None else [noise])
+        n = 2 + len(pairs)
+
+        def of(chains):
+            def chain(*x):
+                more = x[n + 3] if len(x) > n + 3 else None
+                arguments = x[:2], x[2:n], x[n], x[n + 1 : n + 3], more, lengths
+                return flat(chains.switching_gaussian_chain(*arguments))
+
+            return chain
+
+        same_gradients("switching_gaussian_chain", of, arrays, rng)
+
+    weights = hidden(weights, lengths, 1, 1, rng)
+    arguments = (init, pairs, weights, node, noise, lengths)
+    name = "switching_gaussian_chain"
+    return judged(Case(name, arguments, names, call, define, (5,), gradient), rng)
+
+
 def gaussian_filter(rng: Generator) -> str:
     def call(*arguments):
         return flat(kernels.gaussian_filter(*arguments))
@@ -220,8 +278,8 @@ def sample_markov_chain(rng: Generator) -> str:
 
 
 fuzz = one_of(
-    *(gaussian_chain, gaussian_chain, gaussian_filter, markov_chain, markov_chain),
-    *(markov_filter, viterbi, sample_markov_chain),
+    *(gaussian_chain, gaussian_chain, switching_gaussian_chain, gaussian_filter),
+    *(markov_chain, markov_chain, markov_filter, viterbi, sample_markov_chain),
 )
 
 

@@ -47,6 +47,7 @@ import scipy
 from svae.autodiff.operations import cut, joined
 from svae.autodiff.special import gammaln
 from svae.families import categorical, dirichlet, gaussian, niw
+from svae.families.arrays import outer
 from svae.models.base import Draw, Local
 from svae.models.evidence import Belief, Evidence, first_states
 from svae.models.gmm import GMM
@@ -104,10 +105,7 @@ class StudentEmission(Emission):
         if evidence.observed is not None:
             states = np.where(evidence.observed[..., None], states, 0.0)
         constant = np.sum(np.dot(states, natparams[0][:, -1]), axis=1)
-        return factor._replace(
-            log_normalizer=factor.log_normalizer + constant,
-            features=with_one(factor.features),
-        )
+        return factor._replace(log_normalizer=factor.log_normalizer + constant)
 
     def linear_potentials_given(
         self, states: Array, natparams: Sequence[Any], evidence: Evidence
@@ -151,9 +149,9 @@ class StudentEmission(Emission):
         dof = np.exp(natparams[2])
         return average((dof + self.dim) / (dof - 2.0 * linear[..., None]))
 
-    def of_points(self, latents: Array) -> Any:
-        """Return the features of known x."""
-        return with_one(super().of_points(latents))
+    def features(self, second_moment: Array, mean: Array) -> Array:
+        """Return f (..., F), what P multiplies, of moments of x."""
+        return with_one(super().features(second_moment, mean))
 
     def dofs(self, natparams: Sequence[Any]) -> Array:
         """Return nu (..., K) of each component; of those that are learned, medians."""
@@ -299,7 +297,8 @@ class StudentMixture(Mixture):
         if of.samples is None:
             raise ValueError("tails 'sampled' needs noise, which makes samples of x")
         switch, natparams = self.switch, self.switch.natparams(stats)
-        features = Emission.of_points(switch, of.samples)
+        x = of.samples
+        features = joined(x.ndim - 1, outer(x, x), x)
         linear = switch.linear_potentials_of_each(features, natparams)
         return np.mean(switch.state_potentials(linear, natparams), axis=0)
 

@@ -200,8 +200,8 @@ def test_truncated_gradient_would_be_wrong(name):
 
     def update(h):
         evidence = known.with_node(J, h)
-        features = switch.factor(fixed, rows, evidence).features
-        linear, potentials = state_potentials(switch, features, rows, evidence)
+        linear = switch.factor(fixed, rows, evidence).linear
+        linear, potentials = state_potentials(switch, linear, rows, evidence)
         states = kernels.markov_chain(init, pair, potentials, lengths)[1][2]
         return states if switch.conjugate else states * switch.gain(linear, rows)
 

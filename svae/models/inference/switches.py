@@ -50,8 +50,8 @@ class Factor(NamedTuple):
 
     log_normalizer: Array
     """(N,)"""
-    features: Any
-    """What P multiplies: of every step, or of the first and of the others."""
+    linear: Array
+    """P f of every step, (N, T, K)."""
     mean: Array
     """(N, T, D)"""
     second_moment: Array
@@ -96,9 +96,10 @@ class Emission:
             (nothing, nothing[0]), (nothing,) * 3, (J, h), noise, evidence.lengths
         )
         second_moment, mean = stats[2]
-        features = joined(2, second_moment, mean)
+        features = self.features(second_moment, mean)
+        linear = self.linear_potentials(features, natparams)
         half = half_log_det(logZ, h, mean, evidence.lengths)
-        factor = Factor(logZ, features, mean, second_moment, samples, half)
+        factor = Factor(logZ, linear, mean, second_moment, samples, half)
         if observed is None:
             return factor
         logZ = logZ - 0.5 * self.dim * LOG_2PI * evidence.missing.sum(axis=1)
@@ -136,6 +137,10 @@ class Emission:
         """Return P, c and the law of tails (b, nu, weights), as `kernels.mixture`."""
         return (*natparams, None, None, None)
 
+    def features(self, second_moment: Array, mean: Array) -> Array:
+        """Return f (..., F), what P multiplies, of moments of x."""
+        return joined(mean.ndim - 1, second_moment, mean)
+
     def linear_potentials(self, features: Any, natparams: Sequence[Any]) -> Array:
         """Return P f, (N, T, K)."""
         return multiply(features, natparams[0].T)
@@ -164,7 +169,7 @@ class Emission:
 
     def of_points(self, latents: Array) -> Any:
         """Return the features of known x."""
-        return joined(latents.ndim - 1, outer(latents, latents), latents)
+        return self.features(outer(latents, latents), latents)
 
     def scored_points(self, observed: Mask | None) -> Mask | None:
         """Mask (N, T) of the known x that tell of z."""
@@ -216,26 +221,44 @@ class Dynamics:
         noise: Array | None = None,
     ) -> Factor:
         """Return q(x): a chain whose pair potentials change from step to step."""
+        init, (logZ, linear, moments, samples) = self._chain(
+            states, natparams, evidence, noise
+        )
+        second_moment, mean = moments
+        h = self._linear_terms(init, states, natparams, evidence)
+        half = half_log_det(logZ, h, mean, evidence.lengths)
+        logZ = logZ - log_normalizer_of(evidence.belief)
+        return Factor(logZ, linear, mean, second_moment, samples, half)
+
+    def _chain(
+        self,
+        states: Array,
+        natparams: Sequence[Any],
+        evidence: Evidence,
+        noise: Array | None = None,
+    ) -> tuple[Any, Any]:
+        """Return initial potentials of x; its log Z, P f, moments and samples."""
         init = mixed(states[:, 0], split(natparams[0], self.dim))
         init = begin(init, evidence.belief)
-        steps = states.shape[1]
-        later = cut(states, 1, 1, steps)
-        of_pair, of_shifts = split_pair(natparams[2], self.dim)
-        pair = mixed(later, of_pair)
-        h = shift(evidence.h, mixed(later, of_shifts) if self.affine else None)
-        logZ, stats, samples = kernels.unchecked_gaussian_chain(
-            init, pair, (evidence.J, h), noise, evidence.lengths
+        later = cut(states, 1, 1, states.shape[1])
+        logZ, stats, of_later, samples = kernels.unchecked_switching_gaussian_chain(
+            init, natparams[2], later, evidence.node, noise, evidence.lengths
         )
-        (second, first), pair_stats, (second_moment, mean) = stats
-        linear_terms = value_of(h) + 0.0
-        linear_terms[:, 0] += value_of(init[1])
-        half = half_log_det(logZ, linear_terms, mean, evidence.lengths)
-        features = [*pair_stats]
+        of_first = multiply(joined(1, *stats[0]), natparams[0].T)[:, None]
+        linear = np.concatenate([of_first, of_later], axis=1)
+        return init, (logZ, linear, stats[2], samples)
+
+    def _linear_terms(
+        self, init: Any, states: Array, natparams: Sequence[Any], evidence: Evidence
+    ) -> onp.ndarray:
+        """Return what multiplies x in the chain, (N, T, D), a constant."""
+        shifts = None
         if self.affine:
-            features += [cut(mean, 1, 0, steps - 1), cut(mean, 1, 1, steps)]
-        both = joined(1, second, first), joined(2, *features)
-        logZ = logZ - log_normalizer_of(evidence.belief)
-        return Factor(logZ, both, mean, second_moment, samples, half)
+            later, rows = value_of(states)[:, 1:], value_of(natparams[2])
+            shifts = mixed(later, split_pair(rows, self.dim)[1])
+        h = shift(value_of(evidence.h), shifts) + 0.0
+        h[:, 0] += value_of(init[1])
+        return h
 
     def linear_potentials(self, features: Any, natparams: Sequence[Any]) -> Array:
         """Return P f, (N, T, K)."""
@@ -250,7 +273,8 @@ class Dynamics:
         self, states: Array, natparams: Sequence[Any], evidence: Evidence
     ) -> Array:
         """Return P f, (N, T, K), of x given probabilities of the states."""
-        return linear_potentials_of_factor(self, states, natparams, evidence)
+        _, (_, linear, *_) = self._chain(states, natparams, evidence)
+        return where_scored(self.scored(evidence), linear)
 
     def state_potentials(self, linear: Array, natparams: Sequence[Any]) -> Array:
         """Return the potentials of z (N, T, K) of linear ones, P f."""
@@ -315,8 +339,7 @@ def linear_potentials_of_factor(
 ) -> Array:
     """Return P f, (N, T, K), of q(x) that is optimal for probabilities of states."""
     factor = switch.factor(states, natparams, evidence)
-    linear = switch.linear_potentials(factor.features, natparams)
-    return where_scored(switch.scored(evidence), linear)
+    return where_scored(switch.scored(evidence), factor.linear)
 
 
 def where_scored(scored: Mask | None, potentials: Array) -> Array:

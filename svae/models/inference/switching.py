@@ -92,7 +92,7 @@ class Switching(HasPrior):
 
         factor = switch.factor(fixed, natparams, evidence, noise)
         linear, potentials = state_potentials(
-            switch, factor.features, natparams, evidence
+            switch, factor.linear, natparams, evidence
         )
         logZ, (_, _, states) = kernels.markov_chain(
             first_states(init, evidence.belief), pair, potentials, evidence.lengths
@@ -168,13 +168,10 @@ def check_starts(starts: Sequence[str]) -> None:
 
 
 def state_potentials(
-    switch: Any, features: Any, natparams: Sequence[Any], evidence: Evidence
+    switch: Any, linear: Array, natparams: Sequence[Any], evidence: Evidence
 ) -> tuple[Array, Array]:
     """Return what x says of z: P f (N, T, K), and the potentials made of it."""
-    linear, scored = (
-        switch.linear_potentials(features, natparams),
-        switch.scored(evidence),
-    )
+    scored = switch.scored(evidence)
     potentials = switch.state_potentials(linear, natparams)
     return where_scored(scored, linear), where_scored(scored, potentials)
 
@@ -209,7 +206,7 @@ def solver(
         natparams, evidence = arguments[2:-2], known.with_node(*arguments[-2:])
         factor = switch.factor(states, natparams, evidence)
         linear, potentials = state_potentials(
-            switch, factor.features, natparams, evidence
+            switch, factor.linear, natparams, evidence
         )
         logZ = chain(potentials, known, *arguments)[0]
         return factor.log_normalizer + logZ - inner(states, linear)

@@ -17,7 +17,7 @@ import numpy as np
 
 from svae import kernels
 from svae.autodiff.trees import leaves
-from svae.kernels import gaussian, markov
+from svae.kernels import gaussian, markov, switching
 
 __all__ = [
     "FLOPS",
@@ -63,7 +63,8 @@ SIZES = {
     "viterbi": (10, 30),
     "sampling": (10, 30),
 }
-VARIANTS = ("", "dense nodes", "varying pairs")
+VARIANTS = ("", "dense nodes", "varying pairs", "switching")
+SWITCHED_STATES = 10
 OF_LDS = ("lds", "lds filter")
 KERNELS = {
     "lds": OF_LDS,
@@ -83,7 +84,8 @@ class Case:
     num_timesteps: int
     num_samples: int = 1
     variant: str = ""
-    """Of an lds: ``"dense nodes"`` or ``"varying pairs"``."""
+    """Of an lds: ``"dense nodes"``, ``"varying pairs"`` or, of an slds with ten states,
+    ``"switching"``."""
 
     def __post_init__(self) -> None:
         """Refuse what there is not."""
@@ -160,6 +162,8 @@ class Problem(NamedTuple):
             model = _hidden_markov_model(case, rng)
             extra = rng.random(shape)
         arguments = potentials(model)
+        if case.variant == "switching":
+            arguments = (*arguments[:2], model["weights"], arguments[2])
         if case.kernel in ("lds", "sampling"):
             arguments = (*arguments, extra)
         return cls(case, arguments, model)
@@ -167,6 +171,8 @@ class Problem(NamedTuple):
     def forward(self, implementation: ModuleType = kernels) -> Callable[[], Any]:
         """Return the public function, with its arguments, as a call without any."""
         name = FUNCTIONS[self.case.kernel]
+        if self._switches:
+            name = "switching_gaussian_chain"
         return partial(getattr(implementation, name), *self.arguments)
 
     def compiled(self) -> Callable[[], Any] | None:
@@ -177,6 +183,9 @@ class Problem(NamedTuple):
         forward = {"lds": gaussian.forward, "hmm": markov.forward}
         if self.case.kernel not in forward:
             return None
+        if self._switches:
+            inputs = self._switching_inputs()
+            return partial(switching.forward, self._lengths(), False, *inputs)
         return partial(forward[self.case.kernel], self._lengths(), *self._inputs())
 
     def adjoint(self, rng: Any = 0) -> Callable[[], Any] | None:
@@ -189,9 +198,29 @@ class Problem(NamedTuple):
         adjoint = {"lds": gaussian.adjoint, "hmm": markov.adjoint}
         if self.case.kernel not in adjoint:
             return None
+        if self._switches:
+            return self._switching_adjoint(np.random.default_rng(rng))
         rng, inputs = np.random.default_rng(rng), self._inputs()
         bars = [rng.standard_normal(x.shape) for x in inputs]
         return partial(adjoint[self.case.kernel], self._lengths(), inputs, bars)
+
+    @property
+    def _switches(self) -> bool:
+        return self.case.variant == "switching"
+
+    def _switching_inputs(self) -> list[np.ndarray]:
+        init, pairs, weights, node, noise = self.arguments
+        rows = [part.reshape(len(part), -1) for part in pairs]
+        first = [np.broadcast_to(x, (self.case.num_sequences, *x.shape)) for x in init]
+        return [*first, *node, np.concatenate(rows, axis=1), weights, noise]
+
+    def _switching_adjoint(self, rng: np.random.Generator) -> Callable[[], Any]:
+        """Return the adjoint but for sums by state, which models have no use for."""
+        inputs = self._switching_inputs()
+        bars = [rng.standard_normal(x.shape) for x in inputs]
+        bars[switching.ROWS][:] = 0.0
+        of_logZ = rng.standard_normal(self.case.num_sequences)
+        return partial(switching.adjoint, self._lengths(), inputs, bars, of_logZ, True)
 
     def _lengths(self) -> np.ndarray:
         return np.full(self.case.num_sequences, self.case.num_timesteps, np.int64)
@@ -267,6 +296,10 @@ def _linear_system(case: Case, rng: np.random.Generator) -> dict[str, np.ndarray
     A = 0.95 * np.linalg.qr(rng.standard_normal((D, D)))[0]
     if case.variant == "varying pairs":
         A = A * (1 + 0.05 * rng.standard_normal((N, T - 1, 1, 1)))
+    more = {}
+    if case.variant == "switching":
+        A = A * (1 + 0.05 * rng.standard_normal((SWITCHED_STATES, 1, 1)))
+        more["weights"] = rng.dirichlet(np.ones(SWITCHED_STATES), (N, T - 1))
     factor = np.eye(D) + 0.2 * rng.standard_normal((D, D)) / math.sqrt(D)
     R = np.exp(0.5 * rng.standard_normal((N, T, D)))
     if case.variant == "dense nodes":
@@ -279,6 +312,7 @@ def _linear_system(case: Case, rng: np.random.Generator) -> dict[str, np.ndarray
         "Q": 0.1 * factor @ factor.T,
         "y": rng.standard_normal((N, T, D)),
         "R": R,
+        **more,
     }
 
 

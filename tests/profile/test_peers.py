@@ -8,6 +8,7 @@ import pytest
 
 from svae import profile
 from svae.profile import Case, Problem, peers
+from svae.profile.packages.prepared import weights
 from svae.profile.saving import csv_text
 from tests.helpers.profiles import quick
 
@@ -17,7 +18,14 @@ def test_missing_packages_are_named(monkeypatch, tmp_path, capsys):
     sizes = ["--kernel", "lds", "--sizes", "2"]
     assert quick(tmp_path, "--peers", *sizes) == 0
     said = capsys.readouterr().out
-    for name in ("dynamax", "pylds", "statsmodels", "hmmlearn"):
+    for name in (
+        "dynamax",
+        "cuthbert",
+        "simdkalman",
+        "pylds",
+        "statsmodels",
+        "hmmlearn",
+    ):
         assert f"{name}: not installed" in said
 
 
@@ -63,7 +71,7 @@ def test_comparisons_are_saved_and_shown(report, tmp_path):
 
 def test_our_gradient_for_comparisons_is_a_gradient():
     model = Problem.make(Case("lds", 2, 2, 5, 0)).model
-    of_mean, of_variance = peers._weights(model["y"].shape)
+    of_mean, of_variance = weights(model["y"].shape)
     call, answers = peers.OURS["lds gradient"](model)
     (gradient,) = answers(call())
 
@@ -85,7 +93,26 @@ def test_our_gradient_for_comparisons_is_a_gradient():
 def test_installed_packages_agree(peer, monkeypatch):
     pytest.importorskip(peer.package)
     monkeypatch.setattr(peers, "PEERS", [peer])
-    case = Case("hmm" if peer.task == "hmm" else "lds", 3, 5, 11, 0)
+    case = Case(peer.task.split()[0], 3, 5, 11, 0)
     (comparison,) = peers.compare([case], repeats=1, budget=0.0)
     assert comparison.note == ""
     assert comparison.largest_error < peers.AGREE
+
+
+def test_our_gradient_of_the_log_likelihood_is_the_probabilities():
+    model = Problem.make(Case("hmm", 3, 2, 5, 0)).model
+    call, answers = peers.OURS["hmm gradient"](model)
+    (gradient,) = answers(call())
+    call, answers = peers.OURS["hmm"](model)
+    np.testing.assert_allclose(gradient, answers(call())[1], rtol=1e-12)
+
+
+def test_gradients_of_large_problems_are_left_out():
+    tasks = {
+        (case.kernel, case.size): peers._tasks(case)
+        for case in peers.cases(num_sequences=(1,))
+    }
+    assert tasks["lds", 10] == ["lds", "lds gradient"]
+    assert tasks["lds", 20] == ["lds"]
+    assert tasks["hmm", 30] == ["hmm", "hmm gradient"]
+    assert tasks["hmm", 100] == ["hmm"]

@@ -1,0 +1,1 @@
+"""How to put a problem to each package that is compared, and to this one."""

@@ -41,10 +41,11 @@ on the machine still show: compare what stands in one report, and mind its load.
 """
 
 from svae.profile import peers
-from svae.profile.cases import FLOPS, KERNELS, Case, Problem, cases
+from svae.profile.cases import FLOPS, KERNELS, Case, cases
 from svae.profile.clock import Roofs
 from svae.profile.memory import Peak, memory_table, peak, peaks
 from svae.profile.peers import Comparison
+from svae.profile.problems import Problem
 from svae.profile.report import steps_table, table
 from svae.profile.roofline import plot
 from svae.profile.saving import save, save_steps

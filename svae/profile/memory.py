@@ -19,9 +19,10 @@ import numpy as np
 from svae import kernels
 from svae.autodiff.trees import leaves
 from svae.profile.bars import steps_of
-from svae.profile.cases import Case, Problem
+from svae.profile.cases import Case
 from svae.profile.cells import aligned, cell
 from svae.profile.clock import run_child
+from svae.profile.problems import Problem
 
 __all__ = ["Peak", "memory_table", "peak", "peaks"]
 

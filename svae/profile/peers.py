@@ -14,12 +14,7 @@ from importlib.util import find_spec
 from typing import NamedTuple
 
 from svae.profile.bars import steps_of
-from svae.profile.cases import (
-    KERNELS,
-    Case,
-    Problem,
-    largest_error,
-)
+from svae.profile.cases import KERNELS, Case
 from svae.profile.clock import Timed, interleave
 from svae.profile.packages import (
     cuthbert,
@@ -31,6 +26,7 @@ from svae.profile.packages import (
     statsmodels,
 )
 from svae.profile.packages.prepared import Model, Prepared
+from svae.profile.problems import Problem, largest_error
 
 __all__ = ["AGREE", "PEERS", "Comparison", "cases", "compare", "missing"]
 

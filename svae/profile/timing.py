@@ -9,11 +9,12 @@ from svae import reference
 from svae.autodiff.trees import leaves
 from svae.profile import peers
 from svae.profile.bars import steps_of
-from svae.profile.cases import Case, Problem, cases, largest_error, shorter
+from svae.profile.cases import Case, cases, shorter
 from svae.profile.clock import Roofs, Timed, interleave, usable_cpus
 from svae.profile.machine import environment
 from svae.profile.memory import peak
 from svae.profile.peers import Comparison
+from svae.profile.problems import Problem, largest_error
 
 __all__ = ["Record", "Report", "run"]
 

@@ -14,7 +14,8 @@ from svae import kernels, profile, reference
 from svae.autodiff.trees import leaves, rebuild
 from svae.autodiff.vjp import trace
 from svae.profile import Case, Problem, clock
-from svae.profile.cases import largest_error, log_constant
+from svae.profile.problems import largest_error
+from svae.profile.systems import log_constant
 from tests.helpers.profiles import TINY
 
 each_case = pytest.mark.parametrize("case", TINY, ids=lambda case: case.name)

@@ -4,8 +4,8 @@ from typing import Any
 
 from svae import kernels
 from svae.autodiff.vjp import trace
-from svae.profile.cases import log_constant, potentials
 from svae.profile.packages.prepared import Answers, Model, Prepared, weights
+from svae.profile.systems import log_constant, potentials
 
 __all__ = ["hmm", "hmm_gradient", "lds", "lds_gradient"]
 

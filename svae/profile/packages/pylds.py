@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from svae.profile.cases import log_constant, potentials
 from svae.profile.packages.prepared import Answers, Model, Prepared, one_by_one
+from svae.profile.systems import log_constant, potentials
 
 __all__ = ["lds"]
 

@@ -99,7 +99,11 @@ def build_parser() -> argparse.ArgumentParser:
     add("info", queries.info, about, "")
     add_queries(add)
     sub = add(
-        "profile", timing.time_kernels, "time the compiled chains", "--kernel hmm"
+        "profile",
+        timing.time_kernels,
+        "time the compiled chains",
+        "--kernel hmm",
+        "--compare runs/here/profile.json runs/there/profile.json",
     )
     add_profile_options(sub)
     return parser
@@ -416,16 +420,29 @@ def add_profile_options(parser: argparse.ArgumentParser) -> None:
     add("--repeats", type=positive, metavar="N", help=about)
     add("--peers", action="store_true", help="time other packages that are installed")
     add("--quick", action="store_true", help="small sizes, a few seconds")
-    length = timing.MEMORY["num_timesteps"]
-    about = (
-        f"print the peak memory of a call instead; default: one sequence of {length}"
-    )
-    add("--memory", action="store_true", help=about)
-    about = "time whole training steps instead, beside their matrix products"
-    add("--steps", action="store_true", help=about)
+    add_profile_modes(parser)
     add("--out", default="runs/profile", metavar="DIR")
     add("--rng", type=seed, default=0, metavar="SEED")
     add("--quiet", action="store_true", help="print nothing but warnings and errors")
+
+
+def add_profile_modes(parser: argparse.ArgumentParser) -> None:
+    """Add what is done instead of timing all chains."""
+    add = parser.add_mutually_exclusive_group().add_argument
+    length = timing.LONG["num_timesteps"]
+    about = (
+        f"time a single sequence instead, of 1000 to {length} steps, with 1, 2, 4... "
+    )
+    add("--long", action="store_true", help=about + "threads")
+    about = "time whole training steps instead, beside their matrix products"
+    add("--steps", action="store_true", help=about)
+    length = timing.MEMORY["num_timesteps"]
+    about = "print the peak memory of a call instead; default: one sequence of "
+    add("--memory", action="store_true", help=f"{about}{length}")
+    about = (
+        "print the figures of two saved runs instead, of two machines say, and ratios"
+    )
+    add("--compare", nargs=2, metavar=("A.json", "B.json"), help=about)
 
 
 def seed(text: str) -> int:

@@ -3,16 +3,23 @@
 `run` times them and returns a `Report`; `table` writes it as text, `plot` draws it
 under the roofs of the machine (Williams et al. 2009), `save` keeps it. `peers.compare`
 times other packages on the same problems. `run_steps` times whole training steps
-instead, beside the matrix products of their networks. On the command line::
+instead, beside the matrix products of their networks; `run(long_cases())` a single
+sequence that gets longer and longer. `compare` prints the figures of two saved reports
+beside each other. On the command line::
 
     svae profile --out runs/profile
+    svae profile --long
     svae profile --steps
+    svae profile --compare runs/here/profile.json runs/there/profile.json
 
 What the columns say:
 
 ns/step
     Nanoseconds per step of one sequence of the public function with everything it
     returns: for an lds the log normalizer, expected statistics and one sample.
+goal
+    What the figure before it is meant to be on the machine that `svae.profile.goals`
+    names; nothing where none was stated.
 GFLOP/s
     Of *stated* operations, `FLOPS`: an lds counts 7 D^3 + 15 D^2 a step in all its
     variants, an hmm 6 K^2. Exponentials and copies count nothing, so this says how long
@@ -36,13 +43,16 @@ reference
     steps differ).
 
 All is timed on one core, except where threads are compared, with one thread of BLAS
-(`svae.training.blas`). Calls are timed in turns and the median is kept. Other processes
-on the machine still show: compare what stands in one report, and mind its load.
+(`svae.training.blas`), whose kernels are named (`svae.profile.blas`). Calls are timed
+in turns and the median is kept. Other processes on the machine still show: compare
+what stands in one report, and mind its load.
 """
 
 from svae.profile import peers
 from svae.profile.cases import FLOPS, KERNELS, Case, cases
 from svae.profile.clock import Roofs
+from svae.profile.compare import compare
+from svae.profile.lengths import doubling_threads, long_cases
 from svae.profile.memory import Peak, memory_table, peak, peaks
 from svae.profile.peers import Comparison
 from svae.profile.problems import Problem
@@ -73,6 +83,9 @@ __all__ = [
     "StepReport",
     "Workload",
     "cases",
+    "compare",
+    "doubling_threads",
+    "long_cases",
     "memory_table",
     "peak",
     "peaks",

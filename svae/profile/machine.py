@@ -8,9 +8,14 @@ from svae import kernels, store
 from svae.profile.blas import blas_label
 from svae.profile.clock import usable_cpus
 
-__all__ = ["environment", "environment_lines"]
+__all__ = ["ENVIRONMENT", "environment", "environment_lines"]
 
 CORETYPE = "OPENBLAS_CORETYPE"
+ENVIRONMENT = (
+    *("cpu", "cpus", "load", "instructions", "blas", CORETYPE, "system"),
+    *("svae", "numpy", "scipy", "autograd", "python"),
+)
+"""What `environment` says."""
 
 
 def environment() -> dict[str, str]:

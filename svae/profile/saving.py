@@ -16,22 +16,23 @@ from svae.store import replacing, write_json
 __all__ = ["csv_text", "save", "save_steps"]
 
 
-def save(report: Report, folder: str | Path) -> Path:
+def save(report: Report, folder: str | Path, name: str = "profile") -> Path:
     """Write a report to a folder, which is made if there is none.
 
     ``profile.csv`` has a line for each record, ``profile.json`` all that the report
     holds, ``profile.txt`` the table, and ``peers.csv`` the other packages, if there
-    were any. Each file replaces an older one when it is complete.
+    were any. Each file replaces an older one when it is complete. Another name takes
+    the place of ``profile``.
 
     Returns
     -------
     pathlib.Path
         The folder.
     """
-    texts = {"profile.csv": csv_text(report.records), "profile.txt": table(report)}
+    texts = {f"{name}.csv": csv_text(report.records), f"{name}.txt": table(report)}
     if report.comparisons:
         texts["peers.csv"] = csv_text(report.comparisons)
-    return _write(texts, "profile.json", report, folder)
+    return _write(texts, f"{name}.json", report, folder)
 
 
 def save_steps(report: StepReport, folder: str | Path) -> Path:

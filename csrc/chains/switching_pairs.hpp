@@ -167,9 +167,9 @@ class PairFeatures {
         row_(pack),
         share_(share),
         weights_(weights_of(pack, states)),
-        values_(pack.workspace.template take<V>(num_rows_ * row_.size)),
+        values_(pack.workspace.template take<V>(num_rows_ * step_stride(row_.size))),
         kept_weights_(pack.workspace.template take<V>(num_rows_ * num_states_)) {
-    fill_zero(values_, num_rows_ * row_.size);
+    fill_zero(values_, num_rows_ * step_stride(row_.size));
     if (states.rows) rows_ = rows_in_tiles(pack, states.rows);
   }
 
@@ -193,13 +193,17 @@ class PairFeatures {
     if (rows_) rows_times<kAdd>(row(t), rows_, num_states_, row_.size, products);
   }
 
-  // The pairs of a block, after the first of them.
-  void add_block(Index t, V* sums) {  // (K, size)
+  // How many pairs the block has that begins with t.
+  Index block_size(Index t) const {
     const Index left = num_pairs_ - t;
-    const Index count = left < num_rows_ ? left : num_rows_;
-    for (Index s = 0; s < count; ++s)
+    return left < num_rows_ ? left : num_rows_;
+  }
+
+  // The pairs of that block, when the first of them is set.
+  WeightedSteps<V> block(Index t) {
+    for (Index s = 0; s < block_size(t); ++s)
       copy(weights_.at(t + s), kept_weights_ + s * num_states_, num_states_);
-    add_outer(kept_weights_, values_, count, num_states_, row_.size, sums);
+    return {kept_weights_, values_};
   }
 
   // What step t is to the pair before; call it last.
@@ -213,7 +217,7 @@ class PairFeatures {
   bool ends_block(Index t) const { return t % num_rows_ == 0 && t < num_pairs_; }
 
  private:
-  V* row(Index t) const { return values_ + t % num_rows_ * row_.size; }
+  V* row(Index t) const { return values_ + t % num_rows_ * step_stride(row_.size); }
 
   Index num_pairs_, num_states_, num_rows_;
   PairRow<Pack> row_;
@@ -264,8 +268,10 @@ class GaussianPairOutput<SwitchingPack<Algebra>> {
       if (has_statistics_) statistics_.template multiply<true>(t, products);
     }
     if (has_sums_ && features_.ends_block(t)) {
-      features_.add_block(t, sums_);
-      if (has_statistics_) statistics_.add_block(t, sums_);
+      WeightedSteps<V> kinds[2] = {features_.block(t)};
+      if (has_statistics_) kinds[1] = statistics_.block(t);
+      add_outer(kinds, has_statistics_ ? 2 : 1, features_.block_size(t),
+                pack_.problem.num_states, row_.size, sums_);
     }
     if (t == 0) return;
     features_.end_pair(t);

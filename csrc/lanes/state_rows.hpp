@@ -89,10 +89,20 @@ SVAE_NO_INLINE void rows_times(const V* values,     // (size,)
   });
 }
 
-// sums_ke += sum_s weights_sk values_se
+// Values of some steps and what they count for each state.
 template <class V>
-SVAE_NO_INLINE void add_outer(const V* weights,              // (count, K)
-                              const V* values, Index count,  // (count, size)
+struct WeightedSteps {
+  const V* weights;  // (count, K)
+  const V* values;   // (count, size), step_stride(size) apart
+};
+
+// Apart from a whole number of pages, so that the steps of one entry do not have to share
+// a set of the cache.
+constexpr Index step_stride(Index size) { return size + 4; }
+
+// sums_ke += sum_s weights_sk values_se, of the steps of either kind
+template <class V>
+SVAE_NO_INLINE void add_outer(const WeightedSteps<V>* kinds, Index num_kinds, Index count,
                               Index num_states, Index size,
                               V* sums) {  // (K, size)
   constexpr Index kBlock = width<V> == 8 ? 4 : 2;
@@ -104,14 +114,18 @@ SVAE_NO_INLINE void add_outer(const V* weights,              // (count, K)
       for (int k = 0; k < kStates; ++k)
 #pragma GCC unroll 4
         for (Index b = 0; b < kBlock; ++b) sum[k][b] = sums[(first + k) * size + e + b];
-      for (Index s = 0; s < count; ++s) {
-        const V* value = values + s * size + e;
-        const V* weight = weights + s * num_states + first;
+      for (Index kind = 0; kind < num_kinds; ++kind) {
+        const V* value = kinds[kind].values + e;
+        const V* weight = kinds[kind].weights + first;
+        for (Index s = 0; s < count; ++s) {
 #pragma GCC unroll 5
-        for (int k = 0; k < kStates; ++k)
+          for (int k = 0; k < kStates; ++k)
 #pragma GCC unroll 4
-          for (Index b = 0; b < kBlock; ++b)
-            sum[k][b] = multiply_add(weight[k], value[b], sum[k][b]);
+            for (Index b = 0; b < kBlock; ++b)
+              sum[k][b] = multiply_add(weight[k], value[b], sum[k][b]);
+          value += step_stride(size);
+          weight += num_states;
+        }
       }
 #pragma GCC unroll 5
       for (int k = 0; k < kStates; ++k)

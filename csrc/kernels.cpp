@@ -74,6 +74,13 @@ void run_gaussian_elimination(const GaussianProblem& problem,
   });
 }
 
+void run_gaussian_tangents(const GaussianProblem& problem, const GaussianAdjoint& adjoint,
+                           Index first, Workspace& workspace) {
+  with_pack(problem.latent_dim, [&](auto pack) {
+    gaussian_tangents<typename decltype(pack)::type>(problem, adjoint, first, workspace);
+  });
+}
+
 void run_gaussian_edges(const GaussianProblem& problem, const GaussianEdges& edges,
                         Index* failed_step, Index first, Workspace& workspace) {
   with_pack(problem.latent_dim, [&](auto pack) {
@@ -180,6 +187,7 @@ constexpr Kernels make_table() {
   table.gaussian_chain = run_gaussian_chain;
   table.gaussian_chain_vjp = run_gaussian_chain_vjp;
   table.gaussian_elimination = run_gaussian_elimination;
+  table.gaussian_tangents = run_gaussian_tangents;
   table.gaussian_edges = run_gaussian_edges;
   table.gaussian_filter = run_gaussian_filter;
   table.switching_chain = run_switching_chain;

@@ -80,13 +80,25 @@ struct ChainResult {
   Index* failed_step;    // (N,), -1: none
 };
 
+// What an adjoint carries over the edges of one sequence, up and down.
+struct GaussianEdgeAdjoint {
+  // Up, into the chunks from below and out of them above. The tangents of A_p and h_p
+  // that enter are initial potentials in the cotangents of statistics.
+  Rows<const double> lam;                 // (C, S, D)
+  Rows<double> next_J, next_h, next_lam;  // (C, D, D), (C, D), (C, S, D)
+  // Down, at the edges (gaussian_chain_vjp.hpp)
+  Rows<double> Q, dm, hb;  // (C + 1, D, D), (C + 1, D), (C + 1, D)
+  Relay* relay;            // of these
+};
+
 template <class StatisticsBar, class PotentialsBar>
 struct ChainAdjoint {
   StatisticsBar stats_bar;
   Rows<const double> samples_bar;  // as the noise
   PotentialsBar potentials_bar;
   Rows<double> noise_bar;
-  Index* failed_step;  // (N,), -1: none
+  Index* failed_step;                // (N,), -1: none
+  const GaussianEdgeAdjoint* edges;  // of chunks, else null
 };
 
 struct GaussianProblem : ChainProblem<GaussianArrays<const double>> {
@@ -129,6 +141,9 @@ struct GaussianPrefixes {
 struct GaussianFiltering {
   GaussianPrefixes filtered, predicted;
   Index* failed_step;  // (N,), -1: none
+  // What the steps of a chunk add to the log normalizers after it, (N,); else null. Those
+  // of its own steps leave out what the chunks before it add.
+  double* of_chunk;
 };
 
 template <class T>
@@ -294,6 +309,8 @@ struct Kernels {
                              Workspace&);
   void (*gaussian_elimination)(const GaussianProblem&, const GaussianElimination&,
                                Index first, Workspace&);
+  void (*gaussian_tangents)(const GaussianProblem&, const GaussianAdjoint&, Index first,
+                            Workspace&);
   void (*gaussian_edges)(const GaussianProblem&, const GaussianEdges&, Index* failed_step,
                          Index first, Workspace&);
   void (*gaussian_filter)(const GaussianProblem&, const GaussianFiltering&, Index first,

@@ -122,6 +122,21 @@ Packs packs_of(const Problem& problem, const Sizes& sizes, double more = 0) {
   return packs;
 }
 
+// All packs of sequences or, of few long ones, all in chunks.
+template <class InChunks, class Task>
+void run(const GaussianProblem& problem, const Sizes& sizes,
+         const std::vector<Index>& failed_step, const InChunks& in_chunks,
+         const Task& task) {
+  if (!any_in_chunks(problem))
+    return run_packs(packs_of(problem, sizes), kError, failed_step, task);
+  prepare_threads();
+  {
+    py::gil_scoped_release released;
+    in_chunks();
+  }
+  raise_failure(kError, failed_step);
+}
+
 py::tuple gaussian_chain(const Arrays& potentials, const std::optional<Array>& noise,
                          const IntArray& lengths) {
   const Sizes sizes = sizes_of(potentials[kNodeH]);
@@ -142,19 +157,11 @@ py::tuple gaussian_chain(const Arrays& potentials, const std::optional<Array>& n
     result.samples = output(drawn, 2);
     samples = drawn;
   }
-  if (any_in_chunks(problem)) {
-    prepare_threads();
-    {
-      py::gil_scoped_release released;
-      run_in_chunks(problem, result);
-    }
-    raise_failure(kError, failed_step);
-  } else {
-    run_packs(packs_of(problem, sizes), kError, failed_step,
-              [&](Index first, Workspace& workspace) {
-                kernels().gaussian_chain(problem, result, first, workspace);
-              });
-  }
+  run(
+      problem, sizes, failed_step, [&] { run_in_chunks(problem, result); },
+      [&](Index first, Workspace& workspace) {
+        kernels().gaussian_chain(problem, result, first, workspace);
+      });
   return py::make_tuple(log_normalizer, py::cast(stats), samples);
 }
 
@@ -182,10 +189,11 @@ py::tuple gaussian_chain_vjp(const Arrays& potentials, const std::optional<Array
     adjoint.noise_bar = output(cotangent, 2);
     noise_bar = cotangent;
   }
-  run_packs(packs_of(problem, sizes), kError, failed_step,
-            [&](Index first, Workspace& workspace) {
-              kernels().gaussian_chain_vjp(problem, adjoint, first, workspace);
-            });
+  run(
+      problem, sizes, failed_step, [&] { run_vjp_in_chunks(problem, adjoint); },
+      [&](Index first, Workspace& workspace) {
+        kernels().gaussian_chain_vjp(problem, adjoint, first, workspace);
+      });
   return py::make_tuple(py::cast(potentials_bar), noise_bar);
 }
 
@@ -212,10 +220,11 @@ py::tuple gaussian_filter(const Arrays& potentials, const IntArray& lengths) {
   const py::tuple filtered = prefixes_of(sizes, are_filled, result.filtered);
   const py::tuple predicted = prefixes_of(sizes, are_filled, result.predicted);
   result.failed_step = failed_step.data();
-  run_packs(packs_of(problem, sizes), kError, failed_step,
-            [&](Index first, Workspace& workspace) {
-              kernels().gaussian_filter(problem, result, first, workspace);
-            });
+  run(
+      problem, sizes, failed_step, [&] { run_filter_in_chunks(problem, result); },
+      [&](Index first, Workspace& workspace) {
+        kernels().gaussian_filter(problem, result, first, workspace);
+      });
   return py::make_tuple(filtered, predicted);
 }
 

@@ -18,8 +18,9 @@ namespace {
 // Measured with AVX-512 at D = 4: with so many steps the chain of edges and the second
 // pass cost what full lanes gain. A sequence among three wastes less.
 constexpr Index kMostSequences = 3, kFewestSteps = 64;
-// Shorter chunks have more edges between them, longer ones leave the caches.
-constexpr Index kLongestChunk = 128;
+// Shorter chunks have more edges between them, longer ones leave the caches; and what the
+// adjoint keeps of large matrices takes memory.
+constexpr Index kLongestChunk = 128, kLongestOfLarge = 64, kLargeDim = 48;
 constexpr Index kFewestChunks = 8;  // fill all lanes of any instruction set
 constexpr Index kStepsOfBlock = 8;  // rows that are read at a time, if they are all there
 
@@ -36,8 +37,9 @@ struct Cut {
   Index num_chunks = 0, length = 0;
 
   Cut() = default;
-  explicit Cut(Index num_timesteps) {
-    const Index packs = ceil_div(num_timesteps, kLongestChunk * kFewestChunks);
+  Cut(Index num_timesteps, Index dim) {
+    const Index longest = dim < kLargeDim ? kLongestChunk : kLongestOfLarge;
+    const Index packs = ceil_div(num_timesteps, longest * kFewestChunks);
     length = ceil_div(num_timesteps, packs * kFewestChunks);
     num_chunks = ceil_div(num_timesteps, length);
     const Index in_blocks = ceil_div(length, kStepsOfBlock) * kStepsOfBlock;
@@ -136,26 +138,32 @@ struct Chunks {
   }
 };
 
-// What all chunks add to, or what only the first has: a row for each, at first.
-class ChunkSums {
+// The output of the chunks of a sequence. What all of them add to, or only the first has,
+// is a row of each until all are done.
+class ChunkOutput {
  public:
-  // Takes the place of such rows in `arrays`.
-  ChunkSums(const GaussianProblem& problem, Index num_chunks,
-            GaussianArrays<double>& arrays)
-      : num_chunks_(num_chunks), dim_(problem.latent_dim) {
-    init_J_ = take(true, dim_ * dim_, arrays.init_J);
-    init_h_ = take(true, dim_, arrays.init_h);
-    J11_ = take(problem.J11_is_shared, dim_ * dim_, arrays.J11);
-    J12_ = take(problem.J12_is_shared, dim_ * dim_, arrays.J12);
-    J22_ = take(problem.J22_is_shared, dim_ * dim_, arrays.J22);
+  ChunkOutput(const GaussianProblem& problem, const Chunks& chunks,
+              const GaussianArrays<double>& whole)
+      : rows(chunks.of(whole)),
+        n_(chunks.n),
+        num_chunks_(chunks.cut.num_chunks),
+        dim_(problem.latent_dim),
+        whole_(whole) {
+    init_J_ = take(true, dim_ * dim_, rows.init_J);
+    init_h_ = take(true, dim_, rows.init_h);
+    J11_ = take(problem.J11_is_shared, dim_ * dim_, rows.J11);
+    J12_ = take(problem.J12_is_shared, dim_ * dim_, rows.J12);
+    J22_ = take(problem.J22_is_shared, dim_ * dim_, rows.J22);
   }
 
-  void store(Index n, const GaussianArrays<double>& arrays) const {
-    std::copy_n(init_J_.rows().data, dim_ * dim_, arrays.init_J.at(n, 0));
-    std::copy_n(init_h_.rows().data, dim_, arrays.init_h.at(n, 0));
-    sum(J11_, arrays.J11.at(n, 0));
-    sum(J12_, arrays.J12.at(n, 0));
-    sum(J22_, arrays.J22.at(n, 0));
+  GaussianArrays<double> rows;
+
+  void finish() const {
+    std::copy_n(init_J_.rows().data, dim_ * dim_, whole_.init_J.at(n_, 0));
+    std::copy_n(init_h_.rows().data, dim_, whole_.init_h.at(n_, 0));
+    sum(J11_, whole_.J11.at(n_, 0));
+    sum(J12_, whole_.J12.at(n_, 0));
+    sum(J22_, whole_.J22.at(n_, 0));
   }
 
  private:
@@ -173,7 +181,8 @@ class ChunkSums {
     for (Index c = 0; c < num_chunks_; ++c) add(rows.at(c, 0), total, dim_ * dim_);
   }
 
-  Index num_chunks_, dim_;
+  Index n_, num_chunks_, dim_;
+  GaussianArrays<double> whole_;
   RowMemory init_J_, init_h_, J11_, J12_, J22_;
 };
 
@@ -186,7 +195,7 @@ class ChunkedProblem {
       if (!goes_in_chunks(problem, n)) continue;
       Chunks chunks;
       chunks.n = n;
-      chunks.cut = Cut(problem.lengths[n]);
+      chunks.cut = Cut(problem.lengths[n], problem.latent_dim);
       most_ = std::max(most_, chunks.cut.num_chunks);
       all.push_back(chunks);
     }
@@ -331,6 +340,71 @@ class ChunkedProblem {
   RowMemory prior_J_, prior_h_, cov_J_, mean_, G_, mean_at_zero_;
 };
 
+// Of one sequence. If a pack fails, none waits for it any longer.
+class Relays {
+ public:
+  Relay* add(const Chunks& chunks) {
+    all_.push_back(std::make_unique<ThreadRelay>(chunks.cut.num_chunks));
+    return all_.back().get();
+  }
+
+  template <class Task>
+  void run(const Task& task) const {
+    try {
+      task();
+    } catch (...) {
+      for (const auto& relay : all_) relay->hand_on(0);
+      throw;
+    }
+  }
+
+ private:
+  std::vector<std::unique_ptr<ThreadRelay>> all_;
+};
+
+// x += G'y
+void add_transposed(const double* G,  // (D, D)
+                    const double* y, double* x, Index dim) {
+  for (Index j = 0; j < dim; ++j)
+    for (Index i = 0; i < dim; ++i) x[i] += G[j * dim + i] * y[j];
+}
+
+// What enters the chunks of an adjoint from below (gaussian_tangents in
+// chains/gaussian_chunks.hpp): with the tangents of A_p, -2 J, and h_p,
+//
+//   J' = next_J + G'J G,  h' = next_h + G'(h + 2 J mf),  G'lam' = next_lam + G'(G'lam)
+//
+// What enters the first chunk has gone through it.
+void carry_up(const Chunks& chunks, const GaussianEdgeAdjoint& edges,
+              const Rows<double>& J, const Rows<double>& h, const Rows<double>& lam) {
+  const Index D = chunks.problem.latent_dim, S = chunks.problem.num_samples;
+  std::vector<double> product(D * D), vector(D);
+  for (Index c = 0; c + 1 < chunks.cut.num_chunks; ++c) {
+    std::copy_n(edges.next_J.at(c, 0), D * D, J.at(c + 1, 0));
+    std::copy_n(edges.next_h.at(c, 0), D, h.at(c + 1, 0));
+    std::copy_n(edges.next_lam.at(c, 0), S * D, lam.at(c + 1, 0));
+    if (c == 0) continue;
+    const double *G = chunks.edges.G.at(c, 0), *mf = chunks.edges.mean_at_zero.at(c, 0);
+    std::copy_n(h.at(c, 0), D, vector.data());
+    for (Index i = 0; i < D; ++i) {
+      double* row = &product[i * D];  // of J G
+      std::fill_n(row, D, 0.0);
+      for (Index k = 0; k < D; ++k) {
+        const double entry = J.at(c, 0)[i * D + k];
+        vector[i] += 2.0 * entry * mf[k];
+        for (Index j = 0; j < D; ++j) row[j] += entry * G[k * D + j];
+      }
+    }
+    for (Index k = 0; k < D; ++k)
+      for (Index i = 0; i < D; ++i)
+        for (Index j = 0; j < D; ++j)
+          J.at(c + 1, 0)[i * D + j] += G[k * D + i] * product[k * D + j];
+    add_transposed(G, vector.data(), h.at(c + 1, 0), D);
+    for (Index s = 0; s < S; ++s)
+      add_transposed(G, lam.at(c, 0) + s * D, lam.at(c + 1, 0) + s * D, D);
+  }
+}
+
 }  // namespace
 
 bool any_in_chunks(const GaussianProblem& problem) {
@@ -346,35 +420,119 @@ void run_in_chunks(const GaussianProblem& problem, const GaussianResult& result)
   const RowMemory samples = chunked.take(problem.num_samples * problem.latent_dim);
   std::vector<std::vector<double>> log_normalizers;
   std::vector<GaussianResult> results;
-  std::vector<ChunkSums> sums;
-  std::vector<std::unique_ptr<ThreadRelay>> relays;
+  std::vector<ChunkOutput> stats;
+  std::vector<Relays> relays(chunked.all.size());
   for (Chunks& chunks : chunked.all) {
-    const Index C = chunks.cut.num_chunks;
-    relays.push_back(std::make_unique<ThreadRelay>(C));
-    chunks.edges.relay = relays.back().get();
-    chunks.edges.samples = samples.of(Index(results.size()));
-    log_normalizers.emplace_back(C);
-    results.push_back({log_normalizers.back().data(), chunks.of(result.stats),
+    const std::size_t k = results.size();
+    chunks.edges.relay = relays[k].add(chunks);
+    chunks.edges.samples = samples.of(Index(k));
+    log_normalizers.emplace_back(chunks.cut.num_chunks);
+    stats.emplace_back(problem, chunks, result.stats);
+    results.push_back({log_normalizers[k].data(), stats[k].rows,
                        chunks.of_samples(result.samples), chunks.failed_step.data()});
-    sums.emplace_back(problem, C, results.back().stats);
   }
   chunked.for_packs([&](Index k, Index first, Workspace& workspace) {
-    try {
+    relays[k].run([&] {
       kernels().gaussian_chain(chunked.all[k].problem, results[k], first, workspace);
-    } catch (...) {
-      relays[k]->hand_on(0);
-      throw;
-    }
+    });
   });
   for (std::size_t k = 0; k < results.size(); ++k) {
-    Chunks& chunks = chunked.all[k];
-    double& total = result.log_normalizer[chunks.n] = 0.0;
+    double& total = result.log_normalizer[chunked.all[k].n] = 0.0;
     for (const double each : log_normalizers[k]) total += each;
-    sums[k].store(chunks.n, result.stats);
-    chunks.note_failures();
+    stats[k].finish();
+    chunked.all[k].note_failures();
   }
   chunked.for_others([&](const GaussianProblem& alone, Index n, Workspace& workspace) {
     kernels().gaussian_chain(alone, result, n, workspace);
+  });
+}
+
+void run_vjp_in_chunks(const GaussianProblem& problem, const GaussianAdjoint& adjoint) {
+  ChunkedProblem chunked(problem);
+  chunked.solve_edges();
+
+  const Index D = problem.latent_dim, S = problem.num_samples;
+  const RowMemory J = chunked.take(D * D), h = chunked.take(D), lam = chunked.take(S * D);
+  const RowMemory next_J = chunked.take(D * D), next_h = chunked.take(D);
+  const RowMemory next_lam = chunked.take(S * D), samples = chunked.take(S * D);
+  const RowMemory Q = chunked.take(D * D), dm = chunked.take(D), hb = chunked.take(D);
+  std::vector<GaussianEdgeAdjoint> edges(chunked.all.size());
+  std::vector<GaussianAdjoint> adjoints;
+  std::vector<ChunkOutput> bars;
+  std::vector<Relays> relays(chunked.all.size());
+  for (Chunks& chunks : chunked.all) {
+    const Index k = Index(adjoints.size());
+    chunks.edges.relay = relays[k].add(chunks);
+    chunks.edges.samples = samples.of(k);
+    edges[k] = {readable(lam.of(k)),
+                next_J.of(k),
+                next_h.of(k),
+                next_lam.of(k),
+                Q.of(k),
+                dm.of(k),
+                hb.of(k),
+                relays[k].add(chunks)};
+    bars.emplace_back(problem, chunks, adjoint.potentials_bar);
+    GaussianArrays<const double> stats_bar = chunks.of(adjoint.stats_bar);
+    std::copy_n(adjoint.stats_bar.init_J.at(chunks.n, 0), D * D, J.rows().at(k, 0));
+    std::copy_n(adjoint.stats_bar.init_h.at(chunks.n, 0), D, h.rows().at(k, 0));
+    stats_bar.init_J = readable(J.of(k));
+    stats_bar.init_h = readable(h.of(k));
+    adjoints.push_back({stats_bar, chunks.of_samples(adjoint.samples_bar), bars[k].rows,
+                        chunks.of_samples(adjoint.noise_bar), chunks.failed_step.data(),
+                        &edges[k]});
+  }
+  chunked.for_packs([&](Index k, Index first, Workspace& workspace) {
+    kernels().gaussian_tangents(chunked.all[k].problem, adjoints[k], first, workspace);
+  });
+  for (std::size_t k = 0; k < adjoints.size(); ++k)
+    carry_up(chunked.all[k], edges[k], J.of(Index(k)), h.of(Index(k)), lam.of(Index(k)));
+  chunked.for_packs([&](Index k, Index first, Workspace& workspace) {
+    relays[k].run([&] {
+      kernels().gaussian_chain_vjp(chunked.all[k].problem, adjoints[k], first, workspace);
+    });
+  });
+  for (std::size_t k = 0; k < adjoints.size(); ++k) {
+    bars[k].finish();
+    chunked.all[k].note_failures();
+  }
+  chunked.for_others([&](const GaussianProblem& alone, Index n, Workspace& workspace) {
+    kernels().gaussian_chain_vjp(alone, adjoint, n, workspace);
+  });
+}
+
+void run_filter_in_chunks(const GaussianProblem& problem,
+                          const GaussianFiltering& filtering) {
+  ChunkedProblem chunked(problem);
+  chunked.solve_edges();
+
+  std::vector<std::vector<double>> of_chunks;
+  std::vector<GaussianFiltering> parts;
+  for (Chunks& chunks : chunked.all) {
+    const auto of = [&chunks](const GaussianPrefixes& prefixes) {
+      return GaussianPrefixes{chunks.of(prefixes.log_normalizer),
+                              chunks.of(prefixes.mean), chunks.of(prefixes.cov)};
+    };
+    of_chunks.emplace_back(chunks.cut.num_chunks);
+    parts.push_back({of(filtering.filtered), of(filtering.predicted),
+                     chunks.failed_step.data(), of_chunks.back().data()});
+  }
+  chunked.for_packs([&](Index k, Index first, Workspace& workspace) {
+    kernels().gaussian_filter(chunked.all[k].problem, parts[k], first, workspace);
+  });
+  for (std::size_t k = 0; k < parts.size(); ++k) {
+    Chunks& chunks = chunked.all[k];
+    double before = 0.0;
+    for (Index t = 0; t < problem.lengths[chunks.n]; ++t) {
+      if (t > 0 && t % chunks.cut.length == 0)
+        before += of_chunks[k][t / chunks.cut.length - 1];
+      *filtering.filtered.log_normalizer.at(chunks.n, t) += before;
+      *filtering.predicted.log_normalizer.at(chunks.n, t) += before;
+    }
+    chunks.note_failures();
+  }
+  chunked.for_others([&](const GaussianProblem& alone, Index n, Workspace& workspace) {
+    kernels().gaussian_filter(alone, filtering, n, workspace);
   });
 }
 

@@ -9,8 +9,11 @@ namespace svae {
 // one is long enough. Neither threads nor the instruction set decide.
 bool any_in_chunks(const GaussianProblem& problem);
 
-// Computes the problem, those sequences in chunks and the others as ever. Call
-// prepare_threads() first, and without the interpreter's lock.
+// Computes the problem, its adjoint or filter: those sequences in chunks, the others as
+// ever. Call prepare_threads() first, and these without the interpreter's lock.
 void run_in_chunks(const GaussianProblem& problem, const GaussianResult& result);
+void run_vjp_in_chunks(const GaussianProblem& problem, const GaussianAdjoint& adjoint);
+void run_filter_in_chunks(const GaussianProblem& problem,
+                          const GaussianFiltering& filtering);
 
 }  // namespace svae

@@ -27,6 +27,14 @@ namespace SVAE_ISA_NAMESPACE {
 // Rows of matrices: to filter a segment again costs more than to fetch it from memory.
 constexpr Budget kGaussianBudget = {Index(128) << 20, Index(32) << 20};
 
+// Chunks are short, and gone down more than once.
+template <class Pack>
+Segments segments_of(const Pack& pack, Index kept_size) {
+  if (pack.problem.edges) return Segments(pack.own_steps);
+  return Segments(pack.own_steps, kept_size * Index(sizeof(typename Pack::V)),
+                  kGaussianBudget);
+}
+
 // x_t given x_{t+1} and the steps up to t: normal, mean mf + G x_{t+1}, precision L d L'.
 template <class Pack>
 struct GaussianConditional {
@@ -219,9 +227,7 @@ void gaussian_chain(const typename Pack::Problem& problem, const Result& result,
                     Index first, Workspace& workspace) {
   using V = typename Pack::V;
   const Pack pack(problem, first, workspace);
-  const Segments segments(pack.own_steps,
-                          GaussianFilter<Pack>::kept_size(pack) * Index(sizeof(V)),
-                          kGaussianBudget);
+  const Segments segments = segments_of(pack, GaussianFilter<Pack>::kept_size(pack));
   GaussianFilter<Pack> filter(pack, segments);
   GaussianSmoother<Pack> smoother(pack);
   GaussianSampler<Pack> sampler(pack);
@@ -234,8 +240,8 @@ void gaussian_chain(const typename Pack::Problem& problem, const Result& result,
       [&] {
         pack.store_each(filter.log_normalizer(), result.log_normalizer);
         filter.store_failures(result.failed_step);
-        entry.set_samples(filter, sampler);
-        if (entry.set_moments(smoother))
+        entry.find_samples(filter, sampler);
+        if (entry.load(smoother, sampler))
           output.store(pack.own_steps, ExxT(smoother), smoother.mean, ExxnT(smoother));
       },
       [&](Index t) {

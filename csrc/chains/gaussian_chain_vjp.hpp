@@ -73,6 +73,10 @@ class GaussianFilterTangent {
     return {A, G, {G.data + G.size()}};
   }
 
+  // Tangents of A_p and h_p of step t + 1, after step t
+  const Symmetric& next_precision() const { return dA_; }
+  Vector<V> next_h() const { return dh_; }
+
   SVAE_ALWAYS_INLINE void step(Index t, Pass pass,
                                const GaussianConditional<Pack>& given) {
     const auto& L = given.L;
@@ -140,7 +144,14 @@ class GaussianSamplerReverse {
         carried_(pack.take_vectors(pack.problem.num_samples)),
         kept_(segments, kept_size(pack), pack.workspace),
         checkpoints_(segments, carried_, pack.padded_dim() * pack.problem.num_samples,
-                     pack.workspace) {}
+                     pack.workspace) {
+    for (Index s = 0; adjoint.edges && s < pack.problem.num_samples; ++s)
+      pack.load(row_of_sample(adjoint.edges->lam, s * pack.dim()), 0, 0, carried(s).data,
+                pack.dim());
+  }
+
+  // G'lam of a sample, for step t + 1 after step t
+  Vector<V> carried(Index s) const { return pack_.vector_of(carried_, s); }
 
   static Index kept_size(const Pack& pack) {
     return 2 * pack.problem.num_samples * pack.padded_dim();
@@ -155,7 +166,7 @@ class GaussianSamplerReverse {
     const Index size = pack_.padded_dim();
     checkpoints_.pass(t, pass);
     for (Index s = 0; s < pack_.problem.num_samples; ++s) {
-      const Vector<V> carried = pack_.vector_of(carried_, s);
+      const Vector<V> carried = this->carried(s);
       const Vector<V> r_of_sample = pack_.vector_of(r(t), s);
       const Vector<V> u_of_sample = pack_.vector_of(u(t), s);
       // x of step t-1 = .. + G x
@@ -199,15 +210,15 @@ class GaussianSmootherAdjoint {
       : J_bar(pack.template take<Symmetric>()),
         h_bar(pack.take_vector()),
         J12_bar(pack.template take<Full>()),
+        Q(pack.template take<Symmetric>()),
+        dm(pack.take_vector()),
+        hb(pack.take_vector()),
         pack_(pack),
-        Q_(pack.template take<Symmetric>()),
         next_Q_(pack.template take<Symmetric>()),
         whitened_(pack.template take<Symmetric>()),
         product_(pack.template take<Full>()),
         half_(pack.template take<Full>()),
-        dm_(pack.take_vector()),
         next_dm_(pack.take_vector()),
-        hb_(pack.take_vector()),
         next_hb_(pack.take_vector()),
         through_(pack.take_vector()) {}
 
@@ -216,9 +227,9 @@ class GaussianSmootherAdjoint {
                                const GaussianSmoother<Pack>& smoother,
                                const GaussianSampler<Pack>& sampler, V* r,  // (S, D)
                                V* u) {                                      // (S, D)
-    swap(dm_, next_dm_);
-    swap(hb_, next_hb_);
-    swap(Q_, next_Q_);
+    swap(dm, next_dm_);
+    swap(hb, next_hb_);
+    swap(Q, next_Q_);
 
     // A: -A^-1 dA A^-1 + 2 L^-T sym(Phi) L^-1 = R' (Phi + Phi' - R dA R') R
     const auto& R = smoother.R;
@@ -226,30 +237,35 @@ class GaussianSmootherAdjoint {
     multiply<Update::set>(tangent.A, transposed(R), product_);
     multiply<Update::subtract>(R, product_, whitened_);
     multiply<Update::set>(whitened_, R, product_);
-    multiply<Update::set>(transposed(R), product_, Q_);
+    multiply<Update::set>(transposed(R), product_, Q);
 
     // h: hb = u + G hb',  and dm = dmf + dG m' + G dm'
     const Index size = pack_.padded_dim();
-    fill_zero(hb_.data, size);
+    fill_zero(hb.data, size);
     for (Index s = 0; s < pack_.problem.num_samples; ++s) {
       const Vector<V> of_sample = pack_.vector_of(u, s);
-      add_terms(of_sample.data, hb_.data, size);
+      add_terms(of_sample.data, hb.data, size);
       add_twice_symmetric_outer(of_sample, pack_.vector_of(sampler.conditional_mean, s),
-                                Q_);
+                                Q);
     }
-    copy(tangent.mean.data, dm_.data, size);
+    copy(tangent.mean.data, dm.data, size);
     if (t + 1 < pack_.num_timesteps) couple(given, tangent.G, smoother, sampler, u);
+    set_bars(smoother);
+  }
 
-    // J: Q + dm m' + m dm'
-    copy(Q_.data, J_bar.data, Q_.size());
-    add_twice_symmetric_outer(dm_, smoother.mean, J_bar);
-    copy(dm_.data, h_bar.data, size);
-    add_terms(hb_.data, h_bar.data, size);
+  // J: Q + dm m' + m dm'
+  void set_bars(const GaussianSmoother<Pack>& smoother) {
+    copy(Q.data, J_bar.data, Q.size());
+    add_twice_symmetric_outer(dm, smoother.mean, J_bar);
+    copy(dm.data, h_bar.data, pack_.padded_dim());
+    add_terms(hb.data, h_bar.data, pack_.padded_dim());
   }
 
   Symmetric J_bar;
   Vector<V> h_bar;
   Full J12_bar;
+  Symmetric Q;
+  Vector<V> dm, hb;
 
  private:
   // The lower half of noise r', mirrored.
@@ -279,8 +295,8 @@ class GaussianSmootherAdjoint {
                                  const GaussianSmoother<Pack>& smoother,
                                  const GaussianSampler<Pack>& sampler, V* u) {  // (S, D)
     const Full& G = given.G;
-    multiply<Update::add>(dG, smoother.next_mean, dm_);
-    multiply<Update::add>(G, next_dm_, dm_);
+    multiply<Update::add>(dG, smoother.next_mean, dm);
+    multiply<Update::add>(G, next_dm_, dm);
 
     // B: dG P' + G Q' + dm m'' + m dm'' + u x'' + mf hb''
     multiply<Update::set>(dG, smoother.next_cov, J12_bar);
@@ -289,7 +305,7 @@ class GaussianSmootherAdjoint {
       const V product = product_.data[k];
       half_.data[k] = multiply_add(broadcast<V>(0.5), product, J12_bar.data[k]);
       V sum = J12_bar.data[k] + product;
-      sum = multiply_add(dm_[i], smoother.next_mean[j], sum);
+      sum = multiply_add(dm[i], smoother.next_mean[j], sum);
       sum = multiply_add(smoother.mean[i], next_dm_[j], sum);
       J12_bar.data[k] = multiply_add(given.mean[i], next_hb_[j], sum);
     });
@@ -302,16 +318,16 @@ class GaussianSmootherAdjoint {
     }
 
     // Q: dG C' + C dG' + G Q' G' = H G' + G H',  H = dG P' + G Q' / 2;  2 sym(G hb' mf')
-    add_twice_symmetric(half_, transposed(G), Q_, Q_);
+    add_twice_symmetric(half_, transposed(G), Q, Q);
     multiply<Update::set>(G, next_hb_, through_);
-    add_twice_symmetric_outer(through_, given.mean, Q_);
-    add_terms(through_.data, hb_.data, pack_.padded_dim());
+    add_twice_symmetric_outer(through_, given.mean, Q);
+    add_terms(through_.data, hb.data, pack_.padded_dim());
   }
 
   const Pack& pack_;
-  Symmetric Q_, next_Q_, whitened_;
+  Symmetric next_Q_, whitened_;
   Full product_, half_;
-  Vector<V> dm_, next_dm_, hb_, next_hb_, through_;
+  Vector<V> next_dm_, next_hb_, through_;
 };
 
 template <class Pack, class Adjoint>
@@ -319,12 +335,10 @@ void gaussian_chain_vjp(const typename Pack::Problem& problem, const Adjoint& ad
                         Index first, Workspace& workspace) {
   using V = typename Pack::V;
   const Pack pack(problem, first, workspace);
-  const Segments segments(pack.num_timesteps,
-                          (GaussianFilter<Pack>::kept_size(pack) +
-                           GaussianFilterTangent<Pack>::kept_size(pack) +
-                           GaussianSamplerReverse<Pack>::kept_size(pack)) *
-                              Index(sizeof(V)),
-                          kGaussianBudget);
+  const Segments segments =
+      segments_of(pack, GaussianFilter<Pack>::kept_size(pack) +
+                            GaussianFilterTangent<Pack>::kept_size(pack) +
+                            GaussianSamplerReverse<Pack>::kept_size(pack));
   GaussianFilter<Pack> filter(pack, segments);
   GaussianFilterTangent<Pack> tangent(pack, adjoint.stats_bar, segments);
   GaussianSamplerReverse<Pack> reverse(pack, adjoint, segments);
@@ -332,6 +346,18 @@ void gaussian_chain_vjp(const typename Pack::Problem& problem, const Adjoint& ad
   GaussianSampler<Pack> sampler(pack);
   GaussianSmootherAdjoint<Pack> bars(pack);
   GaussianOutput<Pack> output(pack, adjoint.potentials_bar);
+  const GaussianEntry<Pack> entry(pack);
+  const auto down = [&](Index t) {
+    const GaussianConditional<Pack> given = filter.at(t);
+    smoother.step(t, given);
+    sampler.step(t, given);
+    bars.step(t, given, tangent.at(t), smoother, sampler, reverse.r(t), reverse.u(t));
+  };
+  const auto store = [&](Index t) {
+    output.pairs.add_statistics(t, ExxT(smoother), smoother.mean, ExxnT(smoother));
+    output.store(t, Complete<typename Pack::SymmetricMatrix, V>{bars.J_bar}, bars.h_bar,
+                 Complete<typename Pack::FullMatrix, V>{bars.J12_bar});
+  };
 
   there_and_back(
       segments,
@@ -340,15 +366,21 @@ void gaussian_chain_vjp(const typename Pack::Problem& problem, const Adjoint& ad
         tangent.step(t, pass, filter.at(t));
         reverse.step(t, pass, filter.at(t));
       },
-      [&] { filter.store_failures(adjoint.failed_step); },
+      [&] {
+        filter.store_failures(adjoint.failed_step);
+        if (!adjoint.edges) return;
+        entry.find_samples(filter, sampler);
+        entry.load(smoother, sampler);
+        for (Index t = pack.own_steps - 1; t >= 0; --t) down(t);
+        entry.find_adjoint(*adjoint.edges, bars);
+        if (!entry.load(smoother, sampler)) return;
+        entry.load_adjoint(*adjoint.edges, bars);
+        bars.set_bars(smoother);
+        store(pack.own_steps);
+      },
       [&](Index t) {
-        const GaussianConditional<Pack> given = filter.at(t);
-        smoother.step(t, given);
-        sampler.step(t, given);
-        bars.step(t, given, tangent.at(t), smoother, sampler, reverse.r(t), reverse.u(t));
-        output.pairs.add_statistics(t, ExxT(smoother), smoother.mean, ExxnT(smoother));
-        output.store(t, Complete<typename Pack::SymmetricMatrix, V>{bars.J_bar},
-                     bars.h_bar, Complete<typename Pack::FullMatrix, V>{bars.J12_bar});
+        down(t);
+        store(t);
       });
   reverse.finish();
 }

@@ -16,7 +16,7 @@
 // the moments of the next edge (gaussian_edges.hpp).
 #pragma once
 
-#include "chains/gaussian_chain.hpp"
+#include "chains/gaussian_chain_vjp.hpp"
 
 namespace svae {
 namespace SVAE_ISA_NAMESPACE {
@@ -100,9 +100,7 @@ void gaussian_edges(const GaussianProblem& problem, const GaussianEdges& edges,
   using Symmetric = typename Pack::SymmetricMatrix;
   const Pack pack(problem, first, workspace);
   const Index D = pack.dim();
-  const Segments segments(pack.num_timesteps,
-                          GaussianFilter<Pack>::kept_size(pack) * Index(sizeof(V)),
-                          kGaussianBudget);
+  const Segments segments = segments_of(pack, GaussianFilter<Pack>::kept_size(pack));
   GaussianFilter<Pack> filter(pack, segments);
   GaussianSmoother<Pack> smoother(pack);
   RowWriter<V> prior_J(pack, edges.prior_J, D * D, 0, workspace);
@@ -144,6 +142,37 @@ void gaussian_edges(const GaussianProblem& problem, const GaussianEdges& edges,
   mean.finish();
   G.finish();
   mean_at_zero.finish();
+}
+
+// The way up of the adjoint alone: what leaves each chunk above. Into the first go the
+// cotangents of the initial statistics, into the others zeros; what really enters those
+// adds to what leaves them by the matrices G of the chain of edges.
+template <class Pack>
+void gaussian_tangents(const GaussianProblem& problem, const GaussianAdjoint& adjoint,
+                       Index first, Workspace& workspace) {
+  using V = typename Pack::V;
+  using Symmetric = typename Pack::SymmetricMatrix;
+  const Pack pack(problem, first, workspace);
+  const Index D = pack.dim();
+  const Segments segments(pack.own_steps);
+  GaussianFilter<Pack> filter(pack, segments);
+  GaussianFilterTangent<Pack> tangent(pack, adjoint.stats_bar, segments);
+  GaussianSamplerReverse<Pack> reverse(pack, adjoint, segments);
+  for (Index t = 0; t < pack.own_steps; ++t) {
+    filter.step(t, Pass::first);
+    tangent.step(t, Pass::first, filter.at(t));
+    reverse.step(t, Pass::first, filter.at(t));
+  }
+
+  const GaussianEdgeAdjoint& edges = *adjoint.edges;
+  V* rows = workspace.take<V>(D * D);
+  set_rows(AsPotential<Symmetric, V>{tangent.next_precision()}, D, rows);
+  pack.store(rows, 1, edges.next_J, 0, 0, D * D);
+  pack.store(tangent.next_h().data, 1, edges.next_h, 0, 0, D);
+  for (Index s = 0; s < problem.num_samples; ++s) {
+    const Rows<double> next_lam = row_of_sample(edges.next_lam, s * D);
+    pack.store(reverse.carried(s).data, 1, next_lam, 0, 0, D);
+  }
 }
 
 }  // namespace SVAE_ISA_NAMESPACE

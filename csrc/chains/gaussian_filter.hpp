@@ -24,7 +24,14 @@ template <class V>
 struct LogIntegral {
   V quadratic = broadcast<V>(0.0);
   LogProduct<V> inverse_determinant;
+
+  // `constant` is that of the dimensions integrated out.
+  V value(V constant) const {
+    return 0.5 * quadratic + inverse_determinant.value() + constant;
+  }
 };
+
+constexpr double kHalfLog2Pi = 0.91893853320467274178;
 
 // Writes the log normalizers and the moments of one Gaussian for each step.
 template <class Pack>
@@ -50,7 +57,6 @@ class GaussianMoments {
   SVAE_ALWAYS_INLINE V store(Index t, const Symmetric& A,  // (D, D)
                              Vector<V> h,                  // (D,)
                              LogIntegral<V> integral) {    // of the steps before
-    constexpr double kHalfLog2Pi = 0.91893853320467274178;
     const Index D = pack_.dim();
     copy(A.data, A_.data, A_.size());
     copy(h.data, w_.data, pack_.padded_dim());
@@ -61,9 +67,8 @@ class GaussianMoments {
     solve(transposed(L_), mean_);
     invert(L_, roots_, R_);
     multiply<Update::set>(transposed(R_), R_, cov_);
-    *log_normalizers_.at(t) = 0.5 * integral.quadratic +
-                              integral.inverse_determinant.value() +
-                              broadcast<V>(kHalfLog2Pi * double(D * (t + 1)));
+    *log_normalizers_.at(t) =
+        integral.value(broadcast<V>(kHalfLog2Pi * double(D * (t + 1))));
     copy(mean_.data, means_.at(t), D);
     set_rows(Complete<Symmetric, V>{cov_}, D, covs_.at(t));
     return success;
@@ -101,7 +106,7 @@ void gaussian_filter(const GaussianProblem& problem, const GaussianFiltering& re
   FirstFailure<V> failure;
 
   terms.set_init(A, h);
-  for (Index t = 0; t < pack.num_timesteps; ++t) {
+  for (Index t = 0; t < pack.own_steps; ++t) {
     pack.complete_diagonal(t, A);
     failure.note(t, predicted.store(t, A, h, past));
     terms.add_node(t, A, h);
@@ -119,6 +124,9 @@ void gaussian_filter(const GaussianProblem& problem, const GaussianFiltering& re
   }
   predicted.finish();
   filtered.finish();
+  if (result.of_chunk)
+    pack.store_each(past.value(pack.owned * (kHalfLog2Pi * double(pack.dim()))),
+                    result.of_chunk);
   failure.store(pack, result.failed_step);
 }
 

@@ -28,6 +28,10 @@ static_assert(kStepsOfSum % kStepsOfBlock == 0, "whole blocks of a writer");
 struct Segments {
   Index num_timesteps, length;
 
+  // all in one
+  explicit Segments(Index num_timesteps)
+      : num_timesteps(num_timesteps), length(num_timesteps) {}
+
   Segments(Index num_timesteps, Index bytes_per_step, Budget budget)
       : num_timesteps(num_timesteps), length(num_timesteps) {
     if (num_timesteps * bytes_per_step <= budget.whole) return;

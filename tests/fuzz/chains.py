@@ -60,6 +60,8 @@ def gaussian_problem(rng: Generator) -> tuple[Any, Any, Any, Any]:
     N, T, D = sizes(rng)
     if chance(rng, 0.002):
         N, T, D = 2, 2, 97  # blocked algebra
+    elif chance(rng, 0.01):
+        N, T = 1, int(rng.integers(64, 90))  # in chunks of time
     lengths = maybe_lengths(rng, N, T)
     init_lead = (N,) if chance(rng, 0.5) else ()
     init = negative_definite(rng, *init_lead, D), numbers(rng, *init_lead, D)

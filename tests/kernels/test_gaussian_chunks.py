@@ -149,6 +149,31 @@ def test_shorter_sequences_are_the_same_in_any_company(kernels, rng, N):
         )
 
 
+@pytest.mark.parametrize("sharing", ["shared", "mixed"])
+@pytest.mark.parametrize("T", [64, 65, 200])
+def test_a_filter(kernels, reference, rng, T, sharing):
+    lengths = np.array([T])
+    for D, dense in ((1, False), (4, True), (10, False)):
+        init, pair, node, *_ = gaussian_problem(
+            rng, N=1, T=T, D=D, sharing=sharing, dense=dense
+        )
+        got, want = (
+            leaves(module.gaussian_filter(init, pair, node, lengths))
+            for module in (kernels, reference)
+        )
+        assert_close(got, want, 1e-11)
+
+
+def test_filters_of_lengths_that_differ(kernels, reference, rng):
+    lengths = np.array([300, 64, 193])
+    init, pair, node, *_ = gaussian_problem(rng, N=3, T=300, D=3, lengths=lengths)
+    got, want = (
+        leaves(module.gaussian_filter(init, pair, node, lengths))
+        for module in (kernels, reference)
+    )
+    assert_close(got, want, 1e-11)
+
+
 def test_any_number_of_threads_gives_the_same_bits(kernels, rng):
     problem = gaussian_problem(rng, N=2, T=5000, D=5, S=2)
     args, f = arguments(problem), chain(kernels)
@@ -173,9 +198,14 @@ def test_the_first_step_that_fails_is_named(chains, rng, steps):
     for step in steps:
         node_J[1, step] = 1e3
     node = node_J, problem.node[1]
-    with pytest.raises(NotPositiveDefinite) as caught:
-        chains.gaussian_chain(problem.init, problem.pair, node, problem.noise)
-    assert (caught.value.sequence, caught.value.step) == (1, min(steps))
+    noise = problem.noise
+    for compute in (
+        lambda: chains.gaussian_chain(problem.init, problem.pair, node, noise),
+        lambda: chains.gaussian_filter(problem.init, problem.pair, node),
+    ):
+        with pytest.raises(NotPositiveDefinite) as caught:
+            compute()
+        assert (caught.value.sequence, caught.value.step) == (1, min(steps))
 
 
 @pytest.mark.slow

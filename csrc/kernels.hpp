@@ -158,12 +158,20 @@ struct MarkovProblem {
   bool pair_is_shared;   // over time: its time axis has length 1
   const Index* lengths;  // (N,)
   MarkovArrays<const double> potentials;
+  Rows<const double> end;  // (N, K), for the last node; null of all but chunks
 };
 
 struct MarkovResult {
   double* log_normalizer;  // (N,)
   MarkovArrays<double> stats;
-  Index* failed_step;  // (N,), -1: none
+  Index* failed_step;  // (N,), -1: none; of a chunk also where doubles are too narrow
+};
+
+struct MarkovEdges {
+  Index first, distance, count;  // steps whose messages are wanted
+  Rows<double> messages;         // (edges, K) of a single sequence
+  double* log_normalizer;
+  bool* is_in_range;
 };
 
 struct MarkovAdjoint {
@@ -321,6 +329,7 @@ struct Kernels {
                               Index first, Workspace&);
   void (*markov_chain)(const MarkovProblem&, const MarkovResult&, Index first,
                        Workspace&);
+  void (*markov_edges)(const MarkovProblem&, const MarkovEdges&, Index n, Workspace&);
   void (*markov_chain_vjp)(const MarkovProblem&, const MarkovAdjoint&, Index first,
                            Workspace&);
   void (*markov_filter)(const MarkovProblem&, const MarkovFiltering&, Index first,

@@ -3,6 +3,7 @@
 #include <array>
 
 #include "bindings/arrays.hpp"
+#include "bindings/markov_chunks.hpp"
 #include "bindings/packs.hpp"
 
 namespace svae {
@@ -100,8 +101,14 @@ py::tuple markov_chain(Array init, Array pair, Array node, IntArray lengths) {
   result.log_normalizer = log_normalizer.mutable_data();
   result.stats = outputs(stats, shapes, are_full(lengths, sizes.T));
   result.failed_step = failed_step.data();
+  std::vector<bool> is_done;
+  {
+    prepare_threads();
+    py::gil_scoped_release released;
+    is_done = run_markov_chunks(problem, result);
+  }
   run_packs(packs_of(sizes), kError, failed_step, [&](Index first, Workspace& workspace) {
-    kernels().markov_chain(problem, result, first, workspace);
+    if (!is_done[first]) kernels().markov_chain(problem, result, first, workspace);
   });
   return py::make_tuple(log_normalizer, py::tuple(py::cast(stats)));
 }

@@ -27,6 +27,13 @@ struct Packs {
     const Index num_full = num_sequences / lanes;
     return std::min(pack, num_full) * lanes + std::max(pack - num_full, Index(0));
   }
+
+  // Calls task(first, workspace) for every pack.
+  template <class Task>
+  void run(const Task& task) const {
+    run_parallel(count(), work * double(num_timesteps),
+                 [&](Index pack, Workspace& workspace) { task(first(pack), workspace); });
+  }
 };
 
 // Calls task(first, workspace) for every pack, without the interpreter's lock; raises
@@ -37,9 +44,7 @@ void run_packs(const Packs& packs, const char* error,
   prepare_threads();
   {
     py::gil_scoped_release released;
-    run_parallel(
-        packs.count(), packs.work * double(packs.num_timesteps),
-        [&](Index pack, Workspace& workspace) { task(packs.first(pack), workspace); });
+    packs.run(task);
   }
   raise_failure(error, failed_step);
 }

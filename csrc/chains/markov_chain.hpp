@@ -175,7 +175,13 @@ class MarkovSmoother {
         pair_(pair),
         filter_(filter),
         beta_(take_row<V>(pack.num_states, workspace)),
-        block_(pack.num_states, workspace) {}
+        block_(pack.num_states, workspace) {
+    if (!pack.problem.end.data) return;
+    end_ = take_row<V>(pack.num_states, workspace);
+    pack.load(pack.problem.end, 0, end_);
+    shift_to_zero(end_, pack.num_states);
+    for (Index k = 0; k < pack.num_states; ++k) end_[k] = exp_of_nonpositive(end_[k]);
+  }
 
   const V* beta() const { return beta_; }
   const StepBlock<V>& block() const { return block_; }  // of v', at the step before
@@ -215,9 +221,14 @@ class MarkovSmoother {
   }
 
   void join(Index t) {
-    const V first = broadcast<V>(1.0) / filter_.sum(t), zero = broadcast<V>(0.0);
-    for (Index k = 0; k < pack_.num_states; ++k)
-      beta_[k] = pack_.at_last_step(t, first, pack_.within(t, beta_[k], zero));
+    const Index K = pack_.num_states;
+    const V one = broadcast<V>(1.0), zero = broadcast<V>(0.0);
+    const V sum = end_ ? dot(K, filter_.alpha(t), end_) : filter_.sum(t);
+    for (Index k = 0; k < K; ++k) {
+      const V last = (end_ ? end_[k] : one) / sum;
+      beta_[k] = pack_.at_last_step(t, last, pack_.within(t, beta_[k], zero));
+    }
+    if (end_) largest_ = max(largest_, maximum(beta_, K));
   }
 
   V normalise(Index t) {
@@ -233,6 +244,7 @@ class MarkovSmoother {
   const MarkovFilter<V, E>& filter_;
   V* beta_;
   StepBlock<V> block_;
+  V* end_ = nullptr;               // what beta is at the last step, but for its scale
   V largest_ = broadcast<V>(0.0);  // of the betas
 };
 
@@ -347,9 +359,13 @@ void markov_chain(const MarkovProblem& problem, const MarkovResult& result, Inde
     markov_chain_in_weights<V, double>(pack, result, is_in_range, workspace);
   else
     markov_chain_in_weights<V, V>(pack, result, is_in_range, workspace);
-  rescue_out_of_range(pack, is_in_range, [&](const MarkovPack<V>& part) {
-    markov_chain_in_logs(part, result, workspace);
-  });
+  if (problem.end.data)
+    for (Index w = 0; w < width<V>; ++w)
+      result.failed_step[pack.sequence[w]] = is_in_range[w] ? -1 : 0;
+  else
+    rescue_out_of_range(pack, is_in_range, [&](const MarkovPack<V>& part) {
+      markov_chain_in_logs(part, result, workspace);
+    });
 }
 
 }  // namespace SVAE_ISA_NAMESPACE

@@ -275,8 +275,10 @@ class PairWeights : public StepMatrix<PairWeights<V, E>, V, E> {
   SVAE_NO_INLINE void make(Index t, E* weights) {  // (K, K)
     const E* potentials = rows_.at(t);
     shift_ = finite_maximum(potentials, size_);
-    for (Index e = 0; e < size_; ++e)
-      weights[e] = exp_of_nonpositive(potentials[e] - shift_);
+    for (Index e = 0; e < size_; e += span<E>) {
+      const Lanes log_weights = wide_or_less(potentials + e, size_ - e);
+      put(weights + e, exp_of_nonpositive(log_weights - for_all(shift_)));
+    }
   }
 
  private:

@@ -63,6 +63,15 @@ SVAE_ALWAYS_INLINE Lanes load_first(const double* numbers, Index count, double r
   return lanes;
 }
 
+// Entries of a row of which so many are left; it need not be padded.
+template <class V>
+SVAE_ALWAYS_INLINE Lanes wide_or_less(const V* row, Index left) {  // (left,)
+  if constexpr (span<V> == 1)
+    return *row;
+  else
+    return load_first(row, left, *row);
+}
+
 SVAE_ALWAYS_INLINE void store_first(double* numbers, Lanes lanes, Index count) {
   if (count >= width<Lanes>) {
     __builtin_memcpy(numbers, &lanes, sizeof lanes);

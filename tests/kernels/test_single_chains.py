@@ -75,7 +75,7 @@ def cut(array, like):
 @pytest.mark.parametrize("sharing", ["shared", "step"])
 def test_the_digits_are_those_in_a_batch(kernels, rng, K, T, sharing):
     """Of the first sequence, which is in a pack, and the last, which is left alone."""
-    if K == 100 and (T > 65 or (sharing == "step" and T > 2)):
+    if K * K * T > (500_000 if sharing == "shared" else 100_000):
         pytest.skip("takes long")
     N, width = 17, max(1, (T + 2) // 3)
     lengths = rng.integers(width, T + 1, N)
@@ -97,7 +97,7 @@ def test_the_digits_are_those_in_a_batch(kernels, rng, K, T, sharing):
 def test_values_and_gradients_are_those_of_the_definition(
     kernels, reference, rng, K, T, sharing
 ):
-    if K * T > 10_000 or (K * K * T > 100_000 and sharing == "step"):
+    if K * T > 7000 or T > 65 and sharing == "step":
         pytest.skip("takes long")
     problem = forbid(markov_problem(rng, N=1, T=T, K=K, sharing=sharing))
     f, definition = chain(kernels, None), chain(reference, None)
@@ -113,10 +113,10 @@ def test_values_and_gradients_are_those_of_the_definition(
     assert_identical(got, want)
 
 
-@pytest.mark.parametrize("K", [4, 20])
+@pytest.mark.parametrize("K", [4, 40])
 def test_a_long_chain_alone_is_the_same_as_in_company(kernels, rng, K):
     """In segments, which begin elsewhere where more sequences are kept."""
-    T = 90_000
+    T = 60_000
     problem = per_sequence(markov_problem(rng, N=1, T=T, K=K, scale=2.0))
     node = np.broadcast_to(problem.node, (4, T, K))
     company = problem._replace(

@@ -193,7 +193,7 @@ V predict_tangent(Index K, const V* backward,  // (K,), p(i|j) of one j
                   const V* pair_bar) {         // (K,), likewise
   V predicted_dot = broadcast<V>(0.0);
   for (Index i = 0; i < K; ++i)
-    predicted_dot += backward[i] * (alpha_dot[i] + pair_bar[i]);
+    predicted_dot = multiply_add(backward[i], alpha_dot[i] + pair_bar[i], predicted_dot);
   return predicted_dot;
 }
 
@@ -206,7 +206,7 @@ void centre(Index K, const V* alpha,  // (K,)
   V mean = broadcast<V>(0.0);
   for (Index k = 0; k < K; ++k) filtered[k] = alpha[k];
   normalise(filtered, K);
-  for (Index k = 0; k < K; ++k) mean += filtered[k] * alpha_dot[k];
+  for (Index k = 0; k < K; ++k) mean = multiply_add(filtered[k], alpha_dot[k], mean);
   for (Index k = 0; k < K; ++k) alpha_dot[k] -= mean;
 }
 

@@ -192,7 +192,8 @@ void sample_in_weights(const MarkovPack<V>& pack, const MarkovSampling& sampling
             t + 1 < pack.length[w] ? A + state[1] * padded<V>(K) : no_successor;
         double total = 0.0;
         for (Index i = 0; i < K; ++i)
-          cumulative[i] = total += lane(alpha[i], w) * in_lane(column[i], w);
+          cumulative[i] = total =
+              multiply_add(lane(alpha[i], w), in_lane(column[i], w), total);
         *state = draw(K, cumulative, sampling.uniforms.at(pack.sequence[w], s)[t]);
         is_known[w] &= total >= kSmallestTotal * lane(filter.sum(t), w);
       }

@@ -418,7 +418,6 @@ def add_profile_options(parser: argparse.ArgumentParser) -> None:
     add("--threads", type=positive, nargs="+", metavar="N", help="default: 1 and CPUs")
     about = f"samples of a time; default: {usual['repeats']}"
     add("--repeats", type=positive, metavar="N", help=about)
-    add("--peers", action="store_true", help="time other packages that are installed")
     add("--quick", action="store_true", help="small sizes, a few seconds")
     add_profile_modes(parser)
     add("--out", default="runs/profile", metavar="DIR")
@@ -427,8 +426,9 @@ def add_profile_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_profile_modes(parser: argparse.ArgumentParser) -> None:
-    """Add what is done instead of timing all chains."""
+    """Add what is done beside timing all chains, or instead."""
     add = parser.add_mutually_exclusive_group().add_argument
+    add("--peers", action="store_true", help="time other packages that are installed")
     length = timing.LONG["num_timesteps"]
     about = (
         f"time a single sequence instead, of 1000 to {length} steps, with 1, 2, 4... "

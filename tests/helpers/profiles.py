@@ -12,6 +12,7 @@ TINY = [
     Case("lds filter", 2, 3, 7),
     Case("hmm filter", 3, 2, 7),
     Case("viterbi", 3, 2, 7),
+    Case("lds", 2, 3, 7, variant="switching"),
     Case("sampling", 3, 2, 7, num_samples=4),
 ]
 

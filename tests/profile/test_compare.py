@@ -194,7 +194,7 @@ def test_files_that_cannot_be_read_are_named(missing, files, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "words", [["--compare", "a.json"], ["--long", "--steps"], ["--memory", "--long"]]
+    "words", [["--compare", "a.json"], ["--long", "--steps"], ["--peers", "--long"]]
 )
 def test_one_thing_is_done_at_a_time(words, capsys):
     with pytest.raises(SystemExit) as stopped:

@@ -13,6 +13,7 @@ from scipy.special import logsumexp
 from svae import kernels, profile, reference
 from svae.autodiff.trees import leaves, rebuild
 from svae.autodiff.vjp import trace
+from svae.kernels import switching
 from svae.profile import Case, Problem, clock
 from svae.profile.problems import largest_error
 from svae.profile.systems import log_constant
@@ -68,6 +69,34 @@ def test_the_adjoint_is_that_of_the_public_function(case):
     pull_back, _ = trace(combination, leaves(problem.arguments))
     for got, expected in zip(adjoint(), pull_back(1.0), strict=True):
         np.testing.assert_allclose(got.reshape(expected.shape), expected, rtol=1e-12)
+
+
+def test_the_adjoint_of_a_switching_chain_is_that_of_the_public_function():
+    problem = Problem.make(Case("lds", 2, 1, 7, variant="switching"))
+    adjoint = problem.adjoint(rng=1)
+    _, _, bars, of_logZ, _ = adjoint.args
+
+    def combinations(*inputs):
+        chain = problem.forward().func
+        logZ, (of_init, _, of_node), products, samples = chain(
+            *rebuild(problem.arguments, inputs)
+        )
+        outputs = (*of_init, *of_node, products, samples)
+        without_sums = bars[: switching.ROWS] + bars[switching.WEIGHTS :]
+        pairs = zip(without_sums, outputs, strict=True)
+        value = sum((bar.reshape(x.shape) * x).sum() for bar, x in pairs)
+        return value, (of_logZ * logZ).sum()
+
+    pull_back, _ = trace(combinations, leaves(problem.arguments))
+    *first, _, _, _, weights, node_J, node_h, noise = pull_back(1.0, 0.0)
+    *_, rows, weights_bar, noise_bar = got = adjoint()
+    expected = (*first, node_J, node_h, weights, noise)
+    for x, y in zip((*got[:4], weights_bar, noise_bar), expected, strict=True):
+        np.testing.assert_allclose(x.reshape(y.shape), y, rtol=1e-12, atol=1e-14)
+    # what log Z makes of the parameters of states goes through theirs
+    *_, J11, J12, J22, _, _, _, _ = pull_back(1.0, 1.0)
+    of_states = np.concatenate([x.reshape(len(x), -1) for x in (J11, J12, J22)], axis=1)
+    np.testing.assert_allclose(rows.sum(axis=0), of_states, rtol=1e-12, atol=1e-14)
 
 
 def test_the_potentials_of_a_linear_system_are_its_own():

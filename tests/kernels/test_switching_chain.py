@@ -36,13 +36,10 @@ def chain(module, problem):
 
     def outputs(J0, h0, *rest):
         pairs, weights, node = rest[:count], rest[count], rest[count + 1 : count + 3]
+        noise = rest[count + 3] if problem.noise is not None else None
         return leaves(
             module.switching_gaussian_chain(
-                (J0, h0), pairs, weights, node, *rest[count + 3 :], problem.lengths
-            )
-            if problem.noise is not None
-            else module.switching_gaussian_chain(
-                (J0, h0), pairs, weights, node, None, problem.lengths
+                (J0, h0), pairs, weights, node, noise, problem.lengths
             )
         )
 
@@ -82,8 +79,8 @@ def by_arrays(module, problem):
             for row, part in zip(rows, pairs, strict=True)
         )
         sums = [np.tensordot(weights, f, ((0, 1), (0, 1))) for f in features]
-        return [x for x in (logZ, *of_init, *sums, *of_node, products, samples)
-                if x is not None]  # fmt: skip
+        everything = (logZ, *of_init, *sums, *of_node, products, samples)
+        return [x for x in everything if x is not None]
 
     return outputs
 

@@ -27,6 +27,8 @@ __all__ = [
 
 def value_of(x: Array) -> Any:
     """Return the NumPy array inside of any number of boxes."""
+    if type(x) is onp.ndarray:  # as nearly all are
+        return x
     while isbox(x):
         x = getval(x)
     return x
@@ -34,7 +36,7 @@ def value_of(x: Array) -> Any:
 
 def per_sequence(scale: Array, x: Array) -> Array:
     """Multiply the rows of (N, ...) by (N,)."""
-    return np.reshape(scale, (-1,) + (1,) * (x.ndim - 1)) * x
+    return scale.reshape((-1,) + (1,) * (x.ndim - 1)) * x
 
 
 @primitive
@@ -100,12 +102,13 @@ defvjp_argnums(joined, _joined_vjp)
 
 
 @primitive
-def inner(potential: Array, statistic: Array) -> Array:
-    """Inner product over all axes but the first."""
+def inner(potential: Array, statistic: Array, *others: Array) -> Array:
+    """Inner product over all axes but the first; of several pairs the sum."""
     number = len(potential)
-    return onp.einsum(
+    product = onp.einsum(
         "nk,nk->n", potential.reshape(number, -1), statistic.reshape(number, -1)
     )
+    return product + inner(*others) if others else product
 
 
 @primitive
@@ -114,17 +117,19 @@ def combination(beside: Any, counts: Any, *numbers: Any) -> Array:
     return sum((c * x for c, x in zip(counts, numbers, strict=True)), beside)
 
 
-defvjp(
+defvjp_argnums(
     inner,
-    lambda ans, potential, statistic: lambda g: per_sequence(g, statistic),
-    lambda ans, potential, statistic: lambda g: per_sequence(g, potential),
+    lambda argnums, ans, args, kwargs: (
+        # of either of a pair, the other one
+        lambda g: [per_sequence(g, args[argnum ^ 1]) for argnum in argnums]
+    ),
 )
 
 
 defvjp_argnums(
     combination,
     lambda argnums, ans, args, kwargs: (
-        lambda g: [np.sum(args[1][argnum - 2] * g) for argnum in argnums]
+        lambda g: [(args[1][argnum - 2] * g).sum() for argnum in argnums]
     ),
 )
 

@@ -5,6 +5,7 @@ want flat things.  A tree's *leaves* are its arrays in a fixed order (dicts by s
 key), its *structure* is what is needed to put leaves back.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -23,14 +24,15 @@ def leaves(tree: Tree) -> list[Any]:
 
 
 def _collect(tree: Tree, found: list[Any]) -> None:
-    if type(tree) is np.ndarray:  # as nearly all are
-        found.append(tree)
-    elif isinstance(tree, dict):
+    if isinstance(tree, dict):
         for key in sorted(tree):
             _collect(tree[key], found)
     elif isinstance(tree, (tuple, list)):
         for branch in tree:
-            _collect(branch, found)
+            if type(branch) is np.ndarray:  # as nearly all are
+                found.append(branch)
+            else:
+                _collect(branch, found)
     elif tree is not None:
         found.append(tree)
 
@@ -41,15 +43,16 @@ def rebuild(tree: Tree, new_leaves: Iterable[Any]) -> Tree:
 
 
 def _build(tree: Tree, remaining: Iterator[Any]) -> Tree:
-    if type(tree) is np.ndarray:
-        return next(remaining)
     if isinstance(tree, dict):
         built = dict.fromkeys(tree)
         for key in sorted(tree):
             built[key] = _build(tree[key], remaining)
         return built
     if isinstance(tree, (tuple, list)):
-        children = [_build(branch, remaining) for branch in tree]
+        children = [
+            next(remaining) if type(branch) is np.ndarray else _build(branch, remaining)
+            for branch in tree
+        ]
         if isinstance(tree, list):
             return children
         named = hasattr(tree, "_fields")
@@ -73,8 +76,9 @@ def from_vector(tree: Tree, vector: np.ndarray) -> Tree:
     """Cut ``vector`` into arrays shaped like the leaves of ``tree`` (as views)."""
     parts, start = [], 0
     for leaf in leaves(tree):
-        stop = start + np.size(leaf)
-        parts.append(vector[start:stop].reshape(np.shape(leaf)))
+        shape = np.shape(leaf)
+        stop = start + math.prod(shape)
+        parts.append(vector[start:stop].reshape(shape))
         start = stop
     return rebuild(tree, parts)
 

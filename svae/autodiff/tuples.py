@@ -8,7 +8,7 @@ Here an entry costs what it costs, and entries that nothing depends on cost noth
 from typing import Any
 
 import numpy as np
-from autograd.core import SparseObject, VSpace
+from autograd.core import VSpace
 from autograd.extend import Box, defvjp, primitive
 
 __all__ = ["Outputs", "Unavailable"]
@@ -79,13 +79,9 @@ def _take(outputs: Any, k: int) -> Any:
 @primitive
 def _put(cotangent: Any, k: int, shapes: list[tuple[int, ...]]) -> Any:
     """Return what has a cotangent in one place, and zeros in all others."""
-
-    def add_to(total: Outputs | None) -> Outputs:
-        parts = [None] * len(shapes) if total is None else list(total.parts)
-        parts[k] = cotangent if parts[k] is None else parts[k] + cotangent
-        return Outputs(parts, shapes)
-
-    return SparseObject(OutputsVSpace(shapes), add_to)
+    parts = [None] * len(shapes)
+    parts[k] = cotangent
+    return Outputs(parts, shapes)
 
 
 defvjp(

@@ -147,6 +147,7 @@ def _backward(
         total = cotangents.pop(node)[0]
         if node in roots:
             collected[node] = total
+            continue
         parts = node.vjp(total)
         if type(parts) is Cotangents:
             diagnostics += parts.diagnostics
@@ -164,6 +165,9 @@ def _last_first(ends: Iterable[Any]) -> list[Any]:
             order.append(node)
         elif node not in seen:
             seen.add(node)
+            if not node.parents:
+                order.append(node)
+                continue
             waiting.append((node, True))
             waiting.extend((parent, False) for parent in node.parents)
     return order[::-1]

@@ -147,7 +147,8 @@ def batch(sequences: Sequence[Any], windows: Any) -> Windows:
     for row in np.lexsort((windows[:, 1], windows[:, 0])).tolist():
         index, start, stop = windows[row].tolist()
         values[row, : stop - start] = sequences[index][start:stop]
-        values[row, stop - start :] = np.nan
+        if stop - start < num_steps:
+            values[row, stop - start :] = np.nan
     missing = np.isnan(values)
     any_missing = missing.any()
     if any_missing:

@@ -389,7 +389,7 @@ class SVAE(Queries):
             ):
                 self.obs_dim_, self.ended_ = plan.obs_dim, "running"
                 self.fill_, self.sees_mask_ = plan.model.fill, plan.model.sees_mask
-                self.units_, self.prior_ = plan.model.units, plan.training.prior
+                self.units_, self.prior_ = plan.model.units, dict(plan.training.prior)
                 run(plan, training, evaluate, generator, show, visit, keep)
         if self.ended_ != "interrupted":
             self._look_back(plan)

@@ -11,6 +11,7 @@ and every module here is one family, with the same functions:
 ``to_standard(natparams)``             and back, as the arguments of ``from_standard``
 ``log_normalizer(natparams)``          log Z, one number for each batch element
 ``expected_stats(natparams)``          E[t(x)], the gradient of the sum of log Z
+``measure(natparams)``                 E[t(x)] and log Z at once, where that saves work
 ``stats(x)``                           t(x) of what ``sample`` returns
 ``mean(natparams)``                    E[x] of what ``sample`` returns, where x is a
                                        number
@@ -90,7 +91,13 @@ from autograd.tracer import getval
 __all__ = ["kl"]
 
 
-def kl(family: Any, q: tuple[Any, ...], p: tuple[Any, ...], stats: Any = None) -> Any:
+def kl(
+    family: Any,
+    q: tuple[Any, ...],
+    p: tuple[Any, ...],
+    stats: Any = None,
+    log_normalizers: tuple[Any, Any] = (None, None),
+) -> Any:
     r"""Kullback-Leibler divergence between two members of one family.
 
     .. math:: \langle \eta_q - \eta_p, \mathbb{E}_q t \rangle
@@ -103,18 +110,24 @@ def kl(family: Any, q: tuple[Any, ...], p: tuple[Any, ...], stats: Any = None) -
         Their batch shapes broadcast.
     stats : tuple, optional
         Expected statistics of q, if they are known already.
+    log_normalizers : pair of (batch) arrays
+        Those of q and of p, None where they are not known already.
 
     Returns
     -------
     (batch) array
         KL(q || p) of each batch element; infinite where p forbids what q allows.
     """
-    divergence = family.log_normalizer(p) - family.log_normalizer(q)
+    of_q, of_p = (
+        family.log_normalizer(natparams) if known is None else known
+        for natparams, known in zip((q, p), log_normalizers, strict=True)
+    )
+    divergence = of_p - of_q
     batch_ndim = onp.ndim(divergence)
     stats = family.expected_stats(q) if stats is None else stats
     for eta_q, eta_p, stat in zip(q, p, stats, strict=True):
         term = _difference(eta_q, eta_p) * stat
-        divergence = divergence + np.sum(term, tuple(range(batch_ndim, onp.ndim(term))))
+        divergence = divergence + term.sum(tuple(range(batch_ndim, onp.ndim(term))))
     return divergence
 
 

@@ -31,7 +31,7 @@ __all__ = [
 
 def transpose(matrix: Array) -> Array:
     """Swap the last two axes."""
-    return np.swapaxes(matrix, -1, -2)
+    return matrix.swapaxes(-1, -2)
 
 
 def symmetric(matrix: Array) -> Array:
@@ -46,7 +46,7 @@ def outer(left: Any, right: Any) -> Array:
 
 def matvec(matrix: Array, vector: Array) -> Array:
     """Multiply (..., D, E) by (..., E)."""
-    return np.matmul(matrix, vector[..., None])[..., 0]
+    return (matrix @ vector[..., None])[..., 0]
 
 
 def inverse_and_log_det(matrix: Array) -> tuple[Array, Array]:
@@ -106,13 +106,13 @@ def log_det(matrix: Array) -> Array:
 def _inverse_of_square(factor: onp.ndarray) -> onp.ndarray:
     """Return the inverse of LL' for L = ``factor``."""
     root = onp.linalg.inv(factor)
-    return onp.matmul(onp.swapaxes(root, -1, -2), root)
+    return root.swapaxes(-1, -2) @ root
 
 
 def _log_det_of_square(factor: onp.ndarray) -> onp.ndarray:
     """Return the log determinant of LL' for L = ``factor``."""
-    pivots = onp.diagonal(factor, axis1=-2, axis2=-1)
-    return 2.0 * onp.sum(onp.log(pivots), axis=-1)
+    pivots = factor.diagonal(axis1=-2, axis2=-1)
+    return 2.0 * onp.log(pivots).sum(axis=-1)
 
 
 # d inv(M) = -inv(M) dM inv(M) and d log|M| = tr(inv(M) dM), M symmetric

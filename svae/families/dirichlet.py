@@ -42,13 +42,13 @@ def to_standard(natparams: tuple[Array]) -> tuple[Array]:
 def log_normalizer(natparams: tuple[Array]) -> Array:
     """Log of the multivariate beta function of alpha, (...)."""
     (alpha,) = to_standard(natparams)
-    return np.sum(gammaln(alpha), axis=-1) - gammaln(np.sum(alpha, axis=-1))
+    return gammaln(alpha).sum(axis=-1) - gammaln(alpha.sum(axis=-1))
 
 
 def expected_stats(natparams: tuple[Array]) -> tuple[Array]:
     """Return E[log pi], (..., K)."""
     (alpha,) = to_standard(natparams)
-    return (digamma(alpha) - digamma(np.sum(alpha, axis=-1, keepdims=True)),)
+    return (digamma(alpha) - digamma(alpha.sum(axis=-1, keepdims=True)),)
 
 
 def stats(probs: Array) -> tuple[Array]:

@@ -45,6 +45,7 @@ __all__ = [
     "in_domain",
     "log_normalizer",
     "mean",
+    "measure",
     "sample",
     "stats",
     "to_free",
@@ -100,19 +101,37 @@ def to_standard(natparams: NatParams) -> NatParams:
 def log_normalizer(natparams: NatParams) -> Array:
     """Log normalizer, (...)."""
     mean, _, log_det, wishart_natparams = _conditional(natparams)
+    return _log_normalizer(wishart.log_normalizer(wishart_natparams), mean, log_det)
+
+
+def _log_normalizer(of_precision: Array, mean: Array, log_det: Array) -> Array:
     rows, columns = onp.shape(mean)[-2:]
-    constant = 0.5 * rows * (columns * LOG_2PI - log_det)
-    return wishart.log_normalizer(wishart_natparams) + constant
+    return of_precision + 0.5 * rows * (columns * LOG_2PI - log_det)
 
 
 def expected_stats(natparams: NatParams) -> NatParams:
     """Return E[-A'LA/2], E[A'L], E[-L/2] and E[log|L|/2], L the precision Q^-1."""
     mean, column_cov, _, wishart_natparams = _conditional(natparams)
-    J22, half_log_det = wishart.expected_stats(wishart_natparams)
-    J12 = -2.0 * np.matmul(transpose(mean), J22)
+    of_precision = wishart.expected_stats(wishart_natparams)
+    return _expected_stats(of_precision, mean, column_cov)
+
+
+def measure(natparams: NatParams) -> tuple[NatParams, Array]:
+    """Return what `expected_stats` and `log_normalizer` do, of one factorisation."""
+    mean, column_cov, log_det, wishart_natparams = _conditional(natparams)
+    of_precision, log_normalizer = wishart.measure(wishart_natparams)
+    stats = _expected_stats(of_precision, mean, column_cov)
+    return stats, _log_normalizer(log_normalizer, mean, log_det)
+
+
+def _expected_stats(
+    of_precision: tuple[Array, Array], mean: Array, column_cov: Array
+) -> NatParams:
+    J22, half_log_det = of_precision
+    J12 = -2.0 * (transpose(mean) @ J22)
     # E[A'LA] = D K + M' E[L] M
     spread = onp.shape(mean)[-2] * column_cov
-    return -0.5 * (symmetric(np.matmul(J12, mean)) + spread), J12, J22, half_log_det
+    return -0.5 * (symmetric(J12 @ mean) + spread), J12, J22, half_log_det
 
 
 def stats(x: tuple[Array, Array]) -> NatParams:
@@ -197,5 +216,5 @@ def _conditional(natparams: NatParams) -> tuple[Any, Any, Any, tuple[Array, Arra
     """Return M, K, log|K^-1| and the natural parameters (S, nu) of Q^-1."""
     column_precision, weighted, second, nu = natparams
     column_cov, log_det = inverse_and_log_det(symmetric(column_precision))
-    mean = transpose(np.matmul(column_cov, weighted))
-    return mean, column_cov, log_det, (second - np.matmul(mean, weighted), nu)
+    mean = transpose(column_cov @ weighted)
+    return mean, column_cov, log_det, (second - mean @ weighted, nu)

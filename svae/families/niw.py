@@ -40,6 +40,7 @@ __all__ = [
     "in_domain",
     "log_normalizer",
     "mean",
+    "measure",
     "sample",
     "stats",
     "to_free",
@@ -89,17 +90,34 @@ def to_standard(natparams: NatParams) -> NatParams:
 def log_normalizer(natparams: NatParams) -> Array:
     """Log normalizer, (...)."""
     mean, kappa, scale, dof = to_standard(natparams)
-    dim = onp.shape(mean)[-1]
-    return wishart.log_normalizer((scale, dof)) + 0.5 * dim * (LOG_2PI - np.log(kappa))
+    return _log_normalizer(wishart.log_normalizer((scale, dof)), mean, kappa)
+
+
+def _log_normalizer(of_precision: Array, mean: Array, kappa: Array) -> Array:
+    return of_precision + 0.5 * onp.shape(mean)[-1] * (LOG_2PI - np.log(kappa))
 
 
 def expected_stats(natparams: NatParams) -> NatParams:
     """Return E[-L/2], E[L mu], E[-mu'L mu/2] and E[log|L|/2], L the precision."""
     mean, kappa, scale, dof = to_standard(natparams)
-    J, half_log_det = wishart.expected_stats((scale, dof))
+    return _expected_stats(wishart.expected_stats((scale, dof)), mean, kappa)
+
+
+def measure(natparams: NatParams) -> tuple[NatParams, Array]:
+    """Return what `expected_stats` and `log_normalizer` do, of one factorisation."""
+    mean, kappa, scale, dof = to_standard(natparams)
+    of_precision, log_normalizer = wishart.measure((scale, dof))
+    stats = _expected_stats(of_precision, mean, kappa)
+    return stats, _log_normalizer(log_normalizer, mean, kappa)
+
+
+def _expected_stats(
+    of_precision: tuple[Array, Array], mean: Array, kappa: Array
+) -> NatParams:
+    J, half_log_det = of_precision
     h = -2.0 * matvec(J, mean)
     spread = onp.shape(mean)[-1] / kappa
-    return J, h, -0.5 * (np.sum(h * mean, axis=-1) + spread), half_log_det
+    return J, h, -0.5 * ((h * mean).sum(axis=-1) + spread), half_log_det
 
 
 def stats(x: tuple[Array, Array]) -> NatParams:

@@ -16,22 +16,59 @@ from svae import families
 from svae.autodiff.trees import tree_map
 
 __all__ = [
+    "Measured",
     "expected_stats",
     "from_free",
     "in_domain",
     "kl",
     "log_normalizer",
     "mean",
+    "measured_stats",
     "natural_step",
     "proper_step",
     "sample",
     "stats",
     "to_free",
+    "with_log_normalizers",
 ]
 
 
 Family = dict[str, Any]
 Tree = dict[str, Any]
+
+
+class Measured(dict[str, Any]):
+    """Natural parameters, or statistics, with the log normalizers of their factors.
+
+    A divergence needs these: of a prior they are the same in every step of training,
+    and those of q(theta) come from what its statistics come from.
+    """
+
+    def __init__(self, tree: Tree, log_normalizers: Tree) -> None:
+        super().__init__(tree)
+        self.log_normalizers = log_normalizers
+
+
+def with_log_normalizers(family: Family, natparams: Tree) -> Measured:
+    """Return natural parameters with their log normalizers."""
+    items = family.items()
+    return Measured(natparams, {k: f.log_normalizer(natparams[k]) for k, f in items})
+
+
+def measured_stats(family: Family, natparams: Tree) -> Measured:
+    """Return what `expected_stats` does, with the log normalizers of q."""
+    measured = {name: _measure(f, natparams[name]) for name, f in family.items()}
+    return Measured(
+        {name: stats for name, (stats, _) in measured.items()},
+        {name: log_normalizer for name, (_, log_normalizer) in measured.items()},
+    )
+
+
+def _measure(factor: Any, natparams: Any) -> tuple[Any, Any]:
+    """Return expected statistics and log normalizer, at once where a family can."""
+    if hasattr(factor, "measure"):
+        return factor.measure(natparams)
+    return factor.expected_stats(natparams), factor.log_normalizer(natparams)
 
 
 def log_normalizer(family: Family, natparams: Tree) -> Any:
@@ -48,14 +85,21 @@ def expected_stats(family: Family, natparams: Tree) -> Tree:
 def kl(family: Family, q: Tree, p: Tree, stats: Tree | None = None) -> Any:
     """Return KL(q || p), summed over factors and batches, a scalar.
 
-    ``stats`` are the expected statistics of q, if they are known already.
+    ``stats`` are the expected statistics of q, if they are known already. The log
+    normalizers of q and p are, if ``stats`` and p are `Measured`.
     """
     known: Tree = {} if stats is None else stats
-    terms = (
-        np.sum(families.kl(f, q[name], p[name], known.get(name)))
-        for name, f in family.items()
-    )
+    of_q, of_p = map(_known_log_normalizers, (stats, p))
+    terms = []
+    for name, f in family.items():
+        normalizers = of_q.get(name), of_p.get(name)
+        known_stats = known.get(name)
+        terms.append(np.sum(families.kl(f, q[name], p[name], known_stats, normalizers)))
     return sum(terms, 0.0)
+
+
+def _known_log_normalizers(tree: Tree | None) -> Tree:
+    return tree.log_normalizers if isinstance(tree, Measured) else {}
 
 
 def mean(family: Family, natparams: Tree) -> Tree:

@@ -32,6 +32,7 @@ __all__ = [
     "in_domain",
     "log_normalizer",
     "mean",
+    "measure",
     "sample",
     "sample_root",
     "stats",
@@ -57,11 +58,13 @@ def to_standard(natparams: tuple[Array, Array]) -> tuple[Array, Array]:
 def log_normalizer(natparams: tuple[Array, Array]) -> Array:
     """Log normalizer, (...)."""
     S, nu = natparams
-    dim = onp.shape(S)[-1]
-    log_gamma = 0.25 * dim * (dim - 1) * LOG_PI + np.sum(
-        gammaln(_gamma_arguments(nu, dim)), axis=-1
-    )
-    return 0.5 * nu * (dim * LOG_2 - log_det(symmetric(S))) + log_gamma
+    return _log_normalizer(nu, onp.shape(S)[-1], log_det(symmetric(S)))
+
+
+def _log_normalizer(nu: Array, dim: int, log_det_S: Array) -> Array:
+    log_gammas = gammaln(_gamma_arguments(nu, dim)).sum(axis=-1)
+    log_gamma = 0.25 * dim * (dim - 1) * LOG_PI + log_gammas
+    return 0.5 * nu * (dim * LOG_2 - log_det_S) + log_gamma
 
 
 def expected_stats(natparams: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -70,9 +73,22 @@ def expected_stats(natparams: tuple[Array, Array]) -> tuple[Array, Array]:
     ``E[log|L|] = sum_{i<D} psi((nu - i)/2) + D log 2 - log|S|`` and E[L] = nu S^-1.
     """
     S, nu = natparams
+    return _expected_stats(nu, onp.shape(S)[-1], *inverse_and_log_det(symmetric(S)))
+
+
+def measure(natparams: tuple[Array, Array]) -> tuple[tuple[Array, Array], Array]:
+    """Return what `expected_stats` and `log_normalizer` do, of one factorisation."""
+    S, nu = natparams
     dim = onp.shape(S)[-1]
     inverse, log_det_S = inverse_and_log_det(symmetric(S))
-    digammas = np.sum(digamma(_gamma_arguments(nu, dim)), axis=-1)
+    stats = _expected_stats(nu, dim, inverse, log_det_S)
+    return stats, _log_normalizer(nu, dim, log_det_S)
+
+
+def _expected_stats(
+    nu: Array, dim: int, inverse: Array, log_det_S: Array
+) -> tuple[Array, Array]:
+    digammas = digamma(_gamma_arguments(nu, dim)).sum(axis=-1)
     half_precision = 0.5 * np.reshape(nu, (*onp.shape(nu), 1, 1)) * inverse
     return -half_precision, 0.5 * (digammas + dim * LOG_2 - log_det_S)
 

@@ -46,7 +46,7 @@ LOG_2PI = onp.log(2.0 * onp.pi)
 
 def _rows(x: Array) -> Array:
     """View (..., D) as a matrix of rows, which is what BLAS takes."""
-    return np.reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
+    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
 def _by_columns(x: Array) -> Array:

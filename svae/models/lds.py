@@ -170,7 +170,7 @@ class LDS(HasPrior):
         linear[:, 0] += value_of(init[1])
         return Exact(
             logZ + chain.constant(valid, belief, -log_normalizer_of(belief)),
-            inner(evidence.J, second_moment) + inner(evidence.h, mean),
+            inner(evidence.J, second_moment, evidence.h, mean),
             mean,
             second_moment,
             samples,

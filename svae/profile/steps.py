@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from svae import data, likelihoods
+from svae.families.product import with_log_normalizers
 from svae.models import GMM, LDS, SLDS
 from svae.networks import MLP, Residual
 from svae.objective.model import Generative, recognition
@@ -223,7 +224,8 @@ class Trained:
         sequences = [workload.draw(count, generator)]
         windows = data.windows(sequences, workload.window)
         shape = workload.batch_size, workload.window, sequences[0].shape[1]
-        stage = Stage(model, model.latent.prior(), windows, settings)
+        prior = with_log_normalizers(model.latent.family, model.latent.prior())
+        stage = Stage(model, prior, windows, settings)
         state = initial_state(model, shape[2], generator)
         read = partial(evaluate, sequences)
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from svae import conjugate
 from svae import data as data_
+from svae.families.product import with_log_normalizers
 from svae.models.base import check_positive_int
 from svae.objective.model import Generative, Parameters, check_data, in_units
 from svae.training import diagnostics
@@ -172,7 +173,8 @@ def make_plan(
     windows = data_.windows(sequences, window_length(model, sequences, settings.window))
     model, linear, encoder = _beginning(model, start, fitted, sequences, windows)
     encoded = _encoded(model, encoder, sequences, windows)
-    prior = _prior(model.latent, encoded)
+    family = model.latent.family
+    prior = with_log_normalizers(family, _prior(model.latent, encoded))
     plan = TrainingPlan(
         Stage(model, prior, windows, settings),
         sequences,

@@ -142,7 +142,7 @@ def step_on(
     """
     model, parameters = stage.model, state.parameters
     kind, frozen = stage.settings.natural_gradient, stage.settings.freeze
-    message = product.expected_stats(model.latent.family, parameters.natparams)
+    message = product.measured_stats(model.latent.family, parameters.natparams)
     networks = parameters.encoder, parameters.decoder
     scale = minibatch.scale
     try:

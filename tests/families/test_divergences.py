@@ -12,6 +12,7 @@ from svae.families import (
     gaussian,
     kl,
     niw,
+    product,
 )
 from tests.helpers.families import (
     every_batch,
@@ -30,6 +31,19 @@ def test_kl_is_positive_and_zero_between_equals(name, batch):
     assert np.shape(kl(family, q, p)) == batch
     assert np.all(kl(family, q, p) > 1e-3)
     np.testing.assert_allclose(kl(family, q, q), 0.0, atol=1e-12)
+
+
+@every_family
+@every_batch
+def test_what_is_measured_once_has_the_digits_of_what_is_computed_again(name, batch):
+    family, q = make(name, batch)
+    p = make(name, batch, seed=15)[1]
+    of, q, p = {name: family}, {name: q}, {name: p}
+    stats = product.measured_stats(of, q)
+    for got, expected in zip(stats[name], family.expected_stats(q[name]), strict=True):
+        np.testing.assert_array_equal(got, expected)
+    prior = product.with_log_normalizers(of, p)
+    assert product.kl(of, q, prior, stats) == product.kl(of, q, p)
 
 
 def test_kl_of_gaussians_in_closed_form():

@@ -163,7 +163,7 @@ def _repeated(potential: Array, outer: tuple[int, ...]) -> Array:
 
 defvjp(
     _repeated,
-    lambda ans, potential, outer: lambda g: np.sum(g, axis=tuple(range(len(outer)))),
+    lambda ans, potential, outer: lambda g: g.sum(axis=tuple(range(len(outer)))),
 )
 
 

@@ -1,9 +1,9 @@
 """Other packages on the same problems, in turns with the chains of this one.
 
 Each gets the model in everyday parameters, as it wants to have it, before the clock
-starts; compilation is not timed either. A package that wants one sequence at a time is
-given the first `FEW` of a batch, and its time is that per step all the same. All use
-one core. A ratio of times is given only where the answers agree.
+starts; compilation is not timed either. A package that wants one sequence at a time, or
+gigabytes for many, is given the first `FEW` of a batch, and its time is that per step
+all the same. All use one core. A ratio of times is given only where the answers agree.
 """
 
 import math
@@ -195,7 +195,7 @@ PEERS = (
     Peer("pylds", "lds", pylds.lds),
     Peer("statsmodels", "lds", statsmodels.lds),
     Peer("dynamax", "lds gradient", dynamax.lds_gradient, batched=True),
-    Peer("cuthbert", "lds gradient", cuthbert.lds_gradient, batched=True),
+    Peer("cuthbert", "lds gradient", cuthbert.lds_gradient),
     Peer("dynamax", "hmm", dynamax.hmm, batched=True),
     Peer("cuthbert", "hmm", cuthbert.hmm),
     Peer("hmmlearn", "hmm", hmmlearn.hmm),

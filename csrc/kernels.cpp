@@ -11,6 +11,7 @@
 #include "chains/switching_pairs.hpp"
 #include "lanes/blocked.hpp"
 #include "lanes/fma_peak.hpp"
+#include "lanes/range.hpp"
 #include "layers/layers.hpp"
 #include "mixture/mixture_vjp.hpp"
 
@@ -208,6 +209,7 @@ constexpr Kernels make_table() {
   table.mixture_vjp = run_mixture_vjp;
   table.mixture_evidence = run_mixture_evidence;
   table.mixture_evidence_vjp = run_mixture_evidence_vjp;
+  table.are_within = are_within;
   table.activate = activate<Lanes>;
   table.tanh_layer = tanh_layer<Lanes>;
   table.tanh_layer_vjp = tanh_layer_vjp<Lanes>;

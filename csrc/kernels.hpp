@@ -347,6 +347,7 @@ struct Kernels {
   void (*mixture_evidence_vjp)(const MixtureProblem&, const MixtureEvidenceAdjoint&,
                                Index first, Workspace&);
 
+  bool (*are_within)(const void* numbers, Index count, double limit, double other);
   void (*activate)(Activation,
                    const double* inputs,  // (count,)
                    double* outputs,       // (count,)

@@ -16,6 +16,7 @@ def gaussian_chain(
     # node_J (N, T, D) or (N, T, D, D), node_h (N, T, D)
     noise: Array | None,  # (N, S, T, D)
     lengths: Integers,  # (N,)
+    limit: float | None = None,  # numbers beyond are refused; None: known to be right
 ) -> tuple[Array, list[Array], Array | None]: ...
 def gaussian_chain_vjp(
     potentials: Sequence[Array],
@@ -59,6 +60,7 @@ def markov_chain(
     pair: Array,  # (N, 1|T-1, K, K)
     node: Array,  # (N, T, K)
     lengths: Integers,  # (N,)
+    limit: float | None = None,  # as above; -inf is not beyond it
 ) -> tuple[Array, tuple[Array, ...]]: ...
 def markov_chain_vjp(
     init: Array,

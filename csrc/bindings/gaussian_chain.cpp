@@ -6,6 +6,7 @@
 
 #include "bindings/arrays.hpp"
 #include "bindings/gaussian_chunks.hpp"
+#include "bindings/numbers.hpp"
 #include "bindings/packs.hpp"
 
 namespace svae {
@@ -137,8 +138,22 @@ void run(const GaussianProblem& problem, const Sizes& sizes,
   raise_failure(kError, failed_step);
 }
 
+// Whether potentials and noise of the sequences first, ..., stop - 1 are numbers.
+bool are_numbers(const GaussianProblem& problem, double limit, Index first, Index stop) {
+  const PackNumbers numbers({limit, false}, problem.lengths, first, stop);
+  const GaussianArrays<const double>& given = problem.potentials;
+  const Index D = problem.latent_dim;
+  return numbers.hold(given.init_J, D * D) && numbers.hold(given.init_h, D) &&
+         numbers.hold_pairs(given.J11, D * D, problem.J11_is_shared) &&
+         numbers.hold_pairs(given.J12, D * D, problem.J12_is_shared) &&
+         numbers.hold_pairs(given.J22, D * D, problem.J22_is_shared) &&
+         numbers.hold_steps(given.node_J, problem.dense_nodes ? D * D : D) &&
+         numbers.hold_steps(given.node_h, D) &&
+         numbers.hold_samples(problem.noise, problem.num_samples, D);
+}
+
 py::tuple gaussian_chain(const Arrays& potentials, const std::optional<Array>& noise,
-                         const IntArray& lengths) {
+                         const IntArray& lengths, std::optional<double> limit) {
   const Sizes sizes = sizes_of(potentials[kNodeH]);
   const Shapes shapes = shapes_of(potentials, sizes);
   const GaussianProblem problem = problem_of(potentials, shapes, noise, lengths, sizes);
@@ -157,11 +172,21 @@ py::tuple gaussian_chain(const Arrays& potentials, const std::optional<Array>& n
     result.samples = output(drawn, 2);
     samples = drawn;
   }
+  const Packs packs = packs_of(problem, sizes);
+  AllRight all_right;
+  const auto look = [&](Index first, Index stop) {
+    return all_right.and_also(!limit || are_numbers(problem, *limit, first, stop));
+  };
   run(
-      problem, sizes, failed_step, [&] { run_in_chunks(problem, result); },
+      problem, sizes, failed_step,
+      [&] {
+        if (look(0, sizes.N)) run_in_chunks(problem, result);
+      },
       [&](Index first, Workspace& workspace) {
-        kernels().gaussian_chain(problem, result, first, workspace);
+        if (look(first, packs.stop(first)))
+          kernels().gaussian_chain(problem, result, first, workspace);
       });
+  all_right.raise_if_not();
   return py::make_tuple(log_normalizer, py::cast(stats), samples);
 }
 
@@ -406,7 +431,8 @@ py::tuple switching_chain_vjp(const NodeArrays& nodes, const Array& rows,
 void bind_gaussian_chain(py::module_& module) {
   const auto exact = [](const char* name) { return py::arg(name).noconvert(); };
   module.def("gaussian_chain", gaussian_chain, exact("potentials"),
-             exact("noise").none(true), exact("lengths"));
+             exact("noise").none(true), exact("lengths"),
+             py::arg("limit") = py::none());
   module.def("gaussian_chain_vjp", gaussian_chain_vjp, exact("potentials"),
              exact("noise").none(true), exact("lengths"), exact("stats_bar"),
              exact("samples_bar").none(true));

@@ -1,9 +1,11 @@
 // Bindings of the Markov chain. All arrays are per sequence; see svae/_core.pyi.
 #include <algorithm>
 #include <array>
+#include <optional>
 
 #include "bindings/arrays.hpp"
 #include "bindings/markov_chunks.hpp"
+#include "bindings/numbers.hpp"
 #include "bindings/packs.hpp"
 
 namespace svae {
@@ -90,7 +92,18 @@ Packs packs_of(const Sizes& sizes) {
   return packs;
 }
 
-py::tuple markov_chain(Array init, Array pair, Array node, IntArray lengths) {
+// Whether the potentials of the sequences first, ..., stop - 1 are numbers.
+bool are_numbers(const MarkovProblem& problem, double limit, Index first, Index stop) {
+  const PackNumbers numbers({limit, true}, problem.lengths, first, stop);
+  const MarkovArrays<const double>& given = problem.potentials;
+  const Index K = problem.num_states;
+  return numbers.hold(given.init, K) &&
+         numbers.hold_pairs(given.pair, K * K, problem.pair_is_shared) &&
+         numbers.hold_steps(given.node, K);
+}
+
+py::tuple markov_chain(Array init, Array pair, Array node, IntArray lengths,
+                       std::optional<double> limit) {
   const Sizes sizes = sizes_of(node);
   const Shapes shapes = shapes_of(pair, sizes);
   const MarkovProblem problem = problem_of({init, pair, node}, shapes, lengths, sizes);
@@ -101,15 +114,23 @@ py::tuple markov_chain(Array init, Array pair, Array node, IntArray lengths) {
   result.log_normalizer = log_normalizer.mutable_data();
   result.stats = outputs(stats, shapes, are_full(lengths, sizes.T));
   result.failed_step = failed_step.data();
-  std::vector<bool> is_done;
+  const Packs packs = packs_of(sizes);
+  AllRight all_right;
+  const auto look = [&](Index first, Index stop) {
+    return all_right.and_also(!limit || are_numbers(problem, *limit, first, stop));
+  };
+  const bool are_few = sizes.N <= packs.few;  // those that may go in chunks: all at once
+  std::vector<bool> is_done(sizes.N, true);
   {
     prepare_threads();
     py::gil_scoped_release released;
-    is_done = run_markov_chunks(problem, result);
+    if (!are_few || look(0, sizes.N)) is_done = run_markov_chunks(problem, result);
   }
-  run_packs(packs_of(sizes), kError, failed_step, [&](Index first, Workspace& workspace) {
-    if (!is_done[first]) kernels().markov_chain(problem, result, first, workspace);
+  run_packs(packs, kError, failed_step, [&](Index first, Workspace& workspace) {
+    if (!is_done[first] && (are_few || look(first, packs.stop(first))))
+      kernels().markov_chain(problem, result, first, workspace);
   });
+  all_right.raise_if_not();
   return py::make_tuple(log_normalizer, py::tuple(py::cast(stats)));
 }
 
@@ -197,7 +218,7 @@ IntArray sample_markov_chain(Array init, Array pair, Array node, Array uniforms,
 void bind_markov_chain(py::module_& module) {
   const auto exact = [](const char* name) { return py::arg(name).noconvert(); };
   module.def("markov_chain", markov_chain, exact("init"), exact("pair"), exact("node"),
-             exact("lengths"));
+             exact("lengths"), py::arg("limit") = py::none());
   module.def("markov_chain_vjp", markov_chain_vjp, exact("init"), exact("pair"),
              exact("node"), exact("lengths"), exact("stats_bar"));
   module.def("markov_filter", markov_filter, exact("init"), exact("pair"), exact("node"),

@@ -1,11 +1,11 @@
 // The extension module svae._core: arrays in, arrays out, for svae/kernels alone.
+#include <algorithm>
 #include <cerrno>
-#include <cmath>
 #include <cstdlib>
-#include <cstring>
 #include <stdexcept>
 
 #include "bindings/arrays.hpp"
+#include "bindings/numbers.hpp"
 #include "threads/pool.hpp"
 
 namespace svae {
@@ -41,22 +41,13 @@ py::tuple multiply_add(Index rounds) {
   return py::make_tuple(flops, sum);
 }
 
-// Whether no entry is NaN or larger than the limit. Arrays of callers may lie anywhere in
-// memory.
+// Whether no entry is NaN or larger than the limit.
 bool are_within(const std::vector<py::array_t<double, py::array::c_style>>& arrays,
                 double limit) {
-  for (const auto& array : arrays) {
-    const char* bytes = reinterpret_cast<const char*>(array.data());
-    const Index size = array.size();
-    std::int64_t num_beyond = 0;
-    for (Index i = 0; i < size; ++i) {
-      double value;
-      std::memcpy(&value, bytes + i * Index(sizeof value), sizeof value);
-      num_beyond += !(std::fabs(value) <= limit);
-    }
-    if (num_beyond > 0) return false;
-  }
-  return true;
+  const Range range{limit, false};
+  return std::all_of(arrays.begin(), arrays.end(), [&](const auto& array) {
+    return range.holds(array.data(), array.size());
+  });
 }
 
 template <class Function>

@@ -27,6 +27,11 @@ struct Packs {
     const Index num_full = num_sequences / lanes;
     return std::min(pack, num_full) * lanes + std::max(pack - num_full, Index(0));
   }
+  // One past the last sequence of the pack that begins with this one.
+  Index stop(Index first) const {
+    if (first < num_sequences / lanes * lanes) return first + lanes;
+    return num_single() > 0 ? first + 1 : num_sequences;
+  }
 
   // Calls task(first, workspace) for every pack.
   template <class Task>

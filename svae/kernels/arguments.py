@@ -20,7 +20,8 @@ from svae.autodiff.operations import value_of
 from svae.types import Array, Integers, Mask
 
 _FLOAT64 = onp.dtype(onp.float64)
-_LARGEST = float(onp.finfo(float).max)
+LARGEST = float(onp.finfo(float).max)
+"""Of what is no infinity."""
 
 LARGEST_LOG_POTENTIAL = 1e300
 """Sums of log potentials along a path, and their differences, pass 1.8e308 if the
@@ -84,6 +85,8 @@ def warn_of_probabilities(name: str, x: Array, event_ndim: int) -> None:
     if values.size == 0 or values.shape[-1] == 1:
         return
     first = values[(0,) * (values.ndim - event_ndim)]
+    if first.item(0) < 0:  # as nearly all are: a single look
+        return
     within = first.min() >= 0 and first.max() <= 1
     if within and (abs(first.sum(axis=-1) - 1) < 1e-6).all():
         warnings.warn(
@@ -238,7 +241,7 @@ def require_finite(
 
 def require_all_finite(arrays: dict[str, Array], *, log: bool = False) -> None:
     """Refuse NaN and infinities in arrays that have no lengths."""
-    limit = LARGEST_LOG_POTENTIAL if log else _LARGEST
+    limit = LARGEST_LOG_POTENTIAL if log else LARGEST
     if not are_finite(arrays.values(), limit):
         for name, array in arrays.items():
             require_finite(name, array, _NO_LENGTHS, log=log)
@@ -247,7 +250,7 @@ def require_all_finite(arrays: dict[str, Array], *, log: bool = False) -> None:
 _NO_LENGTHS = onp.ones(1, onp.int64)
 
 
-def are_finite(arrays: Iterable[Array], limit: float = _LARGEST) -> bool:
+def are_finite(arrays: Iterable[Array], limit: float = LARGEST) -> bool:
     """Tell whether all numbers are at most `limit` in magnitude, in one call.
 
     They nearly always are; where they are not, `require_finite` tells which.

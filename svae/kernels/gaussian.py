@@ -11,8 +11,8 @@ where autograd knows the adjoint of either.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from functools import cache
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache, partial
 from typing import Any
 
 import numpy as onp
@@ -20,6 +20,7 @@ import numpy as onp
 from svae import _core
 from svae.autodiff.operations import value_of
 from svae.kernels.arguments import (
+    LARGEST,
     are_finite,
     as_array,
     as_arrays,
@@ -94,7 +95,13 @@ def gaussian_chain(
     FloatingPointError
         If a result is too large for a float.
     """
-    return unchecked_gaussian_chain(*as_chain(init, pair, node, noise, lengths))
+    chain = as_chain(init, pair, node, noise, lengths, finite=True)
+    try:
+        return _results(_gaussian_chain_of_numbers, *chain)
+    except ValueError as error:
+        failure = error
+    as_chain(*chain)  # the core does not know what to call an argument
+    raise failure
 
 
 def as_chain(
@@ -103,13 +110,17 @@ def as_chain(
     node: Iterable[Array],
     noise: Array | None = None,
     lengths: Integers | None = None,
+    finite: bool = False,
 ) -> tuple[list[Array], list[Array], Potentials, Array | None, Integers]:
-    """Check what `gaussian_chain` is given, and convert it; errors are its own."""
+    """Check what `gaussian_chain` is given, and convert it; errors are its own.
+
+    ``finite`` says that the numbers are known to be right, or will be looked at.
+    """
     init = as_arrays(init, "init J", "init h")
     pair = as_arrays(pair, "pair J11", "pair J12", "pair J22")
-    node, noise, lengths = as_nodes(node, noise, lengths)
+    node, noise, lengths = as_nodes(node, noise, lengths, finite)
     _, T, D = value_of(node[1]).shape
-    finite = are_finite((*init, *pair))
+    finite = finite or are_finite((*init, *pair))
     require_init("init J", init[0], lengths, (D, D), finite)
     require_init("init h", init[1], lengths, (D,), finite)
     require_pair("pair J11", pair[0], lengths, T, (D, D), finite)
@@ -119,9 +130,14 @@ def as_chain(
 
 
 def as_nodes(
-    node: Iterable[Array], noise: Array | None, lengths: Integers | None
+    node: Iterable[Array],
+    noise: Array | None,
+    lengths: Integers | None,
+    finite: bool = False,
 ) -> tuple[Potentials, Array | None, Integers]:
     """Check what `gaussian_chain` is given of every step, and convert it.
+
+    ``finite`` as in `as_chain`.
 
     Raises
     ------
@@ -136,13 +152,13 @@ def as_nodes(
         raise wrong_shape("node h", h, "a step and a dimension at least")
     require_shape("node J", J, (N, T, D), (N, T, D, D))
     lengths = as_lengths(lengths, N, T)
-    finite = are_finite((J, h))
-    require_node("node J", J, lengths, finite)
-    require_node("node h", h, lengths, finite)
+    known = finite or are_finite((J, h))
+    require_node("node J", J, lengths, known)
+    require_node("node h", h, lengths, known)
     if noise is not None:
         noise = as_array("noise", noise)
         require_shape("noise", noise, (N, "S", T, D))
-        if not are_finite([noise]):
+        if not (finite or are_finite([noise])):
             require_finite("noise", noise, lengths, onp.arange(T), time_axis=2)
     return (J, h), noise, lengths
 
@@ -158,12 +174,24 @@ def unchecked_gaussian_chain(
 
     For loops that have looked at their arguments once, with `as_nodes`.
     """
+    return _results(_gaussian_chain, init, pair, node, noise, lengths)
+
+
+def _results(
+    chain: Callable[..., Any],
+    init: Iterable[Array],
+    pair: Iterable[Array],
+    node: Iterable[Array],
+    noise: Array | None,
+    lengths: Integers | None,
+) -> tuple[Array, tuple[Any, Any, Any], Array | None]:
+    """Return what a primitive says of these arguments, each statistic like its own."""
     potentials = (*init, *pair, *node)
     N, T, _ = value_of(potentials[-1]).shape
     inputs = _per_sequence(potentials)
     if noise is not None:
         inputs.append(noise)
-    outputs = _gaussian_chain(known_lengths(lengths, N, T), *inputs)
+    outputs = chain(known_lengths(lengths, N, T), *inputs)
     stats = [like(x, outputs[1 + k]) for k, x in enumerate(potentials)]
     samples = None if noise is None else outputs[8]
     return outputs[0], (tuple(stats[:2]), tuple(stats[2:5]), tuple(stats[5:])), samples
@@ -189,11 +217,16 @@ def _per_sequence(potentials: Sequence[Array]) -> list[Array]:
 _OUTER = (1, 1, 2, 2, 2, 2, 2, 2)  # axes; the others are contiguous
 
 
-def forward(lengths: Integers, *inputs: Array) -> tuple[Array, ...]:
-    """Return log Z, statistics and samples of inputs as the core knows them."""
+def forward(
+    lengths: Integers, *inputs: Array, limit: float | None = None
+) -> tuple[Array, ...]:
+    """Return log Z, statistics and samples of inputs as the core knows them.
+
+    Numbers beyond the ``limit`` are refused, if there is one, with a ValueError.
+    """
     use_lapack()
     potentials, noise = _as_read(inputs)
-    logZ, stats, samples = _core.gaussian_chain(potentials, noise, lengths)
+    logZ, stats, samples = _core.gaussian_chain(potentials, noise, lengths, limit)
     # E x_i^2 bounds all moments but sums over pairs, which are as few as sequences
     squares = stats[5] if stats[5].ndim == 3 else onp.einsum("ntdd->ntd", stats[5])
     sums = [stat for stat in stats[2:5] if stat.shape[1] == 1]
@@ -226,3 +259,6 @@ def _as_read(arrays: Sequence[Array]) -> tuple[list[Array], Array | None]:
 
 
 _gaussian_chain = chain_primitive(forward, adjoint, 7)
+_gaussian_chain_of_numbers = chain_primitive(
+    partial(forward, limit=LARGEST), adjoint, 7
+)

@@ -8,7 +8,9 @@ either.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as onp
 
@@ -86,8 +88,13 @@ def markov_chain(
         If `init` or `pair` looks like probabilities: none negative, with sums of one.
     """
     init, pair, node = as_arrays((init, pair, node), "init", "pair", "node")
-    lengths = checked_lengths(init, pair, node, lengths)
-    return unchecked_markov_chain(init, pair, node, lengths)
+    lengths = checked_lengths(init, pair, node, lengths, finite=True)
+    try:
+        return _results(_markov_chain_of_numbers, init, pair, node, lengths)
+    except ValueError as error:
+        failure = error
+    checked_lengths(init, pair, node, lengths)  # the core has no names for arguments
+    raise failure
 
 
 def unchecked_markov_chain(
@@ -97,9 +104,20 @@ def unchecked_markov_chain(
 
     For loops that look at their arguments once: what is NaN stays so.
     """
+    return _results(_markov_chain, init, pair, node, lengths)
+
+
+def _results(
+    chain: Callable[..., Any],
+    init: Array,
+    pair: Array,
+    node: Array,
+    lengths: Integers | None,
+) -> tuple[Array, tuple[Array, Array, Array]]:
+    """Return what a primitive says of these arguments, each statistic like its own."""
     N, T, _ = value_of(node).shape
     inputs = _per_sequence(init, pair, node)
-    outputs = _markov_chain(known_lengths(lengths, N, T), *inputs)
+    outputs = chain(known_lengths(lengths, N, T), *inputs)
     return outputs[0], (
         like(init, outputs[1]),
         like(pair, outputs[2]),
@@ -171,15 +189,22 @@ def filter_forward(
 
 
 def checked_lengths(
-    init: Array, pair: Array, node: Array, lengths: Integers | None
+    init: Array,
+    pair: Array,
+    node: Array,
+    lengths: Integers | None,
+    finite: bool = False,
 ) -> Integers:
-    """Refuse malformed arguments of a chain, and return its lengths (N,)."""
+    """Refuse malformed arguments of a chain, and return its lengths (N,).
+
+    ``finite`` says that the numbers are known to be right, or will be looked at.
+    """
     require_shape("node", node, ("N", "T", "K"))
     N, T, K = value_of(node).shape
     if T < 1 or K < 1:
         raise wrong_shape("node", node, "a step and a state at least")
     lengths = as_lengths(lengths, N, T)
-    finite = are_finite((init, pair, node), LARGEST_LOG_POTENTIAL)
+    finite = finite or are_finite((init, pair, node), LARGEST_LOG_POTENTIAL)
     require_init("init", init, lengths, (K,), finite, log=True)
     require_pair("pair", pair, lengths, T, (K, K), finite, log=True)
     require_node("node", node, lengths, finite, log=True)
@@ -194,10 +219,15 @@ def _per_sequence(init: Array, pair: Array, node: Array) -> list[Array]:
     return [of_sequences(init, N, 2), of_sequences(pair, N, 4), node]
 
 
-def forward(lengths: Integers, *inputs: Array) -> tuple[Array, ...]:
-    """Return log Z and statistics of potentials as the core knows them."""
+def forward(
+    lengths: Integers, *inputs: Array, limit: float | None = None
+) -> tuple[Array, ...]:
+    """Return log Z and statistics of potentials as the core knows them.
+
+    Numbers beyond the ``limit``, but for -inf, are refused with a ValueError.
+    """
     init, pair, node = contiguous(inputs, _OUTER)
-    logZ, stats = _core.markov_chain(init, pair, node, lengths)
+    logZ, stats = _core.markov_chain(init, pair, node, lengths, limit)
     return (logZ, *stats)
 
 
@@ -211,3 +241,6 @@ def adjoint(
 
 
 _markov_chain = chain_primitive(forward, adjoint, 3)
+_markov_chain_of_numbers = chain_primitive(
+    partial(forward, limit=LARGEST_LOG_POTENTIAL), adjoint, 3
+)

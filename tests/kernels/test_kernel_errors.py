@@ -43,6 +43,30 @@ def test_not_positive_definite_names_the_lowest_sequence(chains, rng, N, dense):
     assert "step 4" in str(caught.value)
 
 
+@pytest.mark.parametrize("N", [3, 20])
+def test_what_is_no_number_is_named_before_a_sequence_that_fails(kernels, rng, N):
+    problem = gaussian_problem(rng, N=N, T=6, lengths=np.full(N, 5))
+    problem.node[0][0] *= -100
+    problem.node[1][:, 5] = np.nan  # past all lengths
+    with pytest.raises(NotPositiveDefinite):
+        kernels.gaussian_chain(*problem)
+    problem.node[1][N - 1, 4, 0] = np.inf
+    with pytest.raises(ValueError, match=rf"node h\[{N - 1}, 4, 0\] is inf"):
+        kernels.gaussian_chain(*problem)
+
+
+@pytest.mark.parametrize("N", [1, 2, 20])
+def test_what_is_no_log_potential_is_named_before_an_impossible_path(kernels, rng, N):
+    init, pair, node, lengths = markov_problem(rng, N=N, T=6, lengths=np.full(N, 5))
+    node[0, 2] = -np.inf
+    node[:, 5] = np.nan  # past all lengths
+    with pytest.raises(Impossible):
+        kernels.markov_chain(init, pair, node, lengths)
+    node[N - 1, 4, 0] = np.nan
+    with pytest.raises(ValueError, match=rf"node\[{N - 1}, 4, 0\] is nan"):
+        kernels.markov_chain(init, pair, node, lengths)
+
+
 def test_what_is_not_positive_definite_past_a_length_is_not_read(chains, rng):
     problem = gaussian_problem(rng, T=6, lengths=np.array([6, 4, 2]))
     problem.node[0][1, 4:] *= -100

@@ -431,8 +431,7 @@ py::tuple switching_chain_vjp(const NodeArrays& nodes, const Array& rows,
 void bind_gaussian_chain(py::module_& module) {
   const auto exact = [](const char* name) { return py::arg(name).noconvert(); };
   module.def("gaussian_chain", gaussian_chain, exact("potentials"),
-             exact("noise").none(true), exact("lengths"),
-             py::arg("limit") = py::none());
+             exact("noise").none(true), exact("lengths"), py::arg("limit") = py::none());
   module.def("gaussian_chain_vjp", gaussian_chain_vjp, exact("potentials"),
              exact("noise").none(true), exact("lengths"), exact("stats_bar"),
              exact("samples_bar").none(true));

@@ -80,7 +80,7 @@ def initialize(
         With the moments of Adam where the networks are all there is to learn.
     """
     networks = state.parameters
-    natparams = prior
+    natparams = dict(prior)
     if model.latent.family:
         few = spread(windows, conjugate.MAX_FRAMES)
         if points is None:

@@ -133,8 +133,11 @@ def test_data_that_hardly_vary(latent, frames):
     mixture = SVI(latent(2, dim)).fit(frames, num_steps=3, rng=0)
     lds = SVI(svae.LDS(4)).fit(frames, num_steps=3, rng=0)
     for model in (mixture, lds):
-        assert np.all(np.isfinite(model.history_["objective"]))
-        assert np.all(np.diff(model.history_["objective"]) > -1e-9)
+        bound = model.history_["objective"]
+        assert np.all(np.isfinite(bound))
+        # the prior's noise, centred on what hardly varies, has a condition number of 1e6
+        rounding = 1e6 * np.finfo(float).eps * np.max(np.abs(bound))
+        assert np.all(np.diff(bound) > -max(rounding, 1e-9))
 
 
 def test_commands_read_no_such_model(rng, tmp_path):

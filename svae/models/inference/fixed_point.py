@@ -212,10 +212,16 @@ def conjugate_gradients(
             return array
         return array - np.sum(states * array, axis=-1, keepdims=True)
 
+    def without_rounding(array: Array) -> Array:
+        # what is left of a constant is no target that could be reached
+        size, whole = (np.max(np.abs(a), axis=-1) for a in (array, target))
+        is_rounding = size <= 4.0 * np.finfo(float).eps * whole
+        return np.where(is_rounding[..., None], 0.0, array)
+
     # H v is summed beside v: a product with H is a pass through the chain
     solution, product = np.zeros_like(target), np.zeros_like(target)
     iterations = np.zeros(len(target))
-    direction = residual = project(target)
+    direction = residual = without_rounding(project(target))
     hessian_direction = hessian_residual = hessian(residual)
     start_size = size = dot(residual, hessian_residual)
     active = size > 0

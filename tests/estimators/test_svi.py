@@ -135,7 +135,7 @@ def test_data_that_hardly_vary(latent, frames):
     for model in (mixture, lds):
         bound = model.history_["objective"]
         assert np.all(np.isfinite(bound))
-        # the prior's noise, centred on what hardly varies, has a condition number of 1e6
+        # the prior is centred on what hardly varies, with a condition number of 1e6
         rounding = 1e6 * np.finfo(float).eps * np.max(np.abs(bound))
         assert np.all(np.diff(bound) > -max(rounding, 1e-9))
 

@@ -24,7 +24,7 @@ def processes(tmp_path_factory):
     sources, which have no compiled core unless they were installed in place.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["svae"])
+    context.set_forkserver_preload(["svae.estimators"])
     here = os.getcwd()
     os.chdir(tmp_path_factory.mktemp("server"))
     try:

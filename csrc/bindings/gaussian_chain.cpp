@@ -190,6 +190,19 @@ py::tuple gaussian_chain(const Arrays& potentials, const std::optional<Array>& n
   return py::make_tuple(log_normalizer, py::cast(stats), samples);
 }
 
+// A new array for the cotangent of the noise, None without noise; reads that of samples.
+template <class Adjoint>
+py::object new_noise_bar(const std::optional<Array>& noise,
+                         const std::optional<Array>& samples_bar, const Sizes& sizes,
+                         bool are_filled, Adjoint& adjoint) {
+  if (!noise) return py::none();
+  const Shape shape = noise_shape(noise, sizes);
+  Array noise_bar = new_array(shape, are_filled && samples_bar);
+  if (samples_bar) adjoint.samples_bar = input("samples_bar", *samples_bar, shape, 2);
+  adjoint.noise_bar = output(noise_bar, 2);
+  return noise_bar;
+}
+
 py::tuple gaussian_chain_vjp(const Arrays& potentials, const std::optional<Array>& noise,
                              const IntArray& lengths, const Arrays& stats_bar,
                              const std::optional<Array>& samples_bar) {
@@ -206,14 +219,8 @@ py::tuple gaussian_chain_vjp(const Arrays& potentials, const std::optional<Array
   adjoint.stats_bar = inputs(stats_bar, shapes);
   adjoint.potentials_bar = outputs(potentials_bar, shapes, are_filled);
   adjoint.failed_step = failed_step.data();
-  py::object noise_bar = py::none();
-  if (noise) {
-    const Shape shape = noise_shape(noise, sizes);
-    Array cotangent = new_array(shape, are_filled && samples_bar);
-    if (samples_bar) adjoint.samples_bar = input("samples_bar", *samples_bar, shape, 2);
-    adjoint.noise_bar = output(cotangent, 2);
-    noise_bar = cotangent;
-  }
+  const py::object noise_bar =
+      new_noise_bar(noise, samples_bar, sizes, are_filled, adjoint);
   run(
       problem, sizes, failed_step, [&] { run_vjp_in_chunks(problem, adjoint); },
       [&](Index first, Workspace& workspace) {
@@ -406,18 +413,13 @@ py::tuple switching_chain_vjp(const NodeArrays& nodes, const Array& rows,
                                   values("sums_bar", *sums_bar, states.rows)};
     adjoint.potentials_bar.also_by = {given.weights, adjoint.stats_bar.pairs[1].rows};
   }
-  py::object rows_bar = py::none(), noise_bar = py::none();
+  const py::object noise_bar =
+      new_noise_bar(noise, samples_bar, sizes, are_filled, adjoint);
+  py::object rows_bar = py::none();
   if (statistics_weights) {
     rows_bar = new_sums(states, sizes, adjoint.potentials_bar.of_state);
     adjoint.potentials_bar.also_by.weights =
         input("statistics_weights", *statistics_weights, states.weights, 2);
-  }
-  if (noise) {
-    const Shape shape = noise_shape(noise, sizes);
-    Array cotangent = new_array(shape, are_filled && samples_bar);
-    if (samples_bar) adjoint.samples_bar = input("samples_bar", *samples_bar, shape, 2);
-    adjoint.noise_bar = output(cotangent, 2);
-    noise_bar = cotangent;
   }
   run_packs(packs_of(problem, sizes, 2 * work_of_mixtures(states)), kError, failed_step,
             [&](Index first, Workspace& workspace) {

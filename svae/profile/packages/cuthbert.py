@@ -5,32 +5,12 @@ to the first state of the problem whatever it was. Taken in sequence, which on o
 costs less than in parallel.
 """
 
+from functools import partial
 from typing import Any
 
 from svae.profile.packages import jax_on_cpu
-from svae.profile.packages.prepared import Model, Prepared
 
 __all__ = ["hmm", "hmm_gradient", "lds", "lds_gradient"]
-
-
-def lds(model: Model) -> Prepared:
-    """Return what is smoothed, with the sums that our chain returns."""
-    return jax_on_cpu.lds(model, _smooth_lds)
-
-
-def lds_gradient(model: Model) -> Prepared:
-    """Differentiate through the smoother."""
-    return jax_on_cpu.lds_gradient(model, _smooth_lds)
-
-
-def hmm(model: Model) -> Prepared:
-    """Return what is smoothed, with the sums of the pairs' probabilities."""
-    return jax_on_cpu.hmm(model, _smooth_hmm)
-
-
-def hmm_gradient(model: Model) -> Prepared:
-    """Differentiate through the filter."""
-    return jax_on_cpu.hmm_gradient(model, _log_likelihood)
 
 
 def _smooth_lds(m1: Any, V1: Any, A: Any, Q: Any, y: Any, R: Any) -> Any:
@@ -93,3 +73,9 @@ def _filter_hmm(start: Any, transition: Any, log_likelihoods: Any) -> Any:
     build = build_filter(start, dynamics, lambda t: log_likelihoods[t])
     steps = jnp.arange(len(log_likelihoods))
     return filter(build, steps, build.init_prepare()), dynamics
+
+
+lds = partial(jax_on_cpu.lds, smooth=_smooth_lds)
+lds_gradient = partial(jax_on_cpu.lds_gradient, smooth=_smooth_lds)
+hmm = partial(jax_on_cpu.hmm, smooth=_smooth_hmm)
+hmm_gradient = partial(jax_on_cpu.hmm_gradient, log_likelihood=_log_likelihood)

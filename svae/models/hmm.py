@@ -117,7 +117,8 @@ def check_markov_prior(model: Any) -> None:
     concentration, sticky = model.concentration, model.sticky
     if not 0 < concentration < onp.inf:
         raise ValueError(f"concentration must be positive, got {concentration!r}")
-    if sticky is not None and not 0 <= sticky < onp.inf:
+    left_out = sticky is None and type(model).sticky is None
+    if not left_out and (sticky is None or not 0 <= sticky < onp.inf):
         raise ValueError(f"sticky must not be negative, got {sticky!r}")
     transitions = "transitions" in model.prior
     both = transitions and "weights" in model.prior

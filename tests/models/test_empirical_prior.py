@@ -115,3 +115,12 @@ def test_states_last_ten_steps_unless_told_otherwise(points):
     np.testing.assert_allclose(duration(svae.SLDS(4, 2, noise_variance=1.0)), 4 / 3)
     given = {"transitions": svae.priors.Dirichlet(2.0)}
     np.testing.assert_allclose(duration(svae.SLDS(4, 2, prior=given)), 4 / 3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong"),
+    [(svae.SLDS, -1.0), (svae.SLDS, np.nan), (svae.HMM, -1.0), (svae.HMM, None)],
+)
+def test_stickiness_that_is_none_is_refused(kind, wrong):
+    with pytest.raises(ValueError, match="sticky must not be negative, got"):
+        kind(3, 2, sticky=wrong)

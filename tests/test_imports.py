@@ -21,7 +21,17 @@ from svae.testing.rooms import (
     room_of,
 )
 
-OPTIONAL = {"matplotlib", "tqdm", "h5py", "dask", "threadpoolctl", "mpmath", "pytest"}
+OPTIONAL = {
+    "matplotlib",
+    "tqdm",
+    "h5py",
+    "dask",
+    "threadpoolctl",
+    "mpmath",
+    "flint",
+    "pytest",
+}
+TRUTH = PACKAGE / "crosscheck" / "truth"  # a script, which is of no use without flint
 GROUND = [path for path in modules() if room_of(path) in FLOORS[0]]
 each_module = pytest.mark.parametrize(
     "path", modules(), ids=lambda path: path.relative_to(PACKAGE).as_posix()
@@ -77,7 +87,15 @@ def test_imports_are_absolute(path):
 @each_module
 def test_optional_packages_are_imported_where_they_are_used(path):
     names = imported_names(ast.parse(path.read_text()).body)
-    assert OPTIONAL.isdisjoint(name.split(".")[0] for name in names)
+    allowed = {"flint"} if TRUTH in path.parents else set()
+    assert (OPTIONAL - allowed).isdisjoint(name.split(".")[0] for name in names)
+
+
+def test_nothing_imports_what_derives_certified_values():
+    outside = [path for path in modules() if TRUTH not in path.parents]
+    for path in outside:
+        names = imported_names(ast.walk(ast.parse(path.read_text())))
+        assert not any(name.startswith("svae.crosscheck.truth") for name in names)
 
 
 def test_importing_the_package_imports_no_optional_package(run_python):

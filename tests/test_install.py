@@ -95,7 +95,9 @@ class Checkout:
         paths = (self.root / "svae").rglob("*.py*")
         kept = {".py", ".pyi"}
         modules = {path for path in paths if path.suffix in kept}
-        names = {path.relative_to(self.root).as_posix() for path in modules}
+        cases = (self.root / "svae/crosscheck/certified").glob("*/*")
+        kept = modules.union(cases)
+        names = {path.relative_to(self.root).as_posix() for path in kept}
         return names | {"svae/py.typed"}
 
 
@@ -156,6 +158,7 @@ def test_an_archive_of_the_sources_is_enough_to_build_from(checkout, tmp_path):
         archive.extractall(tmp_path / "archive", filter="data")
     assert not any(name.endswith((".so", ".pyc")) for name in names)
     assert not any(name.startswith("runs/") for name in names)
+    assert "svae/crosscheck/certified/gaussian-chain-small/case.json" in expected
     sources = {"setup.py", "CMakeLists.txt", "csrc/kernels.cpp", "csrc/lanes/pack.hpp"}
     assert sources <= names
     (checkout.root,) = (tmp_path / "archive").iterdir()

@@ -41,7 +41,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
             ("objective",),
             ("training", "queries"),
             ("estimators", "plot"),
-            ("profile",),
+            ("profile", "crosscheck"),
             ("cli", "testing"),
             ("__main__",),
         ),

@@ -1,0 +1,7 @@
+"""``python -m svae.crosscheck.truth``."""
+
+import sys
+
+from svae.crosscheck.truth.make import main
+
+sys.exit(main())

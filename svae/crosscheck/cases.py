@@ -125,6 +125,22 @@ CONVENTIONS: dict[str, dict[str, Any]] = {
         "gradient": "of the sum of log_likelihood, each entry by itself: no row is "
         "held to a sum of one",
     },
+    "family": {
+        "members": "axis 0",
+        "density": "h(x) exp(<natural, t(x)> - log_normalizer)",
+        "two_pi": "included",
+        "symmetric_gradient": "G = G' with dF = sum(G * dX) for symmetric dX",
+        "kl": "KL(q || p)",
+        "expected_stats": "of q; each is named by the parameter that multiplies it",
+        "gaussian": "t = (x x', x), J = -precision/2, h = precision @ mean",
+        "categorical": "t = one-hot, log_potentials not normalised, -inf forbids",
+        "dirichlet": "t = log pi, Lebesgue's measure on all but the last entry",
+        "wishart": "t = (-L/2, log|L|/2), L ~ W(S^-1, nu), h = |L|^(-(D+1)/2)",
+        "niw": "t = (-L/2, L mu, -mu'L mu/2, log|L|/2), natural (S + kappa m m', "
+        "kappa m, kappa, nu), mu | L ~ N(m, (kappa L)^-1), h = |L|^(-D/2)",
+        "mniw": "t = (-A'LA/2, A'L, -L/2, log|L|/2), natural (V, V M', S + M V M', "
+        "nu), A | L ~ MN(M, L^-1, V^-1), h = |L|^((Din-D-1)/2)",
+    },
 }
 """How the numbers of each kind are meant, for a program to read."""
 KINDS = tuple(CONVENTIONS)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from svae.crosscheck.cases import CERTIFIED, CONVENTIONS, Case, load, names, write
-from svae.crosscheck.truth import chain_problems, chains
+from svae.crosscheck.truth import chain_problems, chains, families, family_problems
 from svae.crosscheck.truth.balls import Derivation, certify, condition, exact
 from svae.crosscheck.truth.problems import Problem
 
@@ -28,6 +28,7 @@ KINDS: dict[str, Derive] = {
     "gaussian_chain": chains.gaussian_chain,
     "markov_chain": chains.markov_chain,
     "viterbi": chains.viterbi,
+    "family": families.derivations,
 }
 """How cases of a kind are derived, from inputs: floats as balls, integers as such."""
 
@@ -35,6 +36,7 @@ KINDS: dict[str, Derive] = {
 def problems() -> Iterator[Problem]:
     """Yield the problems of the set."""
     yield from chain_problems.problems()
+    yield from family_problems.problems()
 
 
 def made(problem: Problem) -> Case:

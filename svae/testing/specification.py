@@ -1,8 +1,9 @@
 """The specification, statement by statement, and the code and tests behind it.
 
-A statement of ``docs/specification.md`` (or of ``docs/errata.md``) begins with its number
-in bold and ends with two indented lines: a line of code, as ``file:number  code``, and the
-test that shows it.  Code is found by its text, so that its number can be written anew::
+A statement of ``docs/specification.md`` or of ``docs/errata.md`` begins with its number
+in bold and ends with two indented lines: a line of code, as ``file:number  code``, and
+the test that shows it.  Code is found by its text, so that its number can be written
+anew::
 
     python -m svae.testing.specification
 

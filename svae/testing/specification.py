@@ -41,7 +41,10 @@ class Statement(NamedTuple):
 def statements(page: str) -> list[Statement]:
     """Return the statements of a page, in their order."""
     return [
-        Statement(**(found.groupdict() | {"line": int(found["line"])}))
+        Statement(
+            *(found["number"], found["text"], found["file"], int(found["line"])),
+            *(found["code"], found["test"]),
+        )
         for found in STATEMENT.finditer(page)
     ]
 

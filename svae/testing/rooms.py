@@ -41,7 +41,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
             ("objective",),
             ("training", "queries"),
             ("estimators", "plot"),
-            ("profile", "crosscheck"),
+            ("profile", "crosscheck", "interop"),
             ("cli", "testing"),
             ("__main__",),
         ),

@@ -72,6 +72,20 @@ _DISCRETE: dict[str, Any] = _EVERY | {
     "first_state": "init or start is of z_1, whose node or likelihood counts as well",
     "forbidden": "a log potential of -inf, a probability of 0",
 }
+_MEAN_FIELD: dict[str, Any] = _DISCRETE | {
+    "message": "E log of probabilities (weights, transitions); of a Gaussian (-E[L]/2, "
+    "E[L mu], -E[mu'L mu]/2, E[log|L|]/2), which multiply (x x', x, 1, 1)",
+    "two_pi": "included, -D/2 log(2 pi) for each x given z",
+    "node_J": "(N, T, D) is the diagonal of a diagonal J; -precision/2",
+    "bound": "E log p(x, z) + E <node, (x x', x)> - E log q(x) - E log q(z)",
+    "expected_evidence": "E <node, (x x', x)>",
+    "kl": "expected_evidence - bound",
+    "given": "q(x) optimal for natural.states, then q(z) optimal for q(x)",
+    "fixed": "the fixed point to which coordinate ascent from natural.states leads",
+    "student": "states that mix potentials are probabilities times E[u]; dof is nu",
+    "log_evidence": "log of the sum over z of the integral over x",
+    "gradient": "of the sum of fixed.bound over sequences",
+}
 CONVENTIONS: dict[str, dict[str, Any]] = {
     "gaussian_chain": _EVERY
     | {
@@ -140,6 +154,13 @@ CONVENTIONS: dict[str, dict[str, Any]] = {
         "kappa m, kappa, nu), mu | L ~ N(m, (kappa L)^-1), h = |L|^(-D/2)",
         "mniw": "t = (-A'LA/2, A'L, -L/2, log|L|/2), natural (V, V M', S + M V M', "
         "nu), A | L ~ MN(M, L^-1, V^-1), h = |L|^((Din-D-1)/2)",
+    },
+    "mixture_bound": _MEAN_FIELD,
+    "switching_bound": _MEAN_FIELD
+    | {
+        "switch": "z_t selects the law of x_t given x_{t-1}, z_1 that of x_1",
+        "pair": "<J11, x_t x_t'> + x_t' J12 x_{t+1} + <J22, x_{t+1} x_{t+1}'>; affine "
+        "dynamics are those of [x_t; 1], their bias in the last row and column",
     },
 }
 """How the numbers of each kind are meant, for a program to read."""

@@ -16,7 +16,14 @@ from typing import Any
 import numpy as np
 
 from svae.crosscheck.cases import CERTIFIED, CONVENTIONS, Case, load, names, write
-from svae.crosscheck.truth import chain_problems, chains, families, family_problems
+from svae.crosscheck.truth import (
+    chain_problems,
+    chains,
+    families,
+    family_problems,
+    mixtures,
+    model_problems,
+)
 from svae.crosscheck.truth.balls import Derivation, certify, condition, exact
 from svae.crosscheck.truth.problems import Problem
 
@@ -29,6 +36,8 @@ KINDS: dict[str, Derive] = {
     "markov_chain": chains.markov_chain,
     "viterbi": chains.viterbi,
     "family": families.derivations,
+    "mixture_bound": mixtures.bounds,
+    "switching_bound": mixtures.bounds,
 }
 """How cases of a kind are derived, from inputs: floats as balls, integers as such."""
 
@@ -37,6 +46,7 @@ def problems() -> Iterator[Problem]:
     """Yield the problems of the set."""
     yield from chain_problems.problems()
     yield from family_problems.problems()
+    yield from model_problems.problems()
 
 
 def made(problem: Problem) -> Case:

@@ -1,0 +1,312 @@
+"""Problems of latent models: bounds of mean-field inference at messages of q(theta).
+
+The potentials are expected statistics of posteriors of order one, rounded to float64:
+as inputs they are exact, whatever they were made of.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from svae.crosscheck.truth.problems import (
+    Problem,
+    covariance,
+    dyadic,
+    generator_of,
+    stable,
+)
+from svae.families import dirichlet, mniw, niw
+from svae.types import Array
+
+__all__ = ["NAMES", "Shape", "named", "posterior", "problems"]
+
+FAMILIES = {
+    "weights": dirichlet,
+    "transitions": dirichlet,
+    "init": niw,
+    "components": niw,
+    "dynamics": mniw,
+}
+NAMES = {
+    "weights": ("",),
+    "transitions": ("",),
+    "init": (".J", ".h", ".quadratic", ".half_log_det"),
+    "components": (".J", ".h", ".quadratic", ".half_log_det"),
+    "dynamics": (".J11", ".J12", ".J22", ".half_log_det"),
+}
+"""What is added to the name of a factor for each of its statistics."""
+FACTORS = {
+    "gmm": ("weights", "components"),
+    "student": ("weights", "components"),
+    "hmm": ("weights", "transitions", "components"),
+    "lds": ("init", "dynamics"),
+    "slds": ("weights", "transitions", "init", "dynamics"),
+    "gaussian": (),
+}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of a latent model and of its data."""
+
+    model: str
+    N: int
+    T: int
+    D: int
+    K: int = 1
+    affine: bool = False
+
+
+def posterior(
+    rng: np.random.Generator, shape: Shape, spread: float = 2.0, sticky: float = 0.0
+) -> dict[str, tuple[Array, ...]]:
+    """Return natural parameters of a q(theta) of order one, factor by factor."""
+    K, D = shape.K, shape.D
+    dim_in = D + shape.affine
+    dof = D + 1 + dyadic(rng.uniform(0.5, 4.0, K), 3)
+    scale = covariance(rng, K, D) * dof[:, None, None]
+    normal = niw.from_standard(
+        dyadic(spread * rng.standard_normal((K, D)), 4),
+        dyadic(rng.uniform(1.0, 8.0, K), 3),
+        dyadic(scale),
+        dof,
+    )
+    A = np.concatenate([stable(rng, K, D), dyadic(rng.standard_normal((K, D, 1)))], 2)
+    linear = mniw.from_standard(
+        A[..., :dim_in],
+        np.linalg.inv(4.0 * covariance(rng, K, dim_in) + 2.0 * np.eye(dim_in)),
+        dyadic(scale / 4),
+        dof,
+    )
+    alpha = dyadic(rng.uniform(0.5, 4.0, (K + 1, K)), 3)
+    every = {
+        "weights": dirichlet.from_standard(alpha[0]),
+        "transitions": dirichlet.from_standard(alpha[1:] + sticky * np.eye(K)),
+        "init": normal,
+        "components": normal,
+        "dynamics": linear,
+    }
+    found = {name: every[name] for name in FACTORS[shape.model]}
+    if shape.model == "lds":  # no axis of states
+        found = {name: tuple(x[0] for x in factor) for name, factor in found.items()}
+    return {
+        name: tuple(symmetric_part(x) for x in factor) for name, factor in found.items()
+    }
+
+
+def symmetric_part(x: Any) -> Array:
+    """Remove the asymmetry of rounding from matrices that are symmetric but for it."""
+    x = np.asarray(x)
+    if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
+        return x
+    flipped = np.swapaxes(x, -1, -2)
+    return (x + flipped) / 2 if np.allclose(x, flipped, rtol=1e-9) else x
+
+
+def message(natparams: Mapping[str, Any]) -> dict[str, tuple[Array, ...]]:
+    """Return the expected statistics of q(theta), rounded."""
+    return {
+        name: tuple(symmetric_part(x) for x in FAMILIES[name].expected_stats(factor))
+        for name, factor in natparams.items()
+    }
+
+
+def named(factors: Mapping[str, Any]) -> dict[str, Array]:
+    """Return statistics by the names of inputs."""
+    return {
+        name + word: np.asarray(x)
+        for name, factor in factors.items()
+        for word, x in zip(NAMES[name], factor, strict=True)
+    }
+
+
+def evidence(rng: np.random.Generator, shape: Shape) -> dict[str, Array]:
+    """Return diagonal node potentials of precisions of order one."""
+    size = (shape.N, shape.T, shape.D)
+    precision = rng.uniform(0.5, 4.0, size)
+    return {
+        "node.J": -precision / 2,
+        "node.h": precision * 2.0 * rng.standard_normal(size),
+    }
+
+
+def start(rng: np.random.Generator, shape: Shape) -> Array:
+    """Return probabilities of states (N, T, K) of few bits, whose sums are exact."""
+    drawn = rng.dirichlet(np.full(shape.K, 2.0), (shape.N, shape.T))
+    few = dyadic(drawn, 5)
+    few[..., -1] += 1.0 - few.sum(-1)
+    return few
+
+
+def potentials(name: str, shape: Shape, **options: Any) -> dict[str, Array]:
+    """Return a message, evidence and states to start from."""
+    rng = generator_of(name)
+    found = named(message(posterior(rng, shape, **options)))
+    if shape.model == "student":
+        found["dof"] = np.array([5.0])
+    return found | evidence(rng, shape) | {"states": start(rng, shape)}
+
+
+def case(
+    name: str, shape: Shape, inputs: Mapping[str, Any], origin: str, *catches: str
+) -> Problem:
+    """Return a problem of bounds."""
+    sizes = {"N": shape.N, "T": shape.T, "D": shape.D, "K": shape.K}
+    kind = "switching_bound" if shape.model == "slds" else "mixture_bound"
+    arrays = {f"natural.{key}": np.asarray(x, float) for key, x in inputs.items()}
+    return Problem(name, kind, arrays, origin, catches, model=shape.model, sizes=sizes)
+
+
+def problems() -> Iterator[Problem]:
+    """Yield all bounds."""
+    yield from mixture_problems()
+    yield from switching_problems()
+
+
+COMMON = (
+    "bound-counts-a-term-twice",
+    "missing-two-pi",
+    "potentials-without-variance",
+)
+
+
+def mixture_problems() -> Iterator[Problem]:
+    """Yield Gaussian and Student-t mixtures and hidden Markov models."""
+    name, shape = "gmm-bound", Shape("gmm", 3, 1, 2, 3)
+    yield case(
+        name,
+        shape,
+        potentials(name, shape),
+        "Three points of a Gaussian mixture, with a posterior of order one.",
+        *COMMON,
+        "digammas-of-nu-plus-i",
+    )
+    name = "gmm-bound-overlapping"
+    yield case(
+        name,
+        shape,
+        potentials(name, shape, spread=0.25),
+        "Components that overlap: coordinate ascent is slow, and ends far from labels.",
+        "too-few-sweeps",
+        "loose-tolerance",
+    )
+    name = "gmm-bound-nothing-observed"
+    inputs = potentials(name, shape)
+    for key in ("node.J", "node.h"):
+        inputs[key][1] = 0.0
+    yield case(
+        name,
+        shape,
+        inputs,
+        "The second point has potentials of zero: only the prior speaks of it.",
+        "fake-evidence-for-missing",
+    )
+    name, one = "gmm-bound-one-state", Shape("gmm", 2, 1, 2, 1)
+    yield case(
+        name,
+        one,
+        potentials(name, one),
+        "One component: the bound is the evidence itself.",
+        *COMMON,
+    )
+    name = "gmm-bound-dense-evidence"
+    inputs = potentials(name, shape)
+    inputs["node.J"] = -covariance(generator_of(name + " J"), 3, 1, 2)
+    yield case(
+        name,
+        shape,
+        inputs,
+        "Evidence whose precisions are full matrices.",
+        "diagonal-alone",
+    )
+    name, tails = "student-bound", Shape("student", 3, 1, 2, 3)
+    yield case(
+        name,
+        tails,
+        potentials(name, tails),
+        "Three points of a Student-t mixture of five degrees of freedom.",
+        *COMMON,
+        "tails-without-log1p-mahalanobis",
+    )
+    name = "student-bound-outlier"
+    inputs = potentials(name, tails)
+    inputs["dof"] = np.array([1.5])
+    inputs["node.h"][0] = -2.0 * inputs["node.J"][0] * np.array([128.0, -64.0])
+    yield case(
+        name,
+        tails,
+        inputs,
+        "Tails of 1.5 degrees of freedom, and a point at a distance of about 100.",
+        "tails-without-log1p-mahalanobis",
+    )
+    name, chain = "hmm-bound", Shape("hmm", 2, 4, 2, 2)
+    yield case(
+        name,
+        chain,
+        potentials(name, chain),
+        "Two sequences of four steps of a hidden Markov model.",
+        *COMMON,
+        "transposed-transitions",
+    )
+    name, three = "hmm-bound-sticky", Shape("hmm", 2, 4, 1, 3)
+    yield case(
+        name,
+        three,
+        potentials(name, three, sticky=1000.0),
+        "Three states that last a thousand steps.",
+        "floor-of-1e-15",
+        "transposed-transitions",
+    )
+
+
+def switching_problems() -> Iterator[Problem]:
+    """Yield switching linear dynamical systems."""
+    common = (*COMMON, "transposed-transitions", "transposed-dynamics")
+    name, shape = "slds-bound", Shape("slds", 2, 4, 2, 2)
+    yield case(
+        name,
+        shape,
+        potentials(name, shape),
+        "Two sequences of four steps; z_t selects how x_t follows from x_{t-1}.",
+        *common,
+        "state-index-shifted",
+    )
+    name, affine = "slds-bound-affine", Shape("slds", 1, 3, 1, 3, True)
+    yield case(
+        name,
+        affine,
+        potentials(name, affine),
+        "Dynamics with a bias.",
+        *common,
+        "bias-ignored",
+    )
+    name, one = "slds-bound-one-state", Shape("slds", 2, 4, 2, 1)
+    yield case(
+        name,
+        one,
+        potentials(name, one),
+        "One state: a linear dynamical system, whose bound is its evidence.",
+        *COMMON,
+    )
+    name, short = "slds-bound-one-step", Shape("slds", 2, 1, 2, 3)
+    yield case(
+        name,
+        short,
+        potentials(name, short),
+        "Sequences of one step, which have no dynamics.",
+        "extra-predict-step",
+    )
+    name = "slds-bound-gap"
+    inputs = potentials(name, shape)
+    for key in ("node.J", "node.h"):
+        inputs[key][:, 1:3] = 0.0
+    yield case(
+        name,
+        shape,
+        inputs,
+        "Two steps in the middle have potentials of zero.",
+        "fake-evidence-for-missing",
+        "gap-without-dynamics",
+    )

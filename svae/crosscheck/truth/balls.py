@@ -11,6 +11,7 @@ their derivatives, as `autograd.numpy.linalg` knows floats alone.
 """
 
 import math
+import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
@@ -53,7 +54,7 @@ Derivation: TypeAlias = tuple[str, Mapping[str, Any]]
 
 START, MOST = 256, 2**15  # bits
 FINE = 100  # bits of the value that a radius leaves alone
-NEGLIGIBLE = 400  # bits below the largest of an array, at which a value counts as zero
+NEGLIGIBLE = 400  # bits below one and the largest of an array, where values may be zero
 
 
 class Disagreement(Exception):
@@ -72,6 +73,7 @@ def precision(bits: int) -> Any:
 
 
 _exact = onp.vectorize(lambda x: arb(float(x)), otypes=[object])
+_as_balls = onp.vectorize(arb, otypes=[object])
 
 
 def exact(x: Any) -> Balls:
@@ -87,9 +89,9 @@ def exact(x: Any) -> Balls:
 
 
 def balls(x: Any) -> Balls:
-    """Return balls of an array that has them, or of floats; one axis at least."""
-    x = onp.asarray(x)
-    return onp.atleast_1d(x if x.dtype == object else exact(x))
+    """Return balls of an array of them, of integers (empty sums) or of floats."""
+    x = onp.atleast_1d(x)
+    return _as_balls(x) if x.size and x.dtype == object else exact(x)
 
 
 def zeros(shape: tuple[int, ...]) -> Balls:
@@ -191,8 +193,10 @@ def pull_back(
         From a dict of arrays of balls to one number (1,), or an array to be summed.
     arguments : dict
     """
-    vjp, value = make_vjp(function)(dict(arguments))
-    return vjp(exact(onp.ones(onp.shape(value))))
+    with warnings.catch_warnings():  # nothing observed: a likelihood of one
+        warnings.filterwarnings("ignore", "Output seems independent of input")
+        vjp, value = make_vjp(function)(dict(arguments))
+        return vjp(exact(onp.ones(onp.shape(value))))
 
 
 def agree(first: Mapping[str, Any], second: Mapping[str, Any], of: str = "") -> None:
@@ -285,7 +289,7 @@ def _fine(x: Any) -> bool:
     if not all(arb(ball).is_finite() for ball in x.flat):
         return False
     scale = max((arb(ball).abs_upper() for ball in x.flat), default=arb(0))
-    floor = scale * arb(2) ** -NEGLIGIBLE
+    floor = (scale + 1) * arb(2) ** -NEGLIGIBLE
     return all(
         arb(ball).rad() <= (arb(ball).abs_lower() + floor) * arb(2) ** -FINE
         for ball in x.flat
@@ -304,6 +308,8 @@ def certified(x: Any) -> Certified:
 
 
 def _as_doubles(ball: arb) -> tuple[float, float, float]:
+    if ball.contains(0):
+        ball = arb(0, ball.abs_upper())
     middle = fraction(ball.mid())
     hi = float(middle)
     lo = float(middle - Fraction(hi))

@@ -32,7 +32,7 @@ from svae.crosscheck.truth.balls import (
     zeros,
 )
 
-__all__ = ["gaussian_chain", "markov_chain", "viterbi"]
+__all__ = ["gaussian_chain", "gaussian_logZ", "markov_chain", "viterbi"]
 
 DENSE = 60  # rows of the largest joint that is inverted
 PATHS = 5000  # the most that are enumerated
@@ -86,7 +86,7 @@ def markov_chain(inputs: Mapping[str, Any]) -> Iterator[Derivation]:
     """Derive all quantities of a Markov chain; arguments as of `gaussian_chain`."""
     K = inputs["natural.node"].shape[-1]
     lengths = steps_of(inputs, "natural.node", "natural.lengths")
-    few = K ** max(lengths) <= PATHS
+    few = K ** int(max(lengths)) <= PATHS
     if few:
         way = "sum over all paths, derivatives written as covariances"
         yield way, _enumerated_markov(inputs, lengths)
@@ -102,7 +102,7 @@ def viterbi(inputs: Mapping[str, Any]) -> Iterator[Derivation]:
     K = inputs["natural.node"].shape[-1]
     lengths = steps_of(inputs, "natural.node", "natural.lengths")
     yield "recursion in rational numbers", _best_by_recursion(inputs, lengths)
-    if K ** max(lengths) <= PATHS:
+    if K ** int(max(lengths)) <= PATHS:
         yield "all paths, in rational numbers", _best_of_all(inputs, lengths)
 
 
@@ -110,6 +110,15 @@ def steps_of(inputs: Mapping[str, Any], of: str, lengths: str) -> Any:
     """Return the lengths (N,) of sequences, those of an array if none are given."""
     N, T = inputs[of].shape[:2]
     return inputs.get(lengths, onp.full(N, T))
+
+
+def gaussian_logZ(potentials: Mapping[str, Any], lengths: Any) -> Balls:
+    """Return log Z (N,) of Gaussian chains, by integrals from the first step on."""
+    N, T, _ = potentials["node.h"].shape
+    every = _potentials(GAUSSIAN, potentials, N, T)
+    return np.concatenate(
+        [_gaussian_logZ(every, n, int(length)) for n, length in enumerate(lengths)]
+    )
 
 
 # Potentials that are shared, and their statistics.

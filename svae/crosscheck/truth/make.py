@@ -19,10 +19,13 @@ from svae.crosscheck.cases import CERTIFIED, CONVENTIONS, Case, load, names, wri
 from svae.crosscheck.truth import (
     chain_problems,
     chains,
+    digests,
     families,
     family_problems,
     mixtures,
     model_problems,
+    standard,
+    standard_problems,
 )
 from svae.crosscheck.truth.balls import Derivation, certify, condition, exact
 from svae.crosscheck.truth.problems import Problem
@@ -38,6 +41,13 @@ KINDS: dict[str, Derive] = {
     "family": families.derivations,
     "mixture_bound": mixtures.bounds,
     "switching_bound": mixtures.bounds,
+    "lds": standard.lds,
+    "hmm": standard.hmm,
+}
+DIGESTS: dict[str, Derive] = {
+    "gaussian_chain": digests.gaussian_chain,
+    "markov_chain": digests.markov_chain,
+    "lds": digests.lds,
 }
 """How cases of a kind are derived, from inputs: floats as balls, integers as such."""
 
@@ -47,6 +57,7 @@ def problems() -> Iterator[Problem]:
     yield from chain_problems.problems()
     yield from family_problems.problems()
     yield from model_problems.problems()
+    yield from standard_problems.problems()
 
 
 def made(problem: Problem) -> Case:
@@ -57,13 +68,18 @@ def made(problem: Problem) -> Case:
     Disagreement
         If two derivations exclude each other.
     """
-    derive = KINDS[problem.kind]
+    derive = (DIGESTS if problem.generator else KINDS)[problem.kind]
     inputs = {name: np.asarray(x) for name, x in problem.inputs.items()}
     real = {name: x for name, x in inputs.items() if x.dtype == float}
     others = {name: x for name, x in inputs.items() if name not in real}
     at = others | {name: exact(x) for name, x in real.items()}
     expected, ways = certify(lambda: derive(at), problem.name)
-    conditions = condition(lambda moved: derive({**others, **moved}), real, expected)
+    conditions = condition(
+        lambda moved: derive({**others, **moved}),
+        real,
+        expected,
+        draws=1 if problem.generator else 8,
+    )
     quantities = {
         name: {"shape": list(x.hi.shape)}
         | ({"condition": conditions[name]} if name in conditions else {})
@@ -141,13 +157,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m svae.crosscheck.truth")
     parser.add_argument("names", nargs="*", metavar="NAME", help="cases; all if none")
     parser.add_argument("--write", action="store_true", help="replace what is kept")
+    parser.add_argument("--new", action="store_true", help="only what is not there")
     parser.add_argument("--folder", type=Path, default=CERTIFIED)
     options = parser.parse_args(arguments)
     every = {problem.name: problem for problem in problems()}
     if unknown := set(options.names) - every.keys():
         parser.error(f"no such case: {', '.join(sorted(unknown))}")
     status = 0
-    for name in options.names or every:
+    kept = set(names(options.folder)) if options.new else set()
+    for name in [name for name in options.names or every if name not in kept]:
         began = time.perf_counter()
         case = made(every[name])
         if options.write:

@@ -15,8 +15,9 @@ of your own
     `LatentModel`, `Network`, `Likelihood` are the protocols.
 underneath
     `families` are the exponential families that everything is made of, `kernels` the
-    compiled inference, `reference` its definition in plain NumPy, `profile` its speed;
-    `get_num_threads`, `set_num_threads`.
+    compiled inference, `reference` its definition in plain NumPy, `standard` the chains
+    in the parameters of state-space models and hidden Markov models, `profile` their
+    speed; `get_num_threads`, `set_num_threads`.
 what goes wrong
     `Impossible`, `NotFitted`, `NotPositiveDefinite`, `ConvergenceWarning`.
 
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
         priors,
         profile,
         reference,
+        standard,
     )
     from svae.data import synthetic
     from svae.errors import Impossible, NotFitted, NotPositiveDefinite
@@ -103,6 +105,7 @@ __all__ = [
     "profile",
     "reference",
     "set_num_threads",
+    "standard",
     "synthetic",
 ]
 

@@ -1,14 +1,15 @@
 """Problems, exact answers and gradient checks, for tests of models and of kernels.
 
 Three kinds of thing are here. *Problems* are arguments of order one with gradients of
-order one: of chains (`gaussian_problem`, `switching_problem`, `markov_problem`) and of
-latent models (`latent_model`, `local_problem`, `typical_natparams`, `typical_theta`).
+order one: of chains (`gaussian_problem`, `switching_problem`, `markov_problem`), of
+state-space models (`state_space_problem`) and of latent models (`latent_model`,
+`local_problem`, `typical_natparams`, `typical_theta`).
 *Oracles* know the exact answer to a small problem by another way than message passing:
 the inverse of the dense joint Gaussian and the sum over all paths in 50 digits
-(`gaussian_oracle`, `gaussian_adjoint_oracle`, `markov_oracle`, `markov_marginals`),
-which need mpmath, and a Gaussian for every path of the states (`enumerated`). *Checks*
-compare, each array by its own relative error: `check_gradients` with differences,
-`check_against` with another implementation.
+(`gaussian_oracle`, `gaussian_adjoint_oracle`, `state_space_oracle`, `markov_oracle`,
+`markov_marginals`), which need mpmath, and a Gaussian for every path of the states
+(`enumerated`). *Checks* compare, each array by its own relative error:
+`check_gradients` with differences, `check_against` with another implementation.
 
 >>> import numpy as np
 >>> from svae import kernels, testing
@@ -62,12 +63,18 @@ from svae.testing.problems import (
     typical_natparams,
     typical_theta,
 )
+from svae.testing.state_space import (
+    StateSpaceProblem,
+    state_space_oracle,
+    state_space_problem,
+)
 
 __all__ = [
     "DenseJoint",
     "Enumerated",
     "GaussianProblem",
     "MarkovProblem",
+    "StateSpaceProblem",
     "SwitchingProblem",
     "assert_close",
     "assert_identical",
@@ -93,6 +100,8 @@ __all__ = [
     "random_like",
     "relative_error",
     "sequence",
+    "state_space_oracle",
+    "state_space_problem",
     "switching_problem",
     "typical_graph",
     "typical_natparams",

@@ -34,7 +34,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
             ("reference", "store"),
             ("autodiff",),
             ("kernels",),
-            ("families",),
+            ("families", "standard"),
             ("priors", "likelihoods"),
             ("models",),
             ("networks", "conjugate"),

@@ -1,0 +1,141 @@
+r"""Kalman filter and smoother in covariances: the definition, differentiable.
+
+Nothing is inverted but the covariance of what was observed, so Q, R and P0 may be
+singular. With v the innovation and F its covariance, the filter is in Joseph's form,
+
+.. math:: K = P C' F^{-1},\quad x^f = x + K v,\quad
+          P^f = (I - K C) P (I - K C)' + K R K',
+
+and the smoother goes back with :math:`r` and :math:`N` (de Jong 1989), the gradient of
+the log likelihood of what follows in the predicted mean and minus its Hessian's mean:
+
+.. math:: r_{t-1} = C' F^{-1} v + (I - K C)' A' r_t,\quad
+          N_{t-1} = C' F^{-1} C + (I - K C)' A' N_t A (I - K C).
+
+Missing entries are marginalised exactly: their rows of C, and rows and columns of R,
+are put to zero, and a one on the diagonal makes F the identity there. Derivatives of
+any order are those of autograd; values with more digits come from `arrays`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import autograd.numpy as np
+import numpy as onp
+from autograd.tracer import getval
+
+from svae.standard.algebra import apply, log_det_of_root, transpose
+from svae.standard.system import System, at_step, singular
+from svae.types import Array
+
+__all__ = ["DEGENERATE", "NOTHING", "Moments", "observed_part", "smoother"]
+
+DEGENERATE = (
+    "the covariance of y given the past is singular, so y has no density. Usual cause: "
+    "an R that is singular in a direction in which the past leaves no doubt"
+)
+
+
+NOTHING = onp.zeros(0)
+
+
+class Moments(NamedTuple):
+    """What filter and smoother find, (N, T, ...); numbers past a length say nothing."""
+
+    log_density: Array
+    predicted_mean: Array
+    predicted_cov: Array
+    filtered_mean: Array
+    filtered_cov: Array
+    smoothed_mean: Array = NOTHING
+    smoothed_cov: Array = NOTHING
+    cross_cov: Array = NOTHING
+    """(N, T-1, D, D)."""
+
+
+def smoother(system: System, smooth: bool = True) -> Moments:
+    """Filter, and smooth if wanted, in operations that autograd differentiates."""
+    N, T, _ = system.seen.shape
+    D = system.A.shape[-1]
+    m, P = system.m0 + onp.zeros((N, D)), system.P0 + onp.zeros((N, D, D))
+    eye, live, steps, found = onp.eye(D), system.live, [], []
+    for t in range(T):
+        C, R, v, count = observed_part(system, t, m)
+        CP = C @ P
+        F = CP @ transpose(C) + R
+        try:
+            L = np.linalg.cholesky(F)
+        except np.linalg.LinAlgError:
+            raise _degenerate(getval(F), t) from None
+        e = np.linalg.solve(L, v[..., None])[..., 0]
+        # autograd's solve has no adjoint of a broadcast
+        H = np.linalg.solve(L, C + onp.zeros((N, 1, 1)))
+        K = transpose(np.linalg.solve(transpose(L), np.linalg.solve(L, CP)))
+        log_det = log_det_of_root(L)
+        density = -np.sum(e**2, -1) / 2 - log_det - count * np.log(2 * np.pi) / 2
+        IKC = eye - K @ C
+        mf, Pf = m + apply(K, v), IKC @ P @ transpose(IKC) + K @ R @ transpose(K)
+        found.append((density, m, P, mf, Pf))
+        if t + 1 == T:
+            break
+        A, on = at_step(system.A, t), live[:, t + 1]
+        steps.append((H, e, IKC, A * on[:, None, None]))
+        m = np.where(on[:, None], apply(A, mf) + at_step(system.b, t), m)
+        after = A @ Pf @ transpose(A) + at_step(system.Q, t)
+        P = np.where(on[:, None, None], after, P)
+    steps.append((H, e, IKC, onp.zeros((N, D, D))))
+    back = _backward(steps, found) if smooth else ()
+    forward = [_stack(parts) for parts in zip(*found, strict=True)]
+    return Moments(*forward, *back)
+
+
+def _backward(steps: list[Any], found: list[Any]) -> tuple[Array, Array, Array]:
+    """Return smoothed means and covariances, and Cov(x_t, x_{t+1})."""
+    r, N = onp.zeros(found[0][1].shape), onp.zeros(found[0][2].shape)
+    mean, cov = [], []
+    cross: Any = []
+    after = None
+    for (H, e, IKC, A), (_, _, P, mf, Pf) in zip(steps[::-1], found[::-1], strict=True):
+        if after is not None:  # Cov(x_t, x_{t+1}) = Pf A' (I - N P_{t+1})
+            cross.append(Pf @ transpose(A) @ (onp.eye(P.shape[-1]) - N @ after))
+        g, G = apply(transpose(A), r), transpose(A) @ N @ A
+        mean.append(mf + apply(Pf, g))
+        cov.append(Pf - Pf @ G @ Pf)
+        r = apply(transpose(H), e) + apply(transpose(IKC), g)
+        N, after = transpose(H) @ H + transpose(IKC) @ G @ IKC, P
+    if not cross:
+        cross = onp.zeros((len(r), 0, *P.shape[1:]))
+        return _stack(mean[::-1]), _stack(cov[::-1]), cross
+    return _stack(mean[::-1]), _stack(cov[::-1]), _stack(cross[::-1])
+
+
+def observed_part(
+    system: System, t: int, m: Array
+) -> tuple[Array, Array, Array, Array]:
+    """Return C and R of what was observed, the innovation, and how many entries."""
+    C, R, seen = at_step(system.C, t), at_step(system.R, t), system.seen[:, t]
+    v = system.y[:, t] - apply(C, m) - at_step(system.d, t)
+    count = seen.sum(-1)
+    if seen.all():
+        return C, R, v, count
+    seen = seen.astype(float)
+    of_missing = (1 - seen)[..., None] * onp.eye(seen.shape[-1])
+    R = R * seen[..., None] * seen[:, None] + of_missing
+    return C * seen[..., None], R, v * seen, count
+
+
+def _degenerate(F: Array, t: int) -> Exception:
+    """Name the first sequence whose observation has no density."""
+    while not isinstance(F, onp.ndarray):
+        F = getval(F)
+    for n, one in enumerate(F):
+        try:
+            onp.linalg.cholesky(one)
+        except onp.linalg.LinAlgError:
+            return singular(n, t, DEGENERATE)
+    raise AssertionError("no covariance fails on its own")
+
+
+def _stack(parts: Any) -> Array:
+    return np.stack(parts, axis=1)

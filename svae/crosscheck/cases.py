@@ -162,6 +162,25 @@ CONVENTIONS: dict[str, dict[str, Any]] = {
         "pair": "<J11, x_t x_t'> + x_t' J12 x_{t+1} + <J22, x_{t+1} x_{t+1}'>; affine "
         "dynamics are those of [x_t; 1], their bias in the last row and column",
     },
+    "natural_gradient": _MEAN_FIELD
+    | {
+        "objective": "reconstruction - local_kl - global_kl",
+        "reconstruction": "scale * sum over sequences of the mean over samples of "
+        "log p(y | x)",
+        "local_kl": "scale * sum of KL(q(x) q(z) || exp E log p(x, z | theta))",
+        "global_kl": "KL(posterior || prior) of theta, not scaled",
+        "scale": "N / M, data over batch",
+        "decoder": "y ~ N(x W + b, variance), x of a row; with a hidden layer "
+        "tanh(x hidden.W + hidden.b) in the place of x",
+        "samples": "mean + inverse(L') noise, L the lower Cholesky factor of the "
+        "precision of q(x) in the order of time",
+        "natgrad": "prior - posterior + scale * d(sum of local terms)/d(message), an "
+        "ascent direction in natural parameters, inference differentiated through",
+        "conjugate": "the same without the correction: expected statistics alone",
+        "gradient": "of the objective: to evidence (grad.node) and decoder weights",
+        "dirichlet": "alpha - 1",
+        "gaussian": "no theta; x ~ N(0, I)",
+    },
 }
 """How the numbers of each kind are meant, for a program to read."""
 KINDS = tuple(CONVENTIONS)

@@ -10,20 +10,41 @@ from collections.abc import Mapping
 from itertools import product
 from typing import Any
 
+import autograd.numpy as anp
 import numpy as np
 from scipy.special import logsumexp
 
-from svae import families, kernels
+from svae import families, kernels, likelihoods
 from svae.autodiff.operations import inner, value_of
 from svae.autodiff.vjp import trace
 from svae.crosscheck.cases import sections
-from svae.families import categorical, dirichlet, gaussian, mniw, niw, wishart
+from svae.families import (
+    categorical,
+    dirichlet,
+    gaussian,
+    mniw,
+    niw,
+    wishart,
+)
+from svae.families import (
+    product as product_of_families,
+)
 from svae.models import GMM, HMM, LDS, SLDS, Evidence, Gaussian, StudentMixture
 from svae.models.inference.fixed_point import ConvergenceWarning
 from svae.models.inference.potentials import dense
 from svae.models.inference.switching import expected_evidence, markov_potentials
+from svae.objective.batch import Batch, Noise
+from svae.objective.bound import bound_and_gradients
+from svae.objective.local import infer
+from svae.objective.model import Generative, Parameters
 
-__all__ = ["FEWER_DIGITS", "family", "mixture_bound", "switching_bound"]
+__all__ = [
+    "FEWER_DIGITS",
+    "family",
+    "mixture_bound",
+    "natural_gradient",
+    "switching_bound",
+]
 
 Inputs = Mapping[str, Any]
 Answers = dict[str, Any]
@@ -201,3 +222,110 @@ def latent_model(potentials: Mapping[str, Any]) -> Any:
         return StudentMixture(states, dim, dof=dof, **exactly)
     kind = HMM if "transitions" in names else GMM
     return kind(states, dim, **exactly)
+
+
+PARAMETERS = {
+    "weights": ("",),
+    "transitions": ("",),
+    "init": (".second", ".weighted_mean", ".kappa", ".nu"),
+    "components": (".second", ".weighted_mean", ".kappa", ".nu"),
+    "dynamics": (".column_precision", ".weighted_mean", ".second", ".nu"),
+}
+"""Factors of q(theta), and what their natural parameters are called."""
+
+
+class Given:
+    """A recognition network whose weights are what it says, whatever the data."""
+
+    def init(self, rng: Any, in_dim: int, out_dim: int) -> Any:
+        """Return nothing that matters: weights are given."""
+        return {"location": np.zeros(out_dim), "scale": np.ones(out_dim)}
+
+    def apply(self, weights: Any, inputs: Any) -> tuple[Any, Any]:
+        """Return location and scale of the node potentials."""
+        return weights["location"], weights["scale"]
+
+
+class Layers:
+    """A decoder of given weights: linear, after a layer of tanh if it has one."""
+
+    def init(self, rng: Any, in_dim: int, out_dim: int) -> Any:
+        """Return nothing that matters: weights are given."""
+        return {"W": np.zeros((in_dim, out_dim)), "b": np.zeros(out_dim)}
+
+    def apply(self, weights: Any, inputs: Any) -> tuple[Any, Any]:
+        """Return mean and variance of frames."""
+        x = inputs
+        if "hidden.W" in weights:
+            x = anp.tanh(anp.dot(x, weights["hidden.W"]) + weights["hidden.b"])
+        mean = anp.dot(x, weights["W"]) + weights["b"]
+        return mean, weights["variance"] + 0.0 * mean
+
+
+def natural_gradient(inputs: Inputs) -> Answers:
+    """Return the objective, its parts, and all of its gradients."""
+    given = sections(inputs, "natural")
+    named = {role: sections(given, role) for role in ("posterior", "prior")}
+    posterior, prior = (
+        {
+            factor: tuple(of[factor + word] for word in words)
+            for factor, words in PARAMETERS.items()
+            if factor + words[0] in of
+        }
+        for of in named.values()
+    )
+    stats = product_of_families.expected_stats(
+        {name: FAMILY[name] for name in posterior}, posterior
+    )
+    potentials = {
+        name + word: x
+        for name, factor in stats.items()
+        for word, x in zip(FACTORS[name], factor, strict=True)
+    }
+    potentials |= {name: given[name] for name in given if name.startswith("node.")}
+    potentials |= {"dof": given["dof"]} if "dof" in given else {}
+    latent = latent_model(potentials)
+    likelihood = likelihoods.Gaussian()
+    model = Generative(latent, Given(), Layers(), likelihood, "point")
+    encoder = {"location": given["node.h"], "scale": -2.0 * given["node.J"]}
+    parameters = Parameters(posterior, encoder, sections(given, "decoder"))
+    several = hasattr(latent, "num_states")
+    batch = Batch(
+        given["y"],
+        scale=float(given["scale"][0]),
+        starts=[given["states"]] if several else None,
+    )
+    noise = Noise(given["noise"], np.zeros(0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        full, conjugate = (
+            bound_and_gradients(model, parameters, prior, batch, noise, kind)
+            for kind in ("full", "conjugate")
+        )
+        local = infer(model, stats, encoder, batch, noise.latents)
+    found = {
+        name: np.asarray([getattr(full.bound, name)])
+        for name in ("objective", "reconstruction", "local_kl", "global_kl")
+    }
+    for word, step in (("natgrad", full), ("conjugate", conjugate)):
+        for factor, parts in step.gradients.natparams.items():
+            for name, x in zip(PARAMETERS[factor], parts, strict=True):
+                found[f"{word}.{factor}{name}"] = x
+    of_encoder = full.gradients.encoder
+    found["grad.node.J"] = -2.0 * of_encoder["scale"]
+    found["grad.node.h"] = of_encoder["location"]
+    of_decoder = full.gradients.decoder
+    found |= {f"grad.decoder.{name}": x for name, x in of_decoder.items()}
+    found |= {"mean": local.mean, "samples": local.samples}
+    states = local.states
+    found["states"] = np.ones((*local.mean.shape[:2], 1)) if states is None else states
+    return found
+
+
+FAMILY = {
+    "weights": dirichlet,
+    "transitions": dirichlet,
+    "init": niw,
+    "components": niw,
+    "dynamics": mniw,
+}

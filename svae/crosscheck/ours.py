@@ -11,7 +11,12 @@ import svae
 from svae import kernels
 from svae.autodiff.vjp import trace
 from svae.crosscheck.cases import nested, sections
-from svae.crosscheck.our_models import family, mixture_bound, switching_bound
+from svae.crosscheck.our_models import (
+    family,
+    mixture_bound,
+    natural_gradient,
+    switching_bound,
+)
 
 __all__ = [
     "expected_failures",
@@ -20,6 +25,7 @@ __all__ = [
     "markov_chain",
     "mixture_bound",
     "name",
+    "natural_gradient",
     "switching_bound",
     "version",
     "viterbi",

@@ -5,7 +5,7 @@ import pytest
 
 from svae.crosscheck import cases, our_models
 
-KINDS = ("family", "mixture_bound", "switching_bound")
+KINDS = ("family", "mixture_bound", "switching_bound", "natural_gradient")
 LARGEST = 30.0
 """Errors in units of condition times rounding, as the verdicts of the set have it."""
 OURS = [
@@ -42,6 +42,8 @@ def test_our_answers_have_all_the_digits_that_there_are(case):
         "family-niw",
         "gmm-bound-one-state",
         "slds-bound-one-step",
+        "lds-natural-gradient-affine",
+        "gmm-natural-gradient-overlapping",
     ],
 )
 def test_certified_values_are_derived_anew(name):

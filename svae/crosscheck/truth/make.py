@@ -24,6 +24,7 @@ from svae.crosscheck.truth import (
     family_problems,
     mixtures,
     model_problems,
+    natural_gradients,
     standard,
     standard_problems,
 )
@@ -48,6 +49,7 @@ DIGESTS: dict[str, Derive] = {
     "gaussian_chain": digests.gaussian_chain,
     "markov_chain": digests.markov_chain,
     "lds": digests.lds,
+    "natural_gradient": natural_gradients.natural_gradients,
 }
 """How cases of a kind are derived, from inputs: floats as balls, integers as such."""
 

@@ -12,7 +12,9 @@ q is stationary, so the gradient of the bound in m and r is E_q of what they mul
 `svae.crosscheck.truth.meanfield` has the equations of the two derivations.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as onp
@@ -134,66 +136,104 @@ def statistics(derivation: Any, a: Arguments, s: Balls) -> dict[str, Balls]:
     return expected_statistics(derivation, a, s)
 
 
+@dataclass(frozen=True)
+class Weighted:
+    """Weights of rows (T, K), times what rows multiply: moments, or changes of them."""
+
+    weights: Balls
+    second: Balls
+    """(T D, T D)"""
+    mean: Balls
+    """(T D,)"""
+    one: int
+    """What multiplies the constants: 1, or 0 of a change."""
+
+
 def expected_statistics(dense: Dense, a: Arguments, s: Balls) -> dict[str, Balls]:
-    """Return E_q[t(z, x)], as enumerated, by the names of what they multiply."""
+    """Return E_q[t(z, x)] at a fixed point s, by the names of what they multiply."""
     of = dense.problem
-    T, K, D = of.steps, of.states, of.dim
     _, cov, mean = dense.gaussian(a, s)
     second = cov + onp.outer(mean, mean)
-    linear = dense.linear(a, s)
-    _, p = dense.path_weights(a, of.state_potentials(a, linear))
-    states = (p @ dense.indicators).reshape(T, K)
-    here = [dense.place(t) for t in range(T)]
-    own = onp.stack([second[place, place] for place in here])
-    x = mean.reshape(T, D)
-    found: dict[str, Balls] = {}
+    _, p = dense.path_weights(a, of.state_potentials(a, dense.linear(a, s)))
+    states = (p @ dense.indicators).reshape(s.shape)
+    found = of_states(dense, a, states, p)
+    found |= of_rows(dense, a, [Weighted(s, second, mean, 1)], states)
+    return found | of_node(dense, a, second, mean)
+
+
+def of_states(
+    dense: Dense, a: Arguments, states: Balls, paths: Balls
+) -> dict[str, Balls]:
+    """Return what multiplies the potentials of z: sums over weighted paths (R,)."""
+    K, found = dense.problem.states, {}
     if "weights" in a:
         found["weights"] = states[0]
     if "transitions" in a:
         found["transitions"] = zeros((K, K))
-        for path, weight in zip(dense.paths, p, strict=True):
+        for path, weight in zip(dense.paths, paths, strict=True):
             for i, j in zip(path, path[1:], strict=False):
                 found["transitions"][i, j] += weight
+    return found
+
+
+def of_rows(
+    dense: Dense, a: Arguments, terms: Sequence[Weighted], counts: Balls
+) -> dict[str, Balls]:
+    """Return what multiplies the statistics of nodes, or of x_1 and of pairs.
+
+    Sums of terms; ``counts`` (T, K) are those of the log determinants.
+    """
+    of = dense.problem
     factor = "init" if of.coupled else "components"
+    found: dict[str, Balls] = {}
     if f"{factor}.J" in a:
-        weights = s[:1] if of.coupled else s
-        counts = states[:1] if of.coupled else states
-        found[f"{factor}.J"] = onp.tensordot(weights.T, own[: len(weights)], 1)
-        found[f"{factor}.h"] = weights.T @ x[: len(weights)]
-        found[f"{factor}.quadratic"] = weights.sum(0)
-        found[f"{factor}.half_log_det"] = counts.sum(0)
+        steps = range(1 if of.coupled else of.steps)
+        sums = zeros((of.states, of.dim, of.dim)), zeros((of.states, of.dim))
+        constant = zeros((of.states,))
+        for term in terms:
+            for t in steps:
+                here, w = dense.place(t), term.weights[t]
+                sums[0][...] += w[:, None, None] * term.second[here, here]
+                sums[1][...] += w[:, None] * term.mean[here]
+                constant += term.one * w
+        found = {f"{factor}.J": sums[0], f"{factor}.h": sums[1]}
+        found[f"{factor}.quadratic"] = constant
+        found[f"{factor}.half_log_det"] = zeros((of.states,)) + counts[steps].sum(0)
     if of.coupled:
-        found |= pair_statistics(dense, a, s, second, x)
-    found["node.J"] = own
-    if a["node.J"].ndim == 2:
-        found["node.J"] = onp.stack([onp.diagonal(block) for block in own])
-    found["node.h"] = x
+        found |= of_pairs(dense, a, terms)
+        found["dynamics.half_log_det"] = zeros((of.states,)) + counts[1:].sum(0)
     return {name: stat.reshape(onp.shape(a[name])) for name, stat in found.items()}
 
 
-def pair_statistics(
-    dense: Dense, a: Arguments, s: Balls, second: Balls, x: Balls
-) -> dict[str, Balls]:
-    """Return E[x x'], E[x x_next'], E[x_next x_next'] by state, of [x; 1] if affine."""
+def of_pairs(dense: Dense, a: Arguments, terms: Sequence[Weighted]) -> dict[str, Balls]:
+    """Return what multiplies J11, J12 and J22; of [x; 1] if dynamics are affine."""
     of = dense.problem
     size = onp.shape(a["dynamics.J11"])[-1]
-    stats = [
-        zeros((of.states, *shape))
-        for shape in ((size, size), (size, of.dim), (of.dim, of.dim))
-    ]
-    for t in range(1, of.steps):
+    shapes = (size, size), (size, of.dim), (of.dim, of.dim)
+    stats = [zeros((of.states, *shape)) for shape in shapes]
+    for term, t in product(terms, range(1, of.steps)):
         before, now = dense.place(t - 1), dense.place(t)
-        left, cross = second[before, before], second[before, now]
+        left, cross = term.second[before, before], term.second[before, now]
         if size > of.dim:
-            column = x[t - 1][:, None]
-            last = onp.concatenate([column.T, exact([[1.0]])], axis=1)
+            column = term.mean[before][:, None]
+            last = onp.concatenate([column.T, exact([[float(term.one)]])], axis=1)
             left = onp.concatenate([onp.concatenate([left, column], 1), last])
-            cross = onp.concatenate([cross, x[t][None]])
-        for stat, block in zip(stats, (left, cross, second[now, now]), strict=True):
-            stat += s[t][:, None, None] * block
-    stats.append(zeros((of.states,)) + s[1:].sum(0))
-    names = ("J11", "J12", "J22", "half_log_det")
-    return {f"dynamics.{name}": stat for name, stat in zip(names, stats, strict=True)}
+            cross = onp.concatenate([cross, term.mean[now][None]])
+        for stat, block in zip(
+            stats, (left, cross, term.second[now, now]), strict=True
+        ):
+            stat += term.weights[t][:, None, None] * block
+    names = ("dynamics.J11", "dynamics.J12", "dynamics.J22")
+    return dict(zip(names, stats, strict=True))
+
+
+def of_node(dense: Dense, a: Arguments, second: Balls, mean: Balls) -> dict[str, Balls]:
+    """Return the blocks (T, ...) of moments, of a diagonal J the diagonals."""
+    here = [dense.place(t) for t in range(dense.problem.steps)]
+    own = [second[place, place] for place in here]
+    if a["node.J"].ndim == 2:
+        own = [onp.diagonal(block) for block in own]
+    return {"node.J": onp.stack(own), "node.h": mean.reshape(len(here), -1)}
 
 
 def gathered(

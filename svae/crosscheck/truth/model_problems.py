@@ -5,7 +5,7 @@ as inputs they are exact, whatever they were made of.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -163,6 +163,7 @@ def problems() -> Iterator[Problem]:
     """Yield all bounds."""
     yield from mixture_problems()
     yield from switching_problems()
+    yield from natural_gradient_problems()
 
 
 COMMON = (
@@ -309,4 +310,138 @@ def switching_problems() -> Iterator[Problem]:
         "Two steps in the middle have potentials of zero.",
         "fake-evidence-for-missing",
         "gap-without-dynamics",
+    )
+
+
+PARAMETERS = {
+    "weights": ("",),
+    "transitions": ("",),
+    "init": (".second", ".weighted_mean", ".kappa", ".nu"),
+    "components": (".second", ".weighted_mean", ".kappa", ".nu"),
+    "dynamics": (".column_precision", ".weighted_mean", ".second", ".nu"),
+}
+"""What is added to the name of a factor for each of its natural parameters."""
+
+
+def decoder(rng: np.random.Generator, D: int, P: int, hidden: int) -> dict[str, Array]:
+    """Return weights of order one, of a linear map if there is no hidden layer."""
+    width = hidden or D
+    found = {
+        "W": dyadic(rng.standard_normal((width, P))),
+        "b": dyadic(rng.standard_normal(P)),
+        "variance": dyadic(rng.uniform(0.25, 1.0, P)),
+    }
+    if hidden:
+        found["hidden.W"] = dyadic(0.5 * rng.standard_normal((D, hidden)))
+        found["hidden.b"] = dyadic(0.5 * rng.standard_normal(hidden))
+    return found
+
+
+def natural_gradient(
+    name: str,
+    shape: Shape,
+    origin: str,
+    *catches: str,
+    hidden: int = 0,
+    samples: int = 2,
+    observed: int = 2,
+    scale: float = 2.5,
+    **options: Any,
+) -> Problem:
+    """Return the problem of a batch: q(theta), its prior, evidence and a likelihood."""
+    rng = generator_of(name)
+    q, p = posterior(rng, shape, **options), posterior(rng, shape)
+    inputs: dict[str, Any] = {}
+    for role, factors in (("posterior", q), ("prior", p)):
+        inputs |= {
+            f"{role}.{factor}{word}": x
+            for factor, natparams in factors.items()
+            for word, x in zip(PARAMETERS[factor], natparams, strict=True)
+        }
+    if shape.model == "student":
+        inputs["dof"] = np.array([5.0])
+    inputs |= evidence(rng, shape)
+    inputs["states"] = start(rng, shape)
+    size = shape.N, samples, shape.T, shape.D
+    inputs["noise"] = dyadic(rng.standard_normal(size))
+    inputs |= {
+        f"decoder.{word}": x
+        for word, x in decoder(rng, shape.D, observed, hidden).items()
+    }
+    inputs["y"] = dyadic(2.0 * rng.standard_normal((shape.N, shape.T, observed)))
+    inputs["scale"] = np.array([scale])
+    problem = case(name, shape, inputs, origin, *catches)
+    sizes = {**problem.sizes, "P": observed, "S": samples}
+    return replace(problem, kind="natural_gradient", sizes=sizes)
+
+
+def natural_gradient_problems() -> Iterator[Problem]:
+    """Yield a problem of every latent model, and harder ones."""
+    common = "minibatch-not-scaled", "global-kl-forgotten", "local-kl-sign"
+    full = (*common, "correction-dropped", "algorithm-1-as-printed")
+    mean_field = (*full, "truncated-implicit-gradient", "frozen-labels")
+    yield natural_gradient(
+        "gaussian-natural-gradient",
+        Shape("gaussian", 2, 1, 2),
+        "A variational autoencoder: there is no q(theta), but gradients of evidence.",
+        "samples-not-reparameterised",
+        "local-kl-sign",
+        hidden=3,
+    )
+    yield natural_gradient(
+        "gmm-natural-gradient",
+        Shape("gmm", 3, 1, 2, 3),
+        "Three points of a mixture, whose decoder has a layer of tanh.",
+        *mean_field,
+        hidden=3,
+    )
+    yield natural_gradient(
+        "gmm-natural-gradient-overlapping",
+        Shape("gmm", 2, 1, 2, 2),
+        "Components that overlap: half of the gradient goes through the labels.",
+        *mean_field,
+        spread=0.5,
+    )
+    yield natural_gradient(
+        "lds-natural-gradient",
+        Shape("lds", 2, 3, 2),
+        "Two sequences of three steps of a linear dynamical system.",
+        *full,
+        "dropped-pairwise-gradient",
+        "transposed-dynamics",
+        hidden=3,
+    )
+    yield natural_gradient(
+        "lds-natural-gradient-affine",
+        Shape("lds", 1, 3, 1, affine=True),
+        "Dynamics with a bias.",
+        *full,
+        "bias-ignored",
+    )
+    yield natural_gradient(
+        "slds-natural-gradient",
+        Shape("slds", 1, 3, 2, 2),
+        "Three steps of a switching linear dynamical system.",
+        *mean_field,
+        "dropped-pairwise-gradient",
+        "state-index-shifted",
+        hidden=2,
+        samples=1,
+    )
+    yield natural_gradient(
+        "hmm-natural-gradient",
+        Shape("hmm", 2, 3, 2, 2),
+        "Two sequences of three steps of a hidden Markov model.",
+        *mean_field,
+        "transposed-transitions",
+        hidden=2,
+        samples=1,
+    )
+    yield natural_gradient(
+        "student-natural-gradient",
+        Shape("student", 3, 1, 2, 2),
+        "Three points of a Student-t mixture of five degrees of freedom.",
+        *mean_field,
+        "tails-without-log1p-mahalanobis",
+        hidden=3,
     )

@@ -42,6 +42,7 @@ KINDS: dict[str, Derive] = {
     "family": families.derivations,
     "mixture_bound": mixtures.bounds,
     "switching_bound": mixtures.bounds,
+    "natural_gradient": natural_gradients.natural_gradients,
     "lds": standard.lds,
     "hmm": standard.hmm,
 }
@@ -49,7 +50,6 @@ DIGESTS: dict[str, Derive] = {
     "gaussian_chain": digests.gaussian_chain,
     "markov_chain": digests.markov_chain,
     "lds": digests.lds,
-    "natural_gradient": natural_gradients.natural_gradients,
 }
 """How cases of a kind are derived, from inputs: floats as balls, integers as such."""
 

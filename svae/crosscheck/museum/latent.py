@@ -1,0 +1,1 @@
+"""Mistakes in latent models: bounds, natural gradients, families."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import svae
 from svae import profile
-from svae.cli import ahead, fit, queries, runs, timing
+from svae.cli import ahead, crosscheck, fit, queries, runs, timing
 from svae.cli.settings import (
     AUTO,
     CONSTRUCTOR,
@@ -106,6 +106,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--compare runs/here/profile.json runs/there/profile.json",
     )
     add_profile_options(sub)
+    about = "judge another implementation by certified values"
+    sub = add("crosscheck", crosscheck.run_it, about, "run mine.py", "list", "export d")
+    crosscheck.add_commands(sub)
     return parser
 
 

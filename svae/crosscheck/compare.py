@@ -123,8 +123,9 @@ def _score(case: Case, name: str, answers: Mapping[str, Any]) -> Score:
     truth = case.expected[name]
     if name == "paths" and "logprob" in case.expected:
         paths = np.asarray(truth.hi)
-        unique = case.expected.get("unique")
-        unique = np.ones(len(paths), bool) if unique is None else unique.hi
+        unique = np.ones(len(paths), bool)
+        if "unique" in case.expected:
+            unique = np.asarray(case.expected["unique"].hi)
         attained = log_potentials(case, answers[name])
         wanted = case.expected["logprob"].hi
         return score_paths(answers[name], paths, unique, attained, wanted)

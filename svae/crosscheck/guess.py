@@ -9,6 +9,7 @@ leaves unexplained is explained by the next.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,9 +19,9 @@ from svae.crosscheck.cases import Case
 from svae.crosscheck.compare import Verdict
 from svae.crosscheck.museum.gallery import FAILURES, RIGHT
 from svae.crosscheck.scores import PASSES_BELOW, ROUNDOFF, digits, relative_error
-from svae.types import Array
+from svae.types import Array, Mask
 
-__all__ = ["Explanation", "explain", "guess"]
+__all__ = ["Explanation", "explain", "guess", "with_guess"]
 
 Answers = Mapping[str, Any]
 LARGEST = 4000
@@ -69,6 +70,11 @@ def guess(case: Case, answers: Answers, verdict: Verdict) -> str:
     left = set(wrong).difference(*(one.quantities for one in found))
     where = where_wrong(case, answers, [name for name in wrong if name in left])
     return "; ".join([*sentences, *([where] if where else [])])
+
+
+def with_guess(case: Case, answers: Answers, verdict: Verdict) -> Verdict:
+    """Return a verdict with a guess at the cause."""
+    return replace(verdict, guess=guess(case, answers, verdict))
 
 
 def listed(names: tuple[str, ...]) -> str:
@@ -430,7 +436,7 @@ def _is_by_step(case: Case, name: str, answer: Any) -> bool:
     return np.shape(answer) == shape and shape[:2] == (N, T)
 
 
-def _wrong_only_there(case: Case, name: str, answer: Any, chosen: Array) -> bool:
+def _wrong_only_there(case: Case, name: str, answer: Any, chosen: Mask) -> bool:
     truth = case.expected[name].hi
     if chosen.all() or not chosen.any():
         return False
@@ -442,7 +448,7 @@ def _wrong_only_there(case: Case, name: str, answer: Any, chosen: Array) -> bool
     return bool((by_step[~chosen] < allowed).all())
 
 
-def places(case: Case) -> Iterator[tuple[str, Array]]:
+def places(case: Case) -> Iterator[tuple[str, Mask]]:
     """Yield sets of steps (N, T) with a name."""
     N, T = case.sizes.get("N", 1), case.sizes.get("T", 1)
     steps, rows = np.arange(T), np.arange(N)[:, None]

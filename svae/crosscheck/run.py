@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 from svae.crosscheck import adapters
 from svae.crosscheck.cases import KINDS, Case
 from svae.crosscheck.compare import Verdict, judge
-from svae.crosscheck.guess import guess
+from svae.crosscheck.guess import with_guess
 
 __all__ = ["SECONDS", "Report", "run"]
 
@@ -149,10 +149,9 @@ def judge_one(worker: "Worker", case: Case, seconds: float, guesses: bool) -> Ve
         verdict = judge(case, about)
     except ValueError as why:
         return Verdict(case.name, case.kind, "failed", reason=str(why), seconds=elapsed)
-    said = ""
     if guesses and verdict.verdict == "wrong":
-        said = guess(case, about, verdict)
-    return replace(verdict, seconds=elapsed, guess=said)
+        verdict = with_guess(case, about, verdict)
+    return replace(verdict, seconds=elapsed)
 
 
 def expect(verdict: Verdict, expected: Mapping[str, str], used: set[str]) -> Verdict:

@@ -136,9 +136,9 @@ def score(
         return _incomparable(quantity, f"shape {answer.shape}, wanted {shape}")
     absent = np.isnan(answer) & ~np.isnan(np.asarray(value, float))
     if absent.any():
-        place = tuple(int(i) for i in np.argwhere(absent)[0])
+        first = tuple(int(i) for i in np.argwhere(absent)[0])
         reason = f"{absent.sum()} of {absent.size} entries are NaN"
-        return Score(quantity, False, 0.0, math.inf, math.inf, place, reason)
+        return Score(quantity, False, 0.0, math.inf, math.inf, first, reason)
     error, place = relative_error(answer, value, low, radius)
     ratio = error / (max(condition, 1.0) * ROUNDOFF)
     return Score(quantity, ratio < PASSES_BELOW, digits(error), error, ratio, place)

@@ -19,6 +19,10 @@ __all__ = ["gaussian_chain", "markov_chain", "viterbi"]
 Inputs = Mapping[str, Any]
 Answers = dict[str, Any]
 GAUSSIAN = ("init.J", "init.h", "pair.J11", "pair.J12", "pair.J22", "node.J", "node.h")
+STATS = (
+    *("init.ExxT", "init.Ex", "pair.ExxT", "pair.ExxnT", "pair.ExnxnT"),
+    *("node.ExxT", "node.Ex"),
+)
 MARKOV = ("init", "pair", "node")
 SYMMETRIC = ("init.J", "pair.J11", "pair.J22")
 
@@ -38,11 +42,9 @@ def _gaussian(x: Mapping[str, Any], lengths: Any) -> Answers:
     noise = x.get("noise") if "noise" in x.keys() else None
     logZ, stats, samples = reference.gaussian_chain(init, pair, node, noise, lengths)
     (Jo, ho), (S11, S12, S22), (Jn, hn) = stats
-    names = ("init.ExxT", "init.Ex", "pair.ExxT", "pair.ExxnT", "pair.ExnxnT")
-    names += ("node.ExxT", "node.Ex")
-    answers = {
+    answers: Answers = {
         f"stats.{name}": stat
-        for name, stat in zip(names, (Jo, ho, S11, S12, S22, Jn, hn), strict=True)
+        for name, stat in zip(STATS, (Jo, ho, S11, S12, S22, Jn, hn), strict=True)
     }
     answers["logZ"] = logZ
     if samples is not None:
@@ -58,7 +60,8 @@ def markov_chain(inputs: Inputs, slopes: bool = True) -> Answers:
 
 
 def _markov(x: Mapping[str, Any], lengths: Any) -> Answers:
-    logZ, stats = reference.markov_chain(*(x[name] for name in MARKOV), lengths)
+    init, pair, node = (x[name] for name in MARKOV)
+    logZ, stats = reference.markov_chain(init, pair, node, lengths)
     answers = {f"stats.{n}": s for n, s in zip(MARKOV, stats, strict=True)}
     return answers | {"logZ": logZ}
 
@@ -67,7 +70,8 @@ def viterbi(inputs: Inputs, slopes: bool = True) -> Answers:
     """Answer a case of kind ``viterbi``."""
     named = _natural(inputs, MARKOV)
     lengths = inputs.get("natural.lengths")
-    paths, logprob = reference.viterbi(*(named[name] for name in MARKOV), lengths)
+    init, pair, node = (named[name] for name in MARKOV)
+    paths, logprob = reference.viterbi(init, pair, node, lengths)
     return {"paths": paths, "logprob": logprob}
 
 

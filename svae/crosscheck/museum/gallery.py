@@ -147,7 +147,8 @@ def killers(one: Mistake, cases: Iterable[Case]) -> Mutation:
         Those that are not of its kinds, and those that the right functions do not get
         right, are passed over.
     """
-    killed, passed = [], []
+    killed: list[str] = []
+    passed: list[str] = []
     for case in cases:
         if case.kind in one.kinds and case.kind in RIGHT:
             (killed if kills(case, one) else passed).append(case.name)

@@ -344,7 +344,7 @@ def forward(
 
 def backward(log_transitions: list[Array], node: Array) -> list[Array]:
     """Return log p(y_{t+1}..y_T given z_t) of every step."""
-    beta = [onp.zeros(node.shape[1])]
+    beta: list[Array] = [onp.zeros(node.shape[1])]
     for t in reversed(range(len(log_transitions))):
         beta.append(log_sum_exp(log_transitions[t] + node[t + 1] + beta[-1], 1))
     return beta[::-1]

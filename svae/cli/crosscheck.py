@@ -28,7 +28,7 @@ Each folder holds case.json (what the problem is, by which conventions), inputs.
 inputs, exact float64) and expected.npz (of each quantity Q its value Q.hi + Q.lo, and a
 bound Q.radius on the error of that).
 
-Write your answers to NAME.npz in a folder of their own, any subset of the quantities that
+Write your answers to NAME.npz in a folder of their own, any of the quantities that
 case.json lists, as float64 arrays of the shapes given there, and run
 
     svae crosscheck compare {folder} ANSWERS

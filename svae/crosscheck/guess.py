@@ -320,9 +320,13 @@ def _other(stage: str) -> Report:
 
 def _constant(case: Case, name: str, x: Array, answers: Answers) -> Array:
     """Return log Z with as many constants as fit best, if they are whole numbers."""
+    if name not in ("logZ", "log_likelihood", "log_normalizer", "bound"):
+        raise KeyError(name)
     gap = np.asarray(answers[name], float) - x
     count = np.round(gap / (0.5 * np.log(2 * np.pi)))
-    if not count.any():
+    sizes = case.sizes
+    most = 2 * sizes.get("T", 1) * max(sizes.get("D", 1), sizes.get("P", 1)) ** 2
+    if not count.any() or np.abs(count).max() > most:
         raise ValueError("no constant is missing")
     return x + count * 0.5 * np.log(2 * np.pi)
 

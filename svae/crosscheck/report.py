@@ -114,7 +114,8 @@ h1 { font-size: 1.5em; } h2 { font-size: 1.1em; margin-top: 2em; }
 table { border-collapse: collapse; width: 100%; }
 th, td { text-align: left; padding: .25em .7em; border-bottom: 1px solid #ddd;
   vertical-align: top; }
-td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+td.number { text-align: right; font-variant-numeric: tabular-nums;
+  white-space: nowrap; }
 .bar { display: inline-block; height: .7em; background: #7a9; margin-right: .4em; }
 .ill .bar { background: #c65; } .word { white-space: nowrap; }
 .well .word { color: #275; } .ill .word { color: #a20; font-weight: 600; }

@@ -44,7 +44,7 @@ def load_adapter(name: str) -> ModuleType:
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} is no Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(path.resolve().parent))
+    sys.path.append(str(path.resolve().parent))
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module

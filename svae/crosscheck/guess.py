@@ -30,6 +30,8 @@ NEARER = 2.0
 """Digits by which a hypothesis has to be nearer than the truth."""
 AGREES = 3.0
 """Digits that it has to have at least."""
+ENOUGH = 9
+"""Digits above which one hypothesis is as good as another."""
 
 
 class Explanation(NamedTuple):
@@ -39,6 +41,9 @@ class Explanation(NamedTuple):
     quantities: tuple[str, ...]
     digits: float
     """Digits in which the answers agree with it, in the worst of the quantities."""
+
+
+NOTHING = Explanation("", (), 0.0)
 
 
 class Hypothesis(NamedTuple):
@@ -99,8 +104,7 @@ def explain(case: Case, answers: Answers, verdict: Verdict) -> list[Explanation]
     if not wrong or size > LARGEST:
         return []
     slopes = any(name.startswith(("grad", "vjp", "hvp")) for name in wrong)
-    found = []
-    candidates = []
+    found, candidates = [], []
     for hypothesis in hypotheses(case, answers):
         try:
             with np.errstate(all="ignore"):
@@ -108,19 +112,16 @@ def explain(case: Case, answers: Answers, verdict: Verdict) -> list[Explanation]
         except (*FAILURES, TypeError, KeyError):
             continue
         candidates.append((hypothesis.says, other))
+        merit, one = fits(case, hypothesis.says, other, answers, wrong, right)
+        if merit == (len(wrong), ENOUGH):  # none can be better
+            return [one]
     while wrong:
-        best = max(
-            (
-                fits(case, says, other, answers, wrong, right)
-                for says, other in candidates
-            ),
-            key=lambda pair: pair[0],
-            default=None,
-        )
-        if best is None or not best[1].quantities:
+        fitted = [fits(case, *one, answers, wrong, right) for one in candidates]
+        _, best = max(fitted, key=lambda pair: pair[0], default=(None, NOTHING))
+        if not best.quantities:
             break
-        found.append(best[1])
-        wrong = {q: d for q, d in wrong.items() if q not in best[1].quantities}
+        found.append(best)
+        wrong = {q: d for q, d in wrong.items() if q not in best.quantities}
         right = set()
     return found
 
@@ -132,7 +133,7 @@ def fits(
     answers: Answers,
     wrong: Mapping[str, float],
     right: set[str],
-) -> tuple[tuple[float, float], Explanation]:
+) -> tuple[tuple[int, int], Explanation]:
     """Return how well other answers agree with wrong ones, and what they explain.
 
     What they have wrong and the answers have right counts against them.
@@ -151,7 +152,7 @@ def fits(
             allowed = PASSES_BELOW * ROUNDOFF * max(case.condition(name), 1.0)
             against += not error < 100 * allowed
     least = min(explained.values(), default=0.0)
-    merit = len(explained) - against, round(min(least, 9.0))
+    merit = len(explained) - against, round(min(least, ENOUGH))
     return merit, Explanation(says, tuple(explained), least)
 
 

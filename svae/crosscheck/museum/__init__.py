@@ -23,7 +23,6 @@ from svae.crosscheck.museum.gallery import (
     Mistake,
     Mutation,
     answer,
-    killers,
     mutations,
     right_answer,
 )
@@ -33,7 +32,6 @@ __all__ = [
     "Mistake",
     "Mutation",
     "answer",
-    "killers",
     "mutations",
     "right_answer",
 ]

@@ -8,6 +8,7 @@ from unittest import mock
 
 import numpy as np
 
+from svae.crosscheck import our_models
 from svae.crosscheck.cases import Case
 from svae.crosscheck.compare import judge
 from svae.crosscheck.museum import definition, textbook
@@ -20,7 +21,6 @@ __all__ = [
     "Mutation",
     "answer",
     "in_place",
-    "killers",
     "mistake",
     "mutations",
     "right_answer",
@@ -35,6 +35,7 @@ RIGHT: dict[str, Callable[[Mapping[str, Any], bool], Answers]] = {
     "viterbi": definition.viterbi,
     "lds": textbook.lds,
     "hmm": textbook.hmm,
+    "family": lambda inputs, slopes: our_models.family(inputs),
 }
 """What answers the inputs of each kind, rightly unless a mistake is in place.
 
@@ -137,33 +138,50 @@ class Mutation(NamedTuple):
     passed: tuple[str, ...]
 
 
-def killers(one: Mistake, cases: Iterable[Case]) -> Mutation:
-    """Return which cases kill a mistake, and which let it pass.
+def mutations(
+    cases: Iterable[Case], mistakes: Iterable[Mistake] | None = None
+) -> list[Mutation]:
+    """Return what mistakes do to the cases.
 
     Parameters
     ----------
-    one : Mistake
     cases : iterable of Case
-        Those that are not of its kinds, and those that the right functions do not get
-        right, are passed over.
+        Each is tried with the mistakes that can show in its kind; what the right
+        functions get wrong of it does not count.
+    mistakes : iterable of Mistake, optional
+        By default all.
     """
-    killed: list[str] = []
-    passed: list[str] = []
+    mistakes = list(MISTAKES.values() if mistakes is None else mistakes)
+    killed: dict[str, list[str]] = {one.name: [] for one in mistakes}
+    passed: dict[str, list[str]] = {one.name: [] for one in mistakes}
     for case in cases:
-        if case.kind in one.kinds and case.kind in RIGHT:
-            (killed if kills(case, one) else passed).append(case.name)
-    return Mutation(one, tuple(killed), tuple(passed))
+        chosen = [one for one in mistakes if case.kind in one.kinds]
+        right = right_quantities(case) if chosen else set()
+        for one in chosen:
+            (killed if right and kills(case, one, right) else passed)[one.name].append(
+                case.name
+            )
+    return [
+        Mutation(one, tuple(killed[one.name]), tuple(passed[one.name]))
+        for one in mistakes
+    ]
 
 
-def kills(case: Case, one: Mistake) -> bool:
-    """Whether a case is judged wrong with a mistake in place, and right without."""
-    right = {
-        score.quantity
-        for score in judge(case, known(case, right_answer(case))).scores
-        if score.right
-    }
-    if not right:
-        return False
+def right_quantities(case: Case) -> set[str]:
+    """Return what the right functions get right of a case."""
+    if case.kind not in RIGHT:
+        return set()
+    try:
+        with np.errstate(all="ignore"):
+            answers = right_answer(case)
+    except FAILURES:
+        return set()
+    scores = judge(case, known(case, answers)).scores
+    return {score.quantity for score in scores if score.right}
+
+
+def kills(case: Case, one: Mistake, right: set[str]) -> bool:
+    """Whether a quantity that is right without a mistake is wrong with it."""
     try:
         wrong = known(case, answer(one, case))
     except FAILURES:
@@ -175,9 +193,3 @@ def kills(case: Case, one: Mistake) -> bool:
 def known(case: Case, answers: Answers) -> Answers:
     """Return those answers to which the case knows the truth."""
     return {name: x for name, x in answers.items() if name in case.expected}
-
-
-def mutations(cases: Iterable[Case]) -> list[Mutation]:
-    """Return what each mistake does to the cases."""
-    cases = list(cases)
-    return [killers(one, cases) for one in MISTAKES.values()]

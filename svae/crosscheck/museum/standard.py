@@ -37,7 +37,7 @@ def _transposed_dynamics(right: Function) -> Function:
 
 @mistake(
     "diagonal-boost",
-    "1e-9 is added to the diagonal of every matrix that is solved with",
+    "1e-9 is added to the diagonal of the matrix that every gain is solved with",
     LDS,
     (textbook, "solve"),
     ("lds-small",),
@@ -63,10 +63,10 @@ def _diagonal_boost(right: Function) -> Function:
     ("lds-small",),
 )
 def _cross_second_moment(right: Function) -> Function:
-    """The field smoothed_cross_covariances of dynamax holds it.
+    """A second moment by the name of a covariance.
 
-    EM needs the second moment, so that its own users are well served; the name says
-    another thing.
+    The field smoothed_cross_covariances of dynamax holds E[x_t x_{t+1}'], as its
+    documentation says: what EM needs, and a mistake for who reads the name alone.
     """
 
     def wrong(cross: Array, means: Array) -> Array:
@@ -386,6 +386,36 @@ def _probability_floor(right: Function) -> Function:
             scale = scale + log_norm + shift
             alpha.append(textbook.log_of(probs) + scale)
         return alpha, before
+
+    return wrong
+
+
+@mistake(
+    "small-predictions-are-zero",
+    "the smoother drops states whose predicted probability is below 1e-8",
+    HMM,
+    (textbook, "one_chain"),
+    ("hmm-sticky",),
+)
+def _small_predictions(right: Function) -> Function:
+    """A guard against 0/0 in the smoother of dynamax.
+
+    It asks whether a predicted probability is close to zero, with the tolerance 1e-8 of
+    isclose; the smoother by two filters of that package is without it.
+    """
+
+    def wrong(model: Any, n: int, length: int) -> Any:
+        answers = right(model, n, length)
+        _, transitions, _ = textbook.chain_of(model, n, length)
+        filtered, predicted = answers["filtered"], answers["predicted"]
+        smoothed, pairs = [filtered[-1]], onp.zeros((len(filtered[0]),) * 2)
+        for t in reversed(range(length - 1)):
+            small = onp.isclose(predicted[t + 1], 0.0)
+            relative = onp.where(small, 0.0, smoothed[-1] / predicted[t + 1])
+            probs = filtered[t] * (transitions[t] @ relative)
+            pairs = pairs + filtered[t][:, None] * transitions[t] * relative
+            smoothed.append(probs / probs.sum())
+        return answers | {"smoothed": onp.array(smoothed[::-1]), "pairs": pairs}
 
     return wrong
 

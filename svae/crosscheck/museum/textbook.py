@@ -205,10 +205,7 @@ def update(law: Gaussian, step: Step) -> tuple[Gaussian, Any]:
         return law, 0.0
     S = C @ P @ C.T + R
     gain = solve(S, C @ P).T
-    # Joseph's form: symmetric, and right for any gain to first order
-    rest = np.eye(len(m)) - gain @ C
-    law = m + gain @ error, rest @ P @ rest.T + gain @ R @ gain.T
-    return law, log_density(error, S)
+    return (m + gain @ error, P - gain @ S @ gain.T), log_density(error, S)
 
 
 def observed_part(step: Step, m: Array) -> tuple[Array, Array, Array]:
@@ -227,9 +224,8 @@ def value_of(x: Any) -> Array:
 
 def log_density(error: Array, S: Array) -> Any:
     """Return log N(error; 0, S)."""
-    return -0.5 * (
-        error @ solve(S, error) + np.linalg.slogdet(S)[1] + log_constant(len(error))
-    )
+    squared = error @ np.linalg.solve(S, error)
+    return -0.5 * (squared + np.linalg.slogdet(S)[1] + log_constant(len(error)))
 
 
 def log_constant(size: int) -> float:
@@ -238,7 +234,7 @@ def log_constant(size: int) -> float:
 
 
 def solve(S: Array, b: Array) -> Array:
-    """Solve a positive definite system."""
+    """Solve the positive definite system of a gain."""
     return np.linalg.solve(S, b)
 
 
@@ -260,9 +256,7 @@ def smooth(
     """Return the law of x_t given all y, and Cov(x_t, x_{t+1})."""
     gain = smoother_gain(filtered[1], predicted[1], step)
     mean = filtered[0] + gain @ (after[0] - predicted[0])
-    # as the sum of positive parts, which cannot become indefinite
-    rest = np.eye(len(mean)) - gain @ step.A
-    cov = rest @ filtered[1] @ rest.T + gain @ (step.Q + after[1]) @ gain.T
+    cov = filtered[1] + gain @ (after[1] - predicted[1]) @ gain.T
     return (mean, cov), gain @ after[1]
 
 

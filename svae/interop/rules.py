@@ -1,0 +1,208 @@
+r"""Forward passes and adjoints of the chains in NumPy, for frameworks that trace.
+
+A framework asks for functions of flat tuples of arrays whose shapes follow from those
+of the arguments.  So everything here has a leading axis of sequences, of length 1 for
+what they share, and one output for each input beside the log normalizer: the statistic
+of a potential, or the samples of a noise.  Statistics stay apart by sequence, also
+those of what is shared, because
+
+.. math:: \bar\eta = \sum_n \bar{\log Z}_n \, E_n[t(x)] + (\text{adjoint of outputs})
+
+needs each with the cotangent of its own log normalizer; a sum over sequences would do
+for equal cotangents only.  The gradient of log Z alone is that first term, which the
+forward pass has found: the adjoint is called for cotangents of statistics and samples
+alone.  On statistics it is the Hessian of log Z, so that it is its own adjoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from svae.kernels import gaussian, markov
+from svae.kernels.arguments import LARGEST, LARGEST_LOG_POTENTIAL, as_lengths
+from svae.types import Array, Integers
+
+__all__ = [
+    "GAUSSIAN_CHAIN",
+    "GAUSSIAN_CHAIN_WITH_SAMPLES",
+    "MARKOV_CHAIN",
+    "NO_DERIVATIVE",
+    "Chain",
+    "event",
+    "hessian_product",
+    "pull_back",
+]
+
+NO_DERIVATIVE = (
+    "a chain's statistics and samples have one derivative, its log normalizer has two; "
+    "svae.reference has derivatives of any order"
+)
+
+
+class Chain(NamedTuple):
+    """A function ``inputs, lengths -> (log Z, one output for each input)``."""
+
+    name: str
+    inputs: tuple[str, ...]
+    """What the inputs are called, nodes after everything that sequences may share."""
+    ndims: tuple[int, ...]
+    """Axes of each input, with that of sequences and, for pairs, that of steps."""
+    num_potentials: int
+    """The inputs behind these are noise."""
+    forward: Callable[[Sequence[Array], Any], tuple[Array, ...]]
+    """Inputs, which are checked, and lengths -> log Z (N,) and outputs (N, ...)."""
+    adjoint: Callable[[Sequence[Array], Sequence[Array], Any], tuple[Array, ...]]
+    """Inputs, cotangents of the outputs behind log Z, and lengths -> cotangents of the
+    inputs, (N, ...) each also where sequences share an input."""
+
+    @property
+    def last_node(self) -> int:
+        """The position of the input that tells how many sequences there are."""
+        return self.num_potentials - 1
+
+    def shapes(self, inputs: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
+        """Return the shapes of outputs, log Z first, from those of inputs."""
+        N = inputs[self.last_node][0]
+        return [(N,), *((N, *shape[1:]) for shape in inputs)]
+
+
+def pull_back(
+    chain: Chain,
+    inputs: Sequence[Array],
+    outputs: Sequence[Array],
+    bars: Sequence[Array | None],
+    lengths: Integers | None = None,
+) -> list[Array]:
+    """Return the cotangents of inputs.
+
+    Parameters
+    ----------
+    chain : Chain
+    inputs : sequence of arrays
+    outputs : sequence of arrays
+        What ``chain.forward`` has returned for them.
+    bars : sequence of arrays or None
+        Cotangents of the outputs; None for zero.
+    lengths : (N,) integers, optional
+
+    Returns
+    -------
+    list of arrays
+        In the shapes of the inputs.
+    """
+    totals: list[Any] = [np.zeros(x.shape) for x in inputs]
+    if any(bar is not None for bar in bars[1:]):
+        pairs = zip(bars[1:], outputs[1:], strict=True)
+        full = [np.zeros(x.shape) if bar is None else bar for bar, x in pairs]
+        through = chain.adjoint(inputs, full, lengths)
+        totals = [_like(x, bar) for x, bar in zip(inputs, through, strict=True)]
+    if bars[0] is not None:
+        for k in range(chain.num_potentials):
+            scale = bars[0].reshape((-1,) + (1,) * (outputs[1 + k].ndim - 1))
+            totals[k] = totals[k] + _like(inputs[k], scale * outputs[1 + k])
+    return totals
+
+
+def hessian_product(
+    chain: Chain,
+    inputs: Sequence[Array],
+    directions: Sequence[Array],
+    lengths: Integers | None = None,
+) -> list[Array]:
+    """Return the Hessian of the sum of log Z in the potentials, times directions.
+
+    Parameters
+    ----------
+    chain : Chain
+        One without noise.
+    inputs, directions : sequences of arrays
+        Of the same shapes, which those of the result are too.
+    lengths : (N,) integers, optional
+    """
+    N = len(inputs[chain.last_node])
+    full = [np.broadcast_to(x, (N, *x.shape[1:])).copy() for x in directions]
+    through = chain.adjoint(inputs, full, lengths)
+    return [_like(x, bar) for x, bar in zip(inputs, through, strict=True)]
+
+
+def _like(x: Array, bar: Array) -> Array:
+    """Sum what has all sequences over those that share an input."""
+    return bar.sum(0, keepdims=True) if len(x) == 1 and len(bar) != 1 else bar
+
+
+def event(x: Array) -> Array:
+    """Return what sequences share without their axis, as the kernels' checks know it.
+
+    A lone sequence shares it with nobody, and the two are the same.
+    """
+    return x[0] if len(x) == 1 else x
+
+
+def _gaussian_forward(inputs: Sequence[Array], lengths: Any) -> tuple[Array, ...]:
+    init = [event(x) for x in inputs[:2]]
+    noise = inputs[7] if len(inputs) > 7 else None
+    chain = init, inputs[2:5], inputs[5:7], noise, lengths
+    checked = gaussian.as_chain(*chain, finite=True)[-1]
+    try:
+        return gaussian.forward(checked, *inputs, limit=LARGEST)
+    except ValueError:
+        gaussian.as_chain(*chain)  # the core does not know what to call an argument
+        raise
+
+
+def _gaussian_adjoint(
+    inputs: Sequence[Array], outputs_bar: Sequence[Array], lengths: Any
+) -> tuple[Array, ...]:
+    N, T, _ = inputs[6].shape
+    found = gaussian.adjoint(as_lengths(lengths, N, T), inputs, outputs_bar)
+    return _complete(found, inputs)
+
+
+def _markov_forward(inputs: Sequence[Array], lengths: Any) -> tuple[Array, ...]:
+    chain = event(inputs[0]), inputs[1], inputs[2], lengths
+    checked = markov.checked_lengths(*chain, finite=True)
+    try:
+        return markov.forward(checked, *inputs, limit=LARGEST_LOG_POTENTIAL)
+    except ValueError:
+        markov.checked_lengths(*chain)
+        raise
+
+
+def _markov_adjoint(
+    inputs: Sequence[Array], outputs_bar: Sequence[Array], lengths: Any
+) -> tuple[Array, ...]:
+    N, T, _ = inputs[2].shape
+    return markov.adjoint(as_lengths(lengths, N, T), inputs, outputs_bar)
+
+
+def _complete(found: Sequence[Array], inputs: Sequence[Array]) -> tuple[Array, ...]:
+    """Return as many cotangents as inputs: no samples, no cotangent of the noise."""
+    return (*found, *(np.zeros(x.shape) for x in inputs[len(found) :]))
+
+
+_POTENTIALS = ("init_J", "init_h", "J11", "J12", "J22", "node_J", "node_h")
+
+GAUSSIAN_CHAIN = Chain(
+    "gaussian_chain",
+    _POTENTIALS,
+    (3, 2, 4, 4, 4, 0, 3),  # node_J has three axes, or four
+    7,
+    _gaussian_forward,
+    _gaussian_adjoint,
+)
+GAUSSIAN_CHAIN_WITH_SAMPLES = GAUSSIAN_CHAIN._replace(
+    name="gaussian_chain_with_samples",
+    inputs=(*_POTENTIALS, "noise"),
+    ndims=(*GAUSSIAN_CHAIN.ndims, 4),
+)
+MARKOV_CHAIN = Chain(
+    "markov_chain",
+    ("init", "pair", "node"),
+    (2, 4, 3),
+    3,
+    _markov_forward,
+    _markov_adjoint,
+)

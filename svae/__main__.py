@@ -1,5 +1,6 @@
 """The command ``svae``, or ``python -m svae``."""
 
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -24,10 +25,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = say_warning
-            return int(options.command(options))
+            status = int(options.command(options))
+            sys.stdout.flush()
+            return status
     except KeyboardInterrupt:
         print("svae: interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # whoever reads, such as head, has seen enough
+        # Python writes what is left when it ends, and would fail once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except ERRORS as error:
         message = " ".join(str(error).split()) or "the memory does not suffice"
         print(f"svae: error: {message}", file=sys.stderr)

@@ -42,6 +42,8 @@ def usage_errors(command: Command) -> Command:
     def guarded(options: argparse.Namespace) -> int:
         try:
             return command(options)
+        except BrokenPipeError:
+            raise
         except (ValueError, OSError) as error:
             options.usage(" ".join(str(error).split()))
             raise

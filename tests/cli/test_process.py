@@ -1,5 +1,6 @@
 """The process of a command: exit status, interrupts, the self-check."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -100,6 +101,20 @@ def test_optional_packages_may_be_missing(tmp_path, monkeypatch, capsys):
     assert "no figures" in captured.out
     assert captured.err == ""  # no progress bar either
     assert not (out / "figures").exists()
+
+
+@pytest.mark.parametrize("command", [["crosscheck", "list"], ["info"]])
+def test_a_reader_who_has_seen_enough_is_no_error(command):
+    read, write = os.pipe()
+    os.close(read)
+    process = subprocess.run(
+        command_of(*command),
+        stdout=write,
+        stderr=subprocess.PIPE,
+        timeout=60,
+    )
+    os.close(write)
+    assert (process.returncode, process.stderr) == (0, b"")
 
 
 def test_an_interrupted_fit_leaves_what_it_had(tmp_path, monkeypatch, capsys):

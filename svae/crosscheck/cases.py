@@ -181,6 +181,20 @@ CONVENTIONS: dict[str, dict[str, Any]] = {
         "dirichlet": "alpha - 1",
         "gaussian": "no theta; x ~ N(0, I)",
     },
+    "inference_network": _MEAN_FIELD
+    | {
+        "density": "q(x, z) = exp(<graph, t(z, x)> + <node, (x x', x)>) / Z",
+        "graph": "laid out as the message; its constants count in log_normalizer",
+        "kl": "E <graph + node, t> - log_normalizer - E log p, the message in the "
+        "place of its parameters",
+        "bound": "reconstruction - kl",
+        "reconstruction": "E of the mean over samples of log p(y | x); samples of x "
+        "given every state, mean + inverse(L') noise, weighted by probabilities",
+        "stats": "the gradient of the sum of log_normalizer in the graph, E_q[t]",
+        "gradient": "of the sum of bound over sequences",
+        "student": "E log p by -(dof + D)/2 E log(1 + g/dof), g = E (x - mu)' L (x - "
+        "mu) given z; dof is nu",
+    },
 }
 """How the numbers of each kind are meant, for a program to read."""
 KINDS = tuple(CONVENTIONS)

@@ -30,17 +30,20 @@ from svae.families import (
     product as product_of_families,
 )
 from svae.models import GMM, HMM, LDS, SLDS, Evidence, Gaussian, StudentMixture
+from svae.models.inference import structured
 from svae.models.inference.fixed_point import ConvergenceWarning
 from svae.models.inference.potentials import dense
 from svae.models.inference.switching import expected_evidence, markov_potentials
+from svae.networks import log_likelihood
 from svae.objective.batch import Batch, Noise
 from svae.objective.bound import bound_and_gradients
-from svae.objective.local import infer
+from svae.objective.local import expected, infer
 from svae.objective.model import Generative, Parameters
 
 __all__ = [
     "FEWER_DIGITS",
     "family",
+    "inference_network",
     "mixture_bound",
     "natural_gradient",
     "switching_bound",
@@ -53,8 +56,21 @@ _OF_EVIDENCE = (
     "the KL divergence is the difference of expected evidence and log normalizer, here "
     "of order 10^4 both: it has four digits fewer than they have"
 )
+_OF_CERTAIN_STATES = (
+    "the gradient in the potentials of a nearly certain state is minus that of all "
+    "others, 1e-6 or less, with the rounding of a number of order one"
+)
+_OF_GRAPH = (
+    "weights",
+    "transitions",
+    "components.quadratic",
+    "components.half_log_det",
+)
 FEWER_DIGITS = {
-    "student-bound-outlier": dict.fromkeys(("given.kl", "fixed.kl"), _OF_EVIDENCE)
+    "student-bound-outlier": dict.fromkeys(("given.kl", "fixed.kl"), _OF_EVIDENCE),
+    "hmm-inference-network-certain": {
+        f"grad.graph.{name}": _OF_CERTAIN_STATES for name in _OF_GRAPH
+    },
 }
 """Quantities of cases of which rounding leaves fewer digits than there are, and why."""
 
@@ -329,3 +345,51 @@ FAMILY = {
     "components": niw,
     "dynamics": mniw,
 }
+
+
+def inference_network(inputs: Inputs) -> Answers:
+    """Log normalizer, moments, bound and gradients of an inference network."""
+    given = sections(inputs, "natural")
+    parts = {role: sections(given, role) for role in ("graph", "message", "decoder")}
+    nodes = {name: given[name] for name in ("node.J", "node.h")}
+    dof = {"dof": given["dof"]} if "dof" in given else {}
+    latent = latent_model(parts["message"] | nodes | dof)
+    arguments = {
+        f"{role}.{name}": x for role, of in parts.items() for name, x in of.items()
+    } | nodes
+    ones = np.ones(len(given["y"]))
+
+    def answers(*boxes: Any) -> tuple[Any, ...]:
+        by_name = dict(zip(arguments, boxes, strict=True))
+        graph, message, weights = (sections(by_name, role) for role in parts)
+        local = structured.infer(
+            latent,
+            message_of(graph),
+            message_of(message),
+            evidence_of(by_name),
+            given["noise"],
+        )
+        frames = log_likelihood(
+            likelihoods.Gaussian(), Layers(), weights, local.samples, given["y"]
+        )
+        reconstruction = expected(frames, local.weights)
+        return reconstruction - local.kl, local.log_normalizer, reconstruction, local
+
+    pull_back, (bound, logZ, reconstruction, local) = trace(
+        answers, list(arguments.values())
+    )
+    gradient = dict(zip(arguments, pull_back(ones), strict=True))
+    stats = dict(zip(arguments, pull_back(None, ones), strict=True))
+    found = {
+        "log_normalizer": logZ,
+        "kl": value_of(local.kl),
+        "reconstruction": reconstruction,
+        "bound": bound,
+        "mean": value_of(local.mean),
+        "second_moment": value_of(local.second_moment),
+    }
+    states = value_of(local.states)
+    found["states"] = np.ones((*given["y"].shape[:2], 1)) if states is None else states
+    found |= {f"grad.{name}": g for name, g in gradient.items()}
+    graph = [name for name in arguments if name.startswith("graph.")]
+    return found | {f"stats.{n.removeprefix('graph.')}": stats[n] for n in graph}

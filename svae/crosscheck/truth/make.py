@@ -22,6 +22,7 @@ from svae.crosscheck.truth import (
     digests,
     families,
     family_problems,
+    inference_networks,
     mixtures,
     model_problems,
     natural_gradients,
@@ -43,6 +44,7 @@ KINDS: dict[str, Derive] = {
     "mixture_bound": mixtures.bounds,
     "switching_bound": mixtures.bounds,
     "natural_gradient": natural_gradients.natural_gradients,
+    "inference_network": inference_networks.inference_networks,
     "lds": standard.lds,
     "hmm": standard.hmm,
 }

@@ -164,6 +164,7 @@ def problems() -> Iterator[Problem]:
     yield from mixture_problems()
     yield from switching_problems()
     yield from natural_gradient_problems()
+    yield from inference_network_problems()
 
 
 COMMON = (
@@ -444,4 +445,103 @@ def natural_gradient_problems() -> Iterator[Problem]:
         *mean_field,
         "tails-without-log1p-mahalanobis",
         hidden=3,
+    )
+
+
+def inference_network(
+    name: str,
+    shape: Shape,
+    origin: str,
+    *catches: str,
+    hidden: int = 0,
+    samples: int = 2,
+    observed: int = 2,
+    **options: Any,
+) -> Problem:
+    """Return the problem of a graph with evidence, under a message of q(theta)."""
+    rng = generator_of(name)
+    inputs: dict[str, Any] = {}
+    for role in ("graph", "message"):
+        factors = named(message(posterior(rng, shape, **options)))
+        inputs |= {f"{role}.{key}": x for key, x in factors.items()}
+    if shape.model == "student":
+        inputs["dof"] = np.array([5.0])
+    inputs |= evidence(rng, shape)
+    size = shape.N, samples, shape.T, shape.D
+    inputs["noise"] = dyadic(rng.standard_normal(size))
+    inputs |= {
+        f"decoder.{word}": x
+        for word, x in decoder(rng, shape.D, observed, hidden).items()
+    }
+    inputs["y"] = dyadic(2.0 * rng.standard_normal((shape.N, shape.T, observed)))
+    problem = case(name, shape, inputs, origin, *catches)
+    sizes = {**problem.sizes, "P": observed, "S": samples}
+    return replace(problem, kind="inference_network", sizes=sizes)
+
+
+def inference_network_problems() -> Iterator[Problem]:
+    """Yield structured inference networks of all models that have one."""
+    common = "samples-of-the-marginal", "graph-gradient-dropped", "missing-two-pi"
+    gmm = Shape("gmm", 3, 1, 2, 3)
+    yield inference_network(
+        "gmm-inference-network",
+        gmm,
+        "Three points of a mixture; every state has its own samples.",
+        *common,
+        hidden=3,
+    )
+    name = "gmm-inference-network-nothing-observed"
+    problem = inference_network(
+        name,
+        gmm,
+        "A point of potentials zero: q(z) is that of the graph alone.",
+        *common,
+        "inverse-of-encoder-precision",
+    )
+    inputs = dict(problem.inputs)
+    for key in ("natural.node.J", "natural.node.h"):
+        inputs[key] = inputs[key] * np.array([1.0, 0.0, 1.0])[:, None, None]
+    yield replace(problem, inputs=inputs)
+    yield inference_network(
+        "hmm-inference-network",
+        Shape("hmm", 2, 3, 2, 2),
+        "Two sequences of three steps of a hidden Markov model.",
+        *common,
+        "transposed-transitions",
+        samples=1,
+        hidden=2,
+        spread=0.5,
+    )
+    yield inference_network(
+        "hmm-inference-network-certain",
+        Shape("hmm", 2, 3, 1, 2),
+        "Evidence for one path: other states have probabilities of 1e-8 and less.",
+        *common,
+        "floor-of-1e-15",
+        samples=1,
+        spread=8.0,
+    )
+    yield inference_network(
+        "lds-inference-network",
+        Shape("lds", 2, 3, 2),
+        "Two sequences of three steps of a linear dynamical system.",
+        "graph-gradient-dropped",
+        "missing-two-pi",
+        "normalizer-of-t-transitions",
+        hidden=2,
+    )
+    yield inference_network(
+        "lds-inference-network-affine",
+        Shape("lds", 1, 3, 1, affine=True),
+        "Dynamics with a bias.",
+        "graph-gradient-dropped",
+        "bias-ignored",
+    )
+    yield inference_network(
+        "student-inference-network",
+        Shape("student", 2, 1, 2, 2),
+        "A Gaussian graph under a Student-t mixture of five degrees of freedom.",
+        *common,
+        "tails-without-log1p-mahalanobis",
+        hidden=2,
     )

@@ -32,7 +32,15 @@ from svae.crosscheck.truth.balls import (
     zeros,
 )
 
-__all__ = ["gaussian_chain", "gaussian_logZ", "markov_chain", "viterbi"]
+__all__ = [
+    "backward_samples",
+    "gaussian_chain",
+    "gaussian_integral",
+    "gaussian_logZ",
+    "markov_chain",
+    "markov_sum",
+    "viterbi",
+]
 
 DENSE = 60  # rows of the largest joint that is inverted
 PATHS = 5000  # the most that are enumerated
@@ -74,7 +82,10 @@ def gaussian_chain(inputs: Mapping[str, Any]) -> Iterator[Derivation]:
         way = "inverse of the dense joint precision, derivatives written as cumulants"
         yield way, _dense_gaussian(inputs, lengths)
     way = "integrals from the first step on, derivatives by reverse differentiation"
-    yield way, _differentiated(GAUSSIAN, inputs, _gaussian_logZ, _samples, lengths)
+    yield (
+        way,
+        _differentiated(GAUSSIAN, inputs, gaussian_integral, backward_samples, lengths),
+    )
     if not dense:
         way = (
             "integrals from the last step back, derivatives by reverse differentiation"
@@ -91,7 +102,7 @@ def markov_chain(inputs: Mapping[str, Any]) -> Iterator[Derivation]:
         way = "sum over all paths, derivatives written as covariances"
         yield way, _enumerated_markov(inputs, lengths)
     way = "sums from the first step on, derivatives by reverse differentiation"
-    yield way, _differentiated(MARKOV, inputs, _forward_logZ, None, lengths)
+    yield way, _differentiated(MARKOV, inputs, markov_sum, None, lengths)
     if not few:
         way = "sums from the last step back, derivatives by reverse differentiation"
         yield way, _differentiated(MARKOV, inputs, _backward_logZ, None, lengths)
@@ -117,7 +128,7 @@ def gaussian_logZ(potentials: Mapping[str, Any], lengths: Any) -> Balls:
     N, T, _ = potentials["node.h"].shape
     every = _potentials(GAUSSIAN, potentials, N, T)
     return np.concatenate(
-        [_gaussian_logZ(every, n, int(length)) for n, length in enumerate(lengths)]
+        [gaussian_integral(every, n, int(length)) for n, length in enumerate(lengths)]
     )
 
 
@@ -266,7 +277,8 @@ def _integral(A: Any, b: Any) -> Any:
     return np.reshape((transpose(b) @ solve(A, b) - log_det(A) + two_pi) / 2, (1,))
 
 
-def _gaussian_logZ(every: Mapping[str, Any], n: int, length: int) -> Any:
+def gaussian_integral(every: Mapping[str, Any], n: int, length: int) -> Any:
+    """Return log Z (1,) of sequence n, one step integrated out after the other."""
     return sum(_integral(A, b) for A, b in _eliminated(every, n, length))
 
 
@@ -291,7 +303,7 @@ def _reversed_gaussian(inputs: Mapping[str, Any], lengths: Any) -> dict[str, Any
     return found
 
 
-def _samples(every: Mapping[str, Any], noise: Any, n: int) -> Any:
+def backward_samples(every: Mapping[str, Any], noise: Any, n: int) -> Any:
     """Draw (S, T, D) backwards: x_t given x_{t+1} and the past."""
     steps = list(_eliminated(every, n, noise.shape[1]))
     x: list[Any] = []
@@ -424,7 +436,8 @@ def _weights(every: Mapping[str, Any], n: int, length: int) -> tuple[Any, Any, A
     )
 
 
-def _forward_logZ(every: Mapping[str, Any], n: int, length: int) -> Any:
+def markov_sum(every: Mapping[str, Any], n: int, length: int) -> Any:
+    """Return log Z (1,) of sequence n, summed over one step after the other."""
     init, pair, node = _weights(every, n, length)
     alpha = init * node[0]
     for t in range(length - 1):

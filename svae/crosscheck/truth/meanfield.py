@@ -55,7 +55,7 @@ from svae.crosscheck.truth.balls import (
     transpose,
     zeros,
 )
-from svae.crosscheck.truth.chains import _forward_logZ, _gaussian_logZ, _samples
+from svae.crosscheck.truth.chains import backward_samples, gaussian_integral, markov_sum
 from svae.crosscheck.truth.families import lgamma, log_2pi
 
 __all__ = ["Dense", "Problem", "Recursion", "ascend", "enclosed_fixed_point"]
@@ -212,7 +212,7 @@ class Recursion:
 
     def log_integral(self, a: Arguments, s: Balls) -> Balls:
         """Return log Z_x (1,), with what of <P, E f> is constant."""
-        total = _gaussian_logZ(self.chain(a, s), 0, self.problem.steps)
+        total = gaussian_integral(self.chain(a, s), 0, self.problem.steps)
         if self.problem.student:
             total = total + dot(s, a["components.quadratic"] + zeros(s.shape))
         return total
@@ -226,7 +226,7 @@ class Recursion:
         init, pair = self.problem.markov(a)
         pairs = pair[None, None] + zeros((1, max(len(u) - 1, 1), 1, 1))
         every = {"init": init[None], "pair": pairs, "node": u[None]}
-        return _forward_logZ(every, 0, len(u))
+        return markov_sum(every, 0, len(u))
 
     def probabilities(self, a: Arguments, u: Balls) -> Balls:
         """Return those of the states (T, K): the gradient of log Z_z in u."""
@@ -268,7 +268,7 @@ class Recursion:
 
     def samples(self, a: Arguments, s: Balls, noise: Balls) -> Balls:
         """Return samples (S, T, D) of x given s, drawn backwards."""
-        return _samples(self.chain(a, s), noise, 0)
+        return backward_samples(self.chain(a, s), noise, 0)
 
 
 class Dense:

@@ -170,8 +170,6 @@ def whole(kind: Any, given: Mapping[str, Any]) -> dict[str, Balls]:
         found[f"grad.{name}"] = scale * onp.stack([one[f"grad.{name}"] for one in each])
     for name in ("states", "mean", "samples"):
         found[name] = onp.stack([one[name] for one in each])
-    if not posterior:
-        del found["global_kl"]
     return {name: onp.asarray(x) for name, x in found.items()}
 
 

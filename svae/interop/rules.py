@@ -12,6 +12,10 @@ needs each with the cotangent of its own log normalizer; a sum over sequences wo
 for equal cotangents only.  The gradient of log Z alone is that first term, which the
 forward pass has found: the adjoint is called for cotangents of statistics and samples
 alone.  On statistics it is the Hessian of log Z, so that it is its own adjoint.
+
+A `Density` is a log likelihood of `svae.standard`.  Whoever asks for its gradient
+nearly always asks for that of a sum over sequences, so this is found with the value;
+only for unequal cotangents there is another pass.
 """
 
 from __future__ import annotations
@@ -21,6 +25,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from svae import standard
+from svae.autodiff.vjp import trace
 from svae.kernels import gaussian, markov
 from svae.kernels.arguments import LARGEST, LARGEST_LOG_POTENTIAL, as_lengths
 from svae.types import Array, Integers
@@ -31,6 +37,10 @@ __all__ = [
     "MARKOV_CHAIN",
     "NO_DERIVATIVE",
     "Chain",
+    "Density",
+    "HMM_LOG_LIKELIHOOD",
+    "LOG_LIKELIHOOD",
+    "LOG_LIKELIHOOD_WITH_INPUTS",
     "event",
     "hessian_product",
     "pull_back",
@@ -205,4 +215,131 @@ MARKOV_CHAIN = Chain(
     3,
     _markov_forward,
     _markov_adjoint,
+)
+
+
+class Density(NamedTuple):
+    """A log likelihood ``inputs, lengths, form -> (N,)``, by way of autograd."""
+
+    name: str
+    inputs: tuple[str, ...]
+    ndims: tuple[int, ...]
+    """Axes of each input, with that of sequences and, for matrices, that of steps."""
+    function: Callable[[Sequence[Any], Any, str], Any]
+    """Of inputs with all axes, which it checks."""
+    data: int
+    """The position of the input that tells how many sequences there are."""
+
+    def value_and_gradient(
+        self,
+        inputs: Sequence[Array],
+        lengths: Any,
+        form: str,
+        wrt: Sequence[int],
+    ) -> tuple[Array, ...]:
+        """Return the log likelihoods (N,), and the gradient of their sum.
+
+        Parameters
+        ----------
+        inputs : sequence of arrays
+        lengths : (N,) integers or None
+        form : str
+            As in `svae.standard.log_likelihood`.
+        wrt : sequence of int
+            Positions of the inputs to differentiate in.
+        """
+        if not len(wrt):
+            return (self.function(inputs, lengths, form),)
+        back, (value,) = self._traced(inputs, lengths, form, wrt)
+        return (value, *map(np.asarray, back(np.ones_like(value))))
+
+    def pull_back(
+        self,
+        inputs: Sequence[Array],
+        lengths: Any,
+        form: str,
+        wrt: Sequence[int],
+        value_bar: Array,
+        gradient: Sequence[Array],
+    ) -> tuple[Array, ...]:
+        """Return cotangents of the inputs ``wrt``.
+
+        ``gradient`` is that of `value_and_gradient`, from which equal cotangents
+        ``value_bar`` (N,) of all sequences need no other pass.
+        """
+        if value_bar.size and (value_bar == value_bar[0]).all():
+            return tuple(value_bar[0] * x for x in gradient)
+        back, _ = self._traced(inputs, lengths, form, wrt)
+        return tuple(map(np.asarray, back(value_bar)))
+
+    def second(
+        self,
+        inputs: Sequence[Array],
+        lengths: Any,
+        form: str,
+        wrt: Sequence[int],
+        value_bar: Array,
+        directions: Sequence[Array],
+    ) -> tuple[Array, ...]:
+        """Return cotangents of inputs and of ``value_bar``, given those of `pull_back`.
+
+        The first are the Hessian of <value_bar, log likelihoods>, times directions.
+        """
+
+        def product(weights: Any, *chosen: Any) -> tuple[Any]:
+            every = list(inputs)
+            for k, x in zip(wrt, chosen, strict=True):
+                every[k] = x
+            back, _ = self._traced(every, lengths, form, wrt)
+            pairs = zip(back(weights), directions, strict=True)
+            return (sum((x * along).sum() for x, along in pairs),)
+
+        back, _ = trace(product, [value_bar, *(inputs[k] for k in wrt)])
+        of_weights, *of_inputs = back(1.0)
+        return (*map(np.asarray, of_inputs), np.asarray(of_weights))
+
+    def _traced(
+        self, inputs: Sequence[Any], lengths: Any, form: str, wrt: Sequence[int]
+    ) -> Any:
+        def of_chosen(*chosen: Any) -> tuple[Any]:
+            every = list(inputs)
+            for k, x in zip(wrt, chosen, strict=True):
+                every[k] = x
+            return (self.function(every, lengths, form),)
+
+        return trace(of_chosen, [inputs[k] for k in wrt])
+
+
+def _log_likelihood(inputs: Sequence[Any], lengths: Any, form: str) -> Any:
+    A, Q, C, R, m0, P0, y, *rest = inputs
+    B, D, u = rest or (None, None, None)
+    params = standard.LinearGaussian(A, Q, C, R, m0, P0, B, D)
+    return standard.log_likelihood(params, y, u, lengths, form)
+
+
+def _hmm_log_likelihood(inputs: Sequence[Any], lengths: Any, form: str) -> Any:
+    start, transition, log_likelihoods = inputs
+    return standard.hmm_log_likelihood(
+        event(start), transition, log_likelihoods, lengths
+    )
+
+
+LOG_LIKELIHOOD = Density(
+    "log_likelihood",
+    ("A", "Q", "C", "R", "m0", "P0", "y"),
+    (4, 4, 4, 4, 2, 3, 3),
+    _log_likelihood,
+    6,
+)
+LOG_LIKELIHOOD_WITH_INPUTS = LOG_LIKELIHOOD._replace(
+    name="log_likelihood_with_inputs",
+    inputs=(*LOG_LIKELIHOOD.inputs, "B", "D", "u"),
+    ndims=(*LOG_LIKELIHOOD.ndims, 4, 4, 3),
+)
+HMM_LOG_LIKELIHOOD = Density(
+    "hmm_log_likelihood",
+    ("start", "transition", "log_likelihoods"),
+    (2, 4, 3),
+    _hmm_log_likelihood,
+    2,
 )

@@ -159,5 +159,6 @@ void bind_gaussian_chain(py::module_& module);
 void bind_markov_chain(py::module_& module);
 void bind_layers(py::module_& module);
 void bind_mixture(py::module_& module);
+void bind_chain_calls(py::module_& module);
 
 }  // namespace svae

@@ -89,4 +89,5 @@ PYBIND11_MODULE(_core, module) {
   bind_markov_chain(module);
   bind_layers(module);
   bind_mixture(module);
+  bind_chain_calls(module);
 }

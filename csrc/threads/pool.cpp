@@ -154,8 +154,17 @@ class Pool {
 
 // Never destroyed: its threads wait for work until the process ends, and after a fork the
 // parent's pool, whose threads the child does not have, can be neither used nor joined.
-Pool* pool = nullptr;
-pid_t owner = 0;
+struct PoolOfProcess {
+  Pool pool;
+  const pid_t owner = getpid();
+};
+std::atomic<PoolOfProcess*> current{nullptr};
+
+// Null before a first call of this process.
+Pool* own_pool() {
+  PoolOfProcess* known = current;
+  return known && known->owner == getpid() ? &known->pool : nullptr;
+}
 
 int default_num_threads() {
   const unsigned count = std::thread::hardware_concurrency();
@@ -168,14 +177,16 @@ std::atomic<int> num_threads{default_num_threads()};
 
 void set_num_threads(int count) {
   num_threads = count;
-  if (pool && owner == getpid()) pool->keep_at_most(count - 1);
+  if (Pool* pool = own_pool()) pool->keep_at_most(count - 1);
 }
 int get_num_threads() { return num_threads; }
 
 void prepare_threads() {
-  if (pool && owner == getpid()) return;
-  pool = new Pool;
-  owner = getpid();
+  PoolOfProcess* known = current;
+  if (known && known->owner == getpid()) return;
+  PoolOfProcess* fresh = new PoolOfProcess;
+  // another thread may have been first, and a lock might be held across a fork
+  if (!current.compare_exchange_strong(known, fresh)) delete fresh;
 }
 
 void run_parallel(Index count, double work,
@@ -183,7 +194,7 @@ void run_parallel(Index count, double work,
   Job job(count, task);
   const Index worth = Index(double(count) * work / kWorkOfThread) + 1;
   const Index limit = std::min<Index>({count, num_threads.load(), worth});
-  pool->run(job, limit - 1);
+  own_pool()->run(job, limit - 1);
   job.rethrow();
 }
 

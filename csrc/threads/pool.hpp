@@ -18,9 +18,8 @@ int get_num_threads();
 // the calling one, each with its own workspace. Which thread takes which i is not
 // determined, so a task's result must depend on i alone. If the system refuses a thread,
 // those that are there do it all. `work` is about how many operations one i takes: a call
-// too short to share stays on its own thread. Call prepare_threads() first, with the
-// interpreter's lock held; run_parallel() needs no lock. After a fork the child gets
-// threads of its own.
+// too short to share stays on its own thread. Call prepare_threads() first; neither needs
+// the interpreter's lock. After a fork the child gets threads of its own.
 void prepare_threads();
 void run_parallel(Index count, double work,
                   const std::function<void(Index, Workspace&)>& task);

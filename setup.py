@@ -1,6 +1,7 @@
 """Build the extension modules through CMake; all else stands in pyproject.toml."""
 
 import atexit
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -54,6 +55,25 @@ class CMakeBuild(build_ext):
         cmake("--fresh", "-S", ROOT, "-B", folder, "-G", "Ninja", *options)
         names = [extension.name.rpartition(".")[2] for extension in self.extensions]
         cmake("--build", folder, "--target", *names)
+        build_for_jax(target.parent / "interop" / "_jax.so")
+
+
+def build_for_jax(target):
+    """Lend the chains to the JAX that is here; in an isolated build there is none.
+
+    Where this fails `svae.interop.jax` says what to do, to those who import it.
+    """
+    path = ROOT / "svae" / "interop" / "build_jax.py"
+    spec = importlib.util.spec_from_file_location("build_jax", path)
+    builder = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(builder)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        builder.build(target)
+    except ModuleNotFoundError:
+        return
+    except Exception as error:
+        print(f"no library for JAX: {error}", file=sys.stderr)
 
 
 def cmake(*arguments):

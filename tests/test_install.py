@@ -61,6 +61,7 @@ class Checkout:
         self.write(self.tools / "cmake", CMAKE.format(log=str(self.log)))
         (self.tools / "cmake").chmod(0o755)
         self.write(self.tools / "pybind11.py", "def get_cmake_dir():\n    return '.'\n")
+        self.write(self.tools / "jax.py", "raise ModuleNotFoundError('not in a build')")
 
     def write(self, path, text=""):
         path = self.root / path
@@ -96,7 +97,8 @@ class Checkout:
         kept = {".py", ".pyi"}
         modules = {path for path in paths if path.suffix in kept}
         cases = (self.root / "svae/crosscheck/certified").glob("*/*")
-        kept = modules.union(cases)
+        native = (self.root / "svae/interop/native").glob("*")
+        kept = modules.union(cases, native)
         names = {path.relative_to(self.root).as_posix() for path in kept}
         return names | {"svae/py.typed"}
 
@@ -170,3 +172,25 @@ def test_a_failure_of_cmake_says_what_a_build_takes(checkout):
     assert done.returncode != 0
     assert "no compiler" in done.stderr
     assert "takes a C++17 compiler: of Debian or Ubuntu the packages g++" in done.stderr
+
+
+COMPILER = f"""#!{sys.executable}
+import sys
+
+print("compiled", file=open(sys.argv[sys.argv.index("-o") + 1], "w"))
+"""
+
+
+def test_a_build_beside_jax_has_a_library_for_it(checkout):
+    checkout.write(checkout.tools / "jax.py", "class ffi: include_dir = lambda: '.'")
+    checkout.write(checkout.tools / "compiler", COMPILER)
+    (checkout.tools / "compiler").chmod(0o755)
+    held = contents(checkout.build("wheel", CXX="compiler"))
+    assert held.pop("svae/interop/_jax.so") == b"compiled\n"
+    assert held.keys() == checkout.modules() | EXTENSIONS
+
+
+def test_a_build_without_a_compiler_for_jax_is_complete_but_for_that(checkout):
+    checkout.write(checkout.tools / "jax.py", "class ffi: include_dir = lambda: '.'")
+    held = contents(checkout.build("wheel", CXX="nowhere"))
+    assert held.keys() == checkout.modules() | EXTENSIONS

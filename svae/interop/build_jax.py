@@ -40,7 +40,7 @@ def build(target: Path = LIBRARY) -> Path:
     RuntimeError
         If there is no compiler, or if it fails; it says why on the error stream.
     """
-    from jax import ffi
+    from jax import ffi  # the build of the package, without JAX, reads this module
 
     compiler = _compiler()
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:

@@ -1,5 +1,8 @@
 """The chains inside of JAX: values, derivatives of both modes, vmap, errors."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from autograd import grad
@@ -407,3 +410,12 @@ def test_numbers_of_threads_change_no_digit(chains, rng):
     kernels.set_num_threads(before)
     for one, two in zip(*found, strict=True):
         np.testing.assert_array_equal(one, two)
+
+
+def test_the_page_runs_as_it_stands(chains):
+    page = Path(__file__).parents[2] / "docs" / "interop.md"
+    section = page.read_text().partition("## JAX")[2].partition("\n## ")[0]
+    namespace = {}
+    for block in re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL):
+        exec(block, namespace)
+    assert namespace["log_normalizer"](namespace["A"], namespace["h"]).shape == (3,)

@@ -73,7 +73,7 @@ def gaussian_chain(
         raise wrong_shape("node h", h, "a step and a dimension at least")
     require_shape("node J", J, (N, T, D), (N, T, D, D))
     lengths = _as_lengths(lengths, N, T)
-    every = _Shape(N)
+    every = np.full(N, T, np.int64)
     require_init("init J", init[0], every, (D, D), True)
     require_init("init h", init[1], every, (D,), True)
     for name, x in zip(("J11", "J12", "J22"), pair, strict=True):
@@ -182,8 +182,9 @@ def _markov_operands(
     N, T, K = node.shape
     if T < 1 or K < 1:
         raise wrong_shape("node", node, "a step and a state at least")
-    require_init("init", init, _Shape(N), (K,), True)
-    require_pair("pair", pair, _Shape(N), T, (K, K), True)
+    every = np.full(N, T, np.int64)
+    require_init("init", init, every, (K,), True)
+    require_pair("pair", pair, every, T, (K, K), True)
     return potentials, [
         _as_lengths(lengths, N, T),
         *_per_sequence([init, pair], [2, 4]),
@@ -228,16 +229,6 @@ def _as_lengths(lengths: Any, num_sequences: int, num_timesteps: int) -> Any:
     if lengths.dtype.kind not in "iu":
         raise ValueError(f"lengths has dtype {lengths.dtype}, wanted integers")
     return lengths.astype(np.int64)
-
-
-class _Shape:
-    """What the checks of shapes look at in place of lengths: how many there are."""
-
-    def __init__(self, num_sequences: int) -> None:
-        self.num_sequences = num_sequences
-
-    def __len__(self) -> int:
-        return self.num_sequences
 
 
 def _per_sequence(potentials: Sequence[Any], ndims: Sequence[int]) -> list[Any]:

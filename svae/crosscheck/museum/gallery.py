@@ -36,6 +36,9 @@ RIGHT: dict[str, Callable[[Mapping[str, Any], bool], Answers]] = {
     "lds": textbook.lds,
     "hmm": textbook.hmm,
     "family": lambda inputs, slopes: our_models.family(inputs),
+    "mixture_bound": lambda inputs, slopes: our_models.mixture_bound(inputs),
+    "switching_bound": lambda inputs, slopes: our_models.switching_bound(inputs),
+    "natural_gradient": lambda inputs, slopes: our_models.natural_gradient(inputs),
 }
 """What answers the inputs of each kind, rightly unless a mistake is in place.
 

@@ -8,12 +8,17 @@ import numpy as onp
 
 from svae import families
 from svae.autodiff.special import digamma
+from svae.autodiff.trees import tree_map
+from svae.crosscheck import our_models
 from svae.crosscheck.museum.gallery import mistake
 from svae.families import dirichlet, wishart
+from svae.models.inference import fixed_point
+from svae.objective import bound
 from svae.types import Array
 
 Function = Callable[..., Any]
-FAMILY = ("family",)
+FAMILY, NATURAL = ("family",), ("natural_gradient",)
+MIXTURE, SWITCHING = ("mixture_bound",), ("switching_bound",)
 
 
 def with_digammas(right: Function, arguments: Function) -> Function:
@@ -168,5 +173,171 @@ def _alpha_for_natural(right: Function) -> Function:
 
     def wrong(natparams: Any) -> Any:
         return right((natparams[0] - 1.0,))
+
+    return wrong
+
+
+@mistake(
+    "correction-dropped",
+    "the natural gradient is its conjugate part alone",
+    NATURAL,
+    (bound, "contribution"),
+    ("gmm-natural-gradient", "lds-natural-gradient", "slds-natural-gradient"),
+)
+def _correction_dropped(right: Function) -> Function:
+    """The code of the 2016 paper has it, and its rewrite in PyTorch.
+
+    What the networks say of the latents beside the surrogate is missing; it vanishes
+    where recognition is conjugate and exact.
+    """
+
+    def wrong(*arguments: Any) -> Any:
+        return right(*arguments[:6], "conjugate")
+
+    return wrong
+
+
+@mistake(
+    "algorithm-1-as-printed",
+    "the correction is the gradient of E[log p(y|x)], not of E[log p(y|x) - psi]",
+    NATURAL,
+    (bound, "contribution"),
+    ("gmm-natural-gradient", "lds-natural-gradient", "slds-natural-gradient"),
+)
+def _as_printed(right: Function) -> Function:
+    """Algorithm 1 of the 2016 paper, read literally.
+
+    The surrogate's own gradient vanishes at its optimum, so that its evidence has to be
+    taken out of the likelihood: see docs/errata.md.
+    """
+
+    def wrong(*arguments: Any) -> Any:
+        model, message, encoder, decoder, batch, noise, kind = arguments[:7]
+        full = right(*arguments)
+        if kind != "full":
+            return full
+        conjugate = right(*arguments[:6], "conjugate").message
+        # the likelihood of a decoder that does not look at x has no gradient in m
+        blind = tree_map(onp.zeros_like, decoder) | {"variance": decoder["variance"]}
+        without = right(model, message, encoder, blind, batch, noise, "full").message
+        printed = tree_map(lambda c, f, w: c + f - w, conjugate, full.message, without)
+        return full._replace(message=printed)
+
+    return wrong
+
+
+@mistake(
+    "minibatch-not-scaled",
+    "a batch of M of N data counts as M data",
+    NATURAL,
+    (our_models, "Batch"),
+    ("gmm-natural-gradient", "lds-natural-gradient"),
+)
+def _not_scaled(right: Function) -> Function:
+    """The code of Lin et al. (2018) has it in the statistics of q(theta).
+
+    The posterior is then as concentrated as if the batch were all there is.
+    """
+
+    def wrong(*arguments: Any, **options: Any) -> Any:
+        return right(*arguments, **(options | {"scale": 1.0}))
+
+    return wrong
+
+
+@mistake(
+    "solve-skipped",
+    "the fixed point's own feedback is left out of gradients",
+    NATURAL,
+    (fixed_point, "conjugate_gradients"),
+    ("slds-natural-gradient",),
+)
+def _solve_skipped(right: Function) -> Function:
+    """The code of the 2016 paper has it for mixtures and switching systems.
+
+    Labels are found by a loop that is not differentiated, and one more update is: a
+    third of the gradient in a small example.
+    """
+
+    def wrong(hessian: Any, coupling: Any, g: Any, *rest: Any) -> Any:
+        _, _, iterations, residual = right(hessian, coupling, g, *rest)
+        return g, hessian(g), iterations, residual
+
+    return wrong
+
+
+@mistake(
+    "series-cut-short",
+    "the implicit gradient is a series cut after ten terms",
+    NATURAL,
+    (fixed_point, "conjugate_gradients"),
+    ("slds-natural-gradient",),
+)
+def _series_cut(right: Function) -> Function:
+    """A later implementation of structured autoencoders in JAX has it.
+
+    Richardson's iteration, damped by a half, goes ten steps, however far it has come.
+    """
+
+    def wrong(hessian: Any, coupling: Any, g: Any, *rest: Any) -> Any:
+        _, _, iterations, residual = right(hessian, coupling, g, *rest)
+        solution = g
+        for _ in range(10):
+            solution = 0.5 * solution + 0.5 * (coupling(hessian(solution)) + g)
+        return solution, hessian(solution), iterations, residual
+
+    return wrong
+
+
+@mistake(
+    "bound-counts-a-term-twice",
+    "the bound counts the expected log density of x given z in both of its factors",
+    MIXTURE + SWITCHING,
+    (our_models, "inner"),
+    ("gmm-bound", "slds-bound"),
+)
+def _term_twice(right: Function) -> Function:
+    """A PyTorch rewrite of the 2016 code has it in the local KL of mixtures.
+
+    The log normalizers of q(x) and q(z) both contain the term that couples them.
+    """
+
+    def wrong(a: Any, b: Any) -> Any:
+        return 0.0 * right(a, b)
+
+    return wrong
+
+
+@mistake(
+    "sign-of-the-local-divergence",
+    "the local KL divergence has the other sign",
+    NATURAL,
+    (bound, "_assemble"),
+    ("gmm-natural-gradient", "lds-natural-gradient"),
+)
+def _local_sign(right: Function) -> Function:
+    """Two models in the code of the 2016 paper return minus what the bound expects."""
+
+    def wrong(*arguments: Any) -> Any:
+        *others, local_kl, decoder_kl = arguments
+        return right(*others, -local_kl, decoder_kl)
+
+    return wrong
+
+
+@mistake(
+    "global-divergence-forgotten",
+    "the objective lacks KL(q(theta) || p(theta))",
+    NATURAL,
+    (bound, "_assemble"),
+    ("gmm-natural-gradient", "lds-natural-gradient"),
+)
+def _global_forgotten(right: Function) -> Function:
+    """The code of Lin et al. (2018) prints such a number as its bound."""
+
+    def wrong(*arguments: Any) -> Any:
+        found = right(*arguments)
+        objective = found.reconstruction - found.local_kl
+        return found._replace(objective=objective, global_kl=0.0)
 
     return wrong

@@ -171,7 +171,7 @@ def _direct_input_ignored(right: Function) -> Function:
     "missing entries of y are taken for zeros",
     LDS,
     (textbook, "observed_part"),
-    ("lds-partial-mask",),
+    ("lds-partial-masks",),
 )
 def _missing_as_zero(right: Function) -> Function:
     """A call of nan_to_num at the door.
@@ -192,7 +192,7 @@ def _missing_as_zero(right: Function) -> Function:
     "a step with some entries missing counts as missing altogether",
     LDS,
     (textbook, "observed_part"),
-    ("lds-partial-mask",),
+    ("lds-partial-masks",),
 )
 def _partial_frame_dropped(right: Function) -> Function:
     """Filters with one flag for each step have it, pykalman's among them.
@@ -212,7 +212,7 @@ def _partial_frame_dropped(right: Function) -> Function:
     "the covariances of the observations' noise are dropped, its variances kept",
     LDS,
     (textbook, "observed_part"),
-    ("lds-partial-mask",),
+    ("lds-partial-masks",),
 )
 def _diagonal_of_noise(right: Function) -> Function:
     """Filters that take one entry of y after the other have it unless R is diagonal.
@@ -232,7 +232,7 @@ def _diagonal_of_noise(right: Function) -> Function:
     "the likelihood counts log 2 pi for missing entries of y",
     LDS,
     (textbook, "update"),
-    ("lds-partial-mask",),
+    ("lds-partial-masks",),
 )
 def _constant_of_missing(right: Function) -> Function:
     """The constant (T P/2) log 2 pi, subtracted once at the end."""
@@ -358,7 +358,7 @@ def _transposed_transition(right: Function) -> Function:
     "probabilities are kept above 1e-15",
     HMM,
     (textbook, "forward"),
-    ("hmm-sticky",),
+    ("hmm-very-sticky",),
 )
 def _probability_floor(right: Function) -> Function:
     """The normalisation of dynamax's hidden Markov models has it.

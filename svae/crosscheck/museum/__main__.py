@@ -23,20 +23,20 @@ HEAD = """\
 # A museum of mistakes
 
 Each exhibit is a wrong variant of one function of `svae.reference`, of the families, of
-the objective, or of the filters of textbooks, as somebody has written it or may write it.
-A certified case *kills* a mistake if it is judged wrong with the mistake in place and
-right without. The share of mistakes that are killed is the *mutation score* of the
-certified set; a survivor would be a missing case. Mistakes that can be made in the words
-of everybody (A, Q, C, R; transition matrices) also serve `svae crosscheck` as guesses:
-answers that agree with a mistake, where they differ from the truth, have it.
+the objective, or of the filters of textbooks, as somebody has written it or may write
+it. A certified case *kills* a mistake if it is judged wrong with the mistake in place
+and right without. The share of mistakes that are killed is the *mutation score* of the
+certified set; a survivor would be a missing case. Mistakes that can be made in the
+words of everybody (A, Q, C, R; transition matrices) also serve `svae crosscheck` as
+guesses: answers that agree with a mistake, where they differ from the truth, have it.
 
-Whose mistake it was is said as far as published code and issues show it, of the versions
-that were read; what has been mended since is no mistake of the package any more.
+Whose mistake it was is said as far as published code and issues show it, of the
+versions that were read; what was mended since is no mistake of the package any more.
 
 **{killed} of {total} mistakes are killed** by {cases} cases, of up to {steps} steps.
-`python -m svae.crosscheck.museum docs/museum.md` writes this page anew;
-`svae.crosscheck.museum.answer(mistake, case)` gives the answers to a case with a mistake
-in place.
+`python -m svae.crosscheck.museum docs/museum.md` writes this page anew, and
+`svae.crosscheck.museum.answer(mistake, case)` gives the answers to a case with a
+mistake in place.
 
 """
 

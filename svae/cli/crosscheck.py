@@ -125,6 +125,7 @@ def run_it(options: argparse.Namespace) -> int:
         options.seconds,
         not options.no_guess,
         progress=show,
+        relations=options.relations,
     )
     return finish(found, options)
 
@@ -191,6 +192,10 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     about = f"a Python file with functions named after kinds, or one of {names}"
     sub.add_argument("adapter", metavar="ADAPTER", help=about)
     add_choice(sub)
+    about = (
+        "try what must hold when problems are changed, which needs no certified value"
+    )
+    sub.add_argument("--relations", action="store_true", help=about)
     about = f"that a case may take; default: {run.SECONDS:g}"
     sub.add_argument(
         "--seconds", type=float, default=run.SECONDS, metavar="X", help=about

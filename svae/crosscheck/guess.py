@@ -166,6 +166,11 @@ def agreement(answer: Any, other: Any) -> float:
 
 def hypotheses(case: Case, answers: Answers) -> Iterator[Hypothesis]:
     """Yield ways to come to other answers, the simplest first."""
+    if case.kind in ("lds", "hmm"):  # what is only less exact is no mistake
+        yield Hypothesis(
+            "the recursions of textbooks had lost these digits",
+            lambda case, slopes: RIGHT[case.kind](case.inputs, slopes),
+        )
     yield from readings(case)
     yield from reports(case, answers)
     for one in museum.MISTAKES.values():

@@ -13,6 +13,8 @@ from svae.crosscheck.scores import PASSES_BELOW, Score
 __all__ = ["as_json", "as_page", "line", "summary", "table"]
 
 SCHEMA = 1
+MOST = 8
+"""Wrong quantities of a case that are shown, unless all are asked for."""
 
 
 def table(report: Report, every: bool = False) -> str:
@@ -32,9 +34,11 @@ def line(verdict: Verdict, every: bool = False) -> str:
     digits = "" if math.isnan(verdict.digits) else f"{verdict.digits:5.1f} digits"
     reason = f"  {verdict.reason}" if verdict.reason else ""
     lines = [f"{verdict.case:34} {verdict.verdict:16} {digits:12}{reason}".rstrip()]
-    for one in verdict.scores:
-        if every or not one.right:
-            lines.append("    " + of_quantity(verdict, one))
+    shown = [one for one in verdict.scores if every or not one.right]
+    most = len(shown) if every else MOST
+    lines += ["    " + of_quantity(verdict, one) for one in shown[:most]]
+    if len(shown) > most:
+        lines.append(f"    and {len(shown) - most} more (--verbose)")
     if verdict.guess:
         lines.append(f"    guess: {verdict.guess}")
     return "\n".join(lines)

@@ -31,6 +31,7 @@ from svae.crosscheck import adapters
 from svae.crosscheck.cases import KINDS, Case
 from svae.crosscheck.compare import Verdict, judge
 from svae.crosscheck.guess import with_guess
+from svae.crosscheck.metamorphic import check
 
 __all__ = ["SECONDS", "Report", "run"]
 
@@ -60,6 +61,7 @@ def run(
     seconds: float = SECONDS,
     guesses: bool = True,
     progress: Callable[[Verdict], Any] = lambda verdict: None,
+    relations: bool = False,
 ) -> Report:
     """Ask an adapter for all cases, and judge its answers.
 
@@ -74,6 +76,9 @@ def run(
         Whether to look for the cause of what is wrong.
     progress : callable
         Is given each verdict.
+    relations : bool
+        Whether to try the relations of `svae.crosscheck.metamorphic` on each case
+        instead, which no certified answer is needed for.
 
     Returns
     -------
@@ -94,11 +99,14 @@ def run(
         used: set[str] = set()
         verdicts = []
         for case in cases:
-            verdict = judge_one(worker, case, seconds, guesses)
+            if relations:
+                verdict = relate_one(worker, case, seconds)
+            else:
+                verdict = judge_one(worker, case, seconds, guesses)
             verdict = expect(verdict, expected, used)
             verdicts.append(verdict)
             progress(verdict)
-    for key in expected:
+    for key in () if relations else expected:
         if key not in used and key.partition(":")[0] in judged_names(verdicts):
             reason = f"nothing fails that was expected to: {expected[key]}"
             kind = key.partition(":")[0]
@@ -152,6 +160,37 @@ def judge_one(worker: "Worker", case: Case, seconds: float, guesses: bool) -> Ve
     if guesses and verdict.verdict == "wrong":
         verdict = with_guess(case, about, verdict)
     return replace(verdict, seconds=elapsed)
+
+
+class NoAnswerError(Exception):
+    """What an adapter said instead of an answer, in a verdict's word and reason."""
+
+
+def relate_one(worker: "Worker", case: Case, seconds: float) -> Verdict:
+    """Try the relations that apply to a case."""
+    begin = time.perf_counter()
+
+    def ask(inputs: dict[str, Any]) -> dict[str, Any]:
+        word, about = worker.ask(case.kind, inputs, seconds)
+        if word != "answers":
+            raise NoAnswerError(word, about)
+        return dict(about)
+
+    try:
+        found = check(case, ask)
+    except NoAnswerError as error:
+        word, reason = error.args
+        return Verdict(case.name, case.kind, word, reason=reason)
+    scores = tuple(
+        one._replace(quantity=f"{name}: {one.quantity}")
+        for name, several in found.items()
+        for one in several
+    )
+    right = all(one.right for one in scores)
+    word = "not judged" if not scores else "right" if right else "wrong"
+    elapsed = time.perf_counter() - begin
+    reason = "" if scores else "no relation applies"
+    return Verdict(case.name, case.kind, word, scores, reason, seconds=elapsed)
 
 
 def expect(verdict: Verdict, expected: Mapping[str, str], used: set[str]) -> Verdict:

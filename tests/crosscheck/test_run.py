@@ -150,3 +150,22 @@ def test_an_infinite_error_is_null_in_json(lds_case):
     verdict = judge(lds_case, {"log_likelihood": np.zeros(7)})
     report = run.Report("mine", "", [verdict, Verdict("x", "lds", "not judged")])
     assert as_json(report)["cases"][0]["quantities"]["log_likelihood"]["error"] is None
+
+
+def test_relations_are_tried_through_an_adapter(tmp_path, lds_case, hmm_case):
+    (tmp_path / "mine.py").write_text(
+        HEAD
+        + """
+def lds(inputs):
+    return textbook.lds(inputs, False)
+def hmm(inputs):
+    answers = textbook.hmm(inputs, False)
+    return answers | {"log_likelihood": 2 * answers["log_likelihood"]}
+"""
+    )
+    cases = [lds_case, hmm_case]
+    report = run.run(str(tmp_path / "mine.py"), cases, relations=True)
+    one, other = report.verdicts
+    assert one.verdict == "right" and len(one.scores) > 20
+    wrong = {score.quantity for score in other.scores if not score.right}
+    assert wrong == {"shift: log_likelihood"}

@@ -73,7 +73,8 @@ def test_export_and_compare(tmp_path, capsys):
 
 
 def test_run(adapter, tmp_path, capsys):
-    assert main(["crosscheck", "run", adapter, "--kind", "viterbi"]) == 0
+    chosen = ["--kind", "viterbi", "--case", "viterbi-small"]
+    assert main(["crosscheck", "run", adapter, *chosen]) == 0
     assert "mine 1.5" in capsys.readouterr().out
     one = ["--case", "markov-chain-small"]
     assert main(["crosscheck", "run", adapter, *one]) == 1

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from autograd import grad
 
-from svae import kernels
+from svae import kernels, standard
 from svae.autodiff.trees import leaves
 from svae.testing import (
     assert_close,
@@ -410,6 +410,108 @@ def test_numbers_of_threads_change_no_digit(chains, rng):
     kernels.set_num_threads(before)
     for one, two in zip(*found, strict=True):
         np.testing.assert_array_equal(one, two)
+
+
+STATE_SPACES = {
+    "plain": dict(),
+    "ragged, per step, inputs": dict(per_step=True, ragged=True, inputs=True),
+    "missing entries": dict(missing=True),
+    "one sequence": dict(single=True),
+}
+
+
+def state_space(
+    rng, per_step=False, ragged=False, inputs=False, missing=False, single=False
+):
+    """Return parameters, y, u and lengths of a regular state-space model."""
+    N, T, D, P, U = 3, 5, 2, 3, 2
+
+    def covariance(*lead, size):
+        root = rng.standard_normal((*lead, size, size))
+        return root @ np.swapaxes(root, -1, -2) / size + 0.5 * np.eye(size)
+
+    lead = (T - 1,) if per_step else ()
+    model = standard.LinearGaussian(
+        A=0.5 * rng.standard_normal((*lead, D, D)),
+        Q=covariance(*lead, size=D),
+        C=rng.standard_normal((P, D)),
+        R=covariance(size=P),
+        m0=rng.standard_normal(D),
+        P0=covariance(size=D),
+        B=rng.standard_normal((D, U)) if inputs else None,
+        D=rng.standard_normal((P, U)) if inputs else None,
+    )
+    y = rng.standard_normal((N, T, P))
+    if missing:
+        y[rng.random(y.shape) < 0.3] = np.nan
+        y[0, 2] = np.nan
+    lengths = np.array([5, 1, 3]) if ragged else None
+    u = rng.standard_normal((N, T, U)) if inputs else None
+    return model, y[0] if single else y, u, lengths
+
+
+@pytest.mark.parametrize("kind", STATE_SPACES)
+def test_state_space_models(chains, rng, kind):
+    model, y, u, lengths = state_space(rng, **STATE_SPACES[kind])
+    fields = [k for k, x in enumerate(model) if x is not None]
+    given = model, y, u, lengths
+
+    def function(module, **options):
+        def total(*values):
+            parts = dict(zip([model._fields[k] for k in fields], values, strict=True))
+            found = module.log_likelihood(
+                model._replace(**parts), *given[1:], **options
+            )
+            return found.sum() if module is chains else np.sum(found)
+
+        return total
+
+    values = [model[k] for k in fields]
+    ours = function(chains)
+    theirs = function(standard, form="information")
+    got = jax.jit(jax.value_and_grad(ours, tuple(range(len(values)))))(*values)
+    want = theirs(*values), *(grad(theirs, k)(*values) for k in range(len(values)))
+    assert_close(plain(got), [np.asarray(x) for x in want], 1e-10)
+    smoothed = plain(jax.jit(chains.kalman_smoother)(*given))
+    want = standard.kalman_smoother(*given, form="information")
+    assert_close(smoothed, [np.asarray(x) for x in want], 1e-10)
+
+
+def test_a_covariance_without_an_inverse_is_refused(chains, rng):
+    model, y, _, _ = state_space(rng)
+    with pytest.raises(FAILURE, match="holds what is no number"):
+        jax.block_until_ready(
+            chains.log_likelihood(model._replace(Q=np.zeros((2, 2))), y)
+        )
+    with pytest.raises(ValueError, match=r"C has shape \(2, 3\), wanted \(3, 2\)"):
+        chains.log_likelihood(model._replace(C=model.C.T), y)
+
+
+def test_hidden_markov_models(chains, rng):
+    start, transition = rng.dirichlet(np.ones(3)), rng.dirichlet(np.ones(3), 3)
+    logs = rng.standard_normal((3, 4, 3))
+    args = start, transition, logs
+
+    def total(*args):
+        return chains.hmm_log_likelihood(*args, LENGTHS).sum()
+
+    def definition(*args):
+        return standard.hmm_log_likelihood(*args, LENGTHS).sum()
+
+    got = jax.jit(jax.value_and_grad(total, (0, 1, 2)))(*args)
+    want = definition(*args), *(grad(definition, k)(*args) for k in range(3))
+    assert_close(plain(got), [np.asarray(x) for x in want], 1e-10)
+    for pairs in (False, True):
+        got = chains.hmm_smoother(*args, LENGTHS, pairs=pairs)
+        want = standard.hmm_smoother(*args, LENGTHS, pairs=pairs)
+        for x, y in zip(got, want, strict=True):
+            assert (x is None) == (y is None)
+            if x is not None:
+                assert_close(np.asarray(x), y, 1e-10)
+    one = chains.hmm_viterbi(start, transition, logs[0])
+    want = standard.hmm_viterbi(start, transition, logs[0])
+    np.testing.assert_array_equal(one[0], want[0])
+    assert_close(float(one[1]), float(want[1]), 1e-12)
 
 
 def test_the_page_runs_as_it_stands(chains):

@@ -7,6 +7,9 @@ Python's, the core's own threads. `jax.grad`, `jax.jvp` and `jax.hessian` know
 them, `jax.vmap` repeats nothing that is shared, and cotangents of what is shared are
 summed over the sequences, each with its own.
 
+`log_likelihood`, `kalman_smoother`, `lds_to_natural`, `hmm_log_likelihood`,
+`hmm_smoother` and `hmm_viterbi` are those of `svae.standard`, over these chains.
+
 The library that they call is built against the JAX that is installed::
 
     python -m svae.interop.build_jax
@@ -27,7 +30,26 @@ from svae.interop.jax.chains import (
     viterbi,
 )
 from svae.interop.jax.extension import register
+from svae.interop.jax.standard import (
+    hmm_log_likelihood,
+    hmm_smoother,
+    hmm_viterbi,
+    kalman_smoother,
+    lds_to_natural,
+    log_likelihood,
+)
 
 register()
 
-__all__ = ["gaussian_chain", "markov_chain", "sample_markov_chain", "viterbi"]
+__all__ = [
+    "gaussian_chain",
+    "hmm_log_likelihood",
+    "hmm_smoother",
+    "hmm_viterbi",
+    "kalman_smoother",
+    "lds_to_natural",
+    "log_likelihood",
+    "markov_chain",
+    "sample_markov_chain",
+    "viterbi",
+]

@@ -64,15 +64,15 @@ def gaussian_chain(
         sequence is not positive definite. The message names the sequence, below the
         axes of `jax.vmap` if there are any, and the step.
     """
-    init = _as_arrays(init, "init J", "init h")
-    pair = _as_arrays(pair, "pair J11", "pair J12", "pair J22")
-    J, h = node = _as_arrays(node, "node J", "node h")
+    init = as_arrays(init, "init J", "init h")
+    pair = as_arrays(pair, "pair J11", "pair J12", "pair J22")
+    J, h = node = as_arrays(node, "node J", "node h")
     require_shape("node h", h, ("N", "T", "D"))
     N, T, D = h.shape
     if T < 1 or D < 1:
         raise wrong_shape("node h", h, "a step and a dimension at least")
     require_shape("node J", J, (N, T, D), (N, T, D, D))
-    lengths = _as_lengths(lengths, N, T)
+    lengths = as_lengths(lengths, N, T)
     every = np.full(N, T, np.int64)
     require_init("init J", init[0], every, (D, D), True)
     require_init("init h", init[1], every, (D,), True)
@@ -80,7 +80,7 @@ def gaussian_chain(
         require_pair(f"pair {name}", x, every, T, (D, D), True)
     draws = jnp.zeros((1, 0, T, D))
     if noise is not None:
-        (draws,) = _as_arrays([noise], "noise")
+        (draws,) = as_arrays([noise], "noise")
         require_shape("noise", draws, (N, "S", T, D))
     potentials = [*init, *pair, *node]
     inputs = [
@@ -165,7 +165,7 @@ def sample_markov_chain(
     """
     potentials, operands = _markov_operands(init, pair, node, lengths)
     N, T, _ = potentials[2].shape
-    (uniforms,) = _as_arrays([uniforms], "uniforms")
+    (uniforms,) = as_arrays([uniforms], "uniforms")
     require_shape("uniforms", uniforms, (N, "S", T))
     fixed = map(jax.lax.stop_gradient, [*operands, uniforms])
     (paths,) = primitives.sample_markov_chain.bind(*fixed)
@@ -176,7 +176,7 @@ def _markov_operands(
     init: ArrayLike, pair: ArrayLike, node: ArrayLike, lengths: ArrayLike | None
 ) -> tuple[list[Any], list[Any]]:
     """Return potentials as they are given, and lengths and potentials per sequence."""
-    potentials = _as_arrays((init, pair, node), "init", "pair", "node")
+    potentials = as_arrays((init, pair, node), "init", "pair", "node")
     init, pair, node = potentials
     require_shape("node", node, ("N", "T", "K"))
     N, T, K = node.shape
@@ -186,13 +186,13 @@ def _markov_operands(
     require_init("init", init, every, (K,), True)
     require_pair("pair", pair, every, T, (K, K), True)
     return potentials, [
-        _as_lengths(lengths, N, T),
+        as_lengths(lengths, N, T),
         *_per_sequence([init, pair], [2, 4]),
         node,
     ]
 
 
-def _as_arrays(values: Iterable[Any], *names: str) -> list[Any]:
+def as_arrays(values: Iterable[Any], *names: str) -> list[Any]:
     """Return arrays of float64, one for each name."""
     if not jax.config.jax_enable_x64:
         raise RuntimeError(
@@ -202,10 +202,10 @@ def _as_arrays(values: Iterable[Any], *names: str) -> list[Any]:
     values = list(values)
     if len(values) != len(names):
         raise ValueError(f"got {len(values)} arrays, wanted {', '.join(names)}")
-    return [_as_array(name, x) for name, x in zip(names, values, strict=True)]
+    return [as_array(name, x) for name, x in zip(names, values, strict=True)]
 
 
-def _as_array(name: str, value: Any) -> Any:
+def as_array(name: str, value: Any) -> Any:
     dtype = getattr(value, "dtype", None)
     if dtype is None:
         value = np.asarray(value)
@@ -220,7 +220,7 @@ def _as_array(name: str, value: Any) -> Any:
     )
 
 
-def _as_lengths(lengths: Any, num_sequences: int, num_timesteps: int) -> Any:
+def as_lengths(lengths: Any, num_sequences: int, num_timesteps: int) -> Any:
     """Return lengths (N,), or (1,) if all sequences have all steps."""
     if lengths is None:
         return jnp.full(1, num_timesteps, np.int64)

@@ -1,6 +1,7 @@
 """The chains inside of JAX: values, derivatives of both modes, vmap, errors."""
 
 import re
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -521,3 +522,10 @@ def test_the_page_runs_as_it_stands(chains):
     for block in re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL):
         exec(block, namespace)
     assert namespace["log_normalizer"](namespace["A"], namespace["h"]).shape == (3,)
+
+
+def test_the_example_learns(chains):
+    path = Path(__file__).parents[2] / "examples" / "interop_jax.py"
+    values = runpy.run_path(str(path))["main"](30)
+    assert np.isfinite(values).all()
+    assert np.mean(values[-5:]) > np.mean(values[:5]) + 0.5

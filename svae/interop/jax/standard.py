@@ -171,8 +171,8 @@ def hmm_log_likelihood(
     -------
     (N,) array, or () for log likelihoods (T, K)
     """
-    potentials, is_single = _potentials(start, transition, log_likelihoods)
-    logZ = chains.markov_chain(*potentials, lengths)[0]
+    (init, pair, node), is_single = _potentials(start, transition, log_likelihoods)
+    logZ = chains.markov_chain(init, pair, node, lengths)[0]
     return logZ[0] if is_single else logZ
 
 
@@ -218,8 +218,8 @@ def hmm_viterbi(
     paths : (N, T) int64, -1 past the length; of equally likely states the lowest
     log_probability : (N,)
     """
-    potentials, is_single = _potentials(start, transition, log_likelihoods)
-    paths, score = chains.viterbi(*potentials, lengths)
+    (init, pair, node), is_single = _potentials(start, transition, log_likelihoods)
+    paths, score = chains.viterbi(init, pair, node, lengths)
     return (paths[0], score[0]) if is_single else (paths, score)
 
 

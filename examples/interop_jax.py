@@ -1,4 +1,4 @@
-"""An SVAE step in JAX: networks in `jax.numpy`, our linear dynamical system between them.
+"""An SVAE step in JAX: our linear dynamical system between networks in `jax.numpy`.
 
 The model of Johnson et al. (2016), Fig. 4, with its parameters by gradient: an encoder
 gives node potentials, `svae.interop.jax.gaussian_chain` the posterior of the latent
@@ -23,11 +23,13 @@ NUM_SEQUENCES, WINDOW, NUM_PIXELS, D, HIDDEN = 8, 100, 10, 4, 40
 
 
 def layers(rng, *sizes):
+    """Draw weights and biases of an MLP."""
     pairs = zip(sizes[:-1], sizes[1:], strict=True)
     return [(rng.standard_normal(s) / np.sqrt(s[0]), np.zeros(s[1])) for s in pairs]
 
 
 def network(params, x):
+    """Apply an MLP."""
     *hidden, (W, b) = params
     for V, c in hidden:
         x = jnp.tanh(x @ V + c)
@@ -35,6 +37,7 @@ def network(params, x):
 
 
 def start(rng):
+    """Draw parameters to start from."""
     return {
         "encoder": layers(rng, NUM_PIXELS, HIDDEN, 2 * D),
         "decoder": layers(rng, D, HIDDEN, NUM_PIXELS),
@@ -85,6 +88,7 @@ def step(params, momenta, y, noise, t):
 
 
 def main(num_steps=300):
+    """Fit a dot that bounces between walls; return the bound at every step."""
     rng = np.random.default_rng(0)
     frames = dots(NUM_PIXELS)
     frames = frames / frames.std()

@@ -106,7 +106,7 @@ def gaussian_problems() -> Iterator[Problem]:
             for _ in range(2)
         ]
 
-    common = "missing-two-pi", "precision-for-J", "inverse-for-precision"
+    common = "missing-two-pi", "half-J", "inverse-for-precision"
     name = "family-gaussian-one-dimension"
     yield case(
         name,
@@ -130,7 +130,7 @@ def gaussian_problems() -> Iterator[Problem]:
         "gaussian",
         [[J / UNIT**2, h / UNIT] for J, h in members(generator_of(name), 2)],
         "The same kind with x measured in a unit 2^20 times as large.",
-        "hidden-diagonal-boost",
+        "diagonal-boost",
         "log-determinant-floor",
     )
     name = "family-gaussian-nearly-singular"
@@ -140,7 +140,7 @@ def gaussian_problems() -> Iterator[Problem]:
         "gaussian",
         [[-nearly_singular(rng, 2) / 2, h] for _, h in members(rng, 2)],
         "Precisions of condition numbers of about 2^24.",
-        "hidden-diagonal-boost",
+        "diagonal-boost",
     )
 
 
@@ -163,9 +163,9 @@ def categorical_problems() -> Iterator[Problem]:
         "categorical",
         [[q], [p]],
         "Log potentials of spread 1000, and a state that neither member allows.",
-        "floor-of-1e-15",
-        "overflow",
-        "zero-times-log-zero",
+        "probability-floor",
+        "log-sum-exp-without-maximum",
+        "zero-times-log-of-zero",
     )
 
 
@@ -191,7 +191,7 @@ def dirichlet_problems() -> Iterator[Problem]:
         "family-dirichlet",
         [[[0.5, 1.25, 2.0], [3.0, 0.75, 1.0]], [[1.0, 1.0, 1.0], [2.5, 0.5, 0.25]]],
         "Concentrations of order one.",
-        "alpha-for-alpha-minus-1",
+        "alpha-for-its-natural-parameter",
         "digamma-of-natural",
     )
     yield problem(
@@ -201,7 +201,7 @@ def dirichlet_problems() -> Iterator[Problem]:
             [[2e-3, 1e-3, 1e-3], [0.5, 0.5, 1.0]],
         ],
         "Concentrations of 1e-3, as sparse mixtures have them.",
-        "alpha-for-alpha-minus-1",
+        "alpha-for-its-natural-parameter",
         "digamma-floor",
     )
     yield problem(
@@ -242,7 +242,7 @@ def wishart_problems() -> Iterator[Problem]:
             name, "wishart", members, origin, *catches, standard=exact, natural=relation
         )
 
-    common = "scale-for-inverse-scale", "wrong-degrees-of-freedom"
+    common = "scale-for-inverse-scale", "one-more-degree-of-freedom"
     name = "family-wishart-one-dimension"
     yield problem(
         name,
@@ -264,7 +264,7 @@ def wishart_problems() -> Iterator[Problem]:
         wishart_members(generator_of(name), 2, JUST * np.array([1.0, 3.0])),
         "Degrees of freedom just above D - 1.",
         "digammas-of-nu-plus-i",
-        "wrong-degrees-of-freedom",
+        "one-more-degree-of-freedom",
     )
     name = "family-wishart-nearly-singular"
     rng = generator_of(name)
@@ -272,7 +272,7 @@ def wishart_problems() -> Iterator[Problem]:
         name,
         [[nearly_singular(rng, 2), nu] for _, nu in wishart_members(rng, 2)],
         "Scale matrices of condition numbers of about 2^24.",
-        "hidden-diagonal-boost",
+        "diagonal-boost",
     )
 
 
@@ -310,7 +310,7 @@ def niw_problems() -> Iterator[Problem]:
             "without rounding",
         )
 
-    common = "wrong-degrees-of-freedom", "digammas-of-nu-plus-i", "missing-two-pi"
+    common = "one-more-degree-of-freedom", "digammas-of-nu-plus-i", "missing-two-pi"
     yield problem("family-niw-one-dimension", 1, "A mean and a variance.", *common)
     yield problem(
         "family-niw", 2, "A mean and a covariance of two dimensions.", *common
@@ -333,7 +333,7 @@ def niw_problems() -> Iterator[Problem]:
         "family-niw-units",
         2,
         "The same kind with x measured in a unit 2^20 times as large.",
-        "hidden-diagonal-boost",
+        "diagonal-boost",
         unit=UNIT,
     )
 
@@ -373,7 +373,7 @@ def mniw_problems() -> Iterator[Problem]:
             "column_precision mean', without rounding",
         )
 
-    common = "wrong-degrees-of-freedom", "transposed-dynamics", "missing-two-pi"
+    common = "one-more-degree-of-freedom", "transposed-dynamics", "missing-two-pi"
     yield problem("family-mniw-one-dimension", 1, 1, "Scalar autoregressions.", *common)
     yield problem("family-mniw", 2, 2, "Linear dynamics of two dimensions.", *common)
     yield problem(
@@ -398,6 +398,6 @@ def mniw_problems() -> Iterator[Problem]:
         2,
         2,
         "Column precisions of condition numbers of about 2^16.",
-        "hidden-diagonal-boost",
+        "diagonal-boost",
         singular=True,
     )

@@ -60,12 +60,23 @@ class Shape:
 
 
 def posterior(
-    rng: np.random.Generator, shape: Shape, spread: float = 2.0, sticky: float = 0.0
+    rng: np.random.Generator,
+    shape: Shape,
+    spread: float = 2.0,
+    sticky: float = 0.0,
+    more: float | None = None,
 ) -> dict[str, tuple[Array, ...]]:
-    """Return natural parameters of a q(theta) of order one, factor by factor."""
+    """Return natural parameters of a q(theta) of order one, factor by factor.
+
+    ``spread`` is the standard deviation of locations, ``sticky`` is added to the
+    concentrations of transitions of states to themselves, and ``more`` is what degrees
+    of freedom have above D - 1.
+    """
     K, D = shape.K, shape.D
     dim_in = D + shape.affine
     dof = D + 1 + dyadic(rng.uniform(0.5, 4.0, K), 3)
+    if more is not None:
+        dof = np.full(K, D - 1 + more)
     scale = covariance(rng, K, D) * dof[:, None, None]
     normal = niw.from_standard(
         dyadic(spread * rng.standard_normal((K, D)), 4),
@@ -232,6 +243,14 @@ def mixture_problems() -> Iterator[Problem]:
         *COMMON,
         "tails-without-log1p-mahalanobis",
     )
+    name, one_tail = "student-bound-one-state", Shape("student", 2, 1, 2, 1)
+    yield case(
+        name,
+        one_tail,
+        potentials(name, one_tail),
+        "One Student-t: what is iterated is the scale u alone.",
+        "tails-without-log1p-mahalanobis",
+    )
     name = "student-bound-outlier"
     inputs = potentials(name, tails)
     inputs["dof"] = np.array([1.5])
@@ -250,7 +269,7 @@ def mixture_problems() -> Iterator[Problem]:
         potentials(name, chain),
         "Two sequences of four steps of a hidden Markov model.",
         *COMMON,
-        "transposed-transitions",
+        "transposed-transition",
     )
     name, three = "hmm-bound-sticky", Shape("hmm", 2, 4, 1, 3)
     yield case(
@@ -258,14 +277,14 @@ def mixture_problems() -> Iterator[Problem]:
         three,
         potentials(name, three, sticky=1000.0),
         "Three states that last a thousand steps.",
-        "floor-of-1e-15",
-        "transposed-transitions",
+        "probability-floor",
+        "transposed-transition",
     )
 
 
 def switching_problems() -> Iterator[Problem]:
     """Yield switching linear dynamical systems."""
-    common = (*COMMON, "transposed-transitions", "transposed-dynamics")
+    common = (*COMMON, "transposed-transition", "transposed-dynamics")
     name, shape = "slds-bound", Shape("slds", 2, 4, 2, 2)
     yield case(
         name,
@@ -378,15 +397,19 @@ def natural_gradient(
 
 def natural_gradient_problems() -> Iterator[Problem]:
     """Yield a problem of every latent model, and harder ones."""
-    common = "minibatch-not-scaled", "global-kl-forgotten", "local-kl-sign"
+    common = (
+        "minibatch-not-scaled",
+        "global-divergence-forgotten",
+        "sign-of-the-local-divergence",
+    )
     full = (*common, "correction-dropped", "algorithm-1-as-printed")
-    mean_field = (*full, "truncated-implicit-gradient", "frozen-labels")
+    mean_field = (*full, "solve-skipped", "series-cut-short")
     yield natural_gradient(
         "gaussian-natural-gradient",
         Shape("gaussian", 2, 1, 2),
         "A variational autoencoder: there is no q(theta), but gradients of evidence.",
-        "samples-not-reparameterised",
-        "local-kl-sign",
+        "samples-without-gradient",
+        "sign-of-the-local-divergence",
         hidden=3,
     )
     yield natural_gradient(
@@ -408,7 +431,7 @@ def natural_gradient_problems() -> Iterator[Problem]:
         Shape("lds", 2, 3, 2),
         "Two sequences of three steps of a linear dynamical system.",
         *full,
-        "dropped-pairwise-gradient",
+        "dropped-pair-gradient",
         "transposed-dynamics",
         hidden=3,
     )
@@ -424,7 +447,7 @@ def natural_gradient_problems() -> Iterator[Problem]:
         Shape("slds", 1, 3, 2, 2),
         "Three steps of a switching linear dynamical system.",
         *mean_field,
-        "dropped-pairwise-gradient",
+        "dropped-pair-gradient",
         "state-index-shifted",
         hidden=2,
         samples=1,
@@ -434,7 +457,7 @@ def natural_gradient_problems() -> Iterator[Problem]:
         Shape("hmm", 2, 3, 2, 2),
         "Two sequences of three steps of a hidden Markov model.",
         *mean_field,
-        "transposed-transitions",
+        "transposed-transition",
         hidden=2,
         samples=1,
     )
@@ -446,6 +469,91 @@ def natural_gradient_problems() -> Iterator[Problem]:
         "tails-without-log1p-mahalanobis",
         hidden=3,
     )
+    yield in_units(
+        natural_gradient(
+            "gmm-natural-gradient-units",
+            Shape("gmm", 2, 1, 2, 2),
+            "A mixture whose x is measured in a unit 2^20 times as large.",
+            *mean_field,
+            "diagonal-boost",
+            spread=1.0,
+        )
+    )
+    yield natural_gradient(
+        "gmm-natural-gradient-barely-proper",
+        Shape("gmm", 2, 1, 2, 2),
+        "Posteriors and priors whose degrees of freedom are just above D - 1.",
+        *mean_field,
+        "digammas-of-nu-plus-i",
+        more=2.0**-6,
+    )
+    gap = natural_gradient(
+        "lds-natural-gradient-gap",
+        Shape("lds", 1, 4, 2),
+        "Two steps in the middle have no evidence, and count in the likelihood.",
+        *full,
+        "fake-evidence-for-missing",
+    )
+    yield without_evidence(gap, (slice(None), slice(1, 3)))
+    yield natural_gradient(
+        "lds-natural-gradient-one-step",
+        Shape("lds", 2, 1, 2),
+        "Sequences of one step say nothing of the dynamics.",
+        *full,
+        "extra-predict-step",
+    )
+    yield natural_gradient(
+        "slds-natural-gradient-one-state",
+        Shape("slds", 1, 3, 2, 1),
+        "With one state it is a linear dynamical system.",
+        *full,
+    )
+    yield natural_gradient(
+        "slds-natural-gradient-affine",
+        Shape("slds", 1, 3, 1, 2, True),
+        "Switching dynamics with a bias.",
+        *mean_field,
+        "bias-ignored",
+    )
+    yield natural_gradient(
+        "hmm-natural-gradient-sticky",
+        Shape("hmm", 1, 4, 1, 2),
+        "States that last a hundred steps, and overlap.",
+        *mean_field,
+        "transposed-transition",
+        spread=0.5,
+        sticky=100.0,
+    )
+
+
+UNIT = 2.0**-20
+POWERS = {
+    ".second": 2,
+    ".weighted_mean": 1,
+    "node.J": -2,
+    "node.h": -1,
+    "decoder.W": -1,
+    "hidden.W": -1,
+}
+"""Powers of the unit of x in inputs, by the ends of their names."""
+
+
+def in_units(problem: Problem) -> Problem:
+    """Return the problem of a mixture with x measured in a much larger unit."""
+    inputs = {
+        name: x * UNIT ** next((p for e, p in POWERS.items() if name.endswith(e)), 0)
+        for name, x in problem.inputs.items()
+    }
+    return replace(problem, inputs=inputs)
+
+
+def without_evidence(problem: Problem, place: Any) -> Problem:
+    """Return the problem with node potentials of zero at a place (N, T)."""
+    inputs = dict(problem.inputs)
+    for key in ("natural.node.J", "natural.node.h"):
+        inputs[key] = inputs[key].copy()
+        inputs[key][place] = 0.0
+    return replace(problem, inputs=inputs)
 
 
 def inference_network(
@@ -498,16 +606,13 @@ def inference_network_problems() -> Iterator[Problem]:
         *common,
         "inverse-of-encoder-precision",
     )
-    inputs = dict(problem.inputs)
-    for key in ("natural.node.J", "natural.node.h"):
-        inputs[key] = inputs[key] * np.array([1.0, 0.0, 1.0])[:, None, None]
-    yield replace(problem, inputs=inputs)
+    yield without_evidence(problem, 1)
     yield inference_network(
         "hmm-inference-network",
         Shape("hmm", 2, 3, 2, 2),
         "Two sequences of three steps of a hidden Markov model.",
         *common,
-        "transposed-transitions",
+        "transposed-transition",
         samples=1,
         hidden=2,
         spread=0.5,
@@ -517,7 +622,7 @@ def inference_network_problems() -> Iterator[Problem]:
         Shape("hmm", 2, 3, 1, 2),
         "Evidence for one path: other states have probabilities of 1e-8 and less.",
         *common,
-        "floor-of-1e-15",
+        "probability-floor",
         samples=1,
         spread=8.0,
     )
@@ -537,6 +642,14 @@ def inference_network_problems() -> Iterator[Problem]:
         "graph-gradient-dropped",
         "bias-ignored",
     )
+    gap = inference_network(
+        "lds-inference-network-gap",
+        Shape("lds", 1, 4, 2),
+        "Two steps in the middle have no evidence.",
+        "graph-gradient-dropped",
+        "fake-evidence-for-missing",
+    )
+    yield without_evidence(gap, (slice(None), slice(1, 3)))
     yield inference_network(
         "student-inference-network",
         Shape("student", 2, 1, 2, 2),

@@ -22,44 +22,46 @@ if the large ones come first (Cox and Higham 1998), so sources are sorted by siz
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import autograd.numpy as anp
 import numpy as np
 
 from svae.autodiff.operations import value_of
-from svae.standard.algebra import apply, log_det_of_root, square
+from svae.standard.algebra import apply, log_det_of_root, square, transpose
 from svae.standard.covariance import DEGENERATE, Moments, observed_part
+from svae.standard.steady import EPS, has_converged, recursion, runs
 from svae.standard.system import System, at_step, singular
 from svae.types import Array
 
 __all__ = ["Forward", "filtered", "forward", "inverse", "root", "smoother"]
 
-EPS = float(np.finfo(float).eps)
 LOG_2PI = float(np.log(2 * np.pi))
 
 
 class Forward(NamedTuple):
-    """What the filter leaves for the smoother, lists over steps.
+    """What the filter leaves for the smoother.
 
-    Roots have an axis of one where all sequences have the same covariances.
+    Roots are lists over steps, with an axis of one where all sequences have the same
+    covariances; where these have stopped to change, the entries are the same objects.
     """
 
-    log_density: list[Array]
-    """(N,)."""
-    mean: list[Array]
-    """Predicted, (N, D)."""
+    log_density: Array
+    """(N, T)."""
+    mean: Array
+    """Predicted, (N, T, D)."""
+    xi: Array
+    """Filtered mean of the coordinates, (N, T, D)."""
+    e: Array
+    """Innovations over F^1/2, (N, T, P)."""
     S: list[Array]
-    xi: list[Array]
-    """Filtered mean of the coordinates."""
     Xi: list[Array]
     X: list[Array]
     W: list[Array]
-    e: list[Array]
     root_F: list[Array]
     K: list[Array]
-    """K in coordinates, for innovations over F^1/2."""
+    """Gain in coordinates, for innovations over F^1/2."""
 
 
 def root(cov: Array) -> Array:
@@ -102,34 +104,65 @@ def triangular(array: Array) -> Array:
 
 def forward(system: System) -> Forward:
     """Filter; see the module for the arrays."""
-    N, T, _ = system.seen.shape
+    N, T, P = system.seen.shape
     D = system.A.shape[-1]
     n = 1 if system.is_alike else N
+    out = Forward(
+        np.empty((N, T)),
+        np.empty((N, T, D)),
+        np.empty((N, T, D)),
+        np.empty((N, T, P)),
+        *([] for _ in range(6)),
+    )
     m = system.m0 + np.zeros((N, D))
     S: Array = np.broadcast_to(root(system.P0), (n, D, D))
     root_Q, root_R, live = root(system.Q), root(system.R), system.live
-    out = Forward(*([] for _ in Forward._fields))
+    nothing = np.zeros((n, D, D))
     for t in range(T):
         C, R, v, count = observed_part(system, t, m)
         of_R = at_step(root_R, t) if system.seen[:, t].all() else root(R)
         root_F, K, Xi = _observed(t, C, of_R, S)
-        e = _solved(root_F, v)
-        density = -(e**2).sum(-1) / 2 - log_det_of_root(root_F) - count * LOG_2PI / 2
-        xi = apply(K, e)
-        X: Array = np.zeros((n, D, D))
-        W, here = Xi, (density, m, S, xi, Xi)
-        if t + 1 < T:
-            A, on = at_step(system.A, t), live[:, t + 1]
-            after, X, W = _moved(A @ (S @ Xi), at_step(root_Q, t), Xi)
-            mean = apply(A, m + apply(S, xi)) + at_step(system.b, t)
-            if not on.all():  # what has ended stays where it is
-                each = on[:, None, None]
-                after, X = np.where(each, after, S), np.where(each, X, 0.0)
-                W, mean = np.where(each, W, Xi), np.where(on[:, None], mean, m)
-            S, m = after, mean
-        for column, part in zip(out, (*here, X, W, e, root_F, K), strict=True):
+        out.S.append(S)
+        for column, part in zip(out[5:], (Xi, nothing, Xi, root_F, K), strict=True):
             column.append(part)
+        if t + 1 < T and system.is_constant and has_converged(out.S):
+            _steady(system, out, t, m, root_Q[:, 0])
+            break
+        e = _solved(root_F, v)
+        half_log_det = log_det_of_root(root_F) + count * LOG_2PI / 2
+        out.log_density[:, t] = -(e**2).sum(-1) / 2 - half_log_det
+        out.mean[:, t], out.e[:, t], out.xi[:, t] = m, e, apply(K, e)
+        if t + 1 == T:
+            break
+        A, on = at_step(system.A, t), live[:, t + 1]
+        after, X, W = _moved(A @ (S @ Xi), at_step(root_Q, t), Xi)
+        moved = apply(A, m + apply(S, out.xi[:, t])) + at_step(system.b, t)
+        if not on.all():  # what has ended stays where it is
+            each = on[:, None, None]
+            after, X = np.where(each, after, S), np.where(each, X, 0.0)
+            W, moved = np.where(each, W, Xi), np.where(on[:, None], moved, m)
+        S, m, out.X[t], out.W[t] = after, moved, X, W
     return out
+
+
+def _steady(system: System, out: Forward, t: int, m: Array, root_Q: Array) -> None:
+    """Filter steps from t on, at which covariances are what they were before."""
+    T = system.seen.shape[1]
+    S, Xi, root_F, K = out.S[t], out.Xi[t], out.root_F[t], out.K[t]
+    A, C = system.A[0, 0], system.C[0, 0]
+    _, X, W = _moved(A @ (S @ Xi), root_Q, Xi)
+    gain = A @ (S @ K @ inverse(root_F))[0]
+    y = system.y[:, t:] - system.d[:, -(T - t) :]
+    pushed = apply(gain, y[:, :-1]) + system.b[:, -(T - 1 - t) :]
+    mean = recursion(A - gain @ C, pushed, m)
+    e = _solved(root_F[:, None], y - apply(C, mean))
+    half_log_det = log_det_of_root(root_F)[0] + y.shape[-1] * LOG_2PI / 2
+    out.log_density[:, t:] = -(e**2).sum(-1) / 2 - half_log_det
+    out.mean[:, t:], out.e[:, t:], out.xi[:, t:] = mean, e, apply(K[:, None], e)
+    rest = T - t - 1
+    out.X[t:], out.W[t:] = [X] * rest + [out.X[t]], [W] * rest + [Xi]
+    for column, part in zip(out[4:6] + out[8:], (S, Xi, root_F, K), strict=True):
+        column += [part] * rest
 
 
 def _observed(t: int, C: Array, root_R: Array, S: Array) -> tuple[Array, Array, Array]:
@@ -173,45 +206,82 @@ def filtered(system: System) -> Moments:
 def smoother(system: System) -> Moments:
     """Filter and smooth; values only."""
     past = forward(system)
-    N, T, _ = system.seen.shape
-    mean, cov, cross = [], [], []
-    z, Z, next_root = past.xi[-1], past.Xi[-1], None
-    for t in reversed(range(T)):
-        S, X = past.S[t], past.X[t]
-        if next_root is not None:
-            z, of_next = past.xi[t] + apply(X, z), X @ Z
-            cross.append((S @ of_next) @ np.swapaxes(next_root, -1, -2))
-            Z = triangular(np.concatenate((of_next, past.W[t]), -1))
-        next_root = S @ Z
-        mean.append(past.mean[t] + apply(S, z))
-        cov.append(square(next_root))
+    N = len(system.seen)
+    z, Z = coordinates(past)
+    roots = _products(past.S, Z)
+    mean = np.empty_like(z)
+    for run in runs(past.S):
+        S = past.S[run.start][:, None]
+        mean[:, run] = past.mean[:, run] + apply(S, z[:, run])
+    of_pairs = _products(past.X[:-1], Z[1:])
+    of_pairs = _products(past.S[:-1], of_pairs)
+    cross = _each(lambda a, b: a @ transpose(b), of_pairs, roots[1:])
     return _with_moments(system, past)._replace(
-        smoothed_mean=_over_time(N, mean[::-1]),
-        smoothed_cov=_over_time(N, cov[::-1]),
-        cross_cov=_over_time(N, cross[::-1]) if cross else _no_pairs(cov[0], N),
+        smoothed_mean=mean,
+        smoothed_cov=_over_time(N, _each(square, roots)),
+        cross_cov=_over_time(N, cross)
+        if cross
+        else np.zeros((N, 0, *roots[0].shape[1:])),
     )
+
+
+def coordinates(past: Forward) -> tuple[Array, list[Array]]:
+    """Return means (N, T, D) and roots of the coordinates given all observations."""
+    T = past.mean.shape[1]
+    z, Z = np.empty_like(past.xi), [past.Xi[-1]] * T
+    z[:, -1] = past.xi[:, -1]
+    end = T - 1
+    for run in reversed(runs(past.X, past.W)):
+        X, W, found = past.X[run.start], past.W[run.start], [Z[end]]
+        if run.stop == T:  # the last step has no next
+            continue
+        t = run.stop - 1
+        while t >= run.start and not (len(X) == 1 and has_converged(found)):
+            z[:, t] = past.xi[:, t] + apply(X, z[:, t + 1])
+            found.append(triangular(np.concatenate((X @ found[-1], W), -1)))
+            Z[t] = found[-1]
+            t -= 1
+        if t >= run.start:
+            rest = slice(run.start, t + 1)
+            Z[rest] = [found[-1]] * (t + 1 - run.start)
+            pushed = past.xi[:, rest][:, ::-1]
+            z[:, rest] = recursion(X[0], pushed, z[:, t + 1])[:, :0:-1]
+        end = run.start
+    return z, Z
+
+
+def _products(left: Sequence[Array], right: Sequence[Array]) -> list[Array]:
+    return _each(np.matmul, left, right)
+
+
+def _each(function: Callable[..., Array], *columns: Sequence[Array]) -> list[Array]:
+    """Apply a function step by step, once where its arguments are the same objects."""
+    found: list[Array] = []
+    for t, parts in enumerate(zip(*columns, strict=True)):
+        is_new = t == 0 or any(column[t] is not column[t - 1] for column in columns)
+        found.append(function(*parts) if is_new else found[-1])
+    return found
 
 
 def _with_moments(system: System, past: Forward) -> Moments:
     """Return what the filter found, in the coordinates of the states."""
     N = len(system.seen)
-    steps = list(zip(past.mean, past.S, past.xi, past.Xi, strict=True))
+    mean = np.empty_like(past.mean)
+    for run in runs(past.S):
+        S = past.S[run.start][:, None]
+        mean[:, run] = past.mean[:, run] + apply(S, past.xi[:, run])
     return Moments(
-        _over_time(N, past.log_density),
-        _over_time(N, past.mean),
-        _over_time(N, [square(S) for S in past.S]),
-        _over_time(N, [m + apply(S, xi) for m, S, xi, _ in steps]),
-        _over_time(N, [square(S @ Xi) for _, S, _, Xi in steps]),
+        past.log_density,
+        past.mean,
+        _over_time(N, _each(square, past.S)),
+        mean,
+        _over_time(N, _each(square, _products(past.S, past.Xi))),
     )
 
 
 def _over_time(N: int, parts: Sequence[Array]) -> Array:
     stacked = np.stack(parts, 1)
     return np.broadcast_to(stacked, (N, *stacked.shape[1:])).copy()
-
-
-def _no_pairs(cov: Array, N: int) -> Array:
-    return np.zeros((N, 0, *cov.shape[1:]))
 
 
 def inverse(L: Array) -> Array:

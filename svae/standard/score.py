@@ -24,7 +24,10 @@ from svae.autodiff.tuples import Outputs
 from svae.autodiff.vjp import by_definition, trace
 from svae.standard import arrays, covariance
 from svae.standard.algebra import apply, outer, square, transpose
+from svae.standard.arrays import Forward
+from svae.standard.backward import Backward, backward, look_of, magnitude
 from svae.standard.covariance import Moments, observed_part
+from svae.standard.steady import runs
 from svae.standard.system import System, at_step
 from svae.types import VJP, Array
 
@@ -58,7 +61,7 @@ def _system(arguments: Sequence[Any]) -> System:
 @primitive
 def _log_likelihood(*arguments: Any) -> Array:
     system = _system(arguments)
-    density = onp.stack(arrays.forward(system).log_density, 1)
+    density = arrays.forward(system).log_density
     return onp.where(system.live, density, 0.0).sum(1)
 
 
@@ -118,15 +121,44 @@ class _Sums:
             for name in System._fields[:NUM_ARRAYS]
         }
 
-    def add(self, name: str, t: int | None, bar: Array) -> None:
-        """Add what a step says, (N, ...); without steps if t is None."""
+    def add(self, name: str, steps: slice, bar: Array) -> None:
+        """Add what steps say, (N, steps, ...)."""
         total = self.bars[name]
+        if name in ("m0", "P0"):
+            total += bar[:, 0] if len(total) > 1 else bar.sum(0)
+            return
         if len(total) == 1:
             bar = bar.sum(0, keepdims=True)
-        if t is None:
-            total += bar
+        if total.shape[1] == 1:
+            total += bar.sum(1, keepdims=True)
         else:
-            total[:, t if total.shape[1] > 1 else 0] += bar
+            total[:, steps] += bar
+
+    def add_product(
+        self,
+        name: str,
+        steps: slice,
+        weight: Array,
+        left: Array,
+        right: Array,
+        less: Any,
+    ) -> None:
+        """Add weight (left right' - less), with less (N or 1, ...) the same for steps.
+
+        Parameters
+        ----------
+        weight : (N,) array
+        left, right : (N, steps, ...) arrays
+        less : (N or 1, ...) array
+        """
+        total, count = self.bars[name], left.shape[1]
+        less = weight[:, None, None] * less
+        left = weight[:, None, None] * left
+        if count > 1 and total.shape[:2] == (1, 1):  # of steps that are alike
+            sums = onp.tensordot(left, right, ((0, 1), (0, 1)))
+            total += sums - count * less.sum(0)
+        else:
+            self.add(name, steps, outer(left, right) - less[:, None])
 
 
 def score(system: System, g: Array) -> list[Array]:
@@ -138,48 +170,88 @@ def score(system: System, g: Array) -> list[Array]:
     g : (N,) array
     """
     past = arrays.forward(system)
-    total = _Sums(system)
-    num_sequences, T, P = system.seen.shape
-    D = system.A.shape[-1]
-    r, N = onp.zeros((num_sequences, D)), onp.zeros((len(past.S[0]), D, D))
-    eye, live = onp.eye(D), system.live
-    g1, g2 = g[:, None], g[:, None, None]
-    for t in reversed(range(T)):
-        S, Xi, mean = past.S[t], past.Xi[t], past.mean[t]
-        cov, filtered = square(S), square(S @ Xi)
-        smoothed = mean + apply(S, past.xi[t])
-        if t + 1 < T:
-            A, on = at_step(system.A, t), live[:, t + 1]
-            if not on.all():  # nothing follows: what comes back says nothing
-                r, N = (
-                    onp.where(on[:, None], r, 0.0),
-                    onp.where(on[:, None, None], N, 0),
-                )
-            back, G = apply(transpose(A), r), transpose(A) @ N @ A
-            smoothed = smoothed + apply(filtered, back)
-            total.add("b", t, g1 * r)
-            total.add("Q", t, g2 * (outer(r, r) - N) / 2)
-            total.add("A", t, g2 * (outer(r, smoothed) - N @ A @ filtered))
-        else:
-            back, G = onp.zeros((num_sequences, D)), onp.zeros((len(S), D, D))
-        C, _, _, _ = observed_part(system, t, mean)
-        inverse = arrays.inverse(past.root_F[t])
-        e, H = past.e[t], inverse @ C
-        K = S @ past.K[t] @ inverse
-        rest = eye - K @ C
-        error = apply(transpose(inverse), e) - apply(transpose(K), back)
-        of_R = square(transpose(inverse)) + transpose(K) @ G @ K
-        seen = system.seen[:, t].astype(float) * live[:, t, None]
-        mask = seen[..., None] * seen[:, None]
-        error = error * seen
-        total.add("d", t, g1 * error)
-        total.add("y", t, -g1 * error)
-        total.add("R", t, g2 * mask * (outer(error, error) - of_R) / 2)
-        of_C = (transpose(inverse) @ H - transpose(K) @ G @ rest) @ cov
-        of_C = outer(error, smoothed) - seen[..., None] * of_C
-        total.add("C", t, g2 * of_C)
-        r = apply(transpose(H), e) + apply(transpose(rest), back)
-        N = transpose(H) @ H + transpose(rest) @ G @ rest
-    total.add("m0", None, g1 * r)
-    total.add("P0", None, g2 * (outer(r, r) - N) / 2)
+    found, total = backward(system, past), _Sums(system)
+    T = system.seen.shape[1]
+    for run in runs(past.S, past.X, found.N[1:], found.Z):
+        _add_look(system, past, found, run, g, total)
+        if run.stop == T:
+            run = slice(run.start, T - 1)
+        if run.stop > run.start:
+            _add_move(system, past, found, run, g, total)
+    r, first = found.r[:, :1], slice(0, 1)
+    total.add("m0", first, g[:, None, None] * r)
+    total.add_product("P0", first, g / 2, r, r, found.N[0])
     return [total.bars[name] for name in System._fields[:NUM_ARRAYS]]
+
+
+def _add_look(
+    system: System, past: Forward, found: Backward, run: slice, g: Array, total: _Sums
+) -> None:
+    """Add what steps say of their observations: of y, D u, R and C."""
+    t, T = run.start, past.mean.shape[1]
+    inverse, C, _, K, rest = look_of(system, past, t)
+    seen = system.seen[:, t].astype(float)
+    back, G = found.r[:, run.start + 1 : run.stop + 1], found.N[t + 1]
+    if t + 1 < T:
+        A = at_step(system.A, t)
+        back, G = apply(transpose(A)[:, None], back), transpose(A) @ G @ A
+    error = apply(transpose(inverse)[:, None], past.e[:, run])
+    error = seen[:, None] * (error - apply(transpose(K)[:, None], back))
+    total.add("d", run, g[:, None, None] * error)
+    total.add("y", run, -g[:, None, None] * error)
+    mask = seen[..., None] * seen[:, None]
+    of_R = mask * (square(transpose(inverse)) + transpose(K) @ G @ K)
+    total.add_product("R", run, g / 2, error, error, of_R)
+    S = past.S[t]
+    smoothed = past.mean[:, run] + apply(S[:, None], found.z[:, run])
+    of_C = _of_C(system, past, found, t, C, K, G)
+    total.add_product("C", run, g, error, smoothed, seen[..., None] * of_C)
+
+
+def _of_C(
+    system: System,
+    past: Forward,
+    found: Backward,
+    t: int,
+    C: Array,
+    K: Array,
+    G: Array,
+) -> Array:
+    """Return R^-1 C times the smoothed covariance, or what it is without R^-1.
+
+    K' (I - G P) with the filtered P; whichever has the smaller rounding error.
+    """
+    S = past.S[t]
+    P = square(S @ past.Xi[t])
+    of_C = transpose(K) @ (onp.eye(S.shape[-1]) - G @ P)
+    error = magnitude(K) * magnitude(G) * magnitude(P)
+    _, R, _, _ = observed_part(system, t, past.mean[:, t])
+    root_R = arrays.root(R)
+    regular = onp.diagonal(root_R, axis1=-2, axis2=-1).min(-1)[:, None, None] > 0
+    inverse = arrays.inverse(onp.where(regular, root_R, onp.eye(R.shape[-1])))
+    cov = square(S @ found.Z[t])
+    bound = magnitude(inverse) ** 2 * magnitude(C) * magnitude(cov)
+    use = regular & (bound < error)[:, None, None]
+    if not use.any():
+        return of_C
+    other = transpose(inverse) @ (inverse @ C @ cov)
+    return onp.where(use, other, of_C)
+
+
+def _add_move(
+    system: System, past: Forward, found: Backward, run: slice, g: Array, total: _Sums
+) -> None:
+    """Add what steps say of their transitions: of B u, Q and A."""
+    t = run.start
+    S, A = past.S[t], at_step(system.A, t)
+    after, N = found.r[:, run.start + 1 : run.stop + 1], found.N[t + 1]
+    smoothed = past.mean[:, run] + apply(S[:, None], found.z[:, run])
+    total.add("b", run, g[:, None, None] * after)
+    total.add_product("Q", run, g / 2, after, after, N)
+    of_A = N @ A @ square(S @ past.Xi[t])
+    inverse = found.S_inverse[t + 1]
+    if inverse is not None:  # A P = S_{t+1} X' S' of the filtered P
+        doubt = onp.eye(S.shape[-1]) - square(found.Z[t + 1])
+        other = transpose(inverse) @ doubt @ transpose(S @ past.X[t])
+        of_A = onp.where(onp.isnan(inverse), of_A, other)
+    total.add_product("A", run, g, after, smoothed, of_A)

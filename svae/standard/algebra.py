@@ -1,4 +1,7 @@
-"""Matrices (..., M, D) and vectors (..., D), under autograd or not."""
+"""Matrices (..., M, D) and vectors (..., D), under autograd or not.
+
+Methods of arrays, which plain arrays have without a detour through autograd.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ __all__ = ["apply", "log_det_of_root", "outer", "square", "transpose"]
 
 def transpose(x: Array) -> Array:
     """Return matrices transposed."""
-    return np.swapaxes(x, -1, -2)
+    return x.swapaxes(-1, -2)
 
 
 def apply(matrix: Array, vector: Array) -> Array:
@@ -19,7 +22,7 @@ def apply(matrix: Array, vector: Array) -> Array:
 
     A product of BLAS may depend on how many there are.
     """
-    return np.sum(matrix * vector[..., None, :], -1)
+    return (matrix * vector[..., None, :]).sum(-1)
 
 
 def outer(x: Array, y: Array) -> Array:
@@ -29,7 +32,7 @@ def outer(x: Array, y: Array) -> Array:
 
 def square(root: Array) -> Array:
     """Return the matrices that these are roots of."""
-    return np.matmul(root, transpose(root))
+    return root @ transpose(root)
 
 
 def log_det_of_root(root: Array) -> Array:

@@ -22,7 +22,7 @@ if the large ones come first (Cox and Higham 1998), so sources are sorted by siz
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import autograd.numpy as anp
@@ -30,8 +30,8 @@ import numpy as np
 
 from svae.autodiff.operations import value_of
 from svae.standard.algebra import apply, log_det_of_root, square, transpose
-from svae.standard.covariance import DEGENERATE, Moments, observed_part
-from svae.standard.steady import EPS, has_converged, recursion, runs
+from svae.standard.covariance import DEGENERATE, Moments, observed_noise, observed_part
+from svae.standard.steady import EPS, each, has_converged, recursion, runs
 from svae.standard.system import System, at_step, singular
 from svae.types import Array
 
@@ -55,6 +55,8 @@ class Forward(NamedTuple):
     """Filtered mean of the coordinates, (N, T, D)."""
     e: Array
     """Innovations over F^1/2, (N, T, P)."""
+    root_R: Array
+    """Of what was observed, (N or 1, T or 1, P, P)."""
     S: list[Array]
     Xi: list[Array]
     X: list[Array]
@@ -107,23 +109,23 @@ def forward(system: System) -> Forward:
     N, T, P = system.seen.shape
     D = system.A.shape[-1]
     n = 1 if system.is_alike else N
+    root_Q, root_R, live = root(system.Q), root(observed_noise(system)), system.live
     out = Forward(
         np.empty((N, T)),
         np.empty((N, T, D)),
         np.empty((N, T, D)),
         np.empty((N, T, P)),
+        root_R,
         *([] for _ in range(6)),
     )
     m = system.m0 + np.zeros((N, D))
     S: Array = np.broadcast_to(root(system.P0), (n, D, D))
-    root_Q, root_R, live = root(system.Q), root(system.R), system.live
     nothing = np.zeros((n, D, D))
     for t in range(T):
-        C, R, v, count = observed_part(system, t, m)
-        of_R = at_step(root_R, t) if system.seen[:, t].all() else root(R)
-        root_F, K, Xi = _observed(t, C, of_R, S)
+        C, v, count = observed_part(system, t, m)
+        root_F, K, Xi = _observed(t, C, at_step(root_R, t), S)
         out.S.append(S)
-        for column, part in zip(out[5:], (Xi, nothing, Xi, root_F, K), strict=True):
+        for column, part in zip(out[6:], (Xi, nothing, Xi, root_F, K), strict=True):
             column.append(part)
         if t + 1 < T and system.is_constant and has_converged(out.S):
             _steady(system, out, t, m, root_Q[:, 0])
@@ -161,7 +163,7 @@ def _steady(system: System, out: Forward, t: int, m: Array, root_Q: Array) -> No
     out.mean[:, t:], out.e[:, t:], out.xi[:, t:] = mean, e, apply(K[:, None], e)
     rest = T - t - 1
     out.X[t:], out.W[t:] = [X] * rest + [out.X[t]], [W] * rest + [Xi]
-    for column, part in zip(out[4:6] + out[8:], (S, Xi, root_F, K), strict=True):
+    for column, part in zip(out[5:7] + out[9:], (S, Xi, root_F, K), strict=True):
         column += [part] * rest
 
 
@@ -215,10 +217,10 @@ def smoother(system: System) -> Moments:
         mean[:, run] = past.mean[:, run] + apply(S, z[:, run])
     of_pairs = _products(past.X[:-1], Z[1:])
     of_pairs = _products(past.S[:-1], of_pairs)
-    cross = _each(lambda a, b: a @ transpose(b), of_pairs, roots[1:])
+    cross = each(lambda a, b: a @ transpose(b), of_pairs, roots[1:])
     return _with_moments(system, past)._replace(
         smoothed_mean=mean,
-        smoothed_cov=_over_time(N, _each(square, roots)),
+        smoothed_cov=_over_time(N, each(square, roots)),
         cross_cov=_over_time(N, cross)
         if cross
         else np.zeros((N, 0, *roots[0].shape[1:])),
@@ -251,16 +253,7 @@ def coordinates(past: Forward) -> tuple[Array, list[Array]]:
 
 
 def _products(left: Sequence[Array], right: Sequence[Array]) -> list[Array]:
-    return _each(np.matmul, left, right)
-
-
-def _each(function: Callable[..., Array], *columns: Sequence[Array]) -> list[Array]:
-    """Apply a function step by step, once where its arguments are the same objects."""
-    found: list[Array] = []
-    for t, parts in enumerate(zip(*columns, strict=True)):
-        is_new = t == 0 or any(column[t] is not column[t - 1] for column in columns)
-        found.append(function(*parts) if is_new else found[-1])
-    return found
+    return each(np.matmul, left, right)
 
 
 def _with_moments(system: System, past: Forward) -> Moments:
@@ -273,22 +266,30 @@ def _with_moments(system: System, past: Forward) -> Moments:
     return Moments(
         past.log_density,
         past.mean,
-        _over_time(N, _each(square, past.S)),
+        _over_time(N, each(square, past.S)),
         mean,
-        _over_time(N, _each(square, _products(past.S, past.Xi))),
+        _over_time(N, each(square, _products(past.S, past.Xi))),
     )
 
 
 def _over_time(N: int, parts: Sequence[Array]) -> Array:
-    stacked = np.stack(parts, 1)
-    return np.broadcast_to(stacked, (N, *stacked.shape[1:])).copy()
+    """Return what there is of every step as one array (N, T, ...)."""
+    found = np.empty((N, len(parts), *parts[0].shape[1:]))
+    for run in runs(parts):
+        found[:, run] = parts[run.start][:, None]
+    return found
 
 
 def inverse(L: Array) -> Array:
     """Return the inverse of lower triangular (..., M, M), by substitution."""
-    M = L.shape[-1]
-    columns = [_solved(L, np.eye(M)[:, j] + 0 * L[..., 0]) for j in range(M)]
-    return np.stack(columns, -1)
+    found = np.zeros(L.shape)
+    for i in range(L.shape[-1]):
+        if i:
+            known = L[..., i : i + 1, :i] @ found[..., :i, :i]
+            found[..., i : i + 1, :i] = -known
+        found[..., i, i] = 1.0
+        found[..., i, : i + 1] /= L[..., i, i, None]
+    return found
 
 
 def _solved(L: Array, v: Array) -> Array:

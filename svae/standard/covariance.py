@@ -29,7 +29,14 @@ from svae.standard.algebra import apply, log_det_of_root, transpose
 from svae.standard.system import System, at_step, singular
 from svae.types import Array
 
-__all__ = ["DEGENERATE", "NOTHING", "Moments", "observed_part", "smoother"]
+__all__ = [
+    "DEGENERATE",
+    "NOTHING",
+    "Moments",
+    "observed_noise",
+    "observed_part",
+    "smoother",
+]
 
 DEGENERATE = (
     "the covariance of y given the past is singular, so y has no density. Usual cause: "
@@ -60,8 +67,10 @@ def smoother(system: System, smooth: bool = True) -> Moments:
     D = system.A.shape[-1]
     m, P = system.m0 + onp.zeros((N, D)), system.P0 + onp.zeros((N, D, D))
     eye, live, steps, found = onp.eye(D), system.live, [], []
+    noise = observed_noise(system)
     for t in range(T):
-        C, R, v, count = observed_part(system, t, m)
+        C, v, count = observed_part(system, t, m)
+        R = at_step(noise, t)
         CP = C @ P
         F = CP @ transpose(C) + R
         try:
@@ -110,19 +119,22 @@ def _backward(steps: list[Any], found: list[Any]) -> tuple[Array, Array, Array]:
     return _stack(mean[::-1]), _stack(cov[::-1]), _stack(cross[::-1])
 
 
-def observed_part(
-    system: System, t: int, m: Array
-) -> tuple[Array, Array, Array, Array]:
-    """Return C and R of what was observed, the innovation, and how many entries."""
-    C, R, seen = at_step(system.C, t), at_step(system.R, t), system.seen[:, t]
+def observed_part(system: System, t: int, m: Array) -> tuple[Array, Array, Array]:
+    """Return C of what was observed, the innovation, and how many entries."""
+    C, seen = at_step(system.C, t), system.seen[:, t]
     v = system.y[:, t] - apply(C, m) - at_step(system.d, t)
-    count = seen.sum(-1)
     if seen.all():
-        return C, R, v, count
-    seen = seen.astype(float)
+        return C, v, seen.sum(-1)
+    return C * seen[..., None], v * seen, seen.sum(-1)
+
+
+def observed_noise(system: System) -> Array:
+    """Return R of what was observed, the identity elsewhere, (N or 1, T or 1, P, P)."""
+    if system.seen.all():
+        return system.R
+    seen = system.seen.astype(float)
     of_missing = (1 - seen)[..., None] * onp.eye(seen.shape[-1])
-    R = R * seen[..., None] * seen[:, None] + of_missing
-    return C * seen[..., None], R, v * seen, count
+    return system.R * seen[..., None] * seen[..., None, :] + of_missing
 
 
 def _degenerate(F: Array, t: int) -> Exception:

@@ -26,7 +26,7 @@ from svae.standard import arrays, covariance
 from svae.standard.algebra import apply, outer, square, transpose
 from svae.standard.arrays import Forward
 from svae.standard.backward import Backward, backward, look_of, magnitude
-from svae.standard.covariance import Moments, observed_part
+from svae.standard.covariance import Moments
 from svae.standard.steady import runs
 from svae.standard.system import System, at_step
 from svae.types import VJP, Array
@@ -225,10 +225,9 @@ def _of_C(
     P = square(S @ past.Xi[t])
     of_C = transpose(K) @ (onp.eye(S.shape[-1]) - G @ P)
     error = magnitude(K) * magnitude(G) * magnitude(P)
-    _, R, _, _ = observed_part(system, t, past.mean[:, t])
-    root_R = arrays.root(R)
+    root_R = at_step(past.root_R, t)
     regular = onp.diagonal(root_R, axis1=-2, axis2=-1).min(-1)[:, None, None] > 0
-    inverse = arrays.inverse(onp.where(regular, root_R, onp.eye(R.shape[-1])))
+    inverse = arrays.inverse(onp.where(regular, root_R, onp.eye(root_R.shape[-1])))
     cov = square(S @ found.Z[t])
     bound = magnitude(inverse) ** 2 * magnitude(C) * magnitude(cov)
     use = regular & (bound < error)[:, None, None]

@@ -10,14 +10,15 @@ whose ends are joined afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import is_not
 
 import numpy as np
 
 from svae.standard.algebra import apply
 from svae.types import Array
 
-__all__ = ["EPS", "has_converged", "recursion", "runs"]
+__all__ = ["EPS", "each", "has_converged", "recursion", "runs"]
 
 EPS = float(np.finfo(float).eps)
 FIRST = 16
@@ -78,10 +79,19 @@ def recursion(M: Array, g: Array, start: Array) -> Array:
 
 def runs(*columns: Sequence[Array]) -> list[slice]:
     """Return the stretches over which all columns have the same objects."""
-    edges = [
-        t
-        for t in range(1, len(columns[0]))
-        if any(column[t] is not column[t - 1] for column in columns)
-    ]
-    bounds = [0, *edges, len(columns[0])]
+    count = len(columns[0])
+    changes = np.zeros(max(count - 1, 0), bool)
+    for column in columns:
+        changes |= np.fromiter(map(is_not, column[1:], column[:-1]), bool, count - 1)
+    bounds = [0, *(np.flatnonzero(changes) + 1).tolist(), count]
     return [slice(a, b) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+
+
+def each(function: Callable[..., Array], *columns: Sequence[Array]) -> list[Array]:
+    """Apply a function step by step, once where its arguments are the same objects."""
+    found: list[Array] = []
+    if len(columns[0]):
+        for run in runs(*columns):
+            result = function(*(column[run.start] for column in columns))
+            found += [result] * (run.stop - run.start)
+    return found

@@ -67,6 +67,7 @@ from svae.testing.state_space import (
     StateSpaceProblem,
     state_space_oracle,
     state_space_problem,
+    state_space_slope,
 )
 
 __all__ = [
@@ -102,6 +103,7 @@ __all__ = [
     "sequence",
     "state_space_oracle",
     "state_space_problem",
+    "state_space_slope",
     "switching_problem",
     "typical_graph",
     "typical_natparams",

@@ -12,7 +12,12 @@ import numpy as np
 from svae.standard import Filtered, LinearGaussian, Predicted, Smoothed
 from svae.testing.oracles import exact, with_digits
 
-__all__ = ["StateSpaceProblem", "state_space_oracle", "state_space_problem"]
+__all__ = [
+    "StateSpaceProblem",
+    "state_space_oracle",
+    "state_space_problem",
+    "state_space_slope",
+]
 
 
 class StateSpaceProblem(NamedTuple):
@@ -122,6 +127,37 @@ def state_space_oracle(
     return filtered, predicted, smoothed
 
 
+def state_space_slope(problem: StateSpaceProblem, name: str, direction: Any) -> float:
+    """Return the derivative of the sum of log likelihoods in a parameter.
+
+    By a difference in 100 digits, so that its own errors are far below those of floats.
+
+    Parameters
+    ----------
+    problem : StateSpaceProblem
+    name : str
+        A field of the parameters.
+    direction : array in the shape of the parameter, symmetric for covariances
+    """
+    import mpmath
+
+    N, T, _ = problem.y.shape
+    lengths = [T] * N if problem.lengths is None else problem.lengths
+
+    def total(step: Any) -> Any:
+        x = exact(getattr(problem.params, name)) + step * exact(direction)
+        params = problem.params._replace(**{name: x})
+        joints = (
+            _Joint(problem._replace(params=params), n, int(length))
+            for n, length in enumerate(lengths)
+        )
+        return sum(joint.log_density(joint.seen(T)) for joint in joints)
+
+    with mpmath.workdps(100):
+        step = mpmath.mpf(10) ** -35
+        return float((total(step) - total(-step)) / (2 * step))
+
+
 class _Joint:
     """Mean and covariance of x_1..x_T, y_1..y_T of a sequence, in mpmath's numbers."""
 
@@ -136,7 +172,7 @@ class _Joint:
         self.known = ~np.isnan(y[n, :length].ravel())
 
         def of(x: Any, t: int, ndim: int = 2) -> Any:
-            x = np.asarray(x, float)
+            x = np.asarray(x)
             if x.ndim == ndim + 2:
                 x = x[n if len(x) > 1 else 0]
             elif x.ndim == ndim + 1 and ndim == 1:
@@ -216,7 +252,7 @@ class _Joint:
 
 
 def _first(P0: Any, n: int) -> Any:
-    P0 = np.asarray(P0, float)
+    P0 = np.asarray(P0)
     return P0[n if len(P0) > 1 else 0] if P0.ndim == 3 else P0
 
 

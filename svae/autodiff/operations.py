@@ -9,9 +9,10 @@ from typing import Any
 
 import autograd.numpy as np
 import numpy as onp
-from autograd.extend import defvjp, defvjp_argnums, primitive
-from autograd.tracer import getval, isbox
+from autograd.extend import defvjp, defvjp_argnums
+from autograd.tracer import box_types
 
+from svae.autodiff.primitive import primitive
 from svae.types import VJP, Array
 
 __all__ = [
@@ -21,22 +22,31 @@ __all__ = [
     "joined",
     "multiply",
     "per_sequence",
+    "trailing",
     "value_of",
 ]
 
 
 def value_of(x: Array) -> Any:
     """Return the NumPy array inside of any number of boxes."""
-    if type(x) is onp.ndarray:  # as nearly all are
-        return x
-    while isbox(x):
-        x = getval(x)
-    return x
+    value: Any = x
+    while type(value) in box_types:
+        value = value._value
+    return value
 
 
 def per_sequence(scale: Array, x: Array) -> Array:
     """Multiply the rows of (N, ...) by (N,)."""
     return scale.reshape((-1,) + (1,) * (x.ndim - 1)) * x
+
+
+@primitive
+def trailing(x: Any, axes: int) -> Array:
+    """Return an array with that many axes of length 1 behind its own."""
+    return onp.reshape(x, onp.shape(x) + (1,) * axes)
+
+
+defvjp(trailing, lambda ans, x, axes: lambda g: g.reshape(onp.shape(x)))
 
 
 @primitive
@@ -91,8 +101,7 @@ def _joined_vjp(
 
     def pull_back(g: Array) -> list[Array]:
         return [
-            np.reshape(cut(g, -1, edges[n - 1], edges[n]), shapes[n - 1])
-            for n in argnums
+            cut(g, -1, edges[n - 1], edges[n]).reshape(shapes[n - 1]) for n in argnums
         ]
 
     return pull_back
@@ -134,7 +143,25 @@ defvjp_argnums(
 )
 
 
+@primitive
 def multiply(left: Array, right: Array) -> Array:
     """Multiply (..., M) by (M, N): one matrix product."""
-    rows = np.reshape(left, (-1, left.shape[-1]))
-    return np.reshape(np.dot(rows, right), (*left.shape[:-1], right.shape[-1]))
+    rows = left.reshape(-1, left.shape[-1])
+    return onp.dot(rows, right).reshape(*left.shape[:-1], right.shape[-1])
+
+
+def _multiply_vjp(argnums: Sequence[int], ans: Any, args: Any, kwargs: Any) -> VJP:
+    left, right = args
+
+    def pull_back(g: Array) -> list[Array]:
+        rows, of_rows = left.reshape(-1, left.shape[-1]), g.reshape(-1, g.shape[-1])
+        cotangents = {
+            0: lambda: np.dot(of_rows, right.T).reshape(left.shape),
+            1: lambda: np.dot(rows.T, of_rows),
+        }
+        return [cotangents[argnum]() for argnum in argnums]
+
+    return pull_back
+
+
+defvjp_argnums(multiply, _multiply_vjp)

@@ -7,7 +7,9 @@ this package; ``scipy.special`` itself is loaded by the first call.
 from typing import Any
 
 import scipy
-from autograd.extend import defvjp, primitive
+from autograd.extend import defvjp
+
+from svae.autodiff.primitive import primitive
 
 __all__ = ["digamma", "gammaln", "polygamma"]
 

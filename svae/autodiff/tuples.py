@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 from autograd.core import VSpace
-from autograd.extend import Box, defvjp, primitive
+from autograd.extend import Box, defvjp
+
+from svae.autodiff.primitive import primitive
 
 __all__ = ["Outputs", "Unavailable"]
 

@@ -16,7 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from autograd.core import VJPNode, add_outgrads
 from autograd.extend import vspace
-from autograd.tracer import getval, isbox, new_box, trace_stack
+from autograd.tracer import getval, isbox, trace_stack
+
+from svae.autodiff.primitive import boxed
 
 __all__ = ["Cotangents", "Diagnostics", "by_definition", "trace"]
 
@@ -77,7 +79,7 @@ def trace(
     """
     roots = [VJPNode.new_root() for _ in arguments]
     with trace_stack.new_trace() as level:
-        boxes = [new_box(x, level, r) for x, r in zip(arguments, roots, strict=True)]
+        boxes = [boxed(x, level, r) for x, r in zip(arguments, roots, strict=True)]
         outputs = function(*boxes)
 
     def depends(output: Any) -> bool:
@@ -92,7 +94,7 @@ def trace(
             for output, cotangent in zip(outputs, cotangents, strict=False)
             if cotangent is not None and depends(output)
         ]
-        collected, diagnostics = _backward(ends, set(roots))
+        collected, diagnostics = _backward(ends)
         return Cotangents(
             (
                 collected[root] if root in collected else vspace(x).zeros()
@@ -132,42 +134,51 @@ def by_definition(
     return trace(of_chosen, [args[k] for k in argnums])[0](g)
 
 
-def _backward(
-    ends: Sequence[tuple[Any, Any]], roots: set[Any]
-) -> tuple[dict[Any, Any], list[Diagnostics]]:
+def _backward(ends: Sequence[tuple[Any, Any]]) -> tuple[dict[Any, Any], list[Any]]:
     """Return cotangents of the roots, and diagnostics of the nodes on the way.
 
     Autograd's own pass keeps the cotangent of a single root.
     """
-    cotangents: dict[Any, Any] = {}
+    sums: dict[Any, Any] = {}
     for end, cotangent in ends:
-        cotangents[end] = add_outgrads(cotangents.get(end), cotangent)
-    collected, diagnostics = {}, []
-    for node in _last_first(cotangents):
-        total = cotangents.pop(node)[0]
-        if node in roots:
-            collected[node] = total
-            continue
-        parts = node.vjp(total)
+        sums[end] = _added(sums.get(end), cotangent)
+    diagnostics: list[Diagnostics] = []
+    for node in _last_first(sums):
+        parts = node.vjp(sums.pop(node)[0])
         if type(parts) is Cotangents:
             diagnostics += parts.diagnostics
         for parent, part in zip(node.parents, parts, strict=True):
-            cotangents[parent] = add_outgrads(cotangents.get(parent), part)
-    return collected, diagnostics
+            sums[parent] = _added(sums.get(parent), part)
+    return {root: total for root, (total, _) in sums.items()}, diagnostics
+
+
+def _added(known: tuple[Any, bool] | None, part: Any) -> tuple[Any, bool]:
+    """Add to a cotangent, which may be written to if it is marked so.
+
+    Plain arrays are what nearly all are; autograd knows about everything.
+    """
+    if type(part) is np.ndarray:
+        if known is None:
+            return part, False
+        total, is_own = known
+        if type(total) is np.ndarray and not is_own:
+            return total + part, True
+    found: tuple[Any, bool] = add_outgrads(known, part)
+    return found
 
 
 def _last_first(ends: Iterable[Any]) -> list[Any]:
-    """List all that ends depend on, each node behind those that depend on it."""
-    order, seen, waiting = [], set(), [(end, False) for end in ends]
+    """List all that ends depend on, each node behind those that depend on it.
+
+    Without the roots, which have no parents.
+    """
+    order, seen, waiting = [], set(), [(end, False) for end in ends if end.parents]
     while waiting:
         node, is_done = waiting.pop()
         if is_done:
             order.append(node)
         elif node not in seen:
             seen.add(node)
-            if not node.parents:
-                order.append(node)
-                continue
             waiting.append((node, True))
-            waiting.extend((parent, False) for parent in node.parents)
+            waiting.extend([(x, False) for x in node.parents if x.parents])
     return order[::-1]

@@ -8,9 +8,10 @@ from typing import Any
 
 import autograd.numpy as np
 import numpy as onp
-from autograd.extend import defvjp, primitive
+from autograd.extend import defvjp
 from autograd.tracer import isbox
 
+from svae.autodiff.primitive import primitive
 from svae.types import Array
 
 __all__ = [
@@ -161,10 +162,10 @@ def from_free_root(root: Array) -> tuple[Array, Array]:
     Any (..., D, D) will do; what is above the diagonal has no influence.
     """
     identity = onp.eye(root.shape[-1])
-    logs = np.sum(identity * root, axis=-1)
+    logs = (identity * root).sum(axis=-1)
     below = onp.tril(onp.ones(identity.shape), -1)
-    factor = below * root + identity * np.exp(logs)[..., None]
-    return np.matmul(factor, transpose(factor)), np.sum(logs, axis=-1)
+    factor = below * root + identity * onp.exp(logs)[..., None]
+    return np.matmul(factor, transpose(factor)), logs.sum(axis=-1)
 
 
 def draw_shape(size: int | tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -17,10 +17,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as onp
-from autograd.extend import defvjp_argnums, primitive
+from autograd.extend import defvjp_argnums
 from autograd.tracer import isbox
 
 from svae.autodiff.operations import per_sequence, value_of
+from svae.autodiff.primitive import primitive
 from svae.autodiff.tuples import Outputs, Unavailable
 from svae.types import Array
 
@@ -67,16 +68,16 @@ def chain_primitive(
 
         def vjp(ans_bar: Outputs) -> tuple[Array, ...]:
             logZ_bar, outputs_bar = ans_bar[0], _items(ans_bar, len(inputs), 1)
-            through = None
+            of_logZ, through = not _vanishes(logZ_bar), None
             if not all(map(_vanishes, reversed(outputs_bar))):
                 through = chain_vjp(lengths, *inputs, *outputs_bar)
 
             def cotangent(k: int) -> Array:
                 bar = _zeros_like(inputs[k]) if through is None else through[k]
-                if k >= num_potentials or _vanishes(logZ_bar):
+                if k >= num_potentials or not of_logZ:
                     return bar
-                of_logZ = per_sequence(logZ_bar, ans[1 + k])
-                return of_logZ if through is None else bar + of_logZ
+                along = per_sequence(logZ_bar, ans[1 + k])
+                return along if through is None else bar + along
 
             return tuple(cotangent(argnum - 1) for argnum in argnums)
 

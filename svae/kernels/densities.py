@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as onp
-from autograd.extend import defvjp_argnums, primitive
+from autograd.extend import defvjp_argnums
 from autograd.tracer import isbox
 
 from svae import _core, reference
+from svae.autodiff.primitive import primitive
 from svae.autodiff.vjp import by_definition
 from svae.types import VJP, Array, Mask
 

@@ -12,11 +12,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as onp
-from autograd.extend import defvjp_argnums, primitive
+from autograd.extend import defvjp_argnums
 from autograd.tracer import isbox
 
 from svae import _core
 from svae.autodiff.operations import joined, value_of
+from svae.autodiff.primitive import primitive
 from svae.autodiff.tuples import Outputs
 from svae.errors import NotPositiveDefinite
 from svae.kernels.arguments import (

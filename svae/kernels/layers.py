@@ -16,11 +16,12 @@ from typing import Any
 
 import autograd.numpy as np
 import numpy as onp
-from autograd.extend import defvjp, defvjp_argnums, primitive
+from autograd.extend import defvjp, defvjp_argnums
 from autograd.tracer import isbox
 
 from svae import reference
 from svae.autodiff.operations import value_of
+from svae.autodiff.primitive import primitive
 from svae.autodiff.tuples import Outputs
 from svae.autodiff.vjp import by_definition
 from svae.kernels import passes
@@ -42,6 +43,8 @@ __all__ = [
 ]
 
 LOG_2PI = onp.log(2.0 * onp.pi)
+SMALL = 2**13
+"""Numbers of an array whose memory the core does not keep; see csrc/threads."""
 
 
 def _rows(x: Array) -> Array:
@@ -55,8 +58,11 @@ def _by_columns(x: Array) -> Array:
 
 
 def _product(a: Array, b: Array) -> Array:
-    """Multiply matrices, into memory that the last step of training had."""
-    return onp.matmul(a, b, out=passes.empty((a.shape[0], b.shape[1])))
+    """Multiply matrices, large ones into memory that the last step of training had."""
+    shape = a.shape[0], b.shape[1]
+    if math.prod(shape) < SMALL:
+        return onp.matmul(a, b)
+    return onp.matmul(a, b, out=passes.empty(shape))
 
 
 def _tall_product(a: Array, b: Array) -> Array:

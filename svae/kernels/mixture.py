@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as onp
-from autograd.extend import defvjp_argnums, primitive
+from autograd.extend import defvjp_argnums
 from autograd.tracer import isbox
 
 from svae import _core
 from svae.autodiff.operations import joined, value_of
+from svae.autodiff.primitive import primitive
 from svae.autodiff.tuples import Outputs
 from svae.autodiff.vjp import Cotangents, Diagnostics
 from svae.errors import Impossible, NotPositiveDefinite

@@ -19,11 +19,12 @@ from itertools import accumulate
 from typing import Any
 
 import numpy as onp
-from autograd.extend import defvjp_argnums, primitive
+from autograd.extend import defvjp_argnums
 from autograd.tracer import isbox
 
 from svae import _core
 from svae.autodiff.operations import cut, joined, per_sequence, value_of
+from svae.autodiff.primitive import primitive
 from svae.autodiff.tuples import Outputs
 from svae.kernels.arguments import (
     are_finite,

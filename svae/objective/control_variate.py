@@ -15,7 +15,9 @@ expectations as without.
 from typing import Any
 
 import numpy as np
-from autograd.extend import defvjp_argnums, primitive
+from autograd.extend import defvjp_argnums
+
+from svae.autodiff.primitive import primitive
 
 __all__ = ["control_variate"]
 

@@ -29,8 +29,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from autograd.extend import defvjp_argnums, primitive
+from autograd.extend import defvjp_argnums
 
+from svae.autodiff.primitive import primitive
 from svae.autodiff.trees import tree_map
 from svae.autodiff.vjp import Cotangents, Diagnostics, trace
 from svae.types import VJP, Array, Mask

@@ -10,10 +10,11 @@ from typing import Any
 
 import autograd.numpy as np
 import numpy as onp
-from autograd.extend import defvjp, primitive
+from autograd.extend import defvjp
 
 from svae import kernels
 from svae.autodiff.operations import cut, joined, multiply
+from svae.autodiff.primitive import primitive
 from svae.errors import NotPositiveDefinite
 from svae.families import gaussian
 from svae.families.arrays import outer
@@ -63,7 +64,7 @@ def pair_natparams(stats: Any, dim: int) -> tuple[Any, Any]:
 def split(potentials: Array, dim: int) -> tuple[Any, Any]:
     """Cut (..., D D + D) into J (..., D, D) and h (..., D)."""
     size = dim**2
-    J = np.reshape(cut(potentials, -1, 0, size), (*potentials.shape[:-1], dim, dim))
+    J = cut(potentials, -1, 0, size).reshape(*potentials.shape[:-1], dim, dim)
     return J, cut(potentials, -1, size, size + dim)
 
 
@@ -71,8 +72,7 @@ def split_pair(potentials: Array, dim: int) -> tuple[Any, Any]:
     """Cut the potentials of pairs into (J11, J12, J22) and, if affine, (h1, h2)."""
     size, shape = dim**2, (*potentials.shape[:-1], dim, dim)
     pair = tuple(
-        np.reshape(cut(potentials, -1, k * size, (k + 1) * size), shape)
-        for k in range(3)
+        cut(potentials, -1, k * size, (k + 1) * size).reshape(shape) for k in range(3)
     )
     if (width := potentials.shape[-1]) == 3 * size:
         return pair, None
@@ -124,7 +124,7 @@ def independent(
     """
     shape, dim = h.shape[:-1], h.shape[-1]
     nothing = onp.zeros((dim, dim))
-    node = np.reshape(J, (-1, 1, dim, dim)), np.reshape(h, (-1, 1, dim))
+    node = J.reshape(-1, 1, dim, dim), h.reshape(-1, 1, dim)
     if noise is not None:
         noise = onp.swapaxes(noise.reshape(len(noise), -1, 1, dim), 0, 1)
     try:
@@ -139,9 +139,9 @@ def independent(
     if noise is not None:
         samples = np.reshape(np.swapaxes(samples, 0, 1), (-1, *shape, dim))
     return (
-        np.reshape(logZ, shape),
-        np.reshape(second_moment, (*shape, dim, dim)),
-        np.reshape(mean, (*shape, dim)),
+        logZ.reshape(shape),
+        second_moment.reshape(*shape, dim, dim),
+        mean.reshape(*shape, dim),
         samples,
     )
 
@@ -179,8 +179,8 @@ def mixed(weights: Array, parts: Any) -> tuple[Any, ...]:
     """
 
     def mix(part: Any) -> Array:
-        rows = np.reshape(part, (len(part), -1))
+        rows = part.reshape(len(part), -1)
         shape = (*weights.shape[:-1], *part.shape[1:])
-        return np.reshape(multiply(weights, rows), shape)
+        return multiply(weights, rows).reshape(shape)
 
     return tuple(mix(part) for part in parts)

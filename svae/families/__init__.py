@@ -133,7 +133,7 @@ def kl(
 
 def _difference(eta_q: Any, eta_p: Any) -> Any:
     """Subtract natural parameters, giving 0 for what q forbids: 0 log 0 = 0."""
-    forbidden = onp.isneginf(getval(eta_q))
+    forbidden = onp.equal(getval(eta_q), -onp.inf)
     if not forbidden.any():
         return eta_q - eta_p
     return np.where(forbidden, 0.0, eta_q) - np.where(forbidden, 0.0, eta_p)

@@ -74,7 +74,7 @@ def log_normalizer(natparams: tuple[Array, Array]) -> Array:
     """Log of the integral of exp(x'J x + h'x), (...)."""
     h = natparams[1]
     mean, _, log_det = _moments(natparams)
-    return 0.5 * (np.sum(h * mean, axis=-1) - log_det + onp.shape(h)[-1] * LOG_2PI)
+    return 0.5 * ((h * mean).sum(axis=-1) - log_det + onp.shape(h)[-1] * LOG_2PI)
 
 
 def expected_stats(natparams: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -123,7 +123,7 @@ def _moments(natparams: tuple[Array, Array]) -> tuple[Array, Array, Array]:
     J, h = natparams
     if _is_diagonal(natparams):
         variance = -0.5 / J
-        return variance * h, variance, -np.sum(np.log(variance), axis=-1)
+        return variance * h, variance, -onp.log(variance).sum(axis=-1)
     cov, log_det = inverse_and_log_det(-(J + transpose(J)))
     return matvec(cov, h), cov, log_det
 

@@ -23,6 +23,7 @@ from typing import Any
 import autograd.numpy as np
 import numpy as onp
 
+from svae.autodiff.operations import trailing
 from svae.families import wishart
 from svae.families.arrays import (
     free_root,
@@ -81,16 +82,14 @@ def from_standard(
 
 def to_standard(natparams: NatParams) -> NatParams:
     """Return ``mean``, ``kappa``, ``scale`` and ``dof``."""
-    second, weighted, kappa, nu = natparams
-    mean = weighted / np.reshape(kappa, (*onp.shape(kappa), 1))
-    scale, dof = wishart.to_standard((second - outer(weighted, mean), nu))
-    return mean, kappa, scale, dof
+    mean, kappa, of_precision = _conditional(natparams)
+    return mean, kappa, *wishart.to_standard(of_precision)
 
 
 def log_normalizer(natparams: NatParams) -> Array:
     """Log normalizer, (...)."""
-    mean, kappa, scale, dof = to_standard(natparams)
-    return _log_normalizer(wishart.log_normalizer((scale, dof)), mean, kappa)
+    mean, kappa, of_precision = _conditional(natparams)
+    return _log_normalizer(wishart.log_normalizer(of_precision), mean, kappa)
 
 
 def _log_normalizer(of_precision: Array, mean: Array, kappa: Array) -> Array:
@@ -99,14 +98,14 @@ def _log_normalizer(of_precision: Array, mean: Array, kappa: Array) -> Array:
 
 def expected_stats(natparams: NatParams) -> NatParams:
     """Return E[-L/2], E[L mu], E[-mu'L mu/2] and E[log|L|/2], L the precision."""
-    mean, kappa, scale, dof = to_standard(natparams)
-    return _expected_stats(wishart.expected_stats((scale, dof)), mean, kappa)
+    mean, kappa, of_precision = _conditional(natparams)
+    return _expected_stats(wishart.expected_stats(of_precision), mean, kappa)
 
 
 def measure(natparams: NatParams) -> tuple[NatParams, Array]:
     """Return what `expected_stats` and `log_normalizer` do, of one factorisation."""
-    mean, kappa, scale, dof = to_standard(natparams)
-    of_precision, log_normalizer = wishart.measure((scale, dof))
+    mean, kappa, of_precision = _conditional(natparams)
+    of_precision, log_normalizer = wishart.measure(of_precision)
     stats = _expected_stats(of_precision, mean, kappa)
     return stats, _log_normalizer(log_normalizer, mean, kappa)
 
@@ -125,7 +124,7 @@ def stats(x: tuple[Array, Array]) -> NatParams:
     mean, precision = x
     J, half_log_det = wishart.stats(precision)
     h = matvec(precision, mean)
-    return J, h, -0.5 * np.sum(h * mean, axis=-1), half_log_det
+    return J, h, -0.5 * (h * mean).sum(axis=-1), half_log_det
 
 
 def mean(natparams: NatParams) -> tuple[Array, Array]:
@@ -134,17 +133,17 @@ def mean(natparams: NatParams) -> tuple[Array, Array]:
     The covariance at that point, S / nu, is less than E[Sigma] = S / (nu - D - 1),
     which does not always exist.
     """
-    location, _, scale, dof = to_standard(natparams)
-    return location, wishart.mean((scale, dof))
+    location, _, of_precision = _conditional(natparams)
+    return location, wishart.mean(of_precision)
 
 
 def sample(
     natparams: NatParams, rng: Any, size: int | tuple[int, ...] = ()
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw mu (*size, ..., D) and the precision (*size, ..., D, D)."""
-    mean, kappa, scale, dof = to_standard(natparams)
+    mean, kappa, of_precision = _conditional(natparams)
     rng = onp.random.default_rng(rng)
-    root = wishart.sample_root((scale, dof), rng, size)
+    root = wishart.sample_root(of_precision, rng, size)
     noise = rng.standard_normal(root.shape[:-1]) / onp.sqrt(kappa)[..., None]
     return mean + matvec(onp.linalg.inv(transpose(root)), noise), root @ transpose(root)
 
@@ -156,8 +155,7 @@ def in_domain(natparams: NatParams) -> bool:
         return False
     if not onp.isfinite(weighted).all():
         return False
-    _, _, scale, dof = to_standard(natparams)
-    return wishart.in_domain((scale, dof))
+    return wishart.in_domain(_conditional(natparams)[2])
 
 
 def to_free(stats: NatParams) -> tuple[Array, Array, Array]:
@@ -181,7 +179,7 @@ def to_free(stats: NatParams) -> tuple[Array, Array, Array]:
     root = free_root(-2.0 * J)
     mean = onp.linalg.solve(-2.0 * J, h[..., None])[..., 0]
     _, half = from_free_root(root)
-    log_weight = quadratic + half_log_det + 0.5 * np.sum(h * mean, axis=-1) - half
+    log_weight = quadratic + half_log_det + 0.5 * (h * mean).sum(axis=-1) - half
     return mean, root, log_weight
 
 
@@ -190,5 +188,12 @@ def from_free(coordinates: tuple[Array, Array, Array]) -> NatParams:
     mean, root, log_weight = coordinates
     precision, half_log_det = from_free_root(root)
     h = matvec(precision, mean)
-    quadratic = -0.5 * np.sum(h * mean, axis=-1)
+    quadratic = -0.5 * (h * mean).sum(axis=-1)
     return -0.5 * precision, h, quadratic, half_log_det + log_weight
+
+
+def _conditional(natparams: NatParams) -> tuple[Array, Array, tuple[Array, Array]]:
+    """Return m, kappa and the natural parameters (S, nu) of L."""
+    second, weighted, kappa, nu = natparams
+    mean = weighted / trailing(kappa, 1)
+    return mean, kappa, (second - outer(weighted, mean), nu)

@@ -94,7 +94,8 @@ def kl(family: Family, q: Tree, p: Tree, stats: Tree | None = None) -> Any:
     for name, f in family.items():
         normalizers = of_q.get(name), of_p.get(name)
         known_stats = known.get(name)
-        terms.append(np.sum(families.kl(f, q[name], p[name], known_stats, normalizers)))
+        divergence = families.kl(f, q[name], p[name], known_stats, normalizers)
+        terms.append(divergence.sum() if onp.ndim(divergence) else divergence)
     return sum(terms, 0.0)
 
 
@@ -177,19 +178,18 @@ def proper_step(
         If the direction is not finite, or no step is valid, however short; names the
         factor.
     """
-    steps, most = {}, 0
+    steps, moved, most = {}, dict.fromkeys(natparams), 0
     for name, factor in family.items():
-        whole = tuple(step_size * part for part in direction[name])
-        steps[name], halvings = whole, 0
-        moved = zip(natparams[name], whole, strict=True)
-        if not factor.in_domain(tuple(eta + part for eta, part in moved)):
-            ahead = direction[name]
-            shares = _shares(name, factor, natparams[name], ahead, step_size)
-            steps[name] = tuple(_times(shares, part) for part in whole)
-            halvings = int(-onp.log2(shares.min()))
-        most = max(most, halvings)
-    test = accepted or (lambda moved: True)
-    moved, more = natural_step(natparams, steps, 1.0, test)
+        eta, whole = natparams[name], [step_size * part for part in direction[name]]
+        steps[name], moved[name] = whole, tuple(map(onp.add, eta, whole))
+        if not factor.in_domain(moved[name]):
+            shares = _shares(name, factor, eta, direction[name], step_size)
+            steps[name] = [_times(shares, part) for part in whole]
+            moved[name] = tuple(map(onp.add, eta, steps[name]))
+            most = max(most, int(-onp.log2(shares.min())))
+    if accepted is None:
+        return moved, most
+    moved, more = natural_step(natparams, steps, 1.0, accepted)
     return moved, most + more
 
 

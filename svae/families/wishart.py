@@ -15,6 +15,7 @@ from typing import Any
 import autograd.numpy as np
 import numpy as onp
 
+from svae.autodiff.operations import trailing
 from svae.autodiff.special import digamma, gammaln
 from svae.families.arrays import (
     draw_shape,
@@ -58,11 +59,13 @@ def to_standard(natparams: tuple[Array, Array]) -> tuple[Array, Array]:
 def log_normalizer(natparams: tuple[Array, Array]) -> Array:
     """Log normalizer, (...)."""
     S, nu = natparams
-    return _log_normalizer(nu, onp.shape(S)[-1], log_det(symmetric(S)))
+    halves = _gamma_arguments(nu, onp.shape(S)[-1])
+    return _log_normalizer(nu, halves, log_det(symmetric(S)))
 
 
-def _log_normalizer(nu: Array, dim: int, log_det_S: Array) -> Array:
-    log_gammas = gammaln(_gamma_arguments(nu, dim)).sum(axis=-1)
+def _log_normalizer(nu: Array, halves: Array, log_det_S: Array) -> Array:
+    dim = onp.shape(halves)[-1]
+    log_gammas = gammaln(halves).sum(axis=-1)
     log_gamma = 0.25 * dim * (dim - 1) * LOG_PI + log_gammas
     return 0.5 * nu * (dim * LOG_2 - log_det_S) + log_gamma
 
@@ -73,23 +76,25 @@ def expected_stats(natparams: tuple[Array, Array]) -> tuple[Array, Array]:
     ``E[log|L|] = sum_{i<D} psi((nu - i)/2) + D log 2 - log|S|`` and E[L] = nu S^-1.
     """
     S, nu = natparams
-    return _expected_stats(nu, onp.shape(S)[-1], *inverse_and_log_det(symmetric(S)))
+    halves = _gamma_arguments(nu, onp.shape(S)[-1])
+    return _expected_stats(nu, halves, *inverse_and_log_det(symmetric(S)))
 
 
 def measure(natparams: tuple[Array, Array]) -> tuple[tuple[Array, Array], Array]:
     """Return what `expected_stats` and `log_normalizer` do, of one factorisation."""
     S, nu = natparams
-    dim = onp.shape(S)[-1]
+    halves = _gamma_arguments(nu, onp.shape(S)[-1])
     inverse, log_det_S = inverse_and_log_det(symmetric(S))
-    stats = _expected_stats(nu, dim, inverse, log_det_S)
-    return stats, _log_normalizer(nu, dim, log_det_S)
+    stats = _expected_stats(nu, halves, inverse, log_det_S)
+    return stats, _log_normalizer(nu, halves, log_det_S)
 
 
 def _expected_stats(
-    nu: Array, dim: int, inverse: Array, log_det_S: Array
+    nu: Array, halves: Array, inverse: Array, log_det_S: Array
 ) -> tuple[Array, Array]:
-    digammas = digamma(_gamma_arguments(nu, dim)).sum(axis=-1)
-    half_precision = 0.5 * np.reshape(nu, (*onp.shape(nu), 1, 1)) * inverse
+    dim = onp.shape(halves)[-1]
+    digammas = digamma(halves).sum(axis=-1)
+    half_precision = 0.5 * trailing(nu, 2) * inverse
     return -half_precision, 0.5 * (digammas + dim * LOG_2 - log_det_S)
 
 
@@ -139,4 +144,4 @@ def in_domain(natparams: tuple[Array, Array]) -> bool:
 
 def _gamma_arguments(nu: Any, dim: int) -> Array:
     """Return (nu - i)/2 for i = 0 .. D-1, (..., D)."""
-    return 0.5 * (np.reshape(nu, (*onp.shape(nu), 1)) - onp.arange(dim))
+    return 0.5 * (trailing(nu, 1) - onp.arange(dim))

@@ -99,7 +99,7 @@ def kl_from_prior(kind: str, decoder: Any) -> Any:
     for mean, log_std in pairs:
         if onp.ndim(mean) == 0:
             mean, log_std = np.reshape(mean, (1,)), np.reshape(log_std, (1,))
-        q = gaussian.from_standard(mean, np.exp(2.0 * log_std))
+        q = gaussian.from_standard(mean, onp.exp(2.0 * log_std))
         prior = gaussian.from_standard(onp.zeros(mean.shape), onp.ones(mean.shape))
-        total = total + np.sum(kl(gaussian, q, prior))
+        total = total + kl(gaussian, q, prior).sum()
     return total

@@ -123,7 +123,7 @@ class Mixture(Switching):
             samples, weights = stacked(samples, states)
         scored = states if observed is None else states * observed[..., None]
         features = joined(3, x.second_moment, x.mean)
-        second_moment = np.sum(states[..., None, None] * x.second_moment, axis=2)
+        second_moment = (states[..., None, None] * x.second_moment).sum(axis=2)
         if dofs is not None:
             spread = x.second_moment - outer(x.mean, x.mean)
             second_moment = second_moment + excess(
@@ -131,8 +131,8 @@ class Mixture(Switching):
             )
         return Exact(
             log_normalizer,
-            np.sum(scored * x.expected_evidence, axis=(1, 2)),
-            np.sum(states[..., None] * x.mean, axis=2),
+            (scored * x.expected_evidence).sum(axis=(1, 2)),
+            (states[..., None] * x.mean).sum(axis=2),
             second_moment,
             samples,
             weights,
@@ -252,7 +252,7 @@ def given_states(graph: Any, evidence: Evidence, noise: Array | None) -> GivenSt
     """Combine Gaussians (..., K, D, D), (..., K, D) with node potentials."""
     J, h = dense(evidence.J)[:, :, None], evidence.h[:, :, None]
     logZ, second, mean, samples = independent(graph[0] + J, graph[1] + h, noise)
-    expected = np.sum(J * second, axis=(-2, -1)) + np.sum(h * mean, axis=-1)
+    expected = (J * second).sum(axis=(-2, -1)) + (h * mean).sum(axis=-1)
     return GivenStates(logZ, expected, second, mean, samples)
 
 
@@ -267,7 +267,7 @@ def expected_log_chain(stats: Message, of: MixtureStatistics) -> Array:
         first = np.where(of.belief.given, 0.0, first)
     if "transitions" not in stats:
         return first
-    return first + np.sum(of.pairs * pair, axis=(1, 2, 3))
+    return first + (of.pairs * pair).sum(axis=(1, 2, 3))
 
 
 def stacked(samples: Array, states: Array) -> tuple[Any, Any]:

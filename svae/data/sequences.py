@@ -141,14 +141,13 @@ def batch(sequences: Sequence[Any], windows: Any) -> Windows:
     windows = np.asarray(windows, dtype=np.int64)
     lengths = windows[:, 2] - windows[:, 1]
     num_steps = lengths.max()
-    obs_dim = sequences[windows[0, 0]].shape[1]
-    values = np.empty((len(windows), num_steps, obs_dim))
-    # in the order of the data, in which neighbours may share a compressed chunk
-    for row in np.lexsort((windows[:, 1], windows[:, 0])).tolist():
-        index, start, stop = windows[row].tolist()
-        values[row, : stop - start] = sequences[index][start:stop]
-        if stop - start < num_steps:
-            values[row, stop - start :] = np.nan
+    first = sequences[windows[0, 0]]
+    values = np.empty((len(windows), num_steps, first.shape[1]))
+    of_one_array = isinstance(first, np.ndarray) and np.ptp(windows[:, 0]) == 0
+    if of_one_array and lengths.min() == num_steps == 1:  # points, which are many
+        values[:, 0] = first[windows[:, 1]]
+    else:
+        _read(sequences, windows, values)
     missing = np.isnan(values)
     any_missing = missing.any()
     if any_missing:
@@ -158,6 +157,15 @@ def batch(sequences: Sequence[Any], windows: Any) -> Windows:
         lengths if np.any(lengths < num_steps) else None,
         ~missing if any_missing else None,
     )
+
+
+def _read(sequences: Sequence[Any], windows: np.ndarray, values: np.ndarray) -> None:
+    """Read windows into the rows of values, with NaN behind the shorter ones."""
+    # in the order of the data, in which neighbours may share a compressed chunk
+    for row in np.lexsort((windows[:, 1], windows[:, 0])).tolist():
+        index, start, stop = windows[row].tolist()
+        values[row, : stop - start] = sequences[index][start:stop]
+        values[row, stop - start :] = np.nan
 
 
 def stretches(sequences: Sequence[Any]) -> Iterator[tuple[int, int, np.ndarray]]:

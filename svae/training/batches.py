@@ -135,6 +135,8 @@ class Minibatch(NamedTuple):
 
     def with_past(self) -> np.ndarray:
         """Return the windows (M, 3), with the frame before those that are carried."""
+        if not self.context:
+            return self.cut
         carried = self.carried()
         return self.cut - np.stack([0 * carried, carried, 0 * carried], axis=1)
 

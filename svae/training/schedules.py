@@ -13,6 +13,7 @@ The first step has t = 0.  A schedule is a word, so that it can be kept in a fil
 """
 
 import math
+from functools import lru_cache
 from typing import Any
 
 __all__ = ["factor", "resolve"]
@@ -68,6 +69,7 @@ def factor(schedule: str, step: int) -> float:
     return float(numbers[0] ** (step / numbers[1]))
 
 
+@lru_cache
 def _parsed(schedule: str) -> tuple[str, list[float]]:
     """Return kind and numbers; raise KeyError or ValueError if there are no such."""
     kind, *rest = schedule.split(":")

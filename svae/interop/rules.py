@@ -251,7 +251,7 @@ class Density(NamedTuple):
         if not len(wrt):
             return (self.function(inputs, lengths, form),)
         back, (value,) = self._traced(inputs, lengths, form, wrt)
-        return (value, *map(np.asarray, back(np.ones_like(value))))
+        return (value, *map(_own, back(np.ones_like(value))))
 
     def pull_back(
         self,
@@ -270,7 +270,7 @@ class Density(NamedTuple):
         if value_bar.size and (value_bar == value_bar[0]).all():
             return tuple(value_bar[0] * x for x in gradient)
         back, _ = self._traced(inputs, lengths, form, wrt)
-        return tuple(map(np.asarray, back(value_bar)))
+        return tuple(map(_own, back(value_bar)))
 
     def second(
         self,
@@ -296,7 +296,7 @@ class Density(NamedTuple):
 
         back, _ = trace(product, [value_bar, *(inputs[k] for k in wrt)])
         of_weights, *of_inputs = back(1.0)
-        return (*map(np.asarray, of_inputs), np.asarray(of_weights))
+        return (*map(_own, of_inputs), _own(of_weights))
 
     def _traced(
         self, inputs: Sequence[Any], lengths: Any, form: str, wrt: Sequence[int]
@@ -308,6 +308,11 @@ class Density(NamedTuple):
             return (self.function(every, lengths, form),)
 
         return trace(of_chosen, [inputs[k] for k in wrt])
+
+
+def _own(x: Any) -> Array:
+    """Return an array that shares its numbers with no other."""
+    return np.array(x, float, order="C")
 
 
 def _log_likelihood(inputs: Sequence[Any], lengths: Any, form: str) -> Any:

@@ -1,9 +1,10 @@
 """The chains in PyTorch: custom operators over the compiled kernels.
 
-Functions have the names, the arguments and the meaning of those of `svae.kernels`, on
-float64 tensors of the CPU, which are not copied.  Each is one operator of the
-namespace ``svae``: one node of a graph of `torch.compile`, known to `torch.vmap` and to
-autograd, which finds second derivatives of log normalizers too.
+Functions have the names, the arguments and the meaning of those of `svae.kernels` and
+`svae.standard`, on float64 tensors of the CPU, which are not copied.  Each is one
+operator of the namespace ``svae``: one node of a graph of `torch.compile`, known to
+`torch.vmap`, `torch.func` and to autograd, which finds second derivatives of log
+normalizers and log likelihoods too.
 
 >>> import torch
 >>> from svae.interop.torch import markov_chain
@@ -28,14 +29,26 @@ from svae import kernels
 from svae.interop.rules import (
     GAUSSIAN_CHAIN,
     GAUSSIAN_CHAIN_WITH_SAMPLES,
+    HMM_LOG_LIKELIHOOD,
+    LOG_LIKELIHOOD,
+    LOG_LIKELIHOOD_WITH_INPUTS,
     MARKOV_CHAIN,
     NO_DERIVATIVE,
     Chain,
+    Density,
     event,
 )
 from svae.kernels.arguments import wrong_shape
+from svae.standard import LinearGaussian
 
-__all__ = ["gaussian_chain", "markov_chain", "sample_markov_chain", "viterbi"]
+__all__ = [
+    "gaussian_chain",
+    "hmm_log_likelihood",
+    "log_likelihood",
+    "markov_chain",
+    "sample_markov_chain",
+    "viterbi",
+]
 
 
 def gaussian_chain(
@@ -106,6 +119,59 @@ def sample_markov_chain(
     return _sample_markov_chain(*inputs, uniforms, _as_lengths(lengths, inputs[-1]))
 
 
+def log_likelihood(
+    params: LinearGaussian,
+    y: Any,
+    u: Any = None,
+    lengths: Any = None,
+    form: str = "auto",
+) -> Tensor:
+    """Log likelihood of a linear-Gaussian state-space model, (N,), or () for y (T, P).
+
+    `svae.standard.log_likelihood` has parameters and errors; the fields of ``params``
+    may be tensors.  Two derivatives.
+    """
+    if not isinstance(params, LinearGaussian):
+        raise TypeError(f"params is {type(params).__name__}, wanted a LinearGaussian")
+    *matrices, B, D = params
+    if (u is None) != (B is None and D is None):
+        what = "B or D" if u is None else "u"
+        raise ValueError(f"{what} is given without {'u' if u is None else 'B or D'}")
+    if u is None:
+        return _log_density(LOG_LIKELIHOOD, [*matrices, y], lengths, form)
+    A, C, u = _float64("A", params.A), _float64("C", params.C), _float64("u", u)
+    B = u.new_zeros((A.shape[-1], u.shape[-1])) if B is None else B
+    D = u.new_zeros((C.shape[-2], u.shape[-1])) if D is None else D
+    values = [*matrices, y, B, D, u]
+    return _log_density(LOG_LIKELIHOOD_WITH_INPUTS, values, lengths, form)
+
+
+def hmm_log_likelihood(
+    start: Any, transition: Any, log_likelihoods: Any, lengths: Any = None
+) -> Tensor:
+    """Log likelihood of hidden Markov models, (N,), or () for data (T, K).
+
+    `svae.standard.hmm_log_likelihood` has parameters and errors.  Two derivatives.
+    """
+    values = start, transition, log_likelihoods
+    return _log_density(HMM_LOG_LIKELIHOOD, values, lengths, "")
+
+
+def _log_density(
+    density: Density, values: Iterable[Any], lengths: Any, form: str
+) -> Tensor:
+    """Return log likelihoods of data, which may be one sequence without its axis."""
+    values = [_float64(n, x) for n, x in zip(density.inputs, values, strict=True)]
+    inputs = _tensors(density, values)
+    wrt = list(range(len(values)))
+    if not torch._C._are_functorch_transforms_active():  # which hide what is required
+        is_wanted = torch.is_grad_enabled()
+        wrt = [k for k in wrt if is_wanted and values[k].requires_grad]
+    lengths = _as_lengths(lengths, inputs[density.data])
+    value = _DENSITIES[density.name](*inputs, lengths, form, wrt)[0]
+    return value[0] if values[density.data].ndim == 2 else value
+
+
 def _several(values: Iterable[Any], names: str) -> Sequence[Any]:
     """Return as many values as there are names."""
     values = list(values)
@@ -134,18 +200,16 @@ def _as_lengths(lengths: Any, node: Tensor) -> Tensor:
     return torch.as_tensor(lengths)
 
 
-def _tensors(chain: Chain, values: Iterable[Any]) -> list[Tensor]:
+def _tensors(rule: Chain | Density, values: Iterable[Any]) -> list[Tensor]:
     """Return tensors with the axes that the rules want, without copies."""
     tensors = []
-    for name, ndim, x in zip(chain.inputs, chain.ndims, values, strict=True):
+    for name, ndim, x in zip(rule.inputs, rule.ndims, values, strict=True):
         x = _float64(name, x)
         missing = ndim - x.ndim
         events = (1, 2) if ndim == 4 else (1,)  # without sequences, or steps either
         if ndim and missing and (missing not in events or name in _PER_SEQUENCE):
             raise wrong_shape(name, x, f"{ndim} axes")
         tensors.append(x.reshape((1,) * max(missing, 0) + tuple(x.shape)))
-    if tensors[chain.last_node].ndim != 3:
-        raise wrong_shape(chain.inputs[chain.last_node], tensors[-1], "three axes")
     return tensors
 
 
@@ -176,51 +240,71 @@ def _from_arrays(arrays: Iterable[Any]) -> tuple[Tensor, ...]:
     return tuple(map(torch.from_numpy, arrays))
 
 
-def _schema(inputs: Iterable[str], num_outputs: int) -> str:
-    arguments = ", ".join(f"Tensor {name}" for name in inputs)
+def _schema(inputs: Iterable[str], num_outputs: int, options: str = "") -> str:
+    arguments = ", ".join(f"Tensor {name}" for name in inputs) + options
     return f"({arguments}) -> ({', '.join(['Tensor'] * num_outputs)})"
 
 
 def _operator(
     name: str,
-    inputs: Sequence[str],
-    num_outputs: int,
+    schema: str,
     function: Callable[..., Any],
     fake: Callable[..., Any],
-    shared: int,
-    node: int,
+    vmap: Callable[..., Any],
     derivative: tuple[Callable[..., Any], Callable[..., Any]] | None = None,
 ) -> Callable[..., Any]:
     """Define an operator, and return what calls it.
 
     Parameters
     ----------
-    name : str
-    inputs : sequence of str
-        Names of tensors which have an axis of sequences each.
-    num_outputs : int
+    name, schema : str
     function, fake : callable
-        Of the tensors: results, and empty tensors of their shapes.
-    shared : int
-        How many of the first inputs may have one sequence instead of all.
-    node : int
-        Which input tells how many sequences there are.
+        Of the arguments: results, and empty tensors of their shapes.
+    vmap : callable
+        ``vmap(call, batch_size, in_dims, *arguments)``, results with the batch first.
     derivative : (backward, setup_context), optional
     """
-    define = torch.library.custom_op(
-        f"svae::{name}",
-        mutates_args=(),
-        device_types="cpu",
-        schema=_schema(inputs, num_outputs),
-    )
-    operator = define(function)
+    operator = torch.library.custom_op(
+        f"svae::{name}", mutates_args=(), device_types="cpu", schema=schema
+    )(function)
     operator.register_fake(fake)
 
-    def vmap(info: Any, in_dims: Sequence[int | None], *tensors: Tensor) -> Any:
-        """Make the batch a part of the sequences."""
-        B = info.batch_size
-        pairs = list(zip(tensors, in_dims, strict=True))
-        moved = [x if dim is None else x.movedim(dim, 0) for x, dim in pairs]
+    def batched(info: Any, in_dims: Any, *arguments: Any) -> Any:
+        outputs = vmap(call, info.batch_size, in_dims, *arguments)
+        return outputs, (0,) * len(outputs) if isinstance(outputs, tuple) else 0
+
+    operator.register_vmap(batched)
+    if derivative is not None:
+        operator.register_autograd(derivative[0], setup_context=derivative[1])
+
+    class Function(torch.autograd.Function):  # type: ignore[misc]
+        """What `torch.func` differentiates, which refuses operators with a backward."""
+
+        @staticmethod
+        def forward(*arguments: Any) -> Any:
+            return call(*arguments)
+
+    if derivative is not None:
+        Function.backward, Function.setup_context = map(staticmethod, derivative)
+        Function.vmap = staticmethod(batched)
+
+    def call(*arguments: Any) -> Any:
+        if derivative and torch._C._are_functorch_transforms_active():
+            return Function.apply(*arguments)
+        return operator(*arguments)
+
+    return call
+
+
+def _as_sequences(shared: int, node: int) -> Callable[..., Any]:
+    """Return a rule of `torch.vmap` which makes the batch a part of the sequences.
+
+    Of the inputs, all of which have an axis of sequences, the first ``shared`` may have
+    one instead of all; ``node`` tells how many there are.
+    """
+
+    def vmap(call: Any, B: int, in_dims: Sequence[Any], *tensors: Tensor) -> Any:
+        moved = _moved(in_dims, tensors)
         N = moved[node].shape[0 if in_dims[node] is None else 1]
 
         def merged(k: int) -> Tensor:
@@ -232,31 +316,27 @@ def _operator(
             return x.expand(B, N, *x.shape[2:]).flatten(0, 1)
 
         outputs = call(*map(merged, range(len(tensors))))
-        if num_outputs == 1:
-            return outputs.unflatten(0, (B, N)), 0
-        return tuple(x.unflatten(0, (B, N)) for x in outputs), (0,) * num_outputs
+        if isinstance(outputs, Tensor):
+            return outputs.unflatten(0, (B, N))
+        return tuple(x.unflatten(0, (B, N)) for x in outputs)
 
-    operator.register_vmap(vmap)
-    if derivative is not None:
-        operator.register_autograd(derivative[0], setup_context=derivative[1])
+    return vmap
 
-    class Function(torch.autograd.Function):  # type: ignore[misc]
-        """What `torch.func` differentiates, which refuses operators with a backward."""
 
-        @staticmethod
-        def forward(*tensors: Tensor) -> Any:
-            return call(*tensors)
+def _one_by_one(call: Any, B: int, in_dims: Sequence[Any], *arguments: Any) -> Any:
+    """Call for each entry of the batch, a rule of `torch.vmap` for what sums."""
+    moved = _moved(in_dims, arguments)
+    pairs = list(zip(moved, in_dims, strict=True))
+    found = [
+        call(*(x[b] if isinstance(d, int) else x for x, d in pairs)) for b in range(B)
+    ]
+    return tuple(torch.stack(parts) for parts in zip(*found, strict=True))
 
-    if derivative is not None:
-        Function.backward, Function.setup_context = map(staticmethod, derivative)
-        Function.vmap = staticmethod(vmap)
 
-    def call(*tensors: Tensor) -> Any:
-        if derivative and torch._C._are_functorch_transforms_active():
-            return Function.apply(*tensors)
-        return operator(*tensors)
-
-    return call
+def _moved(in_dims: Sequence[Any], arguments: Sequence[Any]) -> list[Any]:
+    """Return arguments with the batch as the first axis, where they have one."""
+    pairs = zip(arguments, in_dims, strict=True)
+    return [x.movedim(dim, 0) if isinstance(dim, int) else x for x, dim in pairs]
 
 
 def _chain(chain: Chain) -> Any:
@@ -334,20 +414,136 @@ def _chain(chain: Chain) -> Any:
         products = call_adjoint(*inputs, lengths, *full)[:potentials]
         return (*nothing[: count + 1], *products, *nothing[count + 1 + potentials :])
 
-    place = shared, chain.last_node
+    vmap = _as_sequences(shared, chain.last_node)
     names = [*chain.inputs, "lengths"]
     call_adjoint = _operator(
         f"{chain.name}_vjp",
-        [*names, *bars],
-        count,
+        _schema([*names, *bars], count),
         adjoint,
         adjoint_fake,
-        *place,
-        derivative=(adjoint_backward, keep_adjoint),
+        vmap,
+        (adjoint_backward, keep_adjoint),
     )
-    return _operator(
-        chain.name, names, 1 + count, forward, fake, *place, derivative=(backward, keep)
+    schema = _schema(names, 1 + count)
+    return _operator(chain.name, schema, forward, fake, vmap, (backward, keep))
+
+
+def _density(density: Density) -> Any:
+    """Define the operators of a log likelihood, its pullback and that of this.
+
+    Their last arguments are the form, and which inputs are differentiated; the others'
+    gradients are empty.
+    """
+    count = len(density.inputs)
+    every = slice(count)
+
+    def filled(wrt: Sequence[int], arrays: Iterable[Any]) -> list[Tensor]:
+        found = [torch.empty(0, dtype=torch.float64) for _ in range(count)]
+        for k, x in zip(wrt, arrays, strict=True):
+            found[k] = torch.from_numpy(x)
+        return found
+
+    def like(inputs: Sequence[Tensor], wrt: Sequence[int]) -> list[Tensor]:
+        shapes = [x.shape if k in wrt else (0,) for k, x in enumerate(inputs)]
+        return [inputs[0].new_empty(shape) for shape in shapes]
+
+    def parted(arguments: Sequence[Any]) -> tuple[Any, ...]:
+        """Return inputs, lengths, form and ``wrt``; and a bar and others, if any."""
+        *tensors, form, wrt = arguments
+        arrays = _arrays(tensors)
+        between = arrays[count + 1 :]
+        bar, others = between[:1], [between[1 + k] for k in wrt if len(between) > 1]
+        return (arrays[every], arrays[count], form, wrt), (*bar, others)
+
+    def forward(*arguments: Any) -> tuple[Tensor, ...]:
+        model, _ = parted(arguments)
+        value, *gradient = density.value_and_gradient(*model)
+        return torch.from_numpy(value), *filled(model[-1], gradient)
+
+    def fake(*arguments: Any) -> tuple[Tensor, ...]:
+        data = arguments[density.data]
+        return data.new_empty(data.shape[:1]), *like(arguments[every], arguments[-1])
+
+    def pulled_back(*arguments: Any) -> tuple[Tensor, ...]:
+        model, rest = parted(arguments)
+        return tuple(filled(model[-1], density.pull_back(*model, *rest)))
+
+    def pulled_back_fake(*arguments: Any) -> tuple[Tensor, ...]:
+        return tuple(like(arguments[every], arguments[-1]))
+
+    def second(*arguments: Any) -> tuple[Tensor, ...]:
+        model, rest = parted(arguments)
+        *products, of_bar = density.second(*model, *rest)
+        return *filled(model[-1], products), torch.from_numpy(of_bar)
+
+    def second_fake(*arguments: Any) -> tuple[Tensor, ...]:
+        bar = torch.empty_like(arguments[count + 1])
+        return *pulled_back_fake(*arguments), bar
+
+    def keep(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.set_materialize_grads(False)
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.save_for_backward(*inputs[:-2], *output[1:])
+        ctx.options = inputs[-2:]
+
+    def backward(ctx: Any, value_bar: Any, *_: Any) -> Any:
+        nothing = [None] * (count + 3)
+        if value_bar is None:
+            return tuple(nothing)
+        inputs, gradient = (
+            ctx.saved_tensors[: count + 1],
+            ctx.saved_tensors[count + 1 :],
+        )
+        bars = call_pullback(*inputs, value_bar, *gradient, *ctx.options)
+        for k in ctx.options[1]:
+            nothing[k] = bars[k]
+        return tuple(nothing)
+
+    def keep_pullback(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.save_for_backward(*inputs[: count + 2])
+        ctx.options = inputs[-2:]
+
+    def pullback_backward(ctx: Any, *directions: Any) -> Any:
+        found = call_second(*ctx.saved_tensors, *directions, *ctx.options)
+        nothing: list[Any] = [None] * (2 * count + 4)
+        for k in ctx.options[1]:
+            nothing[k] = found[k]
+        nothing[count + 1] = found[count]
+        return tuple(nothing)
+
+    def vmap(call: Any, B: int, in_dims: Sequence[Any], *arguments: Any) -> Any:
+        if arguments[-1]:
+            return _one_by_one(call, B, in_dims, *arguments)
+        options = arguments[-2:]
+
+        def without(*tensors: Tensor) -> Any:
+            return call(*tensors, *options)[0]
+
+        merged = _as_sequences(density.data, density.data)
+        value = merged(without, B, in_dims[:-2], *arguments[:-2])
+        return value, *(value.new_empty((B, 0)) for _ in range(count))
+
+    options = ", str form, int[] wrt"
+    names = [*density.inputs, "lengths"]
+    gradient = [f"{name}_gradient" for name in density.inputs]
+    bars = [f"{name}_bar" for name in density.inputs]
+    call_second = _operator(
+        f"{density.name}_second",
+        _schema([*names, "value_bar", *bars], count + 1, options),
+        second,
+        second_fake,
+        _one_by_one,
     )
+    call_pullback = _operator(
+        f"{density.name}_vjp",
+        _schema([*names, "value_bar", *gradient], count, options),
+        pulled_back,
+        pulled_back_fake,
+        _one_by_one,
+        (pullback_backward, keep_pullback),
+    )
+    schema = _schema(names, 1 + count, options)
+    return _operator(density.name, schema, forward, fake, vmap, (backward, keep))
 
 
 def _weighted(scale: Tensor, x: Tensor, length: int) -> Tensor:
@@ -363,32 +559,34 @@ _OPERATORS = {
 }
 
 
+_DENSITIES = {
+    density.name: _density(density)
+    for density in (LOG_LIKELIHOOD, LOG_LIKELIHOOD_WITH_INPUTS, HMM_LOG_LIKELIHOOD)
+}
+
+
 def _paths(node: Tensor, *leads: Any) -> Tensor:
     return node.new_empty(leads, dtype=torch.int64)
 
 
 _viterbi = _operator(
     "viterbi",
-    (*MARKOV_CHAIN.inputs, "lengths"),
-    2,
+    _schema((*MARKOV_CHAIN.inputs, "lengths"), 2),
     lambda *tensors: _from_arrays(kernels.viterbi(*_events(_arrays(tensors)))),
     lambda init, pair, node, lengths: (
         _paths(node, *node.shape[:2]),
         node.new_empty(node.shape[:1]),
     ),
-    2,
-    2,
+    _as_sequences(2, 2),
 )
 _sample_markov_chain = _operator(
     "sample_markov_chain",
-    (*MARKOV_CHAIN.inputs, "uniforms", "lengths"),
-    1,
+    _schema((*MARKOV_CHAIN.inputs, "uniforms", "lengths"), 1),
     lambda *tensors: torch.from_numpy(
         kernels.sample_markov_chain(*_events(_arrays(tensors)))
     ),
     lambda init, pair, node, uniforms, lengths: _paths(node, *uniforms.shape),
-    2,
-    2,
+    _as_sequences(2, 2),
 )
 
 

@@ -1,5 +1,7 @@
 """The `Op`s of PyTensor: values, derivatives, shapes, linkers, refusals."""
 
+import doctest
+
 import numpy as np
 import pytest
 
@@ -222,3 +224,7 @@ def test_other_numbers_are_refused():
         door.markov_chain(np.zeros(2), np.zeros((2, 2)), np.zeros((3, 2)))
     with pytest.raises(TypeError, match="LinearGaussian"):
         door.log_likelihood(None, np.zeros((3, 1)))
+
+
+def test_examples_of_the_module():
+    assert doctest.testmod(door) == (0, 8)

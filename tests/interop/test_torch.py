@@ -1,11 +1,13 @@
 """The operators of PyTorch: values, derivatives, transformations, refusals."""
 
+import doctest
+
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from svae import kernels  # noqa: E402
+from svae import kernels, standard  # noqa: E402
 from svae.errors import Impossible, NotPositiveDefinite  # noqa: E402
 from svae.interop import torch as door  # noqa: E402
 from svae.testing import (  # noqa: E402
@@ -265,3 +267,132 @@ def test_third_derivatives_are_refused(rng):
         logZ = g.square().sum()
     with pytest.raises(NotImplementedError, match="two"):
         torch.autograd.grad(logZ, tensors[-1:])
+
+
+def system(rng):
+    """Draw parameters of a state-space model of two states, and data with a gap."""
+    A = np.array([[0.9, 0.3], [0.0, 0.8]])
+    Q, P0 = np.diag([0.5, 0.2]), np.array([[1.0, 0.2], [0.2, 2.0]])
+    C, R, m0 = rng.standard_normal((1, 2)), np.array([[0.3]]), rng.standard_normal(2)
+    y = rng.standard_normal((3, 6, 1))
+    y[1, 2] = np.nan
+    return [A, Q, C, R, m0, P0], y
+
+
+@pytest.mark.parametrize("weights", [[1.0, 1.0, 1.0], [1.0, -2.0, 0.5]])
+@pytest.mark.parametrize("form", ["information", "covariance"])
+def test_log_likelihoods_are_those_of_the_standard_functions(rng, weights, form):
+    arrays, y = system(rng)
+    lengths, weights = np.array([6, 4, 1]), np.array(weights)
+
+    def values(*x):
+        params = standard.LinearGaussian(*x)
+        return [standard.log_likelihood(params, y, None, lengths, form)]
+
+    tensors = leaves(arrays)
+    params = standard.LinearGaussian(*tensors)
+    value = door.log_likelihood(params, torch.from_numpy(y), None, lengths, form)
+    found = torch.autograd.grad(value, tensors, torch.from_numpy(weights))
+    assert_close(numbers([value]), values(*arrays), rtol=1e-12)
+    assert_close(numbers(found), list(cotangents(values, arrays, [weights])), 1e-10)
+
+
+def test_inputs_of_a_state_space_model(rng):
+    arrays, y = system(rng)
+    B, u = rng.standard_normal((2, 1)), rng.standard_normal((3, 6, 1))
+    params = standard.LinearGaussian(*arrays, B)
+    tensors = leaves([B, u])
+    with_tensors = standard.LinearGaussian(*map(torch.from_numpy, arrays), tensors[0])
+    value = door.log_likelihood(with_tensors, y, tensors[1])
+    assert_close(numbers([value]), [standard.log_likelihood(params, y, u)], 1e-12)
+    want = cotangents(
+        lambda B, u: [standard.log_likelihood(params._replace(B=B), y, u)],
+        [B, u],
+        [np.ones(3)],
+    )
+    assert_close(numbers(torch.autograd.grad(value.sum(), tensors)), list(want), 1e-10)
+    with pytest.raises(ValueError, match="B or D is given without u|u is given"):
+        door.log_likelihood(with_tensors, y)
+
+
+def test_log_likelihoods_have_two_derivatives(rng):
+    arrays, y = system(rng)
+    y = torch.from_numpy(y)
+
+    def value(A, C, m0):
+        params = standard.LinearGaussian(A, arrays[1], C, arrays[3], m0, arrays[5])
+        return door.log_likelihood(params, y)
+
+    tensors = leaves([arrays[0], arrays[2], arrays[4]])
+    assert torch.autograd.gradcheck(value, tensors, fast_mode=True)
+    assert torch.autograd.gradgradcheck(value, tensors, fast_mode=True)
+
+
+def hidden_markov_model(rng):
+    start, transition = rng.dirichlet(np.ones(3)), rng.dirichlet(np.ones(3), 3)
+    return start, transition, rng.standard_normal((5, 3))
+
+
+def test_log_likelihoods_of_hidden_markov_models(rng):
+    arrays = hidden_markov_model(rng)
+    tensors = leaves(arrays)
+    value = door.hmm_log_likelihood(*tensors)
+    want = standard.hmm_log_likelihood(*arrays)
+    assert value.shape == () and abs(value.item() - want) < 1e-12
+    found = torch.autograd.grad(value, tensors)
+    want = cotangents(
+        lambda *x: [standard.hmm_log_likelihood(*x)], arrays, [np.float64(1.0)]
+    )
+    assert_close(numbers(found), list(want), rtol=1e-11)
+
+
+@pytest.mark.parametrize("suffix", ["", "_vjp", "_second"])
+def test_operators_of_log_likelihoods_are_as_pytorch_wants_them(rng, suffix):
+    start, transition, logs = hidden_markov_model(rng)
+    tensors = leaves([start[None], transition[None, None], logs[None]])
+    arguments = [*tensors, torch.tensor([5])]
+    tests = ["test_schema", "test_autograd_registration", "test_faketensor"]
+    if suffix:
+        arguments += [torch.ones(1, dtype=torch.float64), *leaves(tensors_of(tensors))]
+    else:
+        tests.append("test_aot_dispatch_dynamic")
+    arguments += ["", [0, 1, 2]]
+    operator = getattr(torch.ops.svae, "hmm_log_likelihood" + suffix)
+    results = torch.library.opcheck(operator, arguments, test_utils=tests)
+    assert set(results.values()) == {"SUCCESS"}
+
+
+def tensors_of(tensors):
+    return [np.ones(x.shape) for x in tensors]
+
+
+def test_log_likelihoods_in_batches(rng):
+    start, transition, logs = map(torch.from_numpy, hidden_markov_model(rng))
+
+    def value(logs):
+        return door.hmm_log_likelihood(start, transition, logs)
+
+    batch = torch.stack([logs, 2 * logs])
+    found = torch.vmap(value)(batch)
+    assert torch.equal(found, torch.stack([value(x) for x in batch]))
+    slopes = torch.vmap(torch.func.grad(value))(batch)
+    want = [torch.func.grad(value)(x) for x in batch]
+    assert torch.equal(slopes, torch.stack(want))
+    leaf = batch.clone().requires_grad_()
+    torch.vmap(value)(leaf).sum().backward()
+    assert_close(leaf.grad.numpy(), slopes.numpy(), rtol=1e-12)
+
+
+def test_log_likelihoods_are_compiled_as_one_node(rng):
+    tensors = leaves(hidden_markov_model(rng))
+    torch._dynamo.reset()
+    compiled = torch.compile(
+        door.hmm_log_likelihood, backend="aot_eager", fullgraph=True
+    )
+    found = torch.autograd.grad(compiled(*tensors), tensors)
+    want = torch.autograd.grad(door.hmm_log_likelihood(*tensors), tensors)
+    assert_close(numbers(found), numbers(want), rtol=1e-13)
+
+
+def test_examples_of_the_module():
+    assert doctest.testmod(door) == (0, 8)

@@ -12,6 +12,10 @@ the log likelihood of what follows in the predicted mean and minus its Hessian's
 .. math:: r_{t-1} = C' F^{-1} v + (I - K C)' A' r_t,\quad
           N_{t-1} = C' F^{-1} C + (I - K C)' A' N_t A (I - K C).
 
+Where what is predicted is regular, smoothed covariances are sums of squares instead,
+with the gain :math:`P^f A' P_{t+1}^{-1}` (Rauch, Tung and Striebel): the difference
+:math:`P^f - P^f A' N A P^f` loses digits after a start that is nearly diffuse.
+
 Missing entries are marginalised exactly: their rows of C, and rows and columns of R,
 are put to zero, and a one on the diagonal makes F the identity there. Derivatives of
 any order are those of autograd; values with more digits come from `arrays`.
@@ -25,9 +29,10 @@ import autograd.numpy as np
 import numpy as onp
 from autograd.tracer import getval
 
-from svae.standard.algebra import apply, log_det_of_root, transpose
+from svae.autodiff.operations import value_of
+from svae.standard.algebra import apply, log_det_of_root, outer, transpose
 from svae.standard.system import System, at_step, singular
-from svae.types import Array
+from svae.types import Array, Mask
 
 __all__ = [
     "DEGENERATE",
@@ -45,6 +50,8 @@ DEGENERATE = (
 
 
 NOTHING = onp.zeros(0)
+SMALLEST = 1e-12
+"""Eigenvalue of correlations below which none is inverted."""
 
 
 class Moments(NamedTuple):
@@ -66,8 +73,9 @@ def smoother(system: System, smooth: bool = True) -> Moments:
     N, T, _ = system.seen.shape
     D = system.A.shape[-1]
     m, P = system.m0 + onp.zeros((N, D)), system.P0 + onp.zeros((N, D, D))
-    eye, live, steps, found = onp.eye(D), system.live, [], []
+    eye, live, found = onp.eye(D), system.live, []
     noise = observed_noise(system)
+    steps: list[Any] = []
     for t in range(T):
         C, v, count = observed_part(system, t, m)
         R = at_step(noise, t)
@@ -89,11 +97,11 @@ def smoother(system: System, smooth: bool = True) -> Moments:
         if t + 1 == T:
             break
         A, on = at_step(system.A, t), live[:, t + 1]
-        steps.append((H, e, IKC, A * on[:, None, None]))
+        steps.append((H, e, IKC, A * on[:, None, None], at_step(system.Q, t)))
         m = np.where(on[:, None], apply(A, mf) + at_step(system.b, t), m)
         after = A @ Pf @ transpose(A) + at_step(system.Q, t)
         P = np.where(on[:, None, None], after, P)
-    steps.append((H, e, IKC, onp.zeros((N, D, D))))
+    steps.append((H, e, IKC, None, None))
     back = _backward(steps, found) if smooth else ()
     forward = [_stack(parts) for parts in zip(*found, strict=True)]
     return Moments(*forward, *back)
@@ -101,22 +109,44 @@ def smoother(system: System, smooth: bool = True) -> Moments:
 
 def _backward(steps: list[Any], found: list[Any]) -> tuple[Array, Array, Array]:
     """Return smoothed means and covariances, and Cov(x_t, x_{t+1})."""
-    r, N = onp.zeros(found[0][1].shape), onp.zeros(found[0][2].shape)
-    mean, cov = [], []
-    cross: Any = []
-    after = None
-    for (H, e, IKC, A), (_, _, P, mf, Pf) in zip(steps[::-1], found[::-1], strict=True):
-        if after is not None:  # Cov(x_t, x_{t+1}) = Pf A' (I - N P_{t+1})
-            cross.append(Pf @ transpose(A) @ (onp.eye(P.shape[-1]) - N @ after))
-        g, G = apply(transpose(A), r), transpose(A) @ N @ A
-        mean.append(mf + apply(Pf, g))
-        cov.append(Pf - Pf @ G @ Pf)
+    H, e, IKC, _, _ = steps[-1]
+    _, after_mean, after, mean, cov = found[-1]
+    r, N = apply(transpose(H), e), transpose(H) @ H
+    means, covs, crosses = [mean], [cov], []
+    eye = onp.eye(cov.shape[-1])
+    for step, past in zip(steps[-2::-1], found[-2::-1], strict=True):
+        H, e, IKC, A, Q = step
+        _, predicted_mean, P, mf, Pf = past
+        g, G, PfAt = apply(transpose(A), r), transpose(A) @ N @ A, Pf @ transpose(A)
+        # where x_{t+1} is in doubt in all directions: gain, and sums of squares
+        regular = _is_regular(after)[:, None, None]
+        gain = transpose(
+            np.linalg.solve(np.where(regular, after, eye), transpose(PfAt))
+        )
+        rest = eye - gain @ A
+        by_gain = rest @ Pf @ transpose(rest) + gain @ (Q + cov) @ transpose(gain)
+        cross = np.where(regular, gain @ cov, PfAt @ (eye - N @ after))
+        moved = mf + apply(gain, mean - after_mean)
+        mean = np.where(regular[..., 0], moved, mf + apply(Pf, g))
+        cov = np.where(regular, by_gain, Pf - Pf @ G @ Pf)
+        means.append(mean)
+        covs.append(cov)
+        crosses.append(cross)
         r = apply(transpose(H), e) + apply(transpose(IKC), g)
-        N, after = transpose(H) @ H + transpose(IKC) @ G @ IKC, P
-    if not cross:
-        cross = onp.zeros((len(r), 0, *P.shape[1:]))
-        return _stack(mean[::-1]), _stack(cov[::-1]), cross
-    return _stack(mean[::-1]), _stack(cov[::-1]), _stack(cross[::-1])
+        N = transpose(H) @ H + transpose(IKC) @ G @ IKC
+        after_mean, after = predicted_mean, P
+    if not crosses:
+        return means[0][:, None], covs[0][:, None], onp.zeros((len(r), 0, *eye.shape))
+    return _stack(means[::-1]), _stack(covs[::-1]), _stack(crosses[::-1])
+
+
+def _is_regular(P: Array) -> Mask:
+    """Return whether correlations have an inverse with some digits, (N,)."""
+    P = value_of(P)
+    variances = onp.diagonal(P, axis1=-2, axis2=-1)
+    scale = onp.sqrt(onp.where(variances > 0, variances, 1.0))
+    smallest = onp.linalg.eigvalsh(P / outer(scale, scale))[:, 0]
+    return (variances > 0).all(-1) & (smallest > SMALLEST)
 
 
 def observed_part(system: System, t: int, m: Array) -> tuple[Array, Array, Array]:

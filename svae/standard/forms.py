@@ -23,10 +23,13 @@ __all__ = ["FORMS", "LARGEST_CONDITION", "LARGEST_SPREAD", "choose", "condition"
 FORMS = ("auto", "information", "covariance")
 LARGEST_CONDITION = 1e5
 LARGEST_SPREAD = 1e8
+WEIGHT = 100.0
 
 
-def choose(system: System, form: str) -> str:
+def choose(system: System, form: str, ahead: bool = False) -> str:
     """Return "information" or "covariance": the form that is asked for, or the better.
+
+    ``ahead`` says that states are wanted given the past alone.
 
     Raises
     ------
@@ -40,16 +43,17 @@ def choose(system: System, form: str) -> str:
     plain = system._replace(
         **{name: value_of(getattr(system, name)) for name in System._fields[:9]}
     )
-    is_good = condition(plain) <= LARGEST_CONDITION
+    is_good = condition(plain, ahead) <= LARGEST_CONDITION
     return "information" if is_good else "covariance"
 
 
-def condition(system: System) -> float:
+def condition(system: System, ahead: bool = False) -> float:
     """Return about the condition number of the joint precision; inf if there is none.
 
     The largest block of the precision times the largest covariance of a state given
-    all observations; and, if it is larger, what the log likelihood loses where sums of
-    squares cancel that are those of distances from zero.
+    all observations, or ``ahead`` given the past; and, if that is larger, `WEIGHT`
+    times the squares for each entry of y that cancel in the log likelihood, which are
+    those of distances from zero.
     """
     covariances = [system.P0, system.R]
     if system.seen.shape[1] > 1:
@@ -58,14 +62,17 @@ def condition(system: System) -> float:
         return np.inf
     try:
         natural = information.potentials(system)
-        cov, _ = information.central_moments(natural, system)
+        if ahead:
+            cov = information.predicted_covariances(natural, system)
+        else:
+            cov, _ = information.central_moments(natural, system)
     except (ValueError, NotPositiveDefinite, FloatingPointError):
         return np.inf
     pair = natural.pair if system.seen.shape[1] > 1 else ()
     blocks = sum(_largest(J) for J in (natural.init[0], *pair[::2], natural.node[0]))
     squares = np.abs(natural.constant).max(initial=0.0)
     known = max(float(system.seen.sum()), 1.0)
-    return max(2 * blocks * _largest(cov), squares / known)
+    return max(2 * blocks * _largest(cov), WEIGHT * squares / known)
 
 
 def _spread(cov: Array) -> float:

@@ -134,6 +134,16 @@ def central_moments(natural: Natural, system: System) -> tuple[Array, Array]:
     return cov, cross
 
 
+def predicted_covariances(natural: Natural, system: System) -> Array:
+    """Return covariances given the past; one for all that are alike. Plain arrays."""
+    (J0, _), pair, (J, h), _, lengths = natural
+    n, D = 1 if system.is_alike else len(h), h.shape[-1]
+    node = J[:n], onp.zeros((n, *h.shape[1:]))
+    init = J0, onp.zeros(D)
+    _, before = kernels.gaussian_filter(init, pair, node, lengths=lengths[:n])
+    return before[2]
+
+
 def filtered(system: System) -> tuple[Moments, Array]:
     """Return moments of the filter, without densities, and the log likelihood.
 

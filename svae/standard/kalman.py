@@ -92,7 +92,7 @@ def kalman_filter(
         With ``mean`` (N, T, D), ``cov`` (N, T, D, D), ``log_likelihood`` (N,).
     """
     system = as_system(params, y, u, lengths)
-    if forms.choose(system, form) == "information":
+    if forms.choose(system, form, ahead=True) == "information":
         found, total = information.filtered(system)
     else:
         found = score.moments(system, smooth=False)
@@ -120,7 +120,7 @@ def kalman_predict(
         those that were observed.
     """
     system = as_system(params, y, u, lengths)
-    if forms.choose(system, form) == "information":
+    if forms.choose(system, form, ahead=True) == "information":
         found, _ = information.filtered(system)
         found = found._replace(log_density=_log_density(system, found))
     else:

@@ -40,11 +40,11 @@ def problems() -> Iterator[Problem]:
 
 
 def nearly_singular(rng: np.random.Generator, dim: int, condition: int = 24) -> Array:
-    """Draw matrices, all digits of them random, of condition number 2**condition."""
+    """Draw matrices of 44 bits after the point, of condition number 2**condition."""
     turn = np.linalg.qr(rng.standard_normal((MEMBERS, dim, dim)))[0]
     scales = np.where(np.arange(dim) == dim - 1, 2.0**-condition, 1.0)
     drawn = (turn * scales) @ np.swapaxes(turn, -1, -2)
-    return (drawn + np.swapaxes(drawn, -1, -2)) / 2
+    return dyadic(drawn + np.swapaxes(drawn, -1, -2), 44) / 2
 
 
 def nearly_singular_exact(rng: np.random.Generator, dim: int, condition: int) -> Array:

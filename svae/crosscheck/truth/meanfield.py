@@ -64,6 +64,8 @@ Balls = Any
 Arguments = Mapping[str, Any]
 SWEEPS = 5000
 """Block updates from the start, at most."""
+NEWTON = 8
+"""Steps of Newton's method after these, at most."""
 
 
 def number(x: Any) -> Balls:
@@ -473,13 +475,13 @@ def enclosed_fixed_point(derivation: Any, a: Arguments, start: Balls) -> Balls:
     s = ascend(derivation, a, start)
     shape, size = s.shape, s.size
     identity = eye(size)
-    for _ in range(8):  # Newton, quadratic
-        slope = identity - derivation.jacobian(a, s)
-        Y = midpoints(inverse(slope))
+    Y = inverse_slope(derivation, a, s)
+    for _ in range(NEWTON):
         step = Y @ (s - derivation.update(a, s)).reshape(size)
         s = midpoints(s - step.reshape(shape))
         if max(abs(x) for x in step).upper() < arb(2) ** (-ctx.prec // 2):
             break
+        Y = inverse_slope(derivation, a, s)
     radius = arb(2) ** (-ctx.prec // 3)
     box = onp.vectorize(lambda x: arb(x, radius), otypes=[object])(s)
     contraction = identity - Y @ (identity - derivation.jacobian(a, box))
@@ -489,3 +491,8 @@ def enclosed_fixed_point(derivation: Any, a: Arguments, start: Balls) -> Balls:
         if not ball.contains_interior(inside):
             raise Disagreement("Krawczyk's operator leaves its box: no proof")
     return image.reshape(shape)
+
+
+def inverse_slope(derivation: Any, a: Arguments, s: Balls) -> Balls:
+    """Return the midpoints of the inverse of 1 - G'(s)."""
+    return midpoints(inverse(eye(s.size) - derivation.jacobian(a, s)))

@@ -1,7 +1,7 @@
 """Problems of latent models: bounds of mean-field inference at messages of q(theta).
 
-The potentials are expected statistics of posteriors of order one, rounded to float64:
-as inputs they are exact, whatever they were made of.
+The potentials are expected statistics of posteriors of order one, rounded: as inputs
+they are exact, whatever they were made of.
 """
 
 from collections.abc import Iterator, Mapping
@@ -59,15 +59,16 @@ class Shape:
     affine: bool = False
 
 
-def posterior(
+def standard(
     rng: np.random.Generator,
     shape: Shape,
     spread: float = 2.0,
     sticky: float = 0.0,
     more: float | None = None,
-) -> dict[str, tuple[Array, ...]]:
-    """Return natural parameters of a q(theta) of order one, factor by factor.
+) -> dict[str, dict[str, Array]]:
+    """Return standard parameters of a q(theta) of order one, factor by factor.
 
+    Of few bits, so that natural parameters are made of them without rounding.
     ``spread`` is the standard deviation of locations, ``sticky`` is added to the
     concentrations of transitions of states to themselves, and ``more`` is what degrees
     of freedom have above D - 1.
@@ -78,33 +79,67 @@ def posterior(
     if more is not None:
         dof = np.full(K, D - 1 + more)
     scale = covariance(rng, K, D) * dof[:, None, None]
-    normal = niw.from_standard(
-        dyadic(spread * rng.standard_normal((K, D)), 4),
-        dyadic(rng.uniform(1.0, 8.0, K), 3),
-        dyadic(scale),
-        dof,
-    )
+    normal = {
+        "mean": dyadic(spread * rng.standard_normal((K, D)), 4),
+        "kappa": dyadic(rng.uniform(1.0, 8.0, K), 3),
+        "scale": dyadic(scale),
+        "dof": dof,
+    }
     A = np.concatenate([stable(rng, K, D), dyadic(rng.standard_normal((K, D, 1)))], 2)
-    linear = mniw.from_standard(
-        A[..., :dim_in],
-        np.linalg.inv(4.0 * covariance(rng, K, dim_in) + 2.0 * np.eye(dim_in)),
-        dyadic(scale / 4),
-        dof,
-    )
+    linear = {
+        "mean": A[..., :dim_in],
+        "column_precision": 4.0 * covariance(rng, K, dim_in) + 2.0 * np.eye(dim_in),
+        "scale": dyadic(scale / 4),
+        "dof": dof,
+    }
     alpha = dyadic(rng.uniform(0.5, 4.0, (K + 1, K)), 3)
     every = {
-        "weights": dirichlet.from_standard(alpha[0]),
-        "transitions": dirichlet.from_standard(alpha[1:] + sticky * np.eye(K)),
+        "weights": {"alpha": alpha[0]},
+        "transitions": {"alpha": alpha[1:] + sticky * np.eye(K)},
         "init": normal,
         "components": normal,
         "dynamics": linear,
     }
     found = {name: every[name] for name in FACTORS[shape.model]}
     if shape.model == "lds":  # no axis of states
-        found = {name: tuple(x[0] for x in factor) for name, factor in found.items()}
-    return {
-        name: tuple(symmetric_part(x) for x in factor) for name, factor in found.items()
-    }
+        return {
+            name: {word: x[0] for word, x in factor.items()}
+            for name, factor in found.items()
+        }
+    return found
+
+
+NATURAL = (
+    "weights, transitions: alpha - 1; init, components: second = scale + kappa mean "
+    "mean', weighted_mean = kappa mean; dynamics: weighted_mean = column_precision "
+    "mean', second = scale + mean weighted_mean; all without rounding"
+)
+
+
+def natural(factors: Mapping[str, Mapping[str, Array]]) -> dict[str, tuple[Any, ...]]:
+    """Return natural parameters of standard ones, factor by factor."""
+    found: dict[str, tuple[Any, ...]] = {}
+    for name, of in factors.items():
+        if "alpha" in of:
+            found[name] = (of["alpha"] - 1.0,)
+        elif "kappa" in of:
+            kappa = of["kappa"]
+            weighted = kappa[..., None] * of["mean"]
+            second = of["scale"] + weighted[..., :, None] * of["mean"][..., None, :]
+            found[name] = second, weighted, kappa, of["dof"]
+        else:
+            V = of["column_precision"]
+            weighted = V @ np.swapaxes(of["mean"], -1, -2)
+            second = of["scale"] + of["mean"] @ weighted
+            found[name] = V, weighted, second, of["dof"]
+    return found
+
+
+def posterior(
+    rng: np.random.Generator, shape: Shape, **options: Any
+) -> dict[str, tuple[Any, ...]]:
+    """Return natural parameters of `standard`."""
+    return natural(standard(rng, shape, **options))
 
 
 def symmetric_part(x: Any) -> Array:
@@ -117,9 +152,14 @@ def symmetric_part(x: Any) -> Array:
 
 
 def message(natparams: Mapping[str, Any]) -> dict[str, tuple[Array, ...]]:
-    """Return the expected statistics of q(theta), rounded."""
+    """Return the expected statistics of q(theta), rounded to 16 bits after the point.
+
+    So they are the same wherever they are made.
+    """
     return {
-        name: tuple(symmetric_part(x) for x in FAMILIES[name].expected_stats(factor))
+        name: tuple(
+            dyadic(symmetric_part(x), 16) for x in FAMILIES[name].expected_stats(factor)
+        )
         for name, factor in natparams.items()
     }
 
@@ -370,12 +410,15 @@ def natural_gradient(
 ) -> Problem:
     """Return the problem of a batch: q(theta), its prior, evidence and a likelihood."""
     rng = generator_of(name)
-    q, p = posterior(rng, shape, **options), posterior(rng, shape)
+    both = {
+        "posterior": standard(rng, shape, **options),
+        "prior": standard(rng, shape),
+    }
     inputs: dict[str, Any] = {}
-    for role, factors in (("posterior", q), ("prior", p)):
+    for role, factors in both.items():
         inputs |= {
             f"{role}.{factor}{word}": x
-            for factor, natparams in factors.items()
+            for factor, natparams in natural(factors).items()
             for word, x in zip(PARAMETERS[factor], natparams, strict=True)
         }
     if shape.model == "student":
@@ -391,8 +434,19 @@ def natural_gradient(
     inputs["y"] = dyadic(2.0 * rng.standard_normal((shape.N, shape.T, observed)))
     inputs["scale"] = np.array([scale])
     problem = case(name, shape, inputs, origin, *catches)
-    sizes = {**problem.sizes, "P": observed, "S": samples}
-    return replace(problem, kind="natural_gradient", sizes=sizes)
+    exact = {
+        f"standard.{role}.{factor}.{word}": x
+        for role, factors in both.items()
+        for factor, parts in factors.items()
+        for word, x in parts.items()
+    }
+    return replace(
+        problem,
+        kind="natural_gradient",
+        sizes={**problem.sizes, "P": observed, "S": samples},
+        inputs=dict(problem.inputs) | exact,
+        natural=NATURAL if exact else "",
+    )
 
 
 def natural_gradient_problems() -> Iterator[Problem]:
@@ -530,6 +584,8 @@ UNIT = 2.0**-20
 POWERS = {
     ".second": 2,
     ".weighted_mean": 1,
+    ".mean": 1,
+    "components.scale": 2,
     "node.J": -2,
     "node.h": -1,
     "decoder.W": -1,

@@ -5,6 +5,7 @@ want flat things.  A tree's *leaves* are its arrays in a fixed order (dicts by s
 key), its *structure* is what is needed to put leaves back.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -75,10 +76,9 @@ def from_vector(tree: Tree, vector: np.ndarray) -> Tree:
     """Cut ``vector`` into arrays shaped like the leaves of ``tree`` (as views)."""
     parts, start = [], 0
     for leaf in leaves(tree):
-        if type(leaf) is not np.ndarray:
-            leaf = np.asarray(leaf)
-        stop = start + leaf.size
-        parts.append(vector[start:stop].reshape(leaf.shape))
+        shape = np.shape(leaf)
+        stop = start + math.prod(shape)
+        parts.append(vector[start:stop].reshape(shape))
         start = stop
     return rebuild(tree, parts)
 

@@ -65,3 +65,16 @@ def test_vectors_there_and_back():
         assert np.shape(leaf) == np.shape(want)
         np.testing.assert_array_equal(leaf, want + 1.0)
     assert to_vector({}).shape == (0,)
+
+
+def test_only_shapes_of_the_leaves_of_a_vector_are_looked_at():
+    """They may be boxes, whose numbers a trace would record one by one."""
+
+    class Shaped:
+        shape = (2, 1)
+
+        def __array__(self, *args, **kwargs):
+            raise AssertionError("a leaf was read")
+
+    (got,) = from_vector((Shaped(),), np.arange(2.0))
+    np.testing.assert_array_equal(got, [[0.0], [1.0]])

@@ -106,6 +106,9 @@ def run_commands(page, folder, capsys):
             exec(words[2].replace("dots(", "dots(num_frames=400, "), {})
         elif "svae" in words:
             command, *rest = words[words.index("svae") + 1 :]
+            if command == "crosscheck":
+                seen.add(command)
+                continue
             if command == "profile":  # which has a test of its own
                 continue
             if command == "fit" and "--num-steps" not in rest:
@@ -123,7 +126,8 @@ def run_commands(page, folder, capsys):
 
 def test_the_first_commands_run(folder, capsys):
     pytest.importorskip("matplotlib")
-    assert run_commands("README.md", folder, capsys) == {"fit", "forecast", "score"}
+    seen = run_commands("README.md", folder, capsys)
+    assert seen == {"fit", "forecast", "score", "crosscheck"}
     assert (folder / "runs/gmm-pinwheel/figures/bound.png").is_file()
 
 
@@ -134,6 +138,51 @@ def test_the_commands_run_in_their_order(folder, capsys):
     assert len((folder / "runs/a/segments.csv").read_text().splitlines()) == 401
     record = json.loads((folder / "runs/slds-recording/run.json").read_text())
     assert record["settings"]["hidden"] == [200, 200]
+
+
+def write_modules(page, folder):
+    """Write the blocks of Python that begin with the name of a file to that file."""
+    for block in blocks(page, "python"):
+        if found := re.match(r"# (\w+\.py)\n", block):
+            (folder / found[1]).write_text(block)
+
+
+def crosschecks(page):
+    """Return what follows ``svae crosscheck`` on a page."""
+    return [
+        words[2:] for words in commands(page) if words[:2] == ["svae", "crosscheck"]
+    ]
+
+
+def test_the_broken_smoother_of_the_readme_is_named(folder, capsys):
+    write_modules("README.md", folder)
+    (arguments,) = crosschecks("README.md")
+    assert main(["crosscheck", *arguments]) == 1
+    lines = [line.split(", ")[0] for line in capsys.readouterr().out.splitlines()]
+    shown = blocks("README.md", "text")[-1].splitlines()
+    assert lines[:3] == [line.split(", ")[0] for line in shown][:3]
+
+
+def test_the_commands_of_the_crosscheck_run(folder, capsys):
+    page = "docs/crosscheck.md"
+    write_modules(page, folder)
+    (folder / "answers").mkdir()
+    np.savez(folder / "answers/hmm-small.npz", log_likelihood=np.zeros(99))
+    status = {"list": 0, "export": 0, "compare": 1, "run": 1}
+    seen = set()
+    for what, *rest in crosschecks(page):
+        seen.add(what)
+        chosen = {
+            "export": ["--case", "hmm-small"],
+            "run": ["--case", "lds-companion"],
+        }.get(what, [])
+        wanted = 0 if "--relations" in rest else status[what]
+        assert main(["crosscheck", what, *rest, *chosen]) == wanted
+        assert (
+            what != "run" or wanted == 0 or "A is transposed" in capsys.readouterr().out
+        )
+    assert seen == set(status)
+    assert (folder / "verdict.html").is_file()
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -172,12 +172,16 @@ def relate_one(worker: "Worker", case: Case, seconds: float) -> Verdict:
 
     def ask(inputs: dict[str, Any]) -> dict[str, Any]:
         word, about = worker.ask(case.kind, inputs, seconds)
+        if word == "not judged":
+            raise NotImplementedError(about)
         if word != "answers":
             raise NoAnswerError(word, about)
         return dict(about)
 
     try:
         found = check(case, ask)
+    except NotImplementedError as error:
+        return Verdict(case.name, case.kind, "not judged", reason=str(error))
     except NoAnswerError as error:
         word, reason = error.args
         return Verdict(case.name, case.kind, word, reason=reason)

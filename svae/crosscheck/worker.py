@@ -52,8 +52,9 @@ def load_adapter(name: str) -> ModuleType:
 
 def describe(adapter: ModuleType) -> dict[str, Any]:
     """Return what an adapter says of itself."""
+    default = adapter.__name__.rpartition(".")[2].removeprefix("adapter_")
     return {
-        "name": str(getattr(adapter, "name", adapter.__name__.rpartition(".")[2])),
+        "name": str(getattr(adapter, "name", default)),
         "version": str(getattr(adapter, "version", "")),
         "expected_failures": dict(getattr(adapter, "expected_failures", {})),
         "functions": [

@@ -60,7 +60,7 @@ VALUES = ("log_likelihood", "filtered.mean", "smoothed.mean", "smoothed.cov")
         ("diagonal-of-R", "only the diagonal of R"),
         ("constant-missing", "constants log(2 pi)/2"),
         ("smoothed-without-gain-of-covariance", "it is what is filtered"),
-        ("gain-of-next-prediction", "gain has the covariance filtered"),
+        ("smoother-gain-without-noise", "the smoother's gain lacks Q"),
     ],
 )
 def test_mistakes_in_linear_systems_are_named(lds_case, name, words):

@@ -283,14 +283,14 @@ def _covariance_not_smoothed(right: Function) -> Function:
 
 
 @mistake(
-    "gain-of-next-prediction",
-    "the smoother's gain has the covariance filtered, not predicted",
+    "smoother-gain-without-noise",
+    "the smoother's gain lacks Q, with A P A' for the covariance of x_{t+1}",
     LDS,
     (textbook, "smoother_gain"),
     ("lds-small",),
 )
 def _wrong_smoother_gain(right: Function) -> Function:
-    """An index of the smoother's recursion, one off."""
+    """A term forgotten where the recursion of Rauch, Tung and Striebel is typed in."""
 
     def wrong(cov: Array, predicted: Array, step: Any) -> Array:
         return right(cov, step.A @ cov @ step.A.T, step)

@@ -58,6 +58,25 @@ print(hmm_two_filter_smoother(start, A, node).smoothed_probs[0])
 """,
         ),
     ),
+    "cuthbert": (
+        Snippet(
+            "The log likelihood loses digits as the noise of the observations vanishes, "
+            "through the way in which two steps are combined; filtered means and "
+            "covariances keep theirs.",
+            """\
+import jax, jax.numpy as jnp
+jax.config.update("jax_enable_x64", True)
+from cuthbert import filter
+from cuthbert.gaussian import kalman
+C, one, none = jnp.array([[-0.25, -0.5], [-0.75, -0.125]]), jnp.eye(2), jnp.zeros(2)
+y = jnp.array([[-1.5, -1.0], [0.5, 2.0], [0.0, 0.0]])
+build = kalman.build_filter(none, one, lambda t: (one * (t > 0), none, one),
+                            lambda t: (C, none, 1e-6 * one, y[t]))
+found = filter(build, jnp.arange(3), build.init_prepare())
+print(found.log_normalizing_constant[-1], "wanted -18.739861375273")
+""",
+        ),
+    ),
     "pykalman": (
         Snippet(
             "A sequence of one step with two or more entries is taken for a sequence "

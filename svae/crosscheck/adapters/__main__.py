@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from svae.crosscheck import cases
@@ -23,9 +24,10 @@ from svae.crosscheck.run import run
 
 __all__ = ["CLASSES", "page"]
 
-SHORT = 6.0
-"""Digits from which an answer that is not right is called short of digits."""
-CLASSES = ("right", "short of digits", "wrong", "failed", "too slow", "not judged")
+MANY, SOME = "12 digits or more", "6 to 12 digits"
+FEW = "fewer"
+CLASSES = ("right", MANY, SOME, FEW, "failed", "too slow", "not judged")
+"""What a case counts as: right, or by the digits of its worst quantity."""
 HEAD = """\
 # Other packages beside certified values
 
@@ -36,10 +38,10 @@ that its documentation offers for the purpose; what a package does not claim to 
 docs/verdicts.md`, with the versions that it names, and says nothing of others.
 
 A quantity is right if its error is below 30 times the condition number of the answer
-times the unit roundoff, which is what a careful algorithm has: a hard line, drawn
-for this package as well. An answer that is not right but has {short:g} digits or more
-is *short of digits*, which few applications notice; with fewer it is *wrong*. A case
-counts by its worst quantity.
+times the unit roundoff, which is what a careful algorithm has: a hard line, drawn for
+this package as well. What is not right is counted by the digits that it has, where 12
+or more are rounding that few applications would notice. A case counts by its worst
+quantity.
 
 The cases are hard on purpose, and most problems that people have are not. None of this
 is a judgement of a package: all of them do more than is asked here, and each was right
@@ -50,7 +52,6 @@ wherever nothing is nearly singular, with the exceptions that the lines below sh
 
 def page(reports: Sequence[dict[str, Any]]) -> str:
     """Return the page of reports, as `svae.crosscheck.report.as_json` has them."""
-    head = HEAD.format(short=SHORT)
     rows = [
         f"| package | version | {' | '.join(CLASSES)} |",
         "|---|---|" + "---:|" * len(CLASSES),
@@ -60,7 +61,7 @@ def page(reports: Sequence[dict[str, Any]]) -> str:
         numbers = " | ".join(str(counts[word] or "") for word in CLASSES)
         rows.append(f"| {report['name']} | {report['version']} | {numbers} |")
     parts = [section(report) for report in reports if report["name"] != "svae"]
-    return head + "\n".join(rows) + "\n\n" + "\n".join(parts)
+    return HEAD + "\n".join(rows) + "\n\n" + "\n".join(parts)
 
 
 def class_of(case: dict[str, Any]) -> str:
@@ -69,7 +70,8 @@ def class_of(case: dict[str, Any]) -> str:
     if verdict == "expected failure" and not case["quantities"]:
         return "failed"
     if verdict in ("wrong", "expected failure"):
-        return "short of digits" if digits_of(case) >= SHORT else "wrong"
+        digits = digits_of(case)
+        return MANY if digits >= 12.0 else SOME if digits >= 6.0 else FEW
     return "right" if verdict == "unexpected pass" else verdict
 
 
@@ -96,9 +98,8 @@ def section(report: dict[str, Any]) -> str:
         parts = [f"{number} ({reason})" for reason, number in silent.items()]
         lines += ["", f"Not judged: {'; '.join(parts)}."]
     for one in SNIPPETS.get(report["name"], ()):
-        output = report["snippets"][one.code]
-        lines += ["", one.says, "", "```text", one.code + "```", ""]
-        lines += ["prints", "", "```text", output.rstrip("\n"), "```"]
+        lines += ["", fill(one.says, 88), "", "```text", one.code + "```", ""]
+        lines += ["prints", "", "```text", printed(one.code).rstrip("\n"), "```"]
     return "\n".join(lines) + "\n"
 
 
@@ -111,17 +112,13 @@ def row(case: dict[str, Any]) -> str:
 
 
 def ask(name: str, seconds: float) -> dict[str, Any]:
-    """Return a report of a package, and what its snippets print."""
+    """Return a report of a package."""
     adapter = import_module(
         "svae.crosscheck.ours" if name == "ours" else f"svae.crosscheck.adapters.{name}"
     )
     every = (cases.load(one) for one in cases.names())
     chosen = [case for case in every if hasattr(adapter, case.kind)]
-    report = as_json(run(name, chosen, seconds))
-    report["snippets"] = {
-        one.code: printed(one.code) for one in SNIPPETS.get(report["name"], ())
-    }
-    return report
+    return as_json(run(name, chosen, seconds))
 
 
 def printed(code: str) -> str:

@@ -20,6 +20,10 @@ A start of variance 1e10 in a system of position and velocity, and four position
 covariance of the first state given all is [[0.72465, -0.32561], [-0.32561, 0.28955]].
 The recursion subtracts numbers of 1e10 that agree in their first ten digits."""
 
+PRECISE = """\
+A state of variance 1, observed with noise of variance 1e-12: its filtered variance is
+1e-12 but for 1e-24, and is found as a difference of numbers of order one."""
+
 SNIPPETS: dict[str, tuple[Snippet, ...]] = {
     "dynamax": (
         Snippet(
@@ -60,8 +64,8 @@ print(hmm_two_filter_smoother(start, A, node).smoothed_probs[0])
     ),
     "cuthbert": (
         Snippet(
-            "The log likelihood loses digits as the noise of the observations vanishes, "
-            "through the way in which two steps are combined; filtered means and "
+            "The log likelihood loses digits as the noise of the observations "
+            "vanishes, by the way in which two steps are combined; filtered means and "
             "covariances keep theirs.",
             """\
 import jax, jax.numpy as jnp
@@ -103,6 +107,17 @@ kalman = KalmanFilter(
 print(kalman.smooth([[1.0], [2.0], [2.5], [4.0]])[1][0])
 """,
         ),
+        Snippet(
+            PRECISE.replace("\n", " "),
+            """\
+import numpy as np
+from pykalman import KalmanFilter
+one = np.eye(1)
+kalman = KalmanFilter(one, one, one, 1e-12 * one, initial_state_mean=[0.0],
+                      initial_state_covariance=one)
+print(kalman.filter([[1.0], [2.0]])[1][0])
+""",
+        ),
     ),
     "simdkalman": (
         Snippet(
@@ -116,6 +131,17 @@ found = kalman.compute(
     initial_value=np.zeros(2), initial_covariance=1e10 * np.eye(2),
 )
 print(found.smoothed.states.cov[0, 0])
+""",
+        ),
+        Snippet(
+            PRECISE.replace("\n", " "),
+            """\
+import numpy as np, simdkalman
+one = np.eye(1)
+kalman = simdkalman.KalmanFilter(one, one, one, 1e-12 * one)
+found = kalman.compute(np.array([[1.0, 2.0]]), 0, initial_value=[0.0],
+                       initial_covariance=one, filtered=True)
+print(found.filtered.states.cov[0, 0])
 """,
         ),
     ),
@@ -150,6 +176,20 @@ for start in (lambda: s.initialize_known(np.zeros(2), 1e10 * np.eye(2)),
               s.initialize_diffuse):
     start()
     print(s.smooth().smoothed_state_cov[..., 0])
+""",
+        ),
+        Snippet(
+            PRECISE.replace("\n", " "),
+            """\
+import numpy as np
+from statsmodels.tsa.statespace.kalman_filter import KalmanFilter
+f = KalmanFilter(k_endog=1, k_states=1)
+f.bind(np.array([[1.0, 2.0]]))
+for name in ("design", "selection", "transition", "state_cov"):
+    f[name] = np.eye(1)
+f["obs_cov"] = 1e-12 * np.eye(1)
+f.initialize_known(np.zeros(1), np.eye(1))
+print(f.filter().filtered_state_cov[..., 0])
 """,
         ),
     ),

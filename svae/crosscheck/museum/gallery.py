@@ -39,6 +39,7 @@ RIGHT: dict[str, Callable[[Mapping[str, Any], bool], Answers]] = {
     "mixture_bound": lambda inputs, slopes: our_models.mixture_bound(inputs),
     "switching_bound": lambda inputs, slopes: our_models.switching_bound(inputs),
     "natural_gradient": lambda inputs, slopes: our_models.natural_gradient(inputs),
+    "inference_network": lambda inputs, slopes: our_models.inference_network(inputs),
 }
 """What answers the inputs of each kind, rightly unless a mistake is in place.
 

@@ -7,18 +7,21 @@ import autograd.numpy as np
 import numpy as onp
 
 from svae import families
+from svae.autodiff.operations import value_of
 from svae.autodiff.special import digamma
 from svae.autodiff.trees import tree_map
 from svae.crosscheck import our_models
 from svae.crosscheck.museum.gallery import mistake
 from svae.families import dirichlet, wishart
-from svae.models.inference import fixed_point
+from svae.models import lds
+from svae.models.inference import fixed_point, mixture, structured
 from svae.objective import bound
 from svae.types import Array
 
 Function = Callable[..., Any]
 FAMILY, NATURAL = ("family",), ("natural_gradient",)
 MIXTURE, SWITCHING = ("mixture_bound",), ("switching_bound",)
+NETWORK = ("inference_network",)
 
 
 def with_digammas(right: Function, arguments: Function) -> Function:
@@ -339,5 +342,80 @@ def _global_forgotten(right: Function) -> Function:
         found = right(*arguments)
         objective = found.reconstruction - found.local_kl
         return found._replace(objective=objective, global_kl=0.0)
+
+    return wrong
+
+
+@mistake(
+    "normalizer-of-t-transitions",
+    "a chain of T steps has the constants of T transitions",
+    NETWORK + NATURAL,
+    (lds, "combination"),
+    ("lds-inference-network", "lds-natural-gradient"),
+)
+def _t_transitions(right: Function) -> Function:
+    """A later implementation of structured inference networks in JAX has it.
+
+    The bound is off by a constant that depends on theta, whose gradient is then wrong.
+    """
+
+    def wrong(beside: Any, counts: Any, *constants: Any) -> Any:
+        of_init = 2  # the quadratic term of the mean, and the log determinant
+        several = [*counts[:of_init], *(count + 1.0 for count in counts[of_init:])]
+        return right(beside, several, *constants)
+
+    return wrong
+
+
+@mistake(
+    "samples-alike",
+    "samples given each state count alike, not by the probability of the state",
+    NETWORK,
+    (mixture, "stacked"),
+    ("gmm-inference-network", "hmm-inference-network"),
+)
+def _samples_alike(right: Function) -> Function:
+    """Samples for every state, averaged as if they were draws of the mixture."""
+
+    def wrong(samples: Any, states: Any) -> Any:
+        drawn, weights = right(samples, states)
+        return drawn, onp.full(onp.shape(value_of(weights)), 1.0 / drawn.shape[1])
+
+    return wrong
+
+
+@mistake(
+    "graph-without-gradient",
+    "no gradient reaches the parameters of the graph of inference",
+    NETWORK,
+    (structured, "infer"),
+    ("gmm-inference-network", "lds-inference-network", "hmm-inference-network"),
+)
+def _graph_constant(right: Function) -> Function:
+    """Where the graph is the prior's message it needs none; one of its own does."""
+
+    def wrong(latent: Any, graph: Any, *rest: Any) -> Any:
+        return right(latent, tree_map(value_of, graph), *rest)
+
+    return wrong
+
+
+@mistake(
+    "inverse-of-evidence",
+    "evidence is a mean and a covariance, which a frame without data has not",
+    NETWORK,
+    (mixture, "given_states"),
+    ("gmm-inference-network-nothing-observed",),
+)
+def _inverse_of_evidence(right: Function) -> Function:
+    """The code of Lin et al. (2018) has it.
+
+    Probabilities of states are densities of the encoder's mean, for which its precision
+    is inverted.
+    """
+
+    def wrong(graph: Any, evidence: Any, noise: Any) -> Any:
+        onp.linalg.inv(-2.0 * value_of(evidence.J))
+        return right(graph, evidence, noise)
 
     return wrong

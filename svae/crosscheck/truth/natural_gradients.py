@@ -17,11 +17,15 @@ then, with :math:`(1 - G_s')\lambda = \partial L / \partial s`, the implicit fun
 theorem adds :math:`\lambda' \partial G / \partial m`.
 
 *enumeration*: the surrogate :math:`\hat L` is stationary at s, so of it only E_q[t]
-remains, the conjugate part; the correction is the gradient of
-:math:`\mathbb{E}_q[\log p(y|x) - \langle r, t(x) \rangle]` through q (Algorithm 1 as
-printed has :math:`\log p(y|x)` alone, which is wrong).  It is written out in
-covariances: with :math:`\Gamma` what C changes by as the potentials of x do, and
-:math:`v = H_z \lambda`, rows of states get :math:`s_{tk} \Gamma + v_{tk} E f`.
+remains, the conjugate part; the correction is the gradient through q of
+
+.. math:: C = \mathbb{E}_q[\log p(y|x) - \langle r, t(x) \rangle]
+
+(Algorithm 1 as printed has :math:`\log p(y|x)` alone, which is wrong).  It is written
+out in covariances.  Let :math:`\Gamma` be the gradient of C in the potentials of x, the
+feedback of the states in it, and :math:`v = H_z \lambda` with the covariance
+:math:`H_z` of the states: then the rows :math:`P_{tk}`, which multiply f(x), get
+:math:`s_{tk} \Gamma + v_{tk} \mathbb{E} f`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

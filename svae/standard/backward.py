@@ -140,9 +140,9 @@ def _step(
     pivots = np.abs(np.diagonal(S, axis1=-2, axis2=-1)).min(-1)
     regular = (pivots > 0)[:, None, None]
     inverse = arrays.inverse(np.where(regular, S, np.eye(S.shape[-1])))
-    size = np.where(regular[:, 0, 0], magnitude(inverse), np.inf)
-    r_bound = EPS * np.where(np.isinf(size), np.inf, size * magnitude(out.z[:, t]))
-    N_bound = EPS * size**2
+    size = magnitude(inverse)
+    r_bound = EPS * np.where(regular[:, 0, 0], size * magnitude(out.z[:, t]), np.inf)
+    N_bound = EPS * np.where(regular[:, 0, 0], size**2, np.inf)
     use_r, use_N = r_bound < r_error, N_bound < N_error
     if use_r.any():
         other = apply(transpose(inverse), out.z[:, t])

@@ -4,7 +4,7 @@ The information form inverts Q, R and P0 and is compiled; its errors are 2.2e-16
 the condition number of the joint precision of all states. The covariance form inverts
 none of them. `choose` takes the information form where that number, estimated from the
 blocks of the precision and of its inverse, is at most `LARGEST_CONDITION`, so that some
-eleven digits are right, and every covariance that is inverted has a condition number of
+twelve digits are right, and every covariance that is inverted has a condition number of
 at most `LARGEST_SPREAD`.
 """
 
@@ -21,7 +21,7 @@ from svae.types import Array
 __all__ = ["FORMS", "LARGEST_CONDITION", "LARGEST_SPREAD", "choose", "condition"]
 
 FORMS = ("auto", "information", "covariance")
-LARGEST_CONDITION = 1e5
+LARGEST_CONDITION = 1e4
 LARGEST_SPREAD = 1e8
 WEIGHT = 100.0
 

@@ -408,12 +408,15 @@ def _gradient(model: HMM, g: Array) -> list[Array]:
     )
     future = onp.take_along_axis(future, back, 1)
     beta = onp.take_along_axis(beta, back[..., None], 1)
-    with onp.errstate(over="ignore"):
-        of_start = g[:, None] * onp.exp(future[:, :1] - logZ[:, None])
-        start_bar = of_start * beta[:, 0]
-        live = steps[1:] < lengths[:, None]
-        ratio = onp.exp(past[:, :-1] + future[:, 1:] - logZ[:, None])
-        weights = onp.where(live, g[:, None] * ratio, 0.0)[..., None]
+    # products of messages over what they sum to with the probability between
+    start, transition = value_of(model.start), value_of(model.transition)
+    joint = (start * beta[:, 0]).sum(-1)
+    of_start = g * _reciprocal(joint, future[:, 0] - logZ)
+    start_bar = of_start[:, None] * beta[:, 0]
+    live = steps[1:] < lengths[:, None]
+    joint = ((alpha[:, :-1, None] @ transition)[:, :, 0] * beta[:, 1:]).sum(-1)
+    ratio = _reciprocal(joint, past[:, :-1] + future[:, 1:] - logZ[:, None])
+    weights = onp.where(live, g[:, None] * ratio, 0.0)[..., None]
     left, right = weights * alpha[:, :-1], beta[:, 1:]
     pair_bar = _pair_products(left, right, value_of(model.transition).shape)
     if value_of(model.start).ndim == 1:
@@ -426,6 +429,14 @@ def _gradient(model: HMM, g: Array) -> list[Array]:
             "forbids is that much more likely than those that are possible"
         )
     return bars
+
+
+def _reciprocal(x: Array, log: Array) -> Array:
+    """Return 1 / x, by its log where x has lost digits."""
+    is_large = x > SMALLEST
+    with onp.errstate(over="ignore"):
+        by_log = onp.exp(onp.where(is_large, 0.0, log))
+    return onp.where(is_large, 1.0 / onp.where(is_large, x, 1.0), by_log)
 
 
 def _pair_products(left: Array, right: Array, shape: tuple[int, ...]) -> Array:

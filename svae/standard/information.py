@@ -67,8 +67,8 @@ def potentials(system: System) -> Natural:
     N, T, P = system.seen.shape
     A, C, b = system.A, system.C, system.b
     live = system.live
-    P0_inv, P0_det = _inverse("P0", system.P0)
-    R_inv, R_det = _observed_inverse(system)
+    P0_inv, P0_det = inverse_of("P0", system.P0)
+    R_inv, R_det = observed_inverse(system)
     residual = np.where(system.seen, system.y - system.d, 0.0)
     of_y = apply(R_inv, residual)
     h = apply(transpose(C), of_y)
@@ -77,7 +77,7 @@ def potentials(system: System) -> Natural:
     quadratic = np.sum(residual * of_y, (1, 2)) + np.sum(system.m0 * h0, -1)
     log_det = R_det + P0_det
     if T > 1:
-        Q_inv, Q_det = _inverse("Q", system.Q)
+        Q_inv, Q_det = inverse_of("Q", system.Q)
         of_b, between = apply(Q_inv, b), live[:, 1:]
         pair = -transpose(A) @ Q_inv @ A / 2, transpose(A) @ Q_inv, -Q_inv / 2
         log_det = log_det + np.sum(between * Q_det, 1)
@@ -179,7 +179,7 @@ def _without_inputs(system: System) -> tuple[System, Any]:
     return system._replace(y=y, b=onp.zeros((1, 1, m0.size)), m0=m0), course
 
 
-def _inverse(name: str, cov: Array) -> tuple[Array, Array]:
+def inverse_of(name: str, cov: Array) -> tuple[Array, Array]:
     """Return the inverse and the log determinant of 2 pi times a covariance."""
     try:
         onp.linalg.cholesky(value_of(cov))
@@ -199,15 +199,15 @@ def no_inverse(name: str) -> ValueError:
     )
 
 
-def _observed_inverse(system: System) -> tuple[Array, Array]:
+def observed_inverse(system: System) -> tuple[Array, Array]:
     """Return R^-1 of what was observed, zero elsewhere, and sums of log |2 pi R|."""
     N, T, P = system.seen.shape
     if system.seen.all():
-        inverse, log_det = _inverse("R", system.R)
+        inverse, log_det = inverse_of("R", system.R)
         return inverse, np.sum(log_det + onp.zeros((N, T)), 1)
     seen = system.seen.astype(float)
     mask = seen[..., None] * seen[..., None, :]
     of_missing = (1 - seen)[..., None] * onp.eye(P)
-    inverse, log_det = _inverse("R", system.R * mask + of_missing)
+    inverse, log_det = inverse_of("R", system.R * mask + of_missing)
     log_det = np.sum(log_det, 1) + (seen.sum((1, 2)) - T * P) * LOG_2PI
     return inverse * mask, log_det

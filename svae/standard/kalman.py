@@ -7,7 +7,7 @@ from typing import Any
 import autograd.numpy as np
 import numpy as onp
 
-from svae.standard import forms, information, score
+from svae.standard import fisher, forms, information, score
 from svae.standard.algebra import apply, log_det_of_root, transpose
 from svae.standard.covariance import Moments
 from svae.standard.records import Filtered, LinearGaussian, Predicted, Smoothed
@@ -69,7 +69,7 @@ def log_likelihood(
     """
     system = as_system(params, y, u, lengths)
     if forms.choose(system, form) == "information":
-        found = information.log_likelihood(system)
+        found = fisher.log_likelihood(system)
     else:
         found = score.log_likelihood(system)
     return found[0] if system.is_single else found

@@ -28,12 +28,10 @@ from svae.standard.arrays import Forward
 from svae.standard.backward import Backward, backward, look_of, magnitude
 from svae.standard.covariance import Moments
 from svae.standard.steady import runs
-from svae.standard.system import System, at_step
+from svae.standard.system import NUM_ARRAYS, Sums, System, at_step
 from svae.types import VJP, Array
 
 __all__ = ["log_likelihood", "moments"]
-
-NUM_ARRAYS = 9  # of a system: those that can be differentiated
 
 
 def log_likelihood(system: System) -> Array:
@@ -112,27 +110,8 @@ def _moments_vjp(
 defvjp_argnums(_moments, _moments_vjp)
 
 
-class _Sums:
-    """Gradients in the shapes of arguments, summed over what they share."""
-
-    def __init__(self, system: System) -> None:
-        self.bars = {
-            name: onp.zeros(getattr(system, name).shape)
-            for name in System._fields[:NUM_ARRAYS]
-        }
-
-    def add(self, name: str, steps: slice, bar: Array) -> None:
-        """Add what steps say, (N, steps, ...)."""
-        total = self.bars[name]
-        if name in ("m0", "P0"):
-            total += bar[:, 0] if len(total) > 1 else bar.sum(0)
-            return
-        if len(total) == 1:
-            bar = bar.sum(0, keepdims=True)
-        if total.shape[1] == 1:
-            total += bar.sum(1, keepdims=True)
-        else:
-            total[:, steps] += bar
+class _Sums(Sums):
+    """Sums over steps, of which some are alike."""
 
     def add_product(
         self,

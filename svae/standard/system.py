@@ -20,8 +20,10 @@ from svae.standard.algebra import apply
 from svae.standard.records import LinearGaussian
 from svae.types import Array, Integers, Mask
 
-__all__ = ["System", "as_system", "singular"]
+__all__ = ["NUM_ARRAYS", "Sums", "System", "as_system", "at_step", "singular"]
 
+NUM_ARRAYS = 9
+"""Of a system: those that can be differentiated, the first."""
 ASYMMETRY = 1e-10
 """Largest difference of a covariance from its transpose, relative to its entries."""
 NEGATIVE = 1e-11
@@ -145,6 +147,29 @@ def as_system(
     if not seen.all():
         y = np.where(seen, y, 0.0)
     return System(A, Q, C, R, m0, P0, b, d, y, seen, lengths, is_single)
+
+
+class Sums:
+    """Gradients in the shapes of arguments, summed over what they share."""
+
+    def __init__(self, system: System) -> None:
+        self.bars = {
+            name: onp.zeros(getattr(system, name).shape)
+            for name in System._fields[:NUM_ARRAYS]
+        }
+
+    def add(self, name: str, steps: slice, bar: Array) -> None:
+        """Add what steps say, (N, steps, ...)."""
+        total = self.bars[name]
+        if name in ("m0", "P0"):
+            total += bar[:, 0] if len(total) > 1 else bar.sum(0)
+            return
+        if len(total) == 1:
+            bar = bar.sum(0, keepdims=True)
+        if total.shape[1] == 1:
+            total += bar.sum(1, keepdims=True)
+        else:
+            total[:, steps] += bar
 
 
 def singular(n: int, t: int, what: str) -> NotPositiveDefinite:

@@ -193,3 +193,19 @@ def test_draws_of_the_model_in_every_argument(rng):
 
     call, arrays = of_arrays(draws, (params, y, u, None))
     check_gradients(lambda *x: call(*x, y, u), arrays[:-2], rng)
+
+
+def test_data_far_from_zero_cost_a_gradient_nothing(rng):
+    """In either form: of expectations of squares there are only those of residuals."""
+    params, y, _, _ = state_space_problem(rng, N=2, T=20, missing=0.2)
+    params = params._replace(A=onp.eye(2), m0=params.m0 + 1e4)
+    y = y + params.C @ onp.full(2, 1e4)
+    for name in NAMES[:6]:
+
+        def of_one(x, form, name=name):
+            total = log_likelihood(params._replace(**{name: x}), y, form=form)
+            return np.sum(total)
+
+        x = getattr(params, name)
+        got, want = (grad(of_one)(x, form) for form in ("information", "covariance"))
+        assert onp.abs(got - want).max() < 1e-9 * onp.abs(want).max(), name

@@ -18,6 +18,7 @@ from svae import families, kernels, likelihoods
 from svae.autodiff.operations import inner, value_of
 from svae.autodiff.vjp import trace
 from svae.crosscheck.cases import sections
+from svae.crosscheck.factors import FACTORS, natparams_of, statistics_of
 from svae.families import (
     categorical,
     dirichlet,
@@ -83,6 +84,7 @@ FAMILIES = {
     ("column_precision", "weighted_mean", "second", "nu"): mniw,
 }
 """The family of the names of its parameters, in the order of its tuples."""
+FAMILY_OF = {"dirichlet": dirichlet, "niw": niw, "mniw": mniw}
 
 
 def family(inputs: Inputs) -> Answers:
@@ -119,7 +121,9 @@ def mixture_bound(inputs: Inputs) -> Answers:
 
     def local(*boxes: Any) -> Any:
         by_name = potentials | dict(zip(names, boxes, strict=True))
-        return model.infer(message_of(by_name), evidence_of(by_name), starts=[states])
+        return model.infer(
+            statistics_of(by_name), evidence_of(by_name), starts=[states]
+        )
 
     def bound(*boxes: Any) -> tuple[Any, ...]:
         found = local(*boxes)
@@ -152,7 +156,7 @@ switching_bound = mixture_bound
 def given(model: Any, potentials: Mapping[str, Any], states: Any) -> Answers:
     """Return what one sweep finds: q(x) given states, then q(z) given q(x)."""
     evidence = evidence_of(potentials)
-    switch, message = model.switch, message_of(potentials)
+    switch, message = model.switch, statistics_of(potentials)
     natparams = switch.natparams(message)
     factor = switch.factor(states, natparams, evidence)
     u = switch.state_potentials(factor.linear, natparams)
@@ -175,7 +179,7 @@ def exact_evidence(model: Any, potentials: Mapping[str, Any]) -> Answers:
 
     Of a switching model, which has no way to it but this, path by path.
     """
-    message = message_of(potentials)
+    message = statistics_of(potentials)
     evidence = evidence_of(potentials)
     if isinstance(model, StudentMixture):
         return {}
@@ -195,25 +199,6 @@ def exact_evidence(model: Any, potentials: Mapping[str, Any]) -> Answers:
         factor = switch.factor(states, natparams, Evidence(J, h))
         log_evidence.append(logsumexp(factor.log_normalizer + scores))
     return {"log_evidence": np.array(log_evidence)}
-
-
-FACTORS = {
-    "weights": ("",),
-    "transitions": ("",),
-    "init": (".J", ".h", ".quadratic", ".half_log_det"),
-    "components": (".J", ".h", ".quadratic", ".half_log_det"),
-    "dynamics": (".J11", ".J12", ".J22", ".half_log_det"),
-}
-"""Factors of q(theta), and what their statistics are called behind their names."""
-
-
-def message_of(potentials: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
-    """Return the message m of arrays by name."""
-    return {
-        factor: tuple(potentials[factor + word] for word in words)
-        for factor, words in FACTORS.items()
-        if factor + words[0] in potentials
-    }
 
 
 def evidence_of(potentials: Mapping[str, Any]) -> Evidence:
@@ -238,16 +223,6 @@ def latent_model(potentials: Mapping[str, Any]) -> Any:
         return StudentMixture(states, dim, dof=dof, **exactly)
     kind = HMM if "transitions" in names else GMM
     return kind(states, dim, **exactly)
-
-
-PARAMETERS = {
-    "weights": ("",),
-    "transitions": ("",),
-    "init": (".second", ".weighted_mean", ".kappa", ".nu"),
-    "components": (".second", ".weighted_mean", ".kappa", ".nu"),
-    "dynamics": (".column_precision", ".weighted_mean", ".second", ".nu"),
-}
-"""Factors of q(theta), and what their natural parameters are called."""
 
 
 class Given:
@@ -281,22 +256,16 @@ class Layers:
 def natural_gradient(inputs: Inputs) -> Answers:
     """Return the objective, its parts, and all of its gradients."""
     given = sections(inputs, "natural")
-    named = {role: sections(given, role) for role in ("posterior", "prior")}
     posterior, prior = (
-        {
-            factor: tuple(of[factor + word] for word in words)
-            for factor, words in PARAMETERS.items()
-            if factor + words[0] in of
-        }
-        for of in named.values()
+        natparams_of(sections(given, role)) for role in ("posterior", "prior")
     )
     stats = product_of_families.expected_stats(
-        {name: FAMILY[name] for name in posterior}, posterior
+        {name: FAMILY_OF[FACTORS[name].family] for name in posterior}, posterior
     )
     potentials = {
         name + word: x
         for name, factor in stats.items()
-        for word, x in zip(FACTORS[name], factor, strict=True)
+        for word, x in zip(FACTORS[name].statistics, factor, strict=True)
     }
     potentials |= {name: given[name] for name in given if name.startswith("node.")}
     potentials |= {"dof": given["dof"]} if "dof" in given else {}
@@ -325,7 +294,7 @@ def natural_gradient(inputs: Inputs) -> Answers:
     }
     for word, step in (("natgrad", full), ("conjugate", conjugate)):
         for factor, parts in step.gradients.natparams.items():
-            for name, x in zip(PARAMETERS[factor], parts, strict=True):
+            for name, x in zip(FACTORS[factor].parameters, parts, strict=True):
                 found[f"{word}.{factor}{name}"] = x
     of_encoder = full.gradients.encoder
     found["grad.node.J"] = -2.0 * of_encoder["scale"]
@@ -336,15 +305,6 @@ def natural_gradient(inputs: Inputs) -> Answers:
     states = local.states
     found["states"] = np.ones((*local.mean.shape[:2], 1)) if states is None else states
     return found
-
-
-FAMILY = {
-    "weights": dirichlet,
-    "transitions": dirichlet,
-    "init": niw,
-    "components": niw,
-    "dynamics": mniw,
-}
 
 
 def inference_network(inputs: Inputs) -> Answers:
@@ -364,8 +324,8 @@ def inference_network(inputs: Inputs) -> Answers:
         graph, message, weights = (sections(by_name, role) for role in parts)
         local = structured.infer(
             latent,
-            message_of(graph),
-            message_of(message),
+            statistics_of(graph),
+            statistics_of(message),
             evidence_of(by_name),
             given["noise"],
         )

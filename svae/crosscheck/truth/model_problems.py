@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from svae.crosscheck.factors import FACTORS
 from svae.crosscheck.truth.problems import (
     Problem,
     covariance,
@@ -20,24 +21,10 @@ from svae.crosscheck.truth.problems import (
 from svae.families import dirichlet, mniw, niw
 from svae.types import Array
 
-__all__ = ["NAMES", "Shape", "named", "posterior", "problems"]
+__all__ = ["problems"]
 
-FAMILIES = {
-    "weights": dirichlet,
-    "transitions": dirichlet,
-    "init": niw,
-    "components": niw,
-    "dynamics": mniw,
-}
-NAMES = {
-    "weights": ("",),
-    "transitions": ("",),
-    "init": (".J", ".h", ".quadratic", ".half_log_det"),
-    "components": (".J", ".h", ".quadratic", ".half_log_det"),
-    "dynamics": (".J11", ".J12", ".J22", ".half_log_det"),
-}
-"""What is added to the name of a factor for each of its statistics."""
-FACTORS = {
+FAMILIES = {"dirichlet": dirichlet, "niw": niw, "mniw": mniw}
+OF_MODEL = {
     "gmm": ("weights", "components"),
     "student": ("weights", "components"),
     "hmm": ("weights", "transitions", "components"),
@@ -100,7 +87,7 @@ def standard(
         "components": normal,
         "dynamics": linear,
     }
-    found = {name: every[name] for name in FACTORS[shape.model]}
+    found = {name: every[name] for name in OF_MODEL[shape.model]}
     if shape.model == "lds":  # no axis of states
         return {
             name: {word: x[0] for word, x in factor.items()}
@@ -158,7 +145,8 @@ def message(natparams: Mapping[str, Any]) -> dict[str, tuple[Array, ...]]:
     """
     return {
         name: tuple(
-            dyadic(symmetric_part(x), 16) for x in FAMILIES[name].expected_stats(factor)
+            dyadic(symmetric_part(x), 16)
+            for x in FAMILIES[FACTORS[name].family].expected_stats(factor)
         )
         for name, factor in natparams.items()
     }
@@ -169,7 +157,7 @@ def named(factors: Mapping[str, Any]) -> dict[str, Array]:
     return {
         name + word: np.asarray(x)
         for name, factor in factors.items()
-        for word, x in zip(NAMES[name], factor, strict=True)
+        for word, x in zip(FACTORS[name].statistics, factor, strict=True)
     }
 
 
@@ -373,16 +361,6 @@ def switching_problems() -> Iterator[Problem]:
     )
 
 
-PARAMETERS = {
-    "weights": ("",),
-    "transitions": ("",),
-    "init": (".second", ".weighted_mean", ".kappa", ".nu"),
-    "components": (".second", ".weighted_mean", ".kappa", ".nu"),
-    "dynamics": (".column_precision", ".weighted_mean", ".second", ".nu"),
-}
-"""What is added to the name of a factor for each of its natural parameters."""
-
-
 def decoder(rng: np.random.Generator, D: int, P: int, hidden: int) -> dict[str, Array]:
     """Return weights of order one, of a linear map if there is no hidden layer."""
     width = hidden or D
@@ -419,7 +397,7 @@ def natural_gradient(
         inputs |= {
             f"{role}.{factor}{word}": x
             for factor, natparams in natural(factors).items()
-            for word, x in zip(PARAMETERS[factor], natparams, strict=True)
+            for word, x in zip(FACTORS[factor].parameters, natparams, strict=True)
         }
     if shape.model == "student":
         inputs["dof"] = np.array([5.0])

@@ -35,6 +35,7 @@ import autograd.numpy as np
 import numpy as onp
 
 from svae.crosscheck.cases import sections
+from svae.crosscheck.factors import factors
 from svae.crosscheck.truth.balls import (
     Derivation,
     cholesky,
@@ -64,44 +65,21 @@ from svae.crosscheck.truth.mixtures import (
     sequences,
 )
 
-__all__ = ["FACTORS", "natural_gradients"]
+__all__ = ["natural_gradients"]
 
 Balls = Any
 Arguments = Mapping[str, Any]
 
-FACTORS = {
-    "weights": ("dirichlet", ("",), ("",)),
-    "transitions": ("dirichlet", ("",), ("",)),
-    "components": (
-        "niw",
-        (".second", ".weighted_mean", ".kappa", ".nu"),
-        (".J", ".h", ".quadratic", ".half_log_det"),
-    ),
-    "init": (
-        "niw",
-        (".second", ".weighted_mean", ".kappa", ".nu"),
-        (".J", ".h", ".quadratic", ".half_log_det"),
-    ),
-    "dynamics": (
-        "mniw",
-        (".column_precision", ".weighted_mean", ".second", ".nu"),
-        (".J11", ".J12", ".J22", ".half_log_det"),
-    ),
-}
-"""Of each factor the family, and the words for its parameters and its statistics."""
 
-
-def factors_of(natparams: Mapping[str, Any]) -> list[tuple[str, Family, Any, Any]]:
-    """Return name, family, names of parameters and of statistics of each factor."""
+def factors_of(natparams: Mapping[str, Any]) -> list[tuple[Family, Any, Any]]:
+    """Return family, names of parameters and names of statistics of each factor."""
     return [
         (
-            factor,
-            FAMILIES[family],
-            [factor + w for w in parameters],
-            [factor + w for w in statistics],
+            FAMILIES[factor.family],
+            [name + word for word in factor.parameters],
+            [name + word for word in factor.statistics],
         )
-        for factor, (family, parameters, statistics) in FACTORS.items()
-        if factor + parameters[0] in natparams
+        for name, factor in factors(natparams).items()
     ]
 
 
@@ -138,7 +116,7 @@ def whole(kind: Any, given: Mapping[str, Any]) -> dict[str, Balls]:
     posterior, prior = sections(given, "posterior"), sections(given, "prior")
     scale = given["scale"][0]
     message, global_kl = {}, exact([0.0])
-    for _, family, parameters, statistics in factors_of(posterior):
+    for family, parameters, statistics in factors_of(posterior):
         q, p = ([of[name] for name in parameters] for of in (posterior, prior))
         stats, divergence = of_factor(kind, family, with_batch(q), with_batch(p))
         for name, stat, like in zip(statistics, stats, q, strict=True):
@@ -161,7 +139,7 @@ def whole(kind: Any, given: Mapping[str, Any]) -> dict[str, Balls]:
         "local_kl": local_kl,
         "global_kl": global_kl,
     }
-    for _, _, parameters, statistics in factors_of(posterior):
+    for _, parameters, statistics in factors_of(posterior):
         for name, stat in zip(parameters, statistics, strict=True):
             pull = prior[name] - posterior[name]
             for word, of in (("natgrad", "grad"), ("conjugate", "conjugate")):

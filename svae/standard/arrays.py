@@ -105,7 +105,41 @@ def triangular(array: Array) -> Array:
 
 
 def forward(system: System) -> Forward:
-    """Filter; see the module for the arrays."""
+    """Filter; see the module for the arrays.
+
+    Raises
+    ------
+    NotPositiveDefinite
+        If an observation has no density given the past.
+    FloatingPointError
+        If a mean or covariance is too large for a float.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        out = _forward(system)
+    for t, S in enumerate(out.S):
+        if t and S is out.S[t - 1]:
+            break
+        _require_finite(S, t)
+    wrong = ~np.isfinite(out.log_density) | ~np.isfinite(out.mean).all(-1)
+    if wrong.any():
+        raise _overflow(*np.argwhere(wrong)[0])
+    return out
+
+
+def _require_finite(S: Array, t: int) -> None:
+    wrong = ~np.isfinite(S).all((-1, -2))
+    if wrong.any():
+        raise _overflow(int(np.flatnonzero(wrong)[0]), t)
+
+
+def _overflow(n: int, t: int) -> FloatingPointError:
+    return FloatingPointError(
+        f"sequence {n}, step {t}: a mean, a covariance or a log density passes "
+        "1.8e308. Usual cause: an A that grows, over many steps without observations"
+    )
+
+
+def _forward(system: System) -> Forward:
     N, T, P = system.seen.shape
     D = system.A.shape[-1]
     n = 1 if system.is_alike else N
@@ -180,6 +214,7 @@ def _observed(t: int, C: Array, root_R: Array, S: Array) -> tuple[Array, Array, 
     array[:, :P, :D] = C @ S
     array[:, :P, D:] = root_R
     array[:, P:, :D] = np.eye(D)
+    _require_finite(array, t)
     L = triangular(array)
     root_F = L[:, :P, :P]
     sizes = np.sqrt((array[:, :P] ** 2).sum(-1))

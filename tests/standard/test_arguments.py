@@ -135,3 +135,14 @@ def test_axes_without_entries(problem):
         log_likelihood(params, np.zeros((0, 2)))
     alone = params._replace(B=None, D=None)
     assert log_likelihood(alone, np.zeros((0, 4, 2)), form="covariance").shape == (0,)
+
+
+@pytest.mark.parametrize("function", [log_likelihood, kalman_smoother])
+def test_what_grows_past_all_numbers_is_an_error(function, problem):
+    params, _, _, _ = problem
+    growing = params._replace(A=1e100 * np.eye(2), B=None, D=None)
+    y = np.full((1, 8, 2), np.nan)
+    with pytest.raises(FloatingPointError, match="sequence 0, step 4: .* 1.8e308"):
+        function(growing, y, form="covariance")
+    with pytest.raises((FloatingPointError, svae.NotPositiveDefinite)):
+        function(growing, y)

@@ -45,11 +45,24 @@ for unit in (1.0, 1e-6):  # prior and noise have one variance: halfway, of any u
 """,
         ),
         Snippet(
+            "The filter of hidden Markov models keeps positive probabilities above "
+            "1e-15 when it normalises them (`_normalize(..., eps=1e-15)`). That shows "
+            "where a state that was less likely than this is proven later, as in sticky "
+            "chains that are sure of themselves and wrong.",
+            """\
+import jax, jax.numpy as jnp
+jax.config.update("jax_enable_x64", True)
+from dynamax.hidden_markov_model import hmm_filter
+start, A = jnp.array([1.0, 1e-20]), jnp.eye(2)  # a state that is unlikely, and stays
+node = jnp.array([[0.0, 0.0], [-100.0, 0.0]])  # and that the second datum proves
+print(hmm_filter(start, A, node).marginal_loglik, "wanted", jnp.log(1e-20))
+""",
+        ),
+        Snippet(
             "`hmm_smoother` drops states whose predicted probability is below 1e-8 "
             "(`isclose(predicted_probs_next, 0.0)`): a rare transition that the data "
-            "prove is not seen in the smoothed probabilities before it. Its log "
-            "likelihood and filtered probabilities are right, and "
-            "`hmm_two_filter_smoother` is the cure.",
+            "prove is not seen in the smoothed probabilities before it. The smoother "
+            "by two filters, `hmm_two_filter_smoother`, is the cure.",
             """\
 import jax, jax.numpy as jnp
 jax.config.update("jax_enable_x64", True)

@@ -47,8 +47,8 @@ for unit in (1.0, 1e-6):  # prior and noise have one variance: halfway, of any u
         Snippet(
             "The filter of hidden Markov models keeps positive probabilities above "
             "1e-15 when it normalises them (`_normalize(..., eps=1e-15)`). That shows "
-            "where a state that was less likely than this is proven later, as in sticky "
-            "chains that are sure of themselves and wrong.",
+            "where a state that was less likely than this is proven later, as in "
+            "sticky chains that are sure of themselves and wrong.",
             """\
 import jax, jax.numpy as jnp
 jax.config.update("jax_enable_x64", True)

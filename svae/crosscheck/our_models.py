@@ -147,13 +147,14 @@ def mixture_bound(inputs: Inputs) -> Answers:
             "states": fixed.states,
         }.items()
     }
-    return found | given(model, potentials, states) | exact_evidence(model, potentials)
+    found |= after_one_sweep(model, potentials, states)
+    return found | exact_evidence(model, potentials)
 
 
 switching_bound = mixture_bound
 
 
-def given(model: Any, potentials: Mapping[str, Any], states: Any) -> Answers:
+def after_one_sweep(model: Any, potentials: Mapping[str, Any], states: Any) -> Answers:
     """Return what one sweep finds: q(x) given states, then q(z) given q(x)."""
     evidence = evidence_of(potentials)
     switch, message = model.switch, statistics_of(potentials)
@@ -177,7 +178,7 @@ def given(model: Any, potentials: Mapping[str, Any], states: Any) -> Answers:
 def exact_evidence(model: Any, potentials: Mapping[str, Any]) -> Answers:
     """Return the log evidence that is bounded: of mixtures, exactly.
 
-    Of a switching model, which has no way to it but this, path by path.
+    A switching model has no way to it but this, path by path.
     """
     message = statistics_of(potentials)
     evidence = evidence_of(potentials)

@@ -7,9 +7,9 @@ Lin, Hubacher and Khan (2018), Section 3, and SYSTEMS 2.4:
     \qquad \mathcal{L} = \mathbb{E}_q \big[ \log p(y|x) - \langle r, t(x) \rangle
     - \langle \phi, t \rangle + \mathbb{E} \log p(x, z | \theta) \big] + \log Z ,
 
-phi being laid out as the message m is; each x has a sample for every state z.  Of a
-Student-t mixture E log p is that of `svae.crosscheck.truth.meanfield`, a function of
-the moments of x given z.
+phi being laid out as the message m is; each x has a sample for every state z.  The
+E log p of a Student-t mixture is that of `svae.crosscheck.truth.meanfield`, a function
+of the moments of x given z.
 
 *recursion*: log Z is summed and integrated step by step; statistics are its gradient,
 and all gradients autograd's.

@@ -72,7 +72,7 @@ Arguments = Mapping[str, Any]
 
 
 def factors_of(natparams: Mapping[str, Any]) -> list[tuple[Family, Any, Any]]:
-    """Return family, names of parameters and names of statistics of each factor."""
+    """Return the family of each factor, names of its parameters and statistics."""
     return [
         (
             FAMILIES[factor.family],

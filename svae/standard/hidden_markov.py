@@ -390,7 +390,12 @@ def _gradient(model: HMM, g: Array) -> list[Array]:
     init, pair, node = _log_potentials(model)
     lengths = model.lengths
     N, T, K = node.shape
-    logZ, _ = kernels.markov_chain(init, pair, node, lengths)
+    # counts of every sequence, and of the steps that share a transition
+    shared = pair.shape[1] if pair.ndim == 4 else 1
+    of_each = onp.broadcast_to(pair, (N, shared, K, K))
+    logZ, (starts, counts, node_bar) = kernels.markov_chain(
+        onp.broadcast_to(init, (N, K)), of_each, node, lengths
+    )
     (past, alpha), _ = kernels.markov_filter(init, pair, node, lengths)
     # messages from the end: those of the chain in reversed time, from no start
     steps = onp.arange(T)
@@ -419,16 +424,30 @@ def _gradient(model: HMM, g: Array) -> list[Array]:
     weights = onp.where(live, g[:, None] * ratio, 0.0)[..., None]
     left, right = weights * alpha[:, :-1], beta[:, 1:]
     pair_bar = _pair_products(left, right, value_of(model.transition).shape)
-    if value_of(model.start).ndim == 1:
-        start_bar = start_bar.sum(0)
-    _, (_, _, node_bar) = kernels.markov_chain(init, pair, node, lengths)
-    bars = [start_bar, pair_bar, g[:, None, None] * node_bar]
+    starts, counts = g[:, None] * starts, g[:, None, None, None] * counts
+    if start.ndim == 1:
+        start_bar, starts = start_bar.sum(0), starts.sum(0)
+    if transition.ndim == 2:
+        counts = counts.sum((0, 1))
+    elif len(transition) == 1:
+        counts = counts.sum(0, keepdims=True)
+    bars = [
+        _over(starts, start, start_bar),
+        _over(counts, transition, pair_bar),
+        g[:, None, None] * node_bar,
+    ]
     if not all(onp.isfinite(bar).all() for bar in bars):
         raise FloatingPointError(
             "a gradient in a probability of zero passes 1.8e308: a path that it "
             "forbids is that much more likely than those that are possible"
         )
     return bars
+
+
+def _over(counts: Array, p: Array, product: Array) -> Array:
+    """Return expected counts over their probabilities, or what that is at zero."""
+    is_large = p > SMALLEST
+    return onp.where(is_large, counts / onp.where(is_large, p, 1.0), product)
 
 
 def _reciprocal(x: Array, log: Array) -> Array:

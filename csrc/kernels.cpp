@@ -18,14 +18,12 @@ constexpr Kernels make_table() {
   table.isa = SVAE_NAME(SVAE_ISA_NAMESPACE);
   table.lanes = width<Lanes>;
   table.gaussian_lanes = gaussian_lanes;
-  table.gaussian_chain = run_gaussian_chain;
-  table.gaussian_chain_vjp = run_gaussian_chain_vjp;
-  table.gaussian_elimination = run_gaussian_elimination;
-  table.gaussian_tangents = run_gaussian_tangents;
+  table.gaussian = {run_gaussian_chain, run_gaussian_chain_vjp, run_gaussian_elimination,
+                    run_gaussian_tangents};
+  table.switching = {run_switching_chain, run_switching_chain_vjp,
+                     run_switching_elimination, run_switching_tangents};
   table.gaussian_edges = run_gaussian_edges;
   table.gaussian_filter = run_gaussian_filter;
-  table.switching_chain = run_switching_chain;
-  table.switching_chain_vjp = run_switching_chain_vjp;
   table.few_markov_chains = few_markov_chains;
   table.markov_chain = run_markov_chain;
   table.markov_edges = run_markov_edges;

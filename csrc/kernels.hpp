@@ -301,6 +301,17 @@ struct MixtureEvidenceAdjoint {
   Rows<double> J_bar, h_bar;                    // (N, D, D), (N, D)
 };
 
+// Those of one kind of Gaussian chain.
+template <class Problem, class Result, class Adjoint>
+struct GaussianKernels {
+  void (*chain)(const Problem&, const Result&, Index first, Workspace&);
+  void (*vjp)(const Problem&, const Adjoint&, Index first, Workspace&);
+  // of chunks (chains/gaussian_chunks.hpp)
+  void (*elimination)(const Problem&, const GaussianElimination&, Index first,
+                      Workspace&);
+  void (*tangents)(const Problem&, const Adjoint&, Index first, Workspace&);
+};
+
 // The kernels for one instruction set. Each of a chain or mixture computes one pack: the
 // sequences first, first + 1, ..., as many as there are lanes. Outputs past the length of
 // a sequence are left as they are.
@@ -311,22 +322,12 @@ struct Kernels {
   // so many or fewer that are left are a pack each
   Index (*few_markov_chains)(Index num_states);
 
-  void (*gaussian_chain)(const GaussianProblem&, const GaussianResult&, Index first,
-                         Workspace&);
-  void (*gaussian_chain_vjp)(const GaussianProblem&, const GaussianAdjoint&, Index first,
-                             Workspace&);
-  void (*gaussian_elimination)(const GaussianProblem&, const GaussianElimination&,
-                               Index first, Workspace&);
-  void (*gaussian_tangents)(const GaussianProblem&, const GaussianAdjoint&, Index first,
-                            Workspace&);
+  GaussianKernels<GaussianProblem, GaussianResult, GaussianAdjoint> gaussian;
+  GaussianKernels<SwitchingProblem, SwitchingResult, SwitchingAdjoint> switching;
   void (*gaussian_edges)(const GaussianProblem&, const GaussianEdges&, Index* failed_step,
                          Index first, Workspace&);
   void (*gaussian_filter)(const GaussianProblem&, const GaussianFiltering&, Index first,
                           Workspace&);
-  void (*switching_chain)(const SwitchingProblem&, const SwitchingResult&, Index first,
-                          Workspace&);
-  void (*switching_chain_vjp)(const SwitchingProblem&, const SwitchingAdjoint&,
-                              Index first, Workspace&);
   void (*markov_chain)(const MarkovProblem&, const MarkovResult&, Index first,
                        Workspace&);
   void (*markov_edges)(const MarkovProblem&, const MarkovEdges&, Index n, Workspace&);

@@ -153,12 +153,11 @@ bool are_in_range(const lent::Gaussian& call, Index n) {
 }
 
 Packs packs_of(const GaussianProblem& problem, Index num_timesteps) {
-  const double D = double(problem.latent_dim);
   Packs packs{};
   packs.num_sequences = problem.num_sequences;
   packs.lanes = kernels().gaussian_lanes(problem.latent_dim);
   packs.num_timesteps = num_timesteps;
-  packs.work = packs.lanes > 1 ? 7 * D * D * D + 15 * D * D + 50 : 0;
+  packs.work = packs.lanes > 1 ? work_of_step(problem) : 0;
   return packs;
 }
 
@@ -184,7 +183,7 @@ Failure gaussian_chain(const lent::Gaussian& call) {
       const Packs packs = packs_of(problem, call.num_timesteps);
       packs.run([&](Index first, Workspace& workspace) {
         if (look(first, packs.stop(first)))
-          kernels().gaussian_chain(problem, result, first, workspace);
+          kernels().gaussian.chain(problem, result, first, workspace);
       });
     }
     if (!all_right)
@@ -211,7 +210,7 @@ Failure gaussian_chain_vjp(const lent::Gaussian& call) {
       run_vjp_in_chunks(problem, adjoint);
     else
       packs_of(problem, call.num_timesteps).run([&](Index first, Workspace& workspace) {
-        kernels().gaussian_chain_vjp(problem, adjoint, first, workspace);
+        kernels().gaussian.vjp(problem, adjoint, first, workspace);
       });
     return first_failure(Failure::kNotPositiveDefinite, failed_step);
   });

@@ -110,22 +110,20 @@ GaussianProblem problem_of(const Arrays& potentials, const Shapes& shapes,
   return problem;
 }
 
-// `more` operations on lanes a step, beside those of the chain.
 template <class Problem>
-Packs packs_of(const Problem& problem, const Sizes& sizes, double more = 0) {
-  const double D = double(sizes.D);
+Packs packs_of(const Problem& problem, const Sizes& sizes) {
   Packs packs{};
   packs.num_sequences = sizes.N;
   packs.lanes = kernels().gaussian_lanes(problem.latent_dim);
   packs.num_timesteps = sizes.T;
   // Single sequences go to BLAS, which has threads of its own: one of ours is enough.
-  packs.work = packs.lanes > 1 ? 7 * D * D * D + 15 * D * D + 50 + more : 0;
+  packs.work = packs.lanes > 1 ? work_of_step(problem) : 0;
   return packs;
 }
 
 // All packs of sequences or, of few long ones, all in chunks.
-template <class InChunks, class Task>
-void run(const GaussianProblem& problem, const Sizes& sizes,
+template <class Problem, class InChunks, class Task>
+void run(const Problem& problem, const Sizes& sizes,
          const std::vector<Index>& failed_step, const InChunks& in_chunks,
          const Task& task) {
   if (!any_in_chunks(problem))
@@ -184,7 +182,7 @@ py::tuple gaussian_chain(const Arrays& potentials, const std::optional<Array>& n
       },
       [&](Index first, Workspace& workspace) {
         if (look(first, packs.stop(first)))
-          kernels().gaussian_chain(problem, result, first, workspace);
+          kernels().gaussian.chain(problem, result, first, workspace);
       });
   all_right.raise_if_not();
   return py::make_tuple(log_normalizer, py::cast(stats), samples);
@@ -224,7 +222,7 @@ py::tuple gaussian_chain_vjp(const Arrays& potentials, const std::optional<Array
   run(
       problem, sizes, failed_step, [&] { run_vjp_in_chunks(problem, adjoint); },
       [&](Index first, Workspace& workspace) {
-        kernels().gaussian_chain_vjp(problem, adjoint, first, workspace);
+        kernels().gaussian.vjp(problem, adjoint, first, workspace);
       });
   return py::make_tuple(py::cast(potentials_bar), noise_bar);
 }
@@ -335,10 +333,6 @@ SwitchingProblem switching_problem(const NodeArrays& nodes, const NodeShapes& sh
   return problem;
 }
 
-double work_of_mixtures(const Switch& states) {
-  return 4.0 * double(states.rows[0]) * double(states.rows[1]);
-}
-
 // Rows of sums are per sequence: (N, K F)
 py::object new_sums(const Switch& states, const Sizes& sizes, Rows<double>& rows) {
   Array sums = new_array(states.of_state(sizes));
@@ -373,10 +367,11 @@ py::tuple switching_chain(const NodeArrays& nodes, const Array& rows,
     result.samples = output(drawn, 2);
     samples = drawn;
   }
-  run_packs(packs_of(problem, sizes, work_of_mixtures(states)), kError, failed_step,
-            [&](Index first, Workspace& workspace) {
-              kernels().switching_chain(problem, result, first, workspace);
-            });
+  run(
+      problem, sizes, failed_step, [&] { run_in_chunks(problem, result); },
+      [&](Index first, Workspace& workspace) {
+        kernels().switching.chain(problem, result, first, workspace);
+      });
   return py::make_tuple(log_normalizer, py::cast(stats), of_pair, sums, samples);
 }
 
@@ -421,10 +416,11 @@ py::tuple switching_chain_vjp(const NodeArrays& nodes, const Array& rows,
     adjoint.potentials_bar.also_by.weights =
         input("statistics_weights", *statistics_weights, states.weights, 2);
   }
-  run_packs(packs_of(problem, sizes, 2 * work_of_mixtures(states)), kError, failed_step,
-            [&](Index first, Workspace& workspace) {
-              kernels().switching_chain_vjp(problem, adjoint, first, workspace);
-            });
+  run(
+      problem, sizes, failed_step, [&] { run_vjp_in_chunks(problem, adjoint); },
+      [&](Index first, Workspace& workspace) {
+        kernels().switching.vjp(problem, adjoint, first, workspace);
+      });
   return py::make_tuple(py::cast(nodes_bar), weights_bar, rows_bar, noise_bar);
 }
 

@@ -24,11 +24,13 @@ constexpr Index kLongestChunk = 128, kLongestOfLarge = 64, kLargeDim = 48;
 constexpr Index kFewestChunks = 8;  // fill all lanes of any instruction set
 constexpr Index kStepsOfBlock = 8;  // rows that are read at a time, if they are all there
 
-bool goes_in_chunks(const GaussianProblem& problem, Index n) {
-  const Index N = problem.num_sequences;
-  return N <= kMostSequences && problem.lengths[n] >= N * kFewestSteps &&
-         kernels().gaussian_lanes(problem.latent_dim) > 1;
+bool goes_in_chunks(Index num_sequences, Index latent_dim, Index length) {
+  return num_sequences <= kMostSequences && length >= num_sequences * kFewestSteps &&
+         kernels().gaussian_lanes(latent_dim) > 1;
 }
+
+const auto& kernels_of(const GaussianProblem&) { return kernels().gaussian; }
+const auto& kernels_of(const SwitchingProblem&) { return kernels().switching; }
 
 Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
 
@@ -105,6 +107,7 @@ class ThreadRelay final : public Relay {
 };
 
 // One sequence, its chunks as sequences.
+template <class Problem>
 struct Chunks {
   Index n;  // of the problem
   Cut cut;
@@ -112,7 +115,7 @@ struct Chunks {
   std::vector<Index> failed_step;
   bool has_failed = false;
   GaussianEdges edges{};
-  GaussianProblem problem{};
+  Problem problem{};
 
   void note_failures() { has_failed = has_failed || any_failed(failed_step); }
 
@@ -129,73 +132,106 @@ struct Chunks {
   template <class T>
   GaussianArrays<T> of(const GaussianArrays<T>& arrays) const {
     GaussianArrays<T> chunks{};
+    set_nodes(arrays, chunks);
     chunks.J11 = of(arrays.J11);
     chunks.J12 = of(arrays.J12);
     chunks.J22 = of(arrays.J22);
-    chunks.node_J = of(arrays.node_J);
-    chunks.node_h = of(arrays.node_h);
     return chunks;
+  }
+  StateRows of(const StateRows& states) const {
+    return {of(states.weights), states.rows};
+  }
+  SwitchingTerms of(const SwitchingTerms& terms) const {
+    SwitchingTerms chunks{};
+    set_nodes(terms, chunks);
+    chunks.pairs[0] = of(terms.pairs[0]);
+    chunks.pairs[1] = of(terms.pairs[1]);
+    return chunks;
+  }
+  SwitchingOutputs of(const SwitchingOutputs& outputs) const {
+    SwitchingOutputs chunks{};
+    set_nodes(outputs, chunks);
+    chunks.by = of(outputs.by);
+    chunks.also_by = of(outputs.also_by);
+    chunks.of_pair = of(outputs.of_pair);
+    return chunks;
+  }
+
+ private:
+  // A chunk has initial potentials of its own.
+  template <class T>
+  void set_nodes(const GaussianNodes<T>& nodes, GaussianNodes<T>& chunks) const {
+    chunks.node_J = of(nodes.node_J);
+    chunks.node_h = of(nodes.node_h);
   }
 };
 
 // The output of the chunks of a sequence. What all of them add to, or only the first has,
 // is a row of each until all are done.
+template <class Outputs>
 class ChunkOutput {
  public:
-  ChunkOutput(const GaussianProblem& problem, const Chunks& chunks,
-              const GaussianArrays<double>& whole)
-      : rows(chunks.of(whole)),
-        n_(chunks.n),
-        num_chunks_(chunks.cut.num_chunks),
-        dim_(problem.latent_dim),
-        whole_(whole) {
-    init_J_ = take(true, dim_ * dim_, rows.init_J);
-    init_h_ = take(true, dim_, rows.init_h);
-    J11_ = take(problem.J11_is_shared, dim_ * dim_, rows.J11);
-    J12_ = take(problem.J12_is_shared, dim_ * dim_, rows.J12);
-    J22_ = take(problem.J22_is_shared, dim_ * dim_, rows.J22);
+  template <class Problem>
+  ChunkOutput(const Problem& problem, const Chunks<Problem>& chunks, const Outputs& whole)
+      : rows(chunks.of(whole)), n_(chunks.n), num_chunks_(chunks.cut.num_chunks) {
+    const Index D = problem.latent_dim;
+    own_row(rows.init_J, whole.init_J, D * D, false);
+    own_row(rows.init_h, whole.init_h, D, false);
+    take_sums(problem, whole);
   }
 
-  GaussianArrays<double> rows;
+  Outputs rows;
 
   void finish() const {
-    std::copy_n(init_J_.rows().data, dim_ * dim_, whole_.init_J.at(n_, 0));
-    std::copy_n(init_h_.rows().data, dim_, whole_.init_h.at(n_, 0));
-    sum(J11_, whole_.J11.at(n_, 0));
-    sum(J12_, whole_.J12.at(n_, 0));
-    sum(J22_, whole_.J22.at(n_, 0));
+    for (const OwnRow& own : own_rows_) {
+      std::copy_n(own.memory.rows().data, own.size, own.whole);
+      for (Index c = 1; own.is_summed && c < num_chunks_; ++c)
+        add(own.memory.of(0).at(c, 0), own.whole, own.size);
+    }
   }
 
  private:
-  RowMemory take(bool is_summed, Index size, Rows<double>& rows) const {
-    if (!is_summed) return {};
-    const RowMemory memory(1, num_chunks_, size);
-    rows = memory.of(0);
-    return memory;
+  struct OwnRow {
+    RowMemory memory;  // (1, C, size)
+    double* whole;     // (size,)
+    Index size;
+    bool is_summed;
+  };
+
+  void own_row(Rows<double>& of_chunks, const Rows<double>& whole, Index size,
+               bool is_summed) {
+    own_rows_.push_back(
+        {RowMemory(1, num_chunks_, size), whole.at(n_, 0), size, is_summed});
+    of_chunks = own_rows_.back().memory.of(0);
   }
 
-  void sum(const RowMemory& terms, double* total) const {
-    const Rows<double> rows = terms.of(0);
-    if (!rows.data) return;
-    std::fill_n(total, dim_ * dim_, 0.0);
-    for (Index c = 0; c < num_chunks_; ++c) add(rows.at(c, 0), total, dim_ * dim_);
+  void take_sums(const GaussianProblem& problem, const GaussianArrays<double>& whole) {
+    const Index size = problem.latent_dim * problem.latent_dim;
+    if (problem.J11_is_shared) own_row(rows.J11, whole.J11, size, true);
+    if (problem.J12_is_shared) own_row(rows.J12, whole.J12, size, true);
+    if (problem.J22_is_shared) own_row(rows.J22, whole.J22, size, true);
+  }
+  void take_sums(const SwitchingProblem& problem, const SwitchingOutputs& whole) {
+    if (whole.of_state.data)
+      own_row(rows.of_state, whole.of_state, size_of_rows(problem), true);
   }
 
-  Index n_, num_chunks_, dim_;
-  GaussianArrays<double> whole_;
-  RowMemory init_J_, init_h_, J11_, J12_, J22_;
+  Index n_, num_chunks_;
+  std::vector<OwnRow> own_rows_;
 };
 
 // The sequences of a problem that go in chunks, and the chain of their edges.
+template <class Problem>
 class ChunkedProblem {
  public:
-  explicit ChunkedProblem(const GaussianProblem& problem)
+  explicit ChunkedProblem(const Problem& problem)
       : problem_(problem), lanes_(kernels().gaussian_lanes(problem.latent_dim)) {
     for (Index n = 0; n < problem.num_sequences; ++n) {
-      if (!goes_in_chunks(problem, n)) continue;
-      Chunks chunks;
+      const Index length = problem.lengths[n];
+      if (!goes_in_chunks(problem.num_sequences, problem.latent_dim, length)) continue;
+      Chunks<Problem> chunks;
       chunks.n = n;
-      chunks.cut = Cut(problem.lengths[n], problem.latent_dim);
+      chunks.cut = Cut(length, problem.latent_dim);
       most_ = std::max(most_, chunks.cut.num_chunks);
       all.push_back(chunks);
     }
@@ -207,7 +243,7 @@ class ChunkedProblem {
     for (std::size_t k = 0; k < all.size(); ++k) set_up(Index(k), all[k]);
   }
 
-  std::vector<Chunks> all;
+  std::vector<Chunks<Problem>> all;
 
   // Zeros, a row for every edge, and one more.
   RowMemory take(Index size) const {
@@ -221,9 +257,9 @@ class ChunkedProblem {
       eliminations.push_back({node_J_.of(k), node_h_.of(k), J12_.of(k), J22_.of(k),
                               next_h_.of(k), all[k].failed_step.data()});
     for_packs([&](Index k, Index first, Workspace& workspace) {
-      kernels().gaussian_elimination(all[k].problem, eliminations[k], first, workspace);
+      kernels_of(problem_).elimination(all[k].problem, eliminations[k], first, workspace);
     });
-    for (Chunks& chunks : all) chunks.note_failures();
+    for (Chunks<Problem>& chunks : all) chunks.note_failures();
     solve_chain_of_edges();
   }
 
@@ -238,8 +274,7 @@ class ChunkedProblem {
         packs.emplace_back(Index(k), pack * lanes_);
       longest = std::max(longest, all[k].cut.length);
     }
-    const double D = double(problem_.latent_dim);
-    const double work = (7 * D * D * D + 15 * D * D + 50) * double(longest);
+    const double work = work_of_step(problem_) * double(longest);
     run_parallel(Index(packs.size()), work, [&](Index i, Workspace& workspace) {
       task(packs[i].first, packs[i].second, workspace);
     });
@@ -252,19 +287,19 @@ class ChunkedProblem {
   void for_others(const Task& task) const {
     std::vector<Index> others;
     for (Index n = 0; n < problem_.num_sequences; ++n)
-      if (std::none_of(all.begin(), all.end(), [n](const Chunks& chunks) {
+      if (std::none_of(all.begin(), all.end(), [n](const Chunks<Problem>& chunks) {
             return chunks.n == n && !chunks.has_failed;
           }))
         others.push_back(n);
     run_parallel(Index(others.size()), 0.0, [&](Index i, Workspace& workspace) {
-      GaussianProblem alone = problem_;
+      Problem alone = problem_;
       alone.num_sequences = others[i] + 1;
       task(alone, others[i], workspace);
     });
   }
 
  private:
-  void set_up(Index k, Chunks& chunks) {
+  void set_up(Index k, Chunks<Problem>& chunks) {
     const Index C = chunks.cut.num_chunks, length = chunks.cut.length;
     chunks.lengths.assign(C, length + 1);
     chunks.lengths[C - 1] = problem_.lengths[chunks.n] - (C - 1) * length;
@@ -334,7 +369,7 @@ class ChunkedProblem {
       add(next_h_.rows().at(k, c), h.rows().at(k, c + 1), problem_.latent_dim);
   }
 
-  const GaussianProblem& problem_;
+  const Problem& problem_;
   Index lanes_, most_ = 0;
   RowMemory node_J_, node_h_, J12_, J22_, next_h_;
   RowMemory prior_J_, prior_h_, cov_J_, mean_, G_, mean_at_zero_;
@@ -343,8 +378,8 @@ class ChunkedProblem {
 // Of one sequence. If a pack fails, none waits for it any longer.
 class Relays {
  public:
-  Relay* add(const Chunks& chunks) {
-    all_.push_back(std::make_unique<ThreadRelay>(chunks.cut.num_chunks));
+  Relay* add(Index num_chunks) {
+    all_.push_back(std::make_unique<ThreadRelay>(num_chunks));
     return all_.back().get();
   }
 
@@ -375,7 +410,8 @@ void add_transposed(const double* G,  // (D, D)
 //   J' = next_J + G'J G,  h' = next_h + G'(h + 2 J mf),  G'lam' = next_lam + G'(G'lam)
 //
 // What enters the first chunk has gone through it.
-void carry_up(const Chunks& chunks, const GaussianEdgeAdjoint& edges,
+template <class Problem>
+void carry_up(const Chunks<Problem>& chunks, const GaussianEdgeAdjoint& edges,
               const Rows<double>& J, const Rows<double>& h, const Rows<double>& lam) {
   const Index D = chunks.problem.latent_dim, S = chunks.problem.num_samples;
   std::vector<double> product(D * D), vector(D);
@@ -405,26 +441,19 @@ void carry_up(const Chunks& chunks, const GaussianEdgeAdjoint& edges,
   }
 }
 
-}  // namespace
-
-bool any_in_chunks(const GaussianProblem& problem) {
-  for (Index n = 0; n < problem.num_sequences; ++n)
-    if (goes_in_chunks(problem, n)) return true;
-  return false;
-}
-
-void run_in_chunks(const GaussianProblem& problem, const GaussianResult& result) {
-  ChunkedProblem chunked(problem);
+template <class Problem, class Statistics>
+void run_chain(const Problem& problem, const ChainResult<Statistics>& result) {
+  ChunkedProblem<Problem> chunked(problem);
   chunked.solve_edges();
 
   const RowMemory samples = chunked.take(problem.num_samples * problem.latent_dim);
   std::vector<std::vector<double>> log_normalizers;
-  std::vector<GaussianResult> results;
-  std::vector<ChunkOutput> stats;
+  std::vector<ChainResult<Statistics>> results;
+  std::vector<ChunkOutput<Statistics>> stats;
   std::vector<Relays> relays(chunked.all.size());
-  for (Chunks& chunks : chunked.all) {
+  for (Chunks<Problem>& chunks : chunked.all) {
     const std::size_t k = results.size();
-    chunks.edges.relay = relays[k].add(chunks);
+    chunks.edges.relay = relays[k].add(chunks.cut.num_chunks);
     chunks.edges.samples = samples.of(Index(k));
     log_normalizers.emplace_back(chunks.cut.num_chunks);
     stats.emplace_back(problem, chunks, result.stats);
@@ -433,7 +462,7 @@ void run_in_chunks(const GaussianProblem& problem, const GaussianResult& result)
   }
   chunked.for_packs([&](Index k, Index first, Workspace& workspace) {
     relays[k].run([&] {
-      kernels().gaussian_chain(chunked.all[k].problem, results[k], first, workspace);
+      kernels_of(problem).chain(chunked.all[k].problem, results[k], first, workspace);
     });
   });
   for (std::size_t k = 0; k < results.size(); ++k) {
@@ -442,13 +471,15 @@ void run_in_chunks(const GaussianProblem& problem, const GaussianResult& result)
     stats[k].finish();
     chunked.all[k].note_failures();
   }
-  chunked.for_others([&](const GaussianProblem& alone, Index n, Workspace& workspace) {
-    kernels().gaussian_chain(alone, result, n, workspace);
+  chunked.for_others([&](const Problem& alone, Index n, Workspace& workspace) {
+    kernels_of(problem).chain(alone, result, n, workspace);
   });
 }
 
-void run_vjp_in_chunks(const GaussianProblem& problem, const GaussianAdjoint& adjoint) {
-  ChunkedProblem chunked(problem);
+template <class Problem, class StatisticsBar, class PotentialsBar>
+void run_vjp(const Problem& problem,
+             const ChainAdjoint<StatisticsBar, PotentialsBar>& adjoint) {
+  ChunkedProblem<Problem> chunked(problem);
   chunked.solve_edges();
 
   const Index D = problem.latent_dim, S = problem.num_samples;
@@ -457,12 +488,12 @@ void run_vjp_in_chunks(const GaussianProblem& problem, const GaussianAdjoint& ad
   const RowMemory next_lam = chunked.take(S * D), samples = chunked.take(S * D);
   const RowMemory Q = chunked.take(D * D), dm = chunked.take(D), hb = chunked.take(D);
   std::vector<GaussianEdgeAdjoint> edges(chunked.all.size());
-  std::vector<GaussianAdjoint> adjoints;
-  std::vector<ChunkOutput> bars;
+  std::vector<ChainAdjoint<StatisticsBar, PotentialsBar>> adjoints;
+  std::vector<ChunkOutput<PotentialsBar>> bars;
   std::vector<Relays> relays(chunked.all.size());
-  for (Chunks& chunks : chunked.all) {
+  for (Chunks<Problem>& chunks : chunked.all) {
     const Index k = Index(adjoints.size());
-    chunks.edges.relay = relays[k].add(chunks);
+    chunks.edges.relay = relays[k].add(chunks.cut.num_chunks);
     chunks.edges.samples = samples.of(k);
     edges[k] = {readable(lam.of(k)),
                 next_J.of(k),
@@ -471,9 +502,9 @@ void run_vjp_in_chunks(const GaussianProblem& problem, const GaussianAdjoint& ad
                 Q.of(k),
                 dm.of(k),
                 hb.of(k),
-                relays[k].add(chunks)};
+                relays[k].add(chunks.cut.num_chunks)};
     bars.emplace_back(problem, chunks, adjoint.potentials_bar);
-    GaussianArrays<const double> stats_bar = chunks.of(adjoint.stats_bar);
+    StatisticsBar stats_bar = chunks.of(adjoint.stats_bar);
     std::copy_n(adjoint.stats_bar.init_J.at(chunks.n, 0), D * D, J.rows().at(k, 0));
     std::copy_n(adjoint.stats_bar.init_h.at(chunks.n, 0), D, h.rows().at(k, 0));
     stats_bar.init_J = readable(J.of(k));
@@ -483,32 +514,71 @@ void run_vjp_in_chunks(const GaussianProblem& problem, const GaussianAdjoint& ad
                         &edges[k]});
   }
   chunked.for_packs([&](Index k, Index first, Workspace& workspace) {
-    kernels().gaussian_tangents(chunked.all[k].problem, adjoints[k], first, workspace);
+    kernels_of(problem).tangents(chunked.all[k].problem, adjoints[k], first, workspace);
   });
   for (std::size_t k = 0; k < adjoints.size(); ++k)
     carry_up(chunked.all[k], edges[k], J.of(Index(k)), h.of(Index(k)), lam.of(Index(k)));
   chunked.for_packs([&](Index k, Index first, Workspace& workspace) {
     relays[k].run([&] {
-      kernels().gaussian_chain_vjp(chunked.all[k].problem, adjoints[k], first, workspace);
+      kernels_of(problem).vjp(chunked.all[k].problem, adjoints[k], first, workspace);
     });
   });
   for (std::size_t k = 0; k < adjoints.size(); ++k) {
     bars[k].finish();
     chunked.all[k].note_failures();
   }
-  chunked.for_others([&](const GaussianProblem& alone, Index n, Workspace& workspace) {
-    kernels().gaussian_chain_vjp(alone, adjoint, n, workspace);
+  chunked.for_others([&](const Problem& alone, Index n, Workspace& workspace) {
+    kernels_of(problem).vjp(alone, adjoint, n, workspace);
   });
+}
+
+}  // namespace
+
+Index size_of_rows(const SwitchingProblem& problem) {
+  const Index D = problem.latent_dim;
+  return problem.num_states * (3 * D * D + (problem.is_affine ? 2 * D : 0));
+}
+
+double work_of_step(const GaussianProblem& problem) {
+  const double D = double(problem.latent_dim);
+  return 7 * D * D * D + 15 * D * D + 50;
+}
+
+double work_of_step(const SwitchingProblem& problem) {
+  const double D = double(problem.latent_dim);
+  return 7 * D * D * D + 15 * D * D + 50 + 4 * double(size_of_rows(problem));
+}
+
+bool any_in_chunks(Index num_sequences, Index latent_dim, const Index* lengths) {
+  return std::any_of(lengths, lengths + num_sequences, [=](Index length) {
+    return goes_in_chunks(num_sequences, latent_dim, length);
+  });
+}
+
+void run_in_chunks(const GaussianProblem& problem, const GaussianResult& result) {
+  run_chain(problem, result);
+}
+
+void run_in_chunks(const SwitchingProblem& problem, const SwitchingResult& result) {
+  run_chain(problem, result);
+}
+
+void run_vjp_in_chunks(const GaussianProblem& problem, const GaussianAdjoint& adjoint) {
+  run_vjp(problem, adjoint);
+}
+
+void run_vjp_in_chunks(const SwitchingProblem& problem, const SwitchingAdjoint& adjoint) {
+  run_vjp(problem, adjoint);
 }
 
 void run_filter_in_chunks(const GaussianProblem& problem,
                           const GaussianFiltering& filtering) {
-  ChunkedProblem chunked(problem);
+  ChunkedProblem<GaussianProblem> chunked(problem);
   chunked.solve_edges();
 
   std::vector<std::vector<double>> of_chunks;
   std::vector<GaussianFiltering> parts;
-  for (Chunks& chunks : chunked.all) {
+  for (Chunks<GaussianProblem>& chunks : chunked.all) {
     const auto of = [&chunks](const GaussianPrefixes& prefixes) {
       return GaussianPrefixes{chunks.of(prefixes.log_normalizer),
                               chunks.of(prefixes.mean), chunks.of(prefixes.cov)};
@@ -521,7 +591,7 @@ void run_filter_in_chunks(const GaussianProblem& problem,
     kernels().gaussian_filter(chunked.all[k].problem, parts[k], first, workspace);
   });
   for (std::size_t k = 0; k < parts.size(); ++k) {
-    Chunks& chunks = chunked.all[k];
+    Chunks<GaussianProblem>& chunks = chunked.all[k];
     double before = 0.0;
     for (Index t = 0; t < problem.lengths[chunks.n]; ++t) {
       if (t > 0 && t % chunks.cut.length == 0)

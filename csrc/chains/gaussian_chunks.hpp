@@ -31,7 +31,7 @@ struct AsPotential {
 };
 
 template <class Pack>
-void gaussian_elimination(const GaussianProblem& problem,
+void gaussian_elimination(const typename Pack::Problem& problem,
                           const GaussianElimination& result, Index first,
                           Workspace& workspace) {
   using V = typename Pack::V;
@@ -147,8 +147,8 @@ void gaussian_edges(const GaussianProblem& problem, const GaussianEdges& edges,
 // The way up of the adjoint alone: what leaves each chunk above. Into the first go the
 // cotangents of the initial statistics, into the others zeros; what really enters those
 // adds to what leaves them by the matrices G of the chain of edges.
-template <class Pack>
-void gaussian_tangents(const GaussianProblem& problem, const GaussianAdjoint& adjoint,
+template <class Pack, class Adjoint>
+void gaussian_tangents(const typename Pack::Problem& problem, const Adjoint& adjoint,
                        Index first, Workspace& workspace) {
   using V = typename Pack::V;
   using Symmetric = typename Pack::SymmetricMatrix;

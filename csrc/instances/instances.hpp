@@ -27,6 +27,12 @@ void run_switching_chain(const SwitchingProblem& problem, const SwitchingResult&
 void run_switching_chain_vjp(const SwitchingProblem& problem,
                              const SwitchingAdjoint& adjoint, Index first,
                              Workspace& workspace);
+void run_switching_elimination(const SwitchingProblem& problem,
+                               const GaussianElimination& result, Index first,
+                               Workspace& workspace);
+void run_switching_tangents(const SwitchingProblem& problem,
+                            const SwitchingAdjoint& adjoint, Index first,
+                            Workspace& workspace);
 Index few_markov_chains(Index num_states);
 void run_markov_chain(const MarkovProblem& problem, const MarkovResult& outputs,
                       Index first, Workspace& workspace);

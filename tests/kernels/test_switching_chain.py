@@ -5,7 +5,6 @@ import numpy as onp
 import pytest
 
 import svae
-from svae.autodiff.trees import leaves
 from svae.errors import NotPositiveDefinite
 from svae.kernels.switching import unchecked_switching_gaussian_chain
 from svae.testing import (
@@ -18,6 +17,7 @@ from svae.testing import (
     switching_problem,
 )
 from svae.testing.chains import describe
+from tests.helpers.switching import arguments, chain, check
 
 RAGGED = onp.array([19, 8, 9, 16, 17, 1, 7, 19, 2, 15])
 SMALL = [
@@ -28,22 +28,6 @@ SMALL = [
 ]
 each_kind = pytest.mark.parametrize("affine", [False, True], ids=["linear", "affine"])
 small_problems = pytest.mark.parametrize("shape", SMALL, ids=describe)
-
-
-def chain(module, problem):
-    """Return `switching_gaussian_chain` from flat arguments to flat outputs."""
-    count = len(problem.pairs)
-
-    def outputs(J0, h0, *rest):
-        pairs, weights, node = rest[:count], rest[count], rest[count + 1 : count + 3]
-        noise = rest[count + 3] if problem.noise is not None else None
-        return leaves(
-            module.switching_gaussian_chain(
-                (J0, h0), pairs, weights, node, noise, problem.lengths
-            )
-        )
-
-    return outputs
 
 
 def by_arrays(module, problem):
@@ -83,21 +67,6 @@ def by_arrays(module, problem):
         return [x for x in everything if x is not None]
 
     return outputs
-
-
-def arguments(problem):
-    """Flat arguments of `chain`."""
-    return leaves(problem[:5])
-
-
-def check(problem, f, definition, rng, rtol=1e-10):
-    """Outputs and cotangents of all arguments."""
-    args = arguments(problem)
-    want = definition(*args)
-    assert_close(f(*args), want, rtol)
-    outputs_bar = random_like(rng, want)
-    got, want = (cotangents(g, args, outputs_bar) for g in (f, definition))
-    assert_close(got, want, 10 * rtol)
 
 
 @each_kind

@@ -46,6 +46,8 @@ __all__ = [
 ]
 
 
+Product = Callable[[np.ndarray], np.ndarray]
+
 GRADIENT_TOLERANCE = 1e-8
 """Relative residual at which the linear solve of a gradient has converged."""
 GRADIENT_ITERATIONS = 1000
@@ -77,6 +79,16 @@ class Alternation(NamedTuple):
     """Whether s are probabilities over the last axis, which a constant added to all
     entries of u there does not change."""
 
+    def of_sequences(
+        self, rows: np.ndarray, constants: Any, arguments: Sequence[Any]
+    ) -> tuple[Any, list[Any]]:
+        """Return the constants and arguments of some sequences."""
+        chosen = [
+            a[rows] if per_sequence else a
+            for a, per_sequence in zip(arguments, self.per_sequence, strict=True)
+        ]
+        return tree_map(lambda a: a[rows], constants), chosen
+
 
 def ascend(
     blocks: Alternation,
@@ -94,22 +106,21 @@ def ascend(
     current = np.array(start)
     iterations = np.zeros(len(current))
     residual = np.full(len(current), np.inf)
-    active = np.arange(len(current))
+    active, states = np.arange(len(current)), current
+    fixed, local = constants, arguments
     for _ in range(max_iterations):
-        local = [
-            a[active] if per_sequence else a
-            for a, per_sequence in zip(arguments, blocks.per_sequence, strict=True)
-        ]
-        fixed = tree_map(lambda a, rows=active: a[rows], constants)
-        natparams = blocks.potentials(current[active], fixed, *local)
+        natparams = blocks.potentials(states, fixed, *local)
         updated = blocks.statistics(natparams, fixed, *local)
-        change = np.abs(updated - current[active])
-        residual[active] = change.reshape(len(active), -1).max(axis=1)
-        current[active] = updated
+        change = np.abs(updated - states).reshape(len(active), -1).max(axis=1)
+        residual[active], current[active], states = change, updated, updated
         iterations[active] += 1
-        active = active[residual[active] > tolerance]
+        moving = change > tolerance
+        if np.all(moving):
+            continue
+        active, states = active[moving], updated[moving]
         if len(active) == 0:
             break
+        fixed, local = blocks.of_sequences(active, constants, arguments)
     return current, iterations, residual
 
 
@@ -156,12 +167,13 @@ def warn_of_inference(
 
 
 def conjugate_gradients(
-    hessian: Callable[[np.ndarray], np.ndarray],
-    coupling: Callable[[np.ndarray], np.ndarray],
+    hessian: Product,
+    coupling: Product,
     target: np.ndarray,
     states: np.ndarray | None,
     tolerance: float = GRADIENT_TOLERANCE,
     max_iterations: int = GRADIENT_ITERATIONS,
+    products_of: Callable[[np.ndarray], tuple[Product, Product]] | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Solve (I - K H) v = g for each sequence, in the inner product a' H b.
 
@@ -181,6 +193,9 @@ def conjugate_gradients(
     tolerance : float
         Relative size of the residual, in the norm of H, at which to stop.
     max_iterations : int
+    products_of : callable, optional
+        Makes ``hessian`` and ``coupling`` of some sequences alone, given their indices.
+        By default those that have converged are multiplied along with the last ones.
 
     Returns
     -------
@@ -219,17 +234,19 @@ def conjugate_gradients(
         is_rounding = size <= 4.0 * np.finfo(float).eps * whole
         return np.where(is_rounding[..., None], 0.0, array)
 
+    products = _Products(hessian, coupling, products_of)
     # H v is summed beside v: a product with H is a pass through the chain
     solution, product = np.zeros_like(target), np.zeros_like(target)
     iterations = np.zeros(len(target))
     direction = residual = without_rounding(project(target))
-    hessian_direction = hessian_residual = hessian(residual)
+    hessian_direction = hessian_residual = products.hessian(residual)
     start_size = size = dot(residual, hessian_residual)
     active = size > 0
     for _ in range(max_iterations):
         if not np.any(active):
             break
-        image = project(direction - coupling(hessian_direction))
+        products.narrow(active)
+        image = project(direction - products.coupling(hessian_direction))
         curvature = dot(hessian_direction, image)
         active = active & (curvature > 0)
         iterations += active
@@ -237,7 +254,7 @@ def conjugate_gradients(
         solution = solution + scale(rate, direction)
         product = product + scale(rate, hessian_direction)
         residual = residual - scale(rate, image)
-        hessian_residual = hessian(residual)
+        hessian_residual = products.hessian(residual)
         new_size = np.where(active, dot(residual, hessian_residual), size)
         growth = divide(new_size, size, active)
         direction = residual + scale(growth, direction)
@@ -247,6 +264,48 @@ def conjugate_gradients(
     reached = np.sqrt(divide(np.abs(size), start_size, start_size > 0))
     warn_of_gradient(reached, tolerance)
     return solution, product, iterations, reached
+
+
+class _Products:
+    """Products with H and K of the sequences that still iterate.
+
+    A product is a pass through both chains.  Once three quarters of the sequences have
+    converged the others go on without them; products of those left out are zeros.
+    """
+
+    def __init__(
+        self,
+        hessian: Product,
+        coupling: Product,
+        products_of: Callable[[np.ndarray], tuple[Product, Product]] | None,
+    ) -> None:
+        self._products = hessian, coupling
+        self._products_of = products_of
+        self._rows: np.ndarray | None = None
+
+    def narrow(self, active: Mask) -> None:
+        """Leave out sequences that are not active (N,), if they are many."""
+        if self._products_of is None:
+            return
+        count = len(active) if self._rows is None else len(self._rows)
+        if 4 * np.count_nonzero(active) <= count:
+            self._rows = np.flatnonzero(active)
+            self._products = self._products_of(self._rows)
+
+    def hessian(self, array: np.ndarray) -> np.ndarray:
+        """Return H a."""
+        return self._multiply(self._products[0], array)
+
+    def coupling(self, array: np.ndarray) -> np.ndarray:
+        """Return K a."""
+        return self._multiply(self._products[1], array)
+
+    def _multiply(self, product: Product, array: np.ndarray) -> np.ndarray:
+        if self._rows is None:
+            return product(array)
+        result = np.zeros_like(array)
+        result[self._rows] = product(array[self._rows])
+        return result
 
 
 def warn_of_gradient(residual: np.ndarray, tolerance: float) -> None:
@@ -300,18 +359,29 @@ def fixed_point(
         fixed = ans[0]
         _, constants, *arguments = args
 
-        def pull_back(g: Array) -> Cotangents:
+        def products_at(
+            states: Array, constants: Any, arguments: Sequence[Any]
+        ) -> tuple[Product, Product, Array]:
             coupling, (natparams,) = trace(
-                lambda s: (blocks.potentials(s, constants, *arguments),), [fixed]
+                lambda s: (blocks.potentials(s, constants, *arguments),), [states]
             )
             hessian, _ = trace(
                 lambda u: (blocks.statistics(u, constants, *arguments),), [natparams]
             )
+            return lambda a: hessian(a)[0], lambda a: coupling(a)[0], natparams
+
+        def products_of(rows: np.ndarray) -> tuple[Product, Product]:
+            chosen = blocks.of_sequences(rows, constants, arguments)
+            return products_at(fixed[rows], *chosen)[:2]
+
+        def pull_back(g: Array) -> Cotangents:
+            hessian, coupling, natparams = products_at(fixed, constants, arguments)
             solution, product, iterations, residual = conjugate_gradients(
-                lambda a: hessian(a)[0],
-                lambda a: coupling(a)[0],
+                hessian,
+                coupling,
                 g[0],
                 fixed if blocks.normalized else None,
+                products_of=products_of,
             )
             through_U, _ = trace(
                 lambda *a: (blocks.potentials(fixed, constants, *a),), arguments

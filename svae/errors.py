@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-__all__ = ["Impossible", "NotFitted", "NotPositiveDefinite", "needing"]
+__all__ = ["Impossible", "NotFitted", "NotPositiveDefinite", "needing", "overflow"]
 
 
 class _AtStep(Exception):
@@ -65,6 +65,22 @@ class Impossible(_AtStep, ValueError):
 
 class NotFitted(ValueError, AttributeError):
     """A method that needs a fitted model was called before its ``fit``."""
+
+
+def overflow(name: str, index: int) -> FloatingPointError:
+    """Return the error that names what has a result without a number.
+
+    Parameters
+    ----------
+    name : str
+        What that is, such as a sequence.
+    index : int
+        Which of them.
+    """
+    return FloatingPointError(
+        f"{name} {index}: its log normalizer, a statistic or a sample, or the sum of "
+        "such, passes 1.8e308. Scale the data that the potentials come from"
+    )
 
 
 @contextmanager

@@ -142,6 +142,10 @@ inline const Index* input_lengths(const IntArray& lengths, Index num_sequences,
   return reinterpret_cast<const Index*>(values);
 }
 
+inline Rows<const double> readable(const Rows<double>& rows) {
+  return {rows.data, rows.sequence_stride, rows.time_stride};
+}
+
 // Raises svae.errors.<error>(sequence, step) for the first sequence that failed.
 inline void raise_failure(const char* error, const std::vector<Index>& failed_step) {
   for (std::size_t n = 0; n < failed_step.size(); ++n) {

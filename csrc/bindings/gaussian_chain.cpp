@@ -2,6 +2,7 @@
 #include <pybind11/stl.h>
 
 #include <array>
+#include <limits>
 #include <optional>
 
 #include "bindings/arrays.hpp"
@@ -150,6 +151,58 @@ bool are_numbers(const GaussianProblem& problem, double limit, Index first, Inde
          numbers.hold_samples(problem.noise, problem.num_samples, D);
 }
 
+// Results of a pack that are numbers, and stay such if those of all N are summed.
+template <class Problem>
+PackNumbers summable(const Problem& problem, Index first, Index stop) {
+  const double largest = std::numeric_limits<double>::max();
+  return {{largest / double(problem.num_sequences), false}, problem.lengths, first, stop};
+}
+
+// Whether all results of chains of either kind are; E x_i^2 bounds all moments of a step.
+template <class Problem, class Statistics>
+bool hold_results(const PackNumbers& numbers, const Problem& problem,
+                  const ChainResult<Statistics>& result) {
+  const Index D = problem.latent_dim;
+  return numbers.hold({result.log_normalizer, 1, 0}, 1) &&
+         numbers.hold_steps(readable(result.stats.node_J),
+                            problem.dense_nodes ? D * D : D) &&
+         numbers.hold_samples(readable(result.samples), problem.num_samples, D);
+}
+
+bool are_summable(const GaussianProblem& problem, const GaussianResult& result,
+                  Index first, Index stop) {
+  const PackNumbers numbers = summable(problem, first, stop);
+  const auto sums_hold = [&](const Rows<double>& sums, bool is_shared) {
+    const Index size = problem.latent_dim * problem.latent_dim;
+    return !is_shared || numbers.hold_pairs(readable(sums), size, true);
+  };
+  return hold_results(numbers, problem, result) &&
+         sums_hold(result.stats.J11, problem.J11_is_shared) &&
+         sums_hold(result.stats.J12, problem.J12_is_shared) &&
+         sums_hold(result.stats.J22, problem.J22_is_shared);
+}
+
+bool are_summable(const SwitchingProblem& problem, const SwitchingResult& result,
+                  Index first, Index stop) {
+  const PackNumbers numbers = summable(problem, first, stop);
+  const Rows<double>& sums = result.stats.of_state;
+  return hold_results(numbers, problem, result) &&
+         numbers.hold_steps(readable(result.stats.of_pair), problem.num_states, 1) &&
+         (!sums.data || numbers.hold_pairs(readable(sums), size_of_rows(problem), true));
+}
+
+// Raises FloatingPointError for the first sequence whose results are not.
+template <class Problem, class Result>
+void raise_overflow(const Problem& problem, const Result& result) {
+  for (Index n = 0; n < problem.num_sequences; ++n) {
+    if (are_summable(problem, result, n, n + 1)) continue;
+    const py::object errors = py::module_::import("svae.errors");
+    const py::object error = errors.attr("overflow")("sequence", n);
+    PyErr_SetObject(py::type::handle_of(error).ptr(), error.ptr());
+    throw py::error_already_set();
+  }
+}
+
 py::tuple gaussian_chain(const Arrays& potentials, const std::optional<Array>& noise,
                          const IntArray& lengths, std::optional<double> limit) {
   const Sizes sizes = sizes_of(potentials[kNodeH]);
@@ -171,20 +224,21 @@ py::tuple gaussian_chain(const Arrays& potentials, const std::optional<Array>& n
     samples = drawn;
   }
   const Packs packs = packs_of(problem, sizes);
-  AllRight all_right;
-  const auto look = [&](Index first, Index stop) {
-    return all_right.and_also(!limit || are_numbers(problem, *limit, first, stop));
+  AllRight all_right, all_summable;
+  const auto compute = [&](Index first, Index stop, const auto& chain) {
+    if (!all_right.and_also(!limit || are_numbers(problem, *limit, first, stop))) return;
+    chain();
+    all_summable.and_also(are_summable(problem, result, first, stop));
   };
   run(
       problem, sizes, failed_step,
-      [&] {
-        if (look(0, sizes.N)) run_in_chunks(problem, result);
-      },
+      [&] { compute(0, sizes.N, [&] { run_in_chunks(problem, result); }); },
       [&](Index first, Workspace& workspace) {
-        if (look(first, packs.stop(first)))
-          kernels().gaussian.chain(problem, result, first, workspace);
+        compute(first, packs.stop(first),
+                [&] { kernels().gaussian.chain(problem, result, first, workspace); });
       });
   all_right.raise_if_not();
+  if (!all_summable) raise_overflow(problem, result);
   return py::make_tuple(log_normalizer, py::cast(stats), samples);
 }
 
@@ -367,11 +421,19 @@ py::tuple switching_chain(const NodeArrays& nodes, const Array& rows,
     result.samples = output(drawn, 2);
     samples = drawn;
   }
+  const Packs packs = packs_of(problem, sizes);
+  AllRight all_summable;
   run(
-      problem, sizes, failed_step, [&] { run_in_chunks(problem, result); },
+      problem, sizes, failed_step,
+      [&] {
+        run_in_chunks(problem, result);
+        all_summable.and_also(are_summable(problem, result, 0, sizes.N));
+      },
       [&](Index first, Workspace& workspace) {
         kernels().switching.chain(problem, result, first, workspace);
+        all_summable.and_also(are_summable(problem, result, first, packs.stop(first)));
       });
+  if (!all_summable) raise_overflow(problem, result);
   return py::make_tuple(log_normalizer, py::cast(stats), of_pair, sums, samples);
 }
 

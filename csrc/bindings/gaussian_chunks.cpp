@@ -70,10 +70,6 @@ class RowMemory {
   std::shared_ptr<double> data_;
 };
 
-Rows<const double> readable(const Rows<double>& rows) {
-  return {rows.data, rows.sequence_stride, rows.time_stride};
-}
-
 void add(const double* term, double* to, Index size) {
   for (Index i = 0; i < size; ++i) to[i] += term[i];
 }

@@ -1,4 +1,5 @@
-// Whether the numbers that a kernel will read are what it takes.
+// Whether the numbers that a kernel will read are what it takes, and what it makes of
+// them are numbers.
 //
 // Each pack of sequences is looked at by the thread that computes it, right before it
 // does: what it reads next is then in its cache, and the threads share the work. Only a
@@ -86,6 +87,7 @@ class AllRight {
     if (!is_right) is_wrong_ = true;
     return is_right;
   }
+  bool operator!() const { return is_wrong_; }
   // For a caller that names the number, see svae/kernels/arguments.py.
   void raise_if_not() const {
     if (is_wrong_) throw py::value_error("a potential or noise holds what is no number");

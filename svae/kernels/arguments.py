@@ -17,6 +17,7 @@ from autograd.tracer import isbox
 
 from svae import _core
 from svae.autodiff.operations import value_of
+from svae.errors import overflow
 from svae.types import Array, Integers, Mask
 
 _FLOAT64 = onp.dtype(onp.float64)
@@ -268,14 +269,6 @@ def require_no_overflow(outputs: Sequence[Array], name: str = "sequence") -> Non
         axes = tuple(range(1, output.ndim))
         wrong |= ~(onp.abs(output) <= limit).all(axes)
     raise overflow(name, int(onp.flatnonzero(wrong)[0]))
-
-
-def overflow(name: str, index: int) -> FloatingPointError:
-    """Return the error that names what has a result without a number."""
-    return FloatingPointError(
-        f"{name} {index}: its log normalizer, a statistic or a sample, or the sum of "
-        "such, passes 1.8e308. Scale the data that the potentials come from"
-    )
 
 
 def contiguous(arrays: Sequence[Array], outer_axes: Sequence[int]) -> list[Array]:

@@ -18,12 +18,11 @@ from svae.autodiff.operations import joined, value_of
 from svae.autodiff.primitive import primitive
 from svae.autodiff.tuples import Outputs
 from svae.autodiff.vjp import Cotangents, Diagnostics
-from svae.errors import Impossible, NotPositiveDefinite
+from svae.errors import Impossible, NotPositiveDefinite, overflow
 from svae.kernels.arguments import (
     as_array,
     as_arrays,
     contiguous,
-    overflow,
     packed,
     require_all_finite,
     require_no_overflow,

@@ -20,6 +20,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import autograd.numpy as np
 import numpy as onp
+from autograd.extend import defvjp, primitive
 
 from svae import kernels
 from svae.autodiff.operations import cut, joined, multiply, value_of
@@ -238,7 +239,7 @@ class Dynamics:
         noise: Array | None = None,
     ) -> tuple[Any, Any]:
         """Return initial potentials of x; its log Z, P f, moments and samples."""
-        init = mixed(states[:, 0], split(natparams[0], self.dim))
+        init = split(np.dot(states[:, 0], natparams[0]), self.dim)
         init = begin(init, evidence.belief)
         later = cut(states, 1, 1, states.shape[1])
         logZ, stats, of_later, samples = kernels.unchecked_switching_gaussian_chain(
@@ -278,8 +279,7 @@ class Dynamics:
 
     def state_potentials(self, linear: Array, natparams: Sequence[Any]) -> Array:
         """Return the potentials of z (N, T, K) of linear ones, P f."""
-        later = onp.ones((linear.shape[1] - 1, 1)) * natparams[3]
-        return linear + np.concatenate([natparams[1][None], later], axis=0)
+        return _with_constants(linear, natparams[1], natparams[3])
 
     def scored(self, evidence: Evidence) -> Mask | None:
         """Mask (N, T) of the steps that tell of z, or None if all do.
@@ -332,6 +332,22 @@ class Dynamics:
         transitions = ancestral.transition(*split_pair(natparams[2], self.dim))
         law = ancestral.gaussian_law(*begin(first, belief))
         return ancestral.gaussian_path(law, transitions, states, noise)
+
+
+@primitive
+def _with_constants(linear: Array, first: Array, later: Array) -> Array:
+    """Add a constant (K,) to the first row of each (N, T, K), another to the others."""
+    potentials = linear + later
+    potentials[:, 0] = linear[:, 0] + first
+    return potentials
+
+
+defvjp(
+    _with_constants,
+    lambda ans, *_: lambda g: g,
+    lambda ans, *_: lambda g: np.sum(g[:, 0], axis=0),
+    lambda ans, *_: lambda g: np.sum(np.sum(g, axis=0)[1:], axis=0),
+)
 
 
 def linear_potentials_of_factor(

@@ -43,20 +43,26 @@ from svae.interop.rules import (
     GAUSSIAN_CHAIN,
     GAUSSIAN_CHAIN_WITH_SAMPLES,
     HMM_LOG_LIKELIHOOD,
+    HMM_SMOOTHER,
+    KALMAN_SMOOTHER,
+    KALMAN_SMOOTHER_WITH_INPUTS,
     LOG_LIKELIHOOD,
     LOG_LIKELIHOOD_WITH_INPUTS,
     MARKOV_CHAIN,
     NO_DERIVATIVE,
     Chain,
     Density,
+    Moments,
     event,
 )
 from svae.kernels.arguments import wrong_shape
-from svae.standard import LinearGaussian
+from svae.standard import HMMSmoothed, LinearGaussian, Smoothed
 
 __all__ = [
     "gaussian_chain",
     "hmm_log_likelihood",
+    "hmm_smoother",
+    "kalman_smoother",
     "log_likelihood",
     "markov_chain",
     "sample_markov_chain",
@@ -132,21 +138,26 @@ def log_likelihood(
     `svae.standard.log_likelihood` has parameters and errors; the fields of ``params``
     may be tensors.  Two derivatives.
     """
-    if not isinstance(params, LinearGaussian):
-        raise TypeError(f"params is {type(params).__name__}, wanted a LinearGaussian")
-    *matrices, B, D = params
-    values, density = [*matrices, y], LOG_LIKELIHOOD
-    if (u is None) != (B is None and D is None):
-        what = "B or D" if u is None else "u"
-        raise ValueError(f"{what} is given without {'u' if u is None else 'B or D'}")
-    if u is not None:
-        density = LOG_LIKELIHOOD_WITH_INPUTS
-        u = pt.as_tensor_variable(u)
-        A, C = map(pt.as_tensor_variable, (params.A, params.C))
-        B = pt.zeros((A.shape[-1], u.shape[-1])) if B is None else B
-        D = pt.zeros((C.shape[-2], u.shape[-1])) if D is None else D
-        values += [B, D, u]
+    values = _state_space(params, y, u)
+    density = LOG_LIKELIHOOD if u is None else LOG_LIKELIHOOD_WITH_INPUTS
     return _density(density, values, lengths, form)
+
+
+def kalman_smoother(
+    params: LinearGaussian,
+    y: Any,
+    u: Any = None,
+    lengths: Any = None,
+    form: str = "auto",
+) -> Smoothed:
+    """Means and covariances of the states given all data.
+
+    `svae.standard.kalman_smoother` has parameters, results and errors.  One derivative.
+    """
+    values = _state_space(params, y, u)
+    moments = KALMAN_SMOOTHER if u is None else KALMAN_SMOOTHER_WITH_INPUTS
+    found, is_single = _smoothed(moments, values, lengths, form)
+    return Smoothed(*(x[0] if is_single else x for x in found))
 
 
 def hmm_log_likelihood(
@@ -159,6 +170,47 @@ def hmm_log_likelihood(
     return _density(
         HMM_LOG_LIKELIHOOD, (start, transition, log_likelihoods), lengths, ""
     )
+
+
+def hmm_smoother(
+    start: Any, transition: Any, log_likelihoods: Any, lengths: Any = None
+) -> HMMSmoothed:
+    """Probabilities of the states given all data, and expected transitions.
+
+    `svae.standard.hmm_smoother` has parameters, results and errors; there are no
+    probabilities of pairs.  One derivative.
+    """
+    values = start, transition, log_likelihoods
+    (states, counts, total), is_single = _smoothed(HMM_SMOOTHER, values, lengths, "")
+    if is_single:
+        states, total = states[0], total[0]
+    return HMMSmoothed(states, None, counts, total)
+
+
+def _state_space(params: LinearGaussian, y: Any, u: Any) -> list[Any]:
+    """Return arguments of a state-space model, of which B and D may be zero."""
+    if not isinstance(params, LinearGaussian):
+        raise TypeError(f"params is {type(params).__name__}, wanted a LinearGaussian")
+    *matrices, B, D = params
+    if (u is None) != (B is None and D is None):
+        what = "B or D" if u is None else "u"
+        raise ValueError(f"{what} is given without {'u' if u is None else 'B or D'}")
+    if u is None:
+        return [*matrices, y]
+    A, C, u = map(pt.as_tensor_variable, (params.A, params.C, u))
+    B = pt.zeros((A.shape[-1], u.shape[-1])) if B is None else B
+    D = pt.zeros((C.shape[-2], u.shape[-1])) if D is None else D
+    return [*matrices, y, B, D, u]
+
+
+def _smoothed(
+    moments: Moments, values: Sequence[Any], lengths: Any, form: str
+) -> tuple[list[Any], bool]:
+    """Return outputs of a smoother, and whether data came without sequences."""
+    is_single = pt.as_tensor_variable(values[moments.data]).ndim == 2
+    inputs = _tensors(moments, values)
+    lengths = _as_lengths(lengths, inputs[moments.data])
+    return _Moments(moments.name, form)(*inputs, lengths), is_single
 
 
 def _several(values: Iterable[Any], names: str) -> Sequence[Any]:
@@ -189,7 +241,7 @@ def _as_lengths(lengths: Any, node: Any) -> Any:
     return pt.constant(np.full(N, T, np.int64))
 
 
-def _tensors(rule: Chain | Density, values: Iterable[Any]) -> list[Any]:
+def _tensors(rule: Chain | Density | Moments, values: Iterable[Any]) -> list[Any]:
     """Return tensors with the axes that the rules want."""
     tensors = []
     for name, ndim, x in zip(rule.inputs, rule.ndims, values, strict=True):
@@ -243,6 +295,12 @@ _CHAINS = {
 _DENSITIES = {
     density.name: density
     for density in (LOG_LIKELIHOOD, LOG_LIKELIHOOD_WITH_INPUTS, HMM_LOG_LIKELIHOOD)
+}
+
+
+_MOMENTS = {
+    moments.name: moments
+    for moments in (KALMAN_SMOOTHER, KALMAN_SMOOTHER_WITH_INPUTS, HMM_SMOOTHER)
 }
 
 
@@ -489,6 +547,58 @@ def _without_unused_gradients(fgraph: Any, node: Any) -> Any:
         x for x, used in zip(node.outputs[first:], is_used[first:], strict=True) if used
     ]
     return dict(zip([*node.outputs[:first], *kept], new, strict=True))
+
+
+class _Moments(_Kernel):
+    """``inputs, lengths -> moments`` of a smoother."""
+
+    __props__ = ("name", "form")
+
+    def __init__(self, name: str, form: str) -> None:
+        self.name, self.form = name, form
+        self.moments = _MOMENTS[name]
+
+    def shapes(self, inputs: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
+        return self.moments.shapes(inputs[:-1])
+
+    def make_node(self, *inputs: Any) -> Any:
+        known = [x.type.shape for x in inputs]
+        unknown = [tuple(-1 if n is None else n for n in shape) for shape in known]
+        outputs = [
+            pt.tensor(shape=[None if n < 0 else n for n in shape], dtype="float64")
+            for shape in self.shapes(unknown)
+        ]
+        return Apply(self, list(inputs), outputs)
+
+    def compute(self, arrays: Sequence[Any]) -> Sequence[Any]:
+        *inputs, lengths = arrays
+        return self.moments.forward(inputs, lengths, self.form)
+
+    def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> list[Any]:
+        bars = [
+            pt.zeros_like(x) if _is_disconnected(bar) else bar
+            for bar, x in zip(cotangents, outputs, strict=True)
+        ]
+        pull_back = _MomentsPullback(self.name, self.form)
+        return [*pull_back(*inputs, *bars, return_list=True), DisconnectedType()()]
+
+
+class _MomentsPullback(_Kernel):
+    """``inputs, lengths, outputs_bar -> cotangents`` of a smoother's inputs."""
+
+    __props__ = ("name", "form")
+
+    def __init__(self, name: str, form: str) -> None:
+        self.name, self.form = name, form
+        self.moments = _MOMENTS[name]
+
+    def shapes(self, inputs: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
+        return [tuple(x) for x in inputs[: len(self.moments.inputs)]]
+
+    def compute(self, arrays: Sequence[Any]) -> Sequence[Any]:
+        count = len(self.moments.inputs)
+        inputs, lengths, bars = arrays[:count], arrays[count], arrays[count + 1 :]
+        return self.moments.pull_back(inputs, lengths, self.form, range(count), bars)
 
 
 class _Viterbi(_Kernel):

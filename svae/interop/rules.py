@@ -35,10 +35,14 @@ __all__ = [
     "GAUSSIAN_CHAIN",
     "GAUSSIAN_CHAIN_WITH_SAMPLES",
     "MARKOV_CHAIN",
+    "Moments",
     "NO_DERIVATIVE",
     "Chain",
     "Density",
     "HMM_LOG_LIKELIHOOD",
+    "HMM_SMOOTHER",
+    "KALMAN_SMOOTHER",
+    "KALMAN_SMOOTHER_WITH_INPUTS",
     "LOG_LIKELIHOOD",
     "LOG_LIKELIHOOD_WITH_INPUTS",
     "event",
@@ -310,16 +314,77 @@ class Density(NamedTuple):
         return trace(of_chosen, [inputs[k] for k in wrt])
 
 
+class Moments(NamedTuple):
+    """A smoother ``inputs, lengths, form -> outputs``, by way of autograd."""
+
+    name: str
+    inputs: tuple[str, ...]
+    ndims: tuple[int, ...]
+    function: Callable[[Sequence[Any], Any, str], tuple[Any, ...]]
+    """Of inputs with all axes, which it checks."""
+    shapes: Callable[[Sequence[Sequence[Any]]], list[tuple[Any, ...]]]
+    """Shapes of the outputs, from those of the inputs."""
+    data: int
+
+    def forward(
+        self, inputs: Sequence[Array], lengths: Any, form: str
+    ) -> tuple[Array, ...]:
+        """Return the outputs."""
+        return tuple(map(_own, self.function(inputs, lengths, form)))
+
+    def pull_back(
+        self,
+        inputs: Sequence[Array],
+        lengths: Any,
+        form: str,
+        wrt: Sequence[int],
+        bars: Sequence[Array],
+    ) -> tuple[Array, ...]:
+        """Return cotangents of the inputs ``wrt``, given those of all outputs."""
+
+        def of_chosen(*chosen: Any) -> tuple[Any, ...]:
+            every = list(inputs)
+            for k, x in zip(wrt, chosen, strict=True):
+                every[k] = x
+            return self.function(every, lengths, form)
+
+        back, _ = trace(of_chosen, [inputs[k] for k in wrt])
+        return tuple(map(_own, back(*bars)))
+
+
 def _own(x: Any) -> Array:
     """Return an array that shares its numbers with no other."""
     return np.array(x, float, order="C")
 
 
-def _log_likelihood(inputs: Sequence[Any], lengths: Any, form: str) -> Any:
+def _state_space(inputs: Sequence[Any]) -> tuple[standard.LinearGaussian, Any, Any]:
     A, Q, C, R, m0, P0, y, *rest = inputs
     B, D, u = rest or (None, None, None)
-    params = standard.LinearGaussian(A, Q, C, R, m0, P0, B, D)
-    return standard.log_likelihood(params, y, u, lengths, form)
+    return standard.LinearGaussian(A, Q, C, R, m0, P0, B, D), y, u
+
+
+def _log_likelihood(inputs: Sequence[Any], lengths: Any, form: str) -> Any:
+    return standard.log_likelihood(*_state_space(inputs), lengths, form)
+
+
+def _kalman_smoother(inputs: Sequence[Any], lengths: Any, form: str) -> Any:
+    return tuple(standard.kalman_smoother(*_state_space(inputs), lengths, form))
+
+
+def _of_kalman_smoother(inputs: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
+    D, (N, T, _) = inputs[0][-1], inputs[6]
+    return [(N, T, D), (N, T, D, D), (N, T - 1, D, D), (N,)]
+
+
+def _hmm_smoother(inputs: Sequence[Any], lengths: Any, form: str) -> Any:
+    start, transition, logs = inputs
+    found = standard.hmm_smoother(event(start), transition, logs, lengths)
+    return found.probabilities, found.transitions, found.log_likelihood
+
+
+def _of_hmm_smoother(inputs: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
+    N, T, K = inputs[2]
+    return [(N, T, K), (K, K), (N,)]
 
 
 def _hmm_log_likelihood(inputs: Sequence[Any], lengths: Any, form: str) -> Any:
@@ -347,4 +412,26 @@ HMM_LOG_LIKELIHOOD = Density(
     (2, 4, 3),
     _hmm_log_likelihood,
     2,
+)
+
+KALMAN_SMOOTHER = Moments(
+    "kalman_smoother",
+    LOG_LIKELIHOOD.inputs,
+    LOG_LIKELIHOOD.ndims,
+    _kalman_smoother,
+    _of_kalman_smoother,
+    LOG_LIKELIHOOD.data,
+)
+KALMAN_SMOOTHER_WITH_INPUTS = KALMAN_SMOOTHER._replace(
+    name="kalman_smoother_with_inputs",
+    inputs=LOG_LIKELIHOOD_WITH_INPUTS.inputs,
+    ndims=LOG_LIKELIHOOD_WITH_INPUTS.ndims,
+)
+HMM_SMOOTHER = Moments(
+    "hmm_smoother",
+    HMM_LOG_LIKELIHOOD.inputs,
+    HMM_LOG_LIKELIHOOD.ndims,
+    _hmm_smoother,
+    _of_hmm_smoother,
+    HMM_LOG_LIKELIHOOD.data,
 )

@@ -30,20 +30,26 @@ from svae.interop.rules import (
     GAUSSIAN_CHAIN,
     GAUSSIAN_CHAIN_WITH_SAMPLES,
     HMM_LOG_LIKELIHOOD,
+    HMM_SMOOTHER,
+    KALMAN_SMOOTHER,
+    KALMAN_SMOOTHER_WITH_INPUTS,
     LOG_LIKELIHOOD,
     LOG_LIKELIHOOD_WITH_INPUTS,
     MARKOV_CHAIN,
     NO_DERIVATIVE,
     Chain,
     Density,
+    Moments,
     event,
 )
 from svae.kernels.arguments import wrong_shape
-from svae.standard import LinearGaussian
+from svae.standard import HMMSmoothed, LinearGaussian, Smoothed
 
 __all__ = [
     "gaussian_chain",
     "hmm_log_likelihood",
+    "hmm_smoother",
+    "kalman_smoother",
     "log_likelihood",
     "markov_chain",
     "sample_markov_chain",
@@ -131,19 +137,26 @@ def log_likelihood(
     `svae.standard.log_likelihood` has parameters and errors; the fields of ``params``
     may be tensors.  Two derivatives.
     """
-    if not isinstance(params, LinearGaussian):
-        raise TypeError(f"params is {type(params).__name__}, wanted a LinearGaussian")
-    *matrices, B, D = params
-    if (u is None) != (B is None and D is None):
-        what = "B or D" if u is None else "u"
-        raise ValueError(f"{what} is given without {'u' if u is None else 'B or D'}")
-    if u is None:
-        return _log_density(LOG_LIKELIHOOD, [*matrices, y], lengths, form)
-    A, C, u = _float64("A", params.A), _float64("C", params.C), _float64("u", u)
-    B = u.new_zeros((A.shape[-1], u.shape[-1])) if B is None else B
-    D = u.new_zeros((C.shape[-2], u.shape[-1])) if D is None else D
-    values = [*matrices, y, B, D, u]
-    return _log_density(LOG_LIKELIHOOD_WITH_INPUTS, values, lengths, form)
+    values = _state_space(params, y, u)
+    density = LOG_LIKELIHOOD if u is None else LOG_LIKELIHOOD_WITH_INPUTS
+    return _log_density(density, values, lengths, form)
+
+
+def kalman_smoother(
+    params: LinearGaussian,
+    y: Any,
+    u: Any = None,
+    lengths: Any = None,
+    form: str = "auto",
+) -> Smoothed:
+    """Means and covariances of the states given all data.
+
+    `svae.standard.kalman_smoother` has parameters, results and errors.  One derivative.
+    """
+    values = _state_space(params, y, u)
+    moments = KALMAN_SMOOTHER if u is None else KALMAN_SMOOTHER_WITH_INPUTS
+    found, is_single = _smoothed(moments, values, lengths, form)
+    return Smoothed(*(x[0] if is_single else x for x in found))
 
 
 def hmm_log_likelihood(
@@ -155,6 +168,48 @@ def hmm_log_likelihood(
     """
     values = start, transition, log_likelihoods
     return _log_density(HMM_LOG_LIKELIHOOD, values, lengths, "")
+
+
+def hmm_smoother(
+    start: Any, transition: Any, log_likelihoods: Any, lengths: Any = None
+) -> HMMSmoothed:
+    """Probabilities of the states given all data, and expected transitions.
+
+    `svae.standard.hmm_smoother` has parameters, results and errors; there are no
+    probabilities of pairs.  One derivative.
+    """
+    values = start, transition, log_likelihoods
+    (states, counts, total), is_single = _smoothed(HMM_SMOOTHER, values, lengths, "")
+    if is_single:
+        states, total = states[0], total[0]
+    return HMMSmoothed(states, None, counts, total)
+
+
+def _state_space(params: LinearGaussian, y: Any, u: Any) -> list[Any]:
+    """Return arguments of a state-space model, of which B and D may be zero."""
+    if not isinstance(params, LinearGaussian):
+        raise TypeError(f"params is {type(params).__name__}, wanted a LinearGaussian")
+    *matrices, B, D = params
+    if (u is None) != (B is None and D is None):
+        what = "B or D" if u is None else "u"
+        raise ValueError(f"{what} is given without {'u' if u is None else 'B or D'}")
+    if u is None:
+        return [*matrices, y]
+    A, C, u = _float64("A", params.A), _float64("C", params.C), _float64("u", u)
+    B = u.new_zeros((A.shape[-1], u.shape[-1])) if B is None else B
+    D = u.new_zeros((C.shape[-2], u.shape[-1])) if D is None else D
+    return [*matrices, y, B, D, u]
+
+
+def _smoothed(
+    moments: Moments, values: Iterable[Any], lengths: Any, form: str
+) -> tuple[list[Tensor], bool]:
+    """Return outputs of a smoother, and whether data came without sequences."""
+    values = [_float64(n, x) for n, x in zip(moments.inputs, values, strict=True)]
+    inputs = _tensors(moments, values)
+    lengths = _as_lengths(lengths, inputs[moments.data])
+    found = _MOMENTS[moments.name](*inputs, lengths, form)
+    return list(found), values[moments.data].ndim == 2
 
 
 def _log_density(
@@ -200,7 +255,7 @@ def _as_lengths(lengths: Any, node: Tensor) -> Tensor:
     return torch.as_tensor(lengths)
 
 
-def _tensors(rule: Chain | Density, values: Iterable[Any]) -> list[Tensor]:
+def _tensors(rule: Chain | Density | Moments, values: Iterable[Any]) -> list[Tensor]:
     """Return tensors with the axes that the rules want, without copies."""
     tensors = []
     for name, ndim, x in zip(rule.inputs, rule.ndims, values, strict=True):
@@ -546,6 +601,54 @@ def _density(density: Density) -> Any:
     return _operator(density.name, schema, forward, fake, vmap, (backward, keep))
 
 
+def _moments(moments: Moments) -> Any:
+    """Define the operators of a smoother and of its pullback."""
+    count = len(moments.inputs)
+
+    def forward(*arguments: Any) -> tuple[Tensor, ...]:
+        *inputs, lengths = _arrays(arguments[:-1])
+        return _from_arrays(moments.forward(inputs, lengths, arguments[-1]))
+
+    def fake(*arguments: Any) -> tuple[Tensor, ...]:
+        shapes = moments.shapes([x.shape for x in arguments[:count]])
+        return tuple(arguments[0].new_empty(shape) for shape in shapes)
+
+    def pulled_back(*arguments: Any) -> tuple[Tensor, ...]:
+        *tensors, form = arguments
+        arrays, every = _arrays(tensors), range(count)
+        inputs, lengths, bars = arrays[:count], arrays[count], arrays[count + 1 :]
+        return _from_arrays(moments.pull_back(inputs, lengths, form, every, bars))
+
+    def pulled_back_fake(*arguments: Any) -> tuple[Tensor, ...]:
+        return tuple(x.new_empty(x.shape) for x in arguments[:count])
+
+    def keep(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.save_for_backward(*inputs[:-1])
+        ctx.form = inputs[-1]
+
+    def backward(ctx: Any, *bars: Any) -> Any:
+        return *call_pullback(*ctx.saved_tensors, *bars, ctx.form), None, None
+
+    names = [*moments.inputs, "lengths"]
+    num_outputs = len(moments.shapes([(1,) * ndim for ndim in moments.ndims]))
+    bars = [f"output{k}_bar" for k in range(num_outputs)]
+    call_pullback = _operator(
+        f"{moments.name}_vjp",
+        _schema([*names, *bars], count, ", str form"),
+        pulled_back,
+        pulled_back_fake,
+        _one_by_one,
+    )
+    return _operator(
+        moments.name,
+        _schema(names, num_outputs, ", str form"),
+        forward,
+        fake,
+        _one_by_one,
+        (backward, keep),
+    )
+
+
 def _weighted(scale: Tensor, x: Tensor, length: int) -> Tensor:
     """Scale each sequence's (N, ...); sum over all if their input has but one."""
     if length != len(x):
@@ -562,6 +665,12 @@ _OPERATORS = {
 _DENSITIES = {
     density.name: _density(density)
     for density in (LOG_LIKELIHOOD, LOG_LIKELIHOOD_WITH_INPUTS, HMM_LOG_LIKELIHOOD)
+}
+
+
+_MOMENTS = {
+    moments.name: _moments(moments)
+    for moments in (KALMAN_SMOOTHER, KALMAN_SMOOTHER_WITH_INPUTS, HMM_SMOOTHER)
 }
 
 

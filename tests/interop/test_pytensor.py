@@ -1,6 +1,8 @@
 """The `Op`s of PyTensor: values, derivatives, shapes, linkers, refusals."""
 
 import doctest
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -228,3 +230,40 @@ def test_other_numbers_are_refused():
 
 def test_examples_of_the_module():
     assert doctest.testmod(door) == (0, 8)
+
+
+def test_smoothers(rng):
+    A, Q, C, R, m0, P0, y, *_ = system(rng)
+    scale = pt.dscalar()
+    params = standard.LinearGaussian(A, Q + 0.1 * np.eye(2), C, R, m0, P0)
+    found = door.kalman_smoother(params._replace(R=scale * R), y)
+    assert found.mean.type.shape == (3, 6, 2)
+    want = standard.kalman_smoother(params, y)
+    slope = pytensor.grad(found.mean[0, 2, 0], scale)
+    *values, slope = evaluate([scale], [*found, slope], [1.0])
+    assert_close(values, list(want), rtol=1e-11)
+
+    def mean(scale):
+        model = params._replace(R=scale * R)
+        return standard.kalman_smoother(model, y).mean[0, 2, 0]
+
+    assert abs(slope - grad(mean)(1.0)) < 1e-9
+
+
+def test_smoothers_of_hidden_markov_models(rng):
+    start, transition = rng.dirichlet(np.ones(3)), rng.dirichlet(np.ones(3), 3)
+    arrays = [start, transition, rng.standard_normal((5, 3))]
+    inputs = variables(arrays, static=False)
+    states, _, counts, total = door.hmm_smoother(*inputs)
+    found = evaluate(inputs, [states, counts, total], arrays)
+    want = standard.hmm_smoother(*arrays)
+    assert_close(found, [want[0], want[2], want[3]], rtol=1e-12)
+
+
+def test_the_page_runs_as_it_stands():
+    page = Path(__file__).parents[2] / "docs" / "interop.md"
+    section = page.read_text().partition("## PyTensor")[2].partition("\n## ")[0]
+    namespace = {}
+    for block in re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL):
+        exec(block, namespace)
+    assert np.isfinite(namespace["slope"])

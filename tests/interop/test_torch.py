@@ -1,6 +1,9 @@
 """The operators of PyTorch: values, derivatives, transformations, refusals."""
 
 import doctest
+import re
+import runpy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +25,7 @@ from svae.testing import (  # noqa: E402
 from svae.testing.chains import SHARING  # noqa: E402
 from tests.helpers.interop import NAMES, case  # noqa: E402
 
+PAGE = Path(__file__).parents[2] / "docs" / "interop.md"
 each_case = pytest.mark.parametrize("name", NAMES)
 each_sharing = pytest.mark.parametrize("sharing", SHARING)
 
@@ -396,3 +400,73 @@ def test_log_likelihoods_are_compiled_as_one_node(rng):
 
 def test_examples_of_the_module():
     assert doctest.testmod(door) == (0, 8)
+
+
+def test_smoothers(rng):
+    arrays, y = system(rng)
+    tensors = leaves(arrays)
+    found = door.kalman_smoother(standard.LinearGaussian(*tensors), y)
+    params = standard.LinearGaussian(*arrays)
+    assert_close(numbers(found), list(standard.kalman_smoother(params, y)), 1e-12)
+    bars = random_like(rng, numbers(found))
+    want = cotangents(
+        lambda *x: list(standard.kalman_smoother(standard.LinearGaussian(*x), y)),
+        arrays,
+        bars,
+    )
+    slopes = torch.autograd.grad(found, tensors, list(map(torch.from_numpy, bars)))
+    assert_close(numbers(slopes), list(want), rtol=1e-9)
+
+
+def test_smoothers_of_hidden_markov_models(rng):
+    arrays = hidden_markov_model(rng)
+    tensors = leaves(arrays)
+    states, _, counts, total = door.hmm_smoother(*tensors)
+    want = standard.hmm_smoother(*arrays)
+    assert_close(numbers([states, counts, total]), [want[0], want[2], want[3]], 1e-12)
+    (slope,) = torch.autograd.grad(states[2, 1], tensors[2:])
+    assert torch.autograd.gradcheck(
+        lambda x: door.hmm_smoother(*arrays[:2], x)[0], tensors[2:]
+    )
+    both = torch.vmap(lambda x: door.hmm_smoother(*arrays[:2], x)[0])(
+        torch.stack([tensors[2].detach()] * 2)
+    )
+    assert torch.equal(both[1], states.detach())
+
+
+@pytest.mark.parametrize("name", ["kalman_smoother", "hmm_smoother"])
+def test_operators_of_smoothers_are_as_pytorch_wants_them(rng, name):
+    if name == "hmm_smoother":
+        start, transition, logs = hidden_markov_model(rng)
+        tensors = leaves([start[None], transition[None, None], logs[None]])
+    else:
+        (A, Q, C, R, m0, P0), y = system(rng)
+        matrices = [x[None, None] for x in (A, Q, C, R)]
+        tensors = leaves([*matrices, m0[None], P0[None], np.nan_to_num(y)])
+    lengths = torch.full(tensors[-1].shape[:1], tensors[-1].shape[1])
+    tests = ["test_schema", "test_autograd_registration", "test_faketensor"]
+    operator = getattr(torch.ops.svae, name)
+    arguments = (*tensors, lengths, "auto")
+    results = torch.library.opcheck(operator, arguments, test_utils=tests)
+    assert set(results.values()) == {"SUCCESS"}
+
+
+def test_the_page_runs_as_it_stands():
+    section = PAGE.read_text().partition("## PyTorch")[2].partition("\n## ")[0]
+    namespace = {}
+    for block in re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL):
+        exec(block, namespace)
+    assert namespace["A"].grad.shape == (2, 2)
+
+
+def test_the_example_learns(capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["", "3"])
+    dtype = torch.get_default_dtype()
+    try:
+        path = PAGE.parents[1] / "examples" / "interop_torch.py"
+        runpy.run_path(str(path), run_name="__main__")
+    finally:
+        torch.set_default_dtype(dtype)
+    bounds = re.findall(r"bound (\S+)", capsys.readouterr().out)
+    assert np.isfinite(np.array(bounds, float)).all()
+    assert float(bounds[1]) > float(bounds[0])

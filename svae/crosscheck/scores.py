@@ -30,6 +30,8 @@ __all__ = [
 ROUNDOFF = 2.0**-53
 PASSES_BELOW = 30.0
 MOST_DIGITS = 17.0
+WORST_CONDITION = 1e13
+"""Above which a condition number counts as this: some digits have to be right."""
 
 
 class Score(NamedTuple):
@@ -140,7 +142,7 @@ def score(
         reason = f"{absent.sum()} of {absent.size} entries are NaN"
         return Score(quantity, False, 0.0, math.inf, math.inf, first, reason)
     error, place = relative_error(answer, value, low, radius)
-    ratio = error / (max(condition, 1.0) * ROUNDOFF)
+    ratio = error / (min(max(condition, 1.0), WORST_CONDITION) * ROUNDOFF)
     return Score(quantity, ratio < PASSES_BELOW, digits(error), error, ratio, place)
 
 

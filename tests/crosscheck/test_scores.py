@@ -57,6 +57,10 @@ def test_what_passes_is_30_times_condition_times_rounding():
             assert score("x", answer, 1.0, condition=condition).right is right
 
 
+def test_no_condition_number_excuses_an_answer_without_a_digit():
+    assert not score("x", 1.1, 1.0, condition=1e30).right
+
+
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [

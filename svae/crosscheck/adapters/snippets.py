@@ -93,6 +93,39 @@ found = filter(build, jnp.arange(3), build.init_prepare())
 print(found.log_normalizing_constant[-1], "wanted -18.739861375273")
 """,
         ),
+        Snippet(
+            "The log likelihood is no number where a covariance is singular, such as "
+            "that of a known first state or of a perfect sensor; filtered means and "
+            "covariances are right there.",
+            """\
+import jax, jax.numpy as jnp
+jax.config.update("jax_enable_x64", True)
+from cuthbert import filter
+from cuthbert.gaussian import kalman
+one, none, y = jnp.eye(1), jnp.zeros(1), jnp.array([[1.0], [2.0]])
+for sd in (1e-8, 0.0):  # of the first state
+    build = kalman.build_filter(none, sd * one, lambda t: (one, none, one * (t > 0)),
+                                lambda t: (one, none, one, y[t]))
+    found = filter(build, jnp.arange(2), build.init_prepare())
+    print(found.log_normalizing_constant[-1], "wanted -3.684451")
+""",
+        ),
+        Snippet(
+            "The smoother of hidden Markov models divides zero by zero where a state "
+            "cannot have been reached yet, as in left-to-right chains.",
+            """\
+import jax, jax.numpy as jnp
+from cuthbert import filter, smoother
+from cuthbert.discrete import build_filter, build_smoother
+start = jnp.array([1.0, 0.0, 0.0])
+A = jnp.array([[0.5, 0.5, 0.0], [0.0, 0.5, 0.5], [0.0, 0.0, 1.0]])
+steps = jnp.stack([jnp.stack([start] * 3), A, A])
+build = build_filter(start, lambda t: steps[t], lambda t: jnp.zeros(3))
+found = filter(build, jnp.arange(3), build.init_prepare())
+print(smoother(build_smoother(lambda t: steps[t]), found).dist[1:])
+print("wanted [1, 0, 0], [0.5, 0.5, 0], [0.25, 0.5, 0.25]")
+""",
+        ),
     ),
     "pykalman": (
         Snippet(

@@ -262,8 +262,8 @@ def _solve_skipped(right: Function) -> Function:
     third of the gradient in a small example.
     """
 
-    def wrong(hessian: Any, coupling: Any, g: Any, *rest: Any) -> Any:
-        _, _, iterations, residual = right(hessian, coupling, g, *rest)
+    def wrong(hessian: Any, coupling: Any, g: Any, *rest: Any, **options: Any) -> Any:
+        _, _, iterations, residual = right(hessian, coupling, g, *rest, **options)
         return g, hessian(g), iterations, residual
 
     return wrong
@@ -282,8 +282,8 @@ def _series_cut(right: Function) -> Function:
     Richardson's iteration, damped by a half, goes ten steps, however far it has come.
     """
 
-    def wrong(hessian: Any, coupling: Any, g: Any, *rest: Any) -> Any:
-        _, _, iterations, residual = right(hessian, coupling, g, *rest)
+    def wrong(hessian: Any, coupling: Any, g: Any, *rest: Any, **options: Any) -> Any:
+        _, _, iterations, residual = right(hessian, coupling, g, *rest, **options)
         solution = g
         for _ in range(10):
             solution = 0.5 * solution + 0.5 * (coupling(hessian(solution)) + g)

@@ -166,8 +166,8 @@ def _half_precision(right: Function) -> Function:
 def _missing_two_pi(right: Function) -> Function:
     """Wherever only differences of a bound matter.
 
-    It is missed where bounds are compared. The variational bound of hmmlearn's Gaussian
-    HMM leaves such constants out.
+    It is missed where bounds are compared. The variational Gaussian HMM of hmmlearn
+    leaves such a constant out, as its source says.
     """
 
     def wrong(
@@ -352,8 +352,8 @@ def _covariance_as_second_moment(right: Function) -> Function:
 def _log_sum_exp_without_maximum(right: Function) -> Function:
     """As it is written in papers.
 
-    Log potentials above 709 overflow and those below -745 vanish; pymc-extras' issue
-    720 has gradients that are NaN from about 90 steps on.
+    Log potentials above 709 overflow and those below -745 vanish; an issue of
+    pymc-extras (720) reports gradients that are NaN from about 90 steps on.
     """
 
     def wrong(x: Any, axis: Any) -> Any:

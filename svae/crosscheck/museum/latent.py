@@ -96,9 +96,10 @@ def _one_more(right: Function) -> Function:
     ("family-wishart-one-dimension",),
 )
 def _three(right: Function) -> Function:
-    """The switching system of jax-moseq 0.3.7 adds 3 whatever the dimension.
+    """A constant of one setting, kept for all.
 
-    Constants of a test in two dimensions stay in code for all.
+    In the switching system of jax-moseq 0.3.7 the degrees of freedom of noise scales grow
+    by 3 whatever the dimension of the data; here such a constant stands in another place.
     """
 
     def wrong(nu: Array, dim: int, *rest: Any) -> Any:

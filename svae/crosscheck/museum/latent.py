@@ -98,8 +98,9 @@ def _one_more(right: Function) -> Function:
 def _three(right: Function) -> Function:
     """A constant of one setting, kept for all.
 
-    In the switching system of jax-moseq 0.3.7 the degrees of freedom of noise scales grow
-    by 3 whatever the dimension of the data; here such a constant stands in another place.
+    In the switching system of jax-moseq 0.3.7 the degrees of freedom of noise scales
+    grow by 3 whatever the dimension of the data; here such a constant stands in another
+    place.
     """
 
     def wrong(nu: Array, dim: int, *rest: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import re
 import runpy
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ GAUSSIAN = [
     dict(N=2, T=1, D=2, S=1),
     dict(N=2, T=200, D=2, lengths=np.array([200, 140])),  # in chunks
 ]
-SHARING = ("shared", "time", "mixed")
+SHARING = ("shared", "mixed")
 MARKOV = [
     dict(N=3, T=4, K=3, lengths=LENGTHS),
     dict(N=2, T=1, K=2),
@@ -226,15 +227,14 @@ def stacked(rng, problem, axes):
 
 
 @pytest.mark.parametrize(
-    "axes",
+    ("axes", "shape"),
     [
-        (None, None, None, None, None, None, 0, None),  # as over sequences
-        (0, 0, None, None, None, None, None, None),  # over potentials, nodes are shared
-        (None, None, None, None, None, None, None, 1),
-        (0, 1, 0, 1, 2, 0, 1, 2),
+        ((None, None, None, None, None, None, 0, None), (1, 5)),  # over sequences
+        ((0, 0, None, None, None, None, None, None), (3, 4)),  # nodes are shared
+        ((None, None, None, None, None, None, None, 1), (3, 4)),
+        ((0, 1, 0, 1, 2, 0, 1, 2), (3, 4)),
     ],
 )
-@pytest.mark.parametrize("shape", [(1, 5), (3, 4)])
 def test_vmap_of_gaussian_chains(chains, rng, axes, shape):
     N, T = shape
     lengths = None if N == 1 else LENGTHS
@@ -284,6 +284,32 @@ def test_vmap_of_gradients_and_gradients_of_vmap(chains, rng):
     each = jax.jit(jax.vmap(jax.grad(one, (0, 1, 2)), (None, None, 0)))(*args)
     summed = [np.tensordot(weights, np.asarray(x), 1) for x in each[:2]]
     assert_close(summed, want[:2], 1e-10)
+
+
+def test_vmap_repeats_nothing_that_is_shared(chains, rng):
+    problem = gaussian_problem(rng, N=1, T=7, D=2, S=0)
+    h = np.concatenate([problem.node[1]] * 5)
+
+    def logZ(h):
+        node = problem.node[0], h[None]
+        return chains.gaussian_chain(problem.init, problem.pair, node)[0][0]
+
+    equations = jax.make_jaxpr(jax.vmap(jax.grad(logZ)))(h).eqns
+    (call,) = [e for e in equations if e.primitive.name == "svae_gaussian_chain"]
+    shapes = [x.aval.shape for x in call.invars]
+    assert shapes[1:4] == [(1, 1, 2, 2), (1, 1, 2), (1, 1, 1, 2, 2)]
+    assert shapes[6:8] == [(1, 1, 7, 2), (5, 1, 7, 2)]
+
+
+def test_calls_of_several_threads(chains, rng):
+    problem = markov_problem(rng, N=64, T=200, K=8)
+    f = jax.jit(chains.markov_chain)
+    want = plain(f(*problem[:3]))
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: plain(f(*problem[:3])), range(8)))
+    for got in found:
+        for x, y in zip(got, want, strict=True):
+            np.testing.assert_array_equal(x, y)
 
 
 def test_nested_vmap(chains, rng):
@@ -414,7 +440,6 @@ def test_numbers_of_threads_change_no_digit(chains, rng):
 
 
 STATE_SPACES = {
-    "plain": dict(),
     "ragged, per step, inputs": dict(per_step=True, ragged=True, inputs=True),
     "missing entries": dict(missing=True),
     "one sequence": dict(single=True),

@@ -281,10 +281,12 @@ def _density(density: Density, values: Sequence[Any], lengths: Any, form: str) -
 
 def _like(x: Any, bar: Any) -> Any:
     """Sum what has all sequences over those that share an input."""
+    rest = range(1, bar.ndim)
     if x.type.shape[0] == 1:
         return bar.sum(0, keepdims=True)
     if x.type.shape[0] is None:
-        return pt.switch(pt.eq(x.shape[0], 1), bar.sum(0, keepdims=True), bar)
+        shape = bar.shape[0] // x.shape[0], x.shape[0], *(bar.shape[k] for k in rest)
+        return bar.reshape(shape).sum(0)
     return bar
 
 

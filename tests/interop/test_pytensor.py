@@ -43,7 +43,7 @@ def evaluate(inputs, outputs, arrays, mode=PYTHON):
 
 
 @each_case
-@pytest.mark.parametrize("sharing", ["shared", "mixed"])
+@pytest.mark.parametrize("sharing", ["shared", "time", "mixed"])
 @pytest.mark.parametrize("static", [True, False])
 def test_values_and_cotangents_are_those_of_the_kernels(rng, name, sharing, static):
     problem = case(rng, name, sharing)
@@ -267,3 +267,20 @@ def test_the_page_runs_as_it_stands():
     for block in re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL):
         exec(block, namespace)
     assert np.isfinite(namespace["slope"])
+
+
+def test_an_axis_of_unknown_length_may_be_shared(rng):
+    problem = case(rng, "markov")
+    arrays = problem.inputs[1:]
+    inputs = variables(arrays, static=False)
+    logZ, stats = door.markov_chain(problem.arguments[0], *inputs)
+    slope = pytensor.grad((logZ * np.arange(3.0)).sum(), inputs[0])
+    found = evaluate(inputs, [stats[1], slope], arrays)
+
+    def outputs(pair, node):
+        logZ, stats = kernels.markov_chain(problem.arguments[0], pair, node)
+        return [logZ, stats[1]]
+
+    want = outputs(*arrays)[1]
+    slopes = cotangents(outputs, arrays, [np.arange(3.0), np.zeros(want.shape)])
+    assert_close(found, [want, slopes[0]], rtol=1e-11)

@@ -264,7 +264,9 @@ def _tensors(rule: Chain | Density | Moments, values: Iterable[Any]) -> list[Ten
         events = (1, 2) if ndim == 4 else (1,)  # without sequences, or steps either
         if ndim and missing and (missing not in events or name in _PER_SEQUENCE):
             raise wrong_shape(name, x, f"{ndim} axes")
-        tensors.append(x.reshape((1,) * max(missing, 0) + tuple(x.shape)))
+        if ndim and missing:
+            x = x.reshape((1,) * missing + tuple(x.shape))
+        tensors.append(x)
     return tensors
 
 
@@ -284,6 +286,8 @@ def _like(potential: Tensor, stat: Tensor) -> Tensor:
     """Sum a statistic over the sequences that share its potential."""
     if stat.shape == potential.shape:
         return stat
+    if len(stat) == 1:
+        return stat.reshape(potential.shape)
     return stat.sum(0).reshape(potential.shape)
 
 

@@ -37,6 +37,11 @@ __all__ = ["SECONDS", "Report", "run"]
 
 SECONDS = 60.0
 """That a case may take, unless another number is said."""
+START = (
+    "import sys; sys.path[:] = filter(None, sys.path); "
+    "from svae.crosscheck import worker; worker.main(sys.argv[1])"
+)
+"""Imports what this process does, and nothing of the folder that it runs in."""
 LOADING = 300.0
 """Seconds that an adapter may take to be imported."""
 
@@ -261,7 +266,7 @@ class Worker:
     def start(self) -> None:
         """Start the process; raise ValueError if the adapter cannot be imported."""
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "svae.crosscheck.worker", self.adapter],
+            [sys.executable, "-c", START, self.adapter],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},

@@ -1,6 +1,6 @@
 """A process that runs an adapter, so that nothing an adapter does can end ours.
 
-Started as ``python -m svae.crosscheck.worker ADAPTER``, it reads pickled requests
+`svae.crosscheck.run` starts it with the name of an adapter; it reads pickled requests
 ``(kind, inputs)`` from its input and answers each with a word and what it is about:
 ``("answers", dict)``, ``("not judged", why)`` or ``("failed", why)``.  What the adapter
 prints goes to the standard error.
@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-__all__ = ["answer", "describe", "load_adapter", "serve"]
+__all__ = ["answer", "describe", "load_adapter", "main", "serve"]
 
 
 def load_adapter(name: str) -> ModuleType:
@@ -118,7 +118,8 @@ def serve(name: str, requests: BinaryIO, replies: BinaryIO) -> None:
         reply(*answer(adapter, kind, inputs))
 
 
-if __name__ == "__main__":
+def main(name: str) -> None:
+    """Serve on the standard streams; what an adapter prints is an error's."""
     channel = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    serve(sys.argv[1], sys.stdin.buffer, channel)
+    serve(name, sys.stdin.buffer, channel)

@@ -169,3 +169,13 @@ def hmm(inputs):
     assert one.verdict == "right" and len(one.scores) > 20
     wrong = {score.quantity for score in other.scores if not score.right}
     assert wrong == {"shift: log_likelihood"}
+
+
+def test_modules_of_the_folder_are_not_taken_for_others(
+    tmp_path, monkeypatch, hmm_case
+):
+    monkeypatch.chdir(tmp_path)
+    for name in ("types", "svae", "numpy"):
+        (tmp_path / f"{name}.py").write_text("raise ImportError")
+    (tmp_path / "mine.py").write_text(HEAD + "hmm = textbook.hmm")
+    assert run.run("mine.py", [hmm_case]).verdicts[0].verdict == "right"

@@ -14,6 +14,7 @@ format.
 """
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -250,8 +251,13 @@ class Case:
     """Of a digest: the function in `GENERATORS` that makes inputs, and arguments."""
 
     def condition(self, quantity: str) -> float:
-        """Return the relative change of an answer over that of all inputs."""
-        return float(self.quantities[quantity].get("condition", 1.0))
+        """Return the relative change of an answer over that of all inputs.
+
+        It is at least the root of the number of steps: so many rounding errors, each
+        of the size of the answer and of either sign, meet in a sum over time.
+        """
+        stored = float(self.quantities[quantity].get("condition", 1.0))
+        return max(stored, math.sqrt(self.sizes.get("T", 1)))
 
 
 def names(folder: str | Path = CERTIFIED) -> list[str]:

@@ -92,6 +92,14 @@ def judge(case: Case, answers: Mapping[str, Any]) -> Verdict:
     >>> judge(case, {"logZ": case.expected["logZ"].hi}).verdict
     'right'
     """
+    left_out = {"viterbi"}  # by cases whose likeliest path is not the only one
+    if case.generator:  # a digest leaves out what is of single steps
+        left_out = set(answers)
+    answers = {
+        name: x
+        for name, x in answers.items()
+        if name in case.expected or name not in left_out
+    }
     check_quantities(case, answers)
     scores = tuple(_score(case, name, answers) for name in answers if name != "unique")
     if not scores:

@@ -1,18 +1,21 @@
 """The answers of this package, an adapter like that of any other.
 
 A function for each kind, from a case's inputs to its quantities, made of what is
-public: `svae.kernels` for chains; the rest is in `svae.crosscheck.our_models`.
+public: `svae.kernels` and `svae.standard` for chains; those of families and of latent
+models are in `svae.crosscheck.our_models`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import autograd.numpy as np
+
 import svae
-from svae import kernels
+from svae import kernels, standard
 from svae.autodiff.vjp import trace
+from svae.crosscheck import our_models
 from svae.crosscheck.cases import nested, sections
 from svae.crosscheck.our_models import (
-    FEWER_DIGITS,
     family,
     inference_network,
     mixture_bound,
@@ -21,10 +24,13 @@ from svae.crosscheck.our_models import (
 )
 
 __all__ = [
+    "FEWER_DIGITS",
     "expected_failures",
     "family",
     "gaussian_chain",
+    "hmm",
     "inference_network",
+    "lds",
     "markov_chain",
     "mixture_bound",
     "name",
@@ -36,6 +42,32 @@ __all__ = [
 
 name = "svae"
 version = svae.__version__
+
+_OF_LOGARITHMS = (
+    "a state of probability e^-8000 counts at every step, so the sums are done in "
+    "logarithms, of which numbers near 8000 have four digits fewer"
+)
+_OF_THE_JOINT = (
+    "the compiled form in natural parameters is chosen, whose errors are those of the "
+    "joint precision's condition number; form='covariance' has all digits"
+)
+FEWER_DIGITS = our_models.FEWER_DIGITS | {
+    "markov-chain-late-surprise": dict.fromkeys(
+        (
+            "stats.node",
+            "stats.pair",
+            "vjp.node",
+            "vjp.pair",
+            "hvp.node",
+            "hvp.pair",
+        ),
+        _OF_LOGARITHMS,
+    ),
+    "lds-random-walk": dict.fromkeys(
+        ("smoothed.mean", "smoothed.cov", "smoothed.cross_cov"), _OF_THE_JOINT
+    ),
+}
+"""Quantities of cases of which we have fewer digits than there are, and why."""
 expected_failures: dict[str, str] = {
     f"{case}:{quantity}": reason
     for case, reasons in FEWER_DIGITS.items()
@@ -55,6 +87,7 @@ GAUSSIAN = {
     "node.h": "stats.node.Ex",
 }
 MARKOV = {"init": "stats.init", "pair": "stats.pair", "node": "stats.node"}
+LDS = ("A", "Q", "C", "R", "m0", "P0", "B", "D")
 
 
 def gaussian_chain(inputs: Inputs) -> Answers:
@@ -129,3 +162,54 @@ def viterbi(inputs: Inputs) -> Answers:
     init, pair, node = (potentials[name] for name in MARKOV)
     paths, logprob = kernels.viterbi(init, pair, node, potentials.get("lengths"))
     return {"logprob": logprob, "paths": paths}
+
+
+def lds(inputs: Inputs) -> Answers:
+    """Log likelihood, its gradient, and what is known of every state."""
+    given = sections(inputs, "standard")
+    lengths, y, u = given.pop("lengths", None), given["y"], given.get("u")
+    model = standard.LinearGaussian(**{k: given[k] for k in LDS if k in given})
+
+    def log_likelihood(*boxes: Any) -> tuple[Any, ...]:
+        arguments = dict(zip(given, boxes, strict=True))
+        of = standard.LinearGaussian(**{k: arguments[k] for k in LDS if k in given})
+        y, u = arguments["y"], arguments.get("u")
+        return (standard.log_likelihood(of, y, u, lengths),)
+
+    pull_back, (total,) = trace(log_likelihood, list(given.values()))
+    found = {"log_likelihood": total}
+    found |= _named("grad", given, pull_back(np.ones(len(total))))
+    laws: dict[str, Any] = {
+        "filtered": standard.kalman_filter(model, y, u, lengths),
+        "predicted": standard.kalman_predict(model, y, u, lengths),
+        "smoothed": standard.kalman_smoother(model, y, u, lengths),
+    }
+    for when, law in laws.items():
+        found |= {f"{when}.mean": law.mean, f"{when}.cov": law.cov}
+    return found | {"smoothed.cross_cov": laws["smoothed"].cross_cov}
+
+
+def hmm(inputs: Inputs) -> Answers:
+    """Log likelihood, its gradient, probabilities of states, and the likeliest path."""
+    given = sections(inputs, "standard")
+    lengths = given.pop("lengths", None)
+    names = ("start", "transition", "log_likelihoods")
+    start, transition, logs = (given[name] for name in names)
+
+    def log_likelihood(start: Any, transition: Any, logs: Any) -> tuple[Any, ...]:
+        return (standard.hmm_log_likelihood(start, transition, logs, lengths),)
+
+    pull_back, (total,) = trace(log_likelihood, [start, transition, logs])
+    found = {"log_likelihood": total}
+    found |= _named("grad", names, pull_back(np.ones(len(total))))
+    smoothed = standard.hmm_smoother(start, transition, logs, lengths)
+    filtered = standard.hmm_filter(start, transition, logs, lengths)
+    predicted = standard.hmm_predict(start, transition, logs, lengths)
+    paths, _ = standard.hmm_viterbi(start, transition, logs, lengths)
+    return found | {
+        "filtered": filtered.probabilities,
+        "predicted": predicted.probabilities,
+        "smoothed": smoothed.probabilities,
+        "pairs": smoothed.transitions,
+        "viterbi": paths,
+    }

@@ -403,7 +403,7 @@ def markov_problems() -> Iterator[Problem]:
     T = 8
     late = {
         "init": np.array([0.0, -INF]),
-        "pair": np.array([[0.0, -800.0], [-INF, 0.0]]),
+        "pair": np.array([[0.0, -8000.0], [-INF, 0.0]]),
         "node": np.zeros((1, T, 2)),
     }
     late["node"][0, -1] = [-INF, 0.0]
@@ -412,7 +412,7 @@ def markov_problems() -> Iterator[Problem]:
         name,
         late,
         "The last step forbids the state that was almost certain before it: what "
-        "counts was e^-800 of the sum at every step.",
+        "counts was e^-8000 of the sum at every step.",
         "scaled-sums-underflow",
         "floor-of-1e-15",
     )

@@ -112,9 +112,13 @@ def viterbi(inputs: Mapping[str, Any]) -> Iterator[Derivation]:
     """Decode in exact rational numbers; arguments as of `markov_chain`."""
     K = inputs["natural.node"].shape[-1]
     lengths = steps_of(inputs, "natural.node", "natural.lengths")
-    yield "recursion in rational numbers", _best_by_recursion(inputs, lengths)
+    every = _rational(inputs)
+    yield "recursion in rational numbers", _best_by_recursion(every, lengths)
     if K ** int(max(lengths)) <= PATHS:
-        yield "all paths, in rational numbers", _best_of_all(inputs, lengths)
+        yield "all paths, in rational numbers", _best_of_all(every, lengths)
+    else:
+        way = "recursion from the last step back, in rational numbers"
+        yield way, _best_backwards(every, lengths)
 
 
 def steps_of(inputs: Mapping[str, Any], of: str, lengths: str) -> Any:
@@ -545,8 +549,7 @@ def _as_balls(fractions: Any) -> Balls:
     return onp.array([arb(x) for x in numbers], dtype=object)
 
 
-def _best_of_all(inputs: Mapping[str, Any], lengths: Any) -> dict[str, Any]:
-    every = _rational(inputs)
+def _best_of_all(every: Mapping[str, Any], lengths: Any) -> dict[str, Any]:
     N, T, K = every["node"].shape
     paths, unique = onp.full((N, T), -1), onp.zeros(N, bool)
     logprob = onp.zeros(N, object)
@@ -563,8 +566,21 @@ def _best_of_all(inputs: Mapping[str, Any], lengths: Any) -> dict[str, Any]:
     return {"logprob": _as_balls(logprob), "paths": paths, "unique": unique}
 
 
-def _best_by_recursion(inputs: Mapping[str, Any], lengths: Any) -> dict[str, Any]:
-    every = _rational(inputs)
+def _best_backwards(every: Mapping[str, Any], lengths: Any) -> dict[str, Any]:
+    """Decode sequences of full length in reversed time; of ties no path is said."""
+    node = every["node"][:, ::-1].copy()
+    node[:, -1] += every["init"]
+    turned = {
+        "init": every["init"] * 0,
+        "pair": every["pair"][:, ::-1].swapaxes(-1, -2),
+        "node": node,
+    }
+    found = _best_by_recursion(turned, lengths)
+    paths = found.pop("paths")[:, ::-1]
+    return found | ({"paths": paths} if found["unique"].all() else {})
+
+
+def _best_by_recursion(every: Mapping[str, Any], lengths: Any) -> dict[str, Any]:
     N, T, K = every["node"].shape
     paths, unique = onp.full((N, T), -1), onp.zeros(N, bool)
     logprob = onp.zeros(N, object)

@@ -158,12 +158,11 @@ def lds(inputs: Mapping[str, Any]) -> Iterator[Derivation]:
     values = [inputs[f"standard.{name}"].item() for name in PARAMETERS]
     y = list(inputs["standard.y"].ravel())
     shapes = [inputs[f"standard.{name}"].shape for name in PARAMETERS]
-    for way, (log_likelihood, gradient) in {
-        "Kalman filter that carries derivatives along": _kalman(values, y),
-        f"natural parameters, integrals {LAST_TO_FIRST}, Fisher's identity": _fisher(
-            values, y
-        ),
-    }.items():
+    for way, derived in (
+        (f"natural parameters, integrals {LAST_TO_FIRST}, Fisher's identity", _fisher),
+        ("Kalman filter that carries derivatives along", _kalman),
+    ):
+        log_likelihood, gradient = derived(values, y)
         found = {"log_likelihood": _array(log_likelihood, 1)}
         for name, slope, shape in zip(PARAMETERS, gradient, shapes, strict=True):
             found[f"grad.{name}"] = _array(slope, *shape)

@@ -434,9 +434,8 @@ def _all_paths(parameters: Mapping[str, Any], lengths: Any) -> dict[str, Any]:
             found["smoothed"][n, onp.arange(length), path] += weight
             for i, j in zip(path[:-1], path[1:], strict=True):
                 found["pairs"][i, j] += weight
-        first = max(range(len(p)), key=lambda k: p[k].mid())
-        best[n, :length] = paths[first]
-        single &= all(p[first] > p[k] for k in range(len(p)) if k != first)
+        first, alone = _largest(p)
+        best[n, :length], single = paths[first], single and alone
     likelihood = _likelihood_of_states(_likelihood_by_paths, parameters, lengths)
     return likelihood | found | ({"viterbi": best} if single else {})
 
@@ -463,4 +462,33 @@ def _forward_backward(parameters: Mapping[str, Any], lengths: Any) -> dict[str, 
                 found["pairs"] = found["pairs"] + joint
             beta = transition @ beta
     likelihood = _likelihood_of_states(_forward_likelihood, parameters, lengths)
-    return likelihood | found
+    return likelihood | found | _likeliest(parameters, lengths)
+
+
+def _likeliest(parameters: Mapping[str, Any], lengths: Any) -> dict[str, Any]:
+    """Return the likeliest paths, if each is certain to be likelier than all others."""
+    N, T, K = parameters["log_likelihoods"].shape
+    start, transition = parameters["start"], parameters["transition"]
+    paths = onp.full((N, T), -1)
+    for n, length in enumerate(int(length) for length in lengths):
+        weights = onp.exp(parameters["log_likelihoods"][n, :length])
+        score, sure, back = start * weights[0], [True] * K, []
+        for w in weights[1:]:
+            every = score[:, None] * transition
+            choices = [_largest(every[:, j]) for j in range(K)]
+            back.append([i for i, _ in choices])
+            sure = [alone and sure[i] for i, alone in choices]
+            score = onp.array([every[i, j] for j, i in enumerate(back[-1])]) * w
+        z, alone = _largest(score)
+        if not (alone and sure[z]):
+            return {}
+        for t in reversed(range(length)):
+            paths[n, t] = z
+            z = back[t - 1][z] if t else z
+    return {"viterbi": paths}
+
+
+def _largest(x: Balls) -> tuple[int, bool]:
+    """Return which ball is the largest, and whether it is certain to be."""
+    first = max(range(len(x)), key=lambda k: x[k].mid())
+    return first, all(x[first] > x[k] for k in range(len(x)) if k != first)

@@ -319,7 +319,7 @@ def lds_problems() -> Iterator[Problem]:
     )
     for unit in (1e-6, 1e6):
         name = f"lds-units-{unit:.0e}".replace("+", "")
-        _, model = draw(name, 1, 6, 2, 2)
+        _, model = draw("lds-units", 1, 6, 2, 2)
         for key, power in {"Q": 2, "m0": 1, "P0": 2, "R": 2, "y": 1}.items():
             model[key] = model[key] * unit**power
         yield case(
@@ -346,7 +346,7 @@ def lds_problems() -> Iterator[Problem]:
     _, model = draw(name, 1, 25, 1, 1)
     model |= {
         "A": np.array([[1.0]]),
-        "Q": np.array([[1e-4]]),
+        "Q": np.array([[1e-6]]),
         "C": np.array([[1.0]]),
         "R": np.array([[1.0]]),
         "P0": np.array([[1.0]]),
@@ -368,10 +368,10 @@ def lds_problems() -> Iterator[Problem]:
         "steady-state-from-the-start",
         "drift-over-time",
     )
-    name = "lds-1e6-steps"
+    name = "lds-1e5-steps"
     rule: dict[str, Any] = {
         "name": "long_observations",
-        "arguments": {"T": 10**6, "seed": 9, "bits": 14},
+        "arguments": {"T": 10**5, "seed": 9, "bits": 14},
     }
     model = {
         "A": np.array([[0.75]]),
@@ -385,8 +385,8 @@ def lds_problems() -> Iterator[Problem]:
         "lds",
         name,
         model,
-        "A million steps of a scalar; the observations are made by integers. A digest: "
-        "what is of single steps is left out.",
+        "A hundred thousand steps of a scalar; the observations are made by integers. "
+        "A digest: what is of single steps is left out.",
         "drift-over-time",
         "recursion-limit",
         tags=("digest",),

@@ -47,10 +47,6 @@ _OF_LOGARITHMS = (
     "a state of probability e^-8000 counts at every step, so the sums are done in "
     "logarithms, of which numbers near 8000 have four digits fewer"
 )
-_OF_THE_JOINT = (
-    "the compiled form in natural parameters is chosen, whose errors are those of the "
-    "joint precision's condition number; form='covariance' has all digits"
-)
 FEWER_DIGITS = our_models.FEWER_DIGITS | {
     "markov-chain-late-surprise": dict.fromkeys(
         (
@@ -62,9 +58,6 @@ FEWER_DIGITS = our_models.FEWER_DIGITS | {
             "hvp.pair",
         ),
         _OF_LOGARITHMS,
-    ),
-    "lds-random-walk": dict.fromkeys(
-        ("smoothed.mean", "smoothed.cov", "smoothed.cross_cov"), _OF_THE_JOINT
     ),
 }
 """Quantities of cases of which we have fewer digits than there are, and why."""

@@ -46,14 +46,15 @@ from svae.interop.jax import gaussian_chain, markov_chain  # noqa: E402
 MOST_BYTES = 2e9  # of the elements of an associative scan
 
 
-# Linear dynamical systems: x_1 ~ N(0, I), x_{t+1} ~ N(A x_t, Q), y_t ~ N(x_t, diag R).
+# Linear dynamical systems: x_1 ~ N(0, I), x_{t+1} ~ N(A x_t, Q), y_t ~ N(x_t, R_t). R is
+# diagonal, and of each sequence, as an encoder's: no covariance is that of all sequences.
 
 
 def lds_problem(rng, N, T, D):
-    """Return A, Q, R (T, D) and y (N, T, D)."""
+    """Return A, Q, and R and y (N, T, D)."""
     rotation = np.linalg.qr(rng.standard_normal((D, D)))[0]
     root = 0.3 * rng.standard_normal((D, D))
-    R = rng.uniform(0.5, 2.0, (T, D))
+    R = rng.uniform(0.5, 2.0, (N, T, D))
     return (
         0.95 * rotation,
         root @ root.T + 0.1 * np.eye(D),
@@ -69,9 +70,9 @@ def our_lds(A, Q, R, y):
     P = cho_solve((L, True), jnp.eye(D))
     init = -jnp.eye(D) / 2, jnp.zeros(D)
     pair = -A.T @ P @ A / 2, A.T @ P, -P / 2
-    node = jnp.broadcast_to(-0.5 / R, y.shape), y / R
+    node = -0.5 / R, y / R
     logZ, (_, _, (squares, means)), _ = gaussian_chain(init, pair, node)
-    constant = -(y**2 / R).sum((1, 2)) / 2 - jnp.log(R).sum() / 2
+    constant = -(y**2 / R + jnp.log(R)).sum((1, 2)) / 2
     constant -= T * D * jnp.log(2 * jnp.pi) + (T - 1) * jnp.log(jnp.diagonal(L)).sum()
     return logZ + constant, means, squares - means**2
 
@@ -277,7 +278,7 @@ def batched(f, axes, sums=()):
     return mapped
 
 
-LDS, HMM = (None, None, None, 0), (None, None, 0)
+LDS, HMM = (None, None, 0, 0), (None, None, 0)
 SMOOTHERS = {
     "lds": {
         "svae": our_lds,

@@ -6,6 +6,7 @@
 #include <new>
 
 #include "bindings/arrays.hpp"
+#include "bindings/chains.hpp"
 #include "bindings/gaussian_chunks.hpp"
 #include "bindings/markov_chunks.hpp"
 #include "bindings/numbers.hpp"
@@ -117,50 +118,6 @@ std::vector<Input> inputs_of(const lent::Gaussian& call) {
           {input(call.inputs[kNoise]), D, Input::kSamples}};
 }
 
-bool are_numbers(const lent::Gaussian& call, Index first, Index stop) {
-  const PackNumbers numbers(kNumbers, call.lengths, first, stop);
-  bool is_right = true;
-  for (const Input& input : inputs_of(call)) {
-    if (input.steps == Input::kFirst)
-      is_right &= numbers.hold(input.rows, input.size);
-    else if (input.steps == Input::kAll)
-      is_right &= numbers.hold_steps(input.rows, input.size);
-    else if (input.steps == Input::kSamples)
-      is_right &= numbers.hold_samples(input.rows, call.num_samples, input.size);
-    else
-      is_right &=
-          numbers.hold_pairs(input.rows, input.size, input.steps == Input::kSharedPairs);
-  }
-  return is_right;
-}
-
-// Whether the results of a sequence, and sums of them over sequences, are numbers. The
-// second moments of steps bound all moments but sums over pairs.
-bool are_in_range(const lent::Gaussian& call, Index n) {
-  const Index D = call.latent_dim;
-  const Range range{kNumbers.limit / double(call.num_sequences), false};
-  bool is_right = range.holds(call.log_normalizer + n, 1);
-  const Rows<double> moments = output(call.outputs[kNodeJ]);
-  for (Index t = 0; t < call.lengths[n]; ++t)
-    for (Index i = 0; i < D; ++i)
-      is_right &= moments.at(n, t)[call.dense_nodes ? i * (D + 1) : i] <= range.limit;
-  for (int k = 0; k < 3; ++k)
-    if (call.pair_is_shared[k] && call.lengths[n] > 1)
-      is_right &= range.holds(output(call.outputs[kJ11 + k]).at(n, 0), D * D);
-  for (Index s = 0; s < call.num_samples; ++s)
-    is_right &= range.holds(output(call.outputs[kNoise]).at(n, s), call.lengths[n] * D);
-  return is_right;
-}
-
-Packs packs_of(const GaussianProblem& problem, Index num_timesteps) {
-  Packs packs{};
-  packs.num_sequences = problem.num_sequences;
-  packs.lanes = kernels().gaussian_lanes(problem.latent_dim);
-  packs.num_timesteps = num_timesteps;
-  packs.work = packs.lanes > 1 ? work_of_step(problem) : 0;
-  return packs;
-}
-
 Failure gaussian_chain(const lent::Gaussian& call) {
   return caught([&]() -> Failure {
     const Index N = call.num_sequences;
@@ -171,27 +128,29 @@ Failure gaussian_chain(const lent::Gaussian& call) {
     result.stats = parts<double>(call.outputs, output);
     result.samples = output(call.outputs[kNoise]);
     result.failed_step = failed_step.data();
-    std::atomic<bool> all_right{true};
-    const auto look = [&](Index first, Index stop) {
-      if (are_numbers(call, first, stop)) return true;
-      all_right = false;
-      return false;
+    AllRight all_right, all_summable;
+    const auto compute = [&](Index first, Index stop, const auto& chain) {
+      if (!all_right.and_also(are_numbers(problem, kNumbers.limit, first, stop))) return;
+      chain();
+      all_summable.and_also(are_summable(problem, result, first, stop));
     };
     if (any_in_chunks(problem)) {
-      if (look(0, N)) run_in_chunks(problem, result);
+      compute(0, N, [&] { run_in_chunks(problem, result); });
     } else {
       const Packs packs = packs_of(problem, call.num_timesteps);
       packs.run([&](Index first, Workspace& workspace) {
-        if (look(first, packs.stop(first)))
-          kernels().gaussian.chain(problem, result, first, workspace);
+        compute(first, packs.stop(first),
+                [&] { kernels().gaussian.chain(problem, result, first, workspace); });
       });
     }
     if (!all_right)
       return first_wrong(kNumbers, inputs_of(call), call.lengths, N, call.num_samples);
     const Failure failure = first_failure(Failure::kNotPositiveDefinite, failed_step);
     if (failure.kind != Failure::kNone) return failure;
-    for (Index n = 0; n < N; ++n)
-      if (!are_in_range(call, n)) return {Failure::kOverflow, n, 0, 0};
+    if (!all_summable)
+      for (Index n = 0; n < N; ++n)
+        if (!are_summable(problem, result, n, n + 1))
+          return {Failure::kOverflow, n, 0, 0};
     return {};
   });
 }
@@ -231,35 +190,27 @@ MarkovProblem problem_of(const lent::Markov& call) {
   return problem;
 }
 
-Packs packs_of(const lent::Markov& call) {
-  const double K = double(call.num_states);
-  return {call.num_sequences, kernels().lanes, call.num_timesteps, 4 * K * K + 50 * K,
-          kernels().few_markov_chains(call.num_states)};
-}
-
 // Runs task(first, workspace) for packs of sequences whose potentials are numbers.
 template <class Task>
-Failure run(const lent::Markov& call, const std::vector<Index>& failed_step,
-            const Task& task) {
+Failure run(const lent::Markov& call, const MarkovProblem& problem,
+            const std::vector<Index>& failed_step, const Task& task) {
   const Index K = call.num_states;
-  const Packs packs = packs_of(call);
-  std::atomic<bool> all_right{true};
+  const Packs packs = packs_of(problem, call.num_timesteps);
+  AllRight all_right;
   packs.run([&](Index first, Workspace& workspace) {
-    const PackNumbers numbers(kLogPotentials, call.lengths, first, packs.stop(first));
-    if (numbers.hold(input(call.inputs[0]), K) &&
-        numbers.hold_pairs(input(call.inputs[1]), K * K, call.pair_is_shared) &&
-        numbers.hold_steps(input(call.inputs[2]), K))
+    const Index stop = packs.stop(first);
+    if (all_right.and_also(are_numbers(problem, kLogPotentials.limit, first, stop)))
       task(first, workspace);
-    else
-      all_right = false;
   });
-  if (all_right) return first_failure(Failure::kImpossible, failed_step);
-  const auto pairs = call.pair_is_shared ? Input::kSharedPairs : Input::kPairs;
-  return first_wrong(kLogPotentials,
-                     {{input(call.inputs[0]), K, Input::kFirst},
-                      {input(call.inputs[1]), K * K, pairs},
-                      {input(call.inputs[2]), K, Input::kAll}},
-                     call.lengths, call.num_sequences, 0);
+  if (!all_right) {
+    const auto pairs = call.pair_is_shared ? Input::kSharedPairs : Input::kPairs;
+    return first_wrong(kLogPotentials,
+                       {{input(call.inputs[0]), K, Input::kFirst},
+                        {input(call.inputs[1]), K * K, pairs},
+                        {input(call.inputs[2]), K, Input::kAll}},
+                       call.lengths, call.num_sequences, 0);
+  }
+  return first_failure(Failure::kImpossible, failed_step);
 }
 
 Failure markov_chain(const lent::Markov& call) {
@@ -271,7 +222,7 @@ Failure markov_chain(const lent::Markov& call) {
     result.stats = parts_of_markov<double>(call.outputs, output);
     result.failed_step = failed_step.data();
     const std::vector<bool> is_done = run_markov_chunks(problem, result);
-    return run(call, failed_step, [&](Index first, Workspace& workspace) {
+    return run(call, problem, failed_step, [&](Index first, Workspace& workspace) {
       if (!is_done[first]) kernels().markov_chain(problem, result, first, workspace);
     });
   });
@@ -285,7 +236,7 @@ Failure markov_chain_vjp(const lent::Markov& call) {
     adjoint.stats_bar = parts_of_markov<const double>(call.outputs_bar, input);
     adjoint.potentials_bar = parts_of_markov<double>(call.outputs, output);
     adjoint.failed_step = failed_step.data();
-    packs_of(call).run([&](Index first, Workspace& workspace) {
+    packs_of(problem, call.num_timesteps).run([&](Index first, Workspace& workspace) {
       kernels().markov_chain_vjp(problem, adjoint, first, workspace);
     });
     return first_failure(Failure::kImpossible, failed_step);
@@ -300,7 +251,7 @@ Failure viterbi(const lent::Markov& call) {
     decoding.paths = {call.paths, call.path_sequence_stride, 0};
     decoding.log_weight = call.log_normalizer;
     decoding.failed_step = failed_step.data();
-    return run(call, failed_step, [&](Index first, Workspace& workspace) {
+    return run(call, problem, failed_step, [&](Index first, Workspace& workspace) {
       kernels().viterbi(problem, decoding, first, workspace);
     });
   });
@@ -315,7 +266,7 @@ Failure sample_markov_chain(const lent::Markov& call) {
     sampling.uniforms = input(call.uniforms);
     sampling.paths = {call.paths, call.path_sequence_stride, call.path_sample_stride};
     sampling.failed_step = failed_step.data();
-    return run(call, failed_step, [&](Index first, Workspace& workspace) {
+    return run(call, problem, failed_step, [&](Index first, Workspace& workspace) {
       kernels().sample_markov_chain(problem, sampling, first, workspace);
     });
   });

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "bindings/arrays.hpp"
+#include "bindings/chains.hpp"
 #include "bindings/gaussian_chunks.hpp"
 #include "bindings/numbers.hpp"
 #include "bindings/packs.hpp"
@@ -111,44 +112,19 @@ GaussianProblem problem_of(const Arrays& potentials, const Shapes& shapes,
   return problem;
 }
 
-template <class Problem>
-Packs packs_of(const Problem& problem, const Sizes& sizes) {
-  Packs packs{};
-  packs.num_sequences = sizes.N;
-  packs.lanes = kernels().gaussian_lanes(problem.latent_dim);
-  packs.num_timesteps = sizes.T;
-  // Single sequences go to BLAS, which has threads of its own: one of ours is enough.
-  packs.work = packs.lanes > 1 ? work_of_step(problem) : 0;
-  return packs;
-}
-
 // All packs of sequences or, of few long ones, all in chunks.
 template <class Problem, class InChunks, class Task>
 void run(const Problem& problem, const Sizes& sizes,
          const std::vector<Index>& failed_step, const InChunks& in_chunks,
          const Task& task) {
   if (!any_in_chunks(problem))
-    return run_packs(packs_of(problem, sizes), kError, failed_step, task);
+    return run_packs(packs_of(problem, sizes.T), kError, failed_step, task);
   prepare_threads();
   {
     py::gil_scoped_release released;
     in_chunks();
   }
   raise_failure(kError, failed_step);
-}
-
-// Whether potentials and noise of the sequences first, ..., stop - 1 are numbers.
-bool are_numbers(const GaussianProblem& problem, double limit, Index first, Index stop) {
-  const PackNumbers numbers({limit, false}, problem.lengths, first, stop);
-  const GaussianArrays<const double>& given = problem.potentials;
-  const Index D = problem.latent_dim;
-  return numbers.hold(given.init_J, D * D) && numbers.hold(given.init_h, D) &&
-         numbers.hold_pairs(given.J11, D * D, problem.J11_is_shared) &&
-         numbers.hold_pairs(given.J12, D * D, problem.J12_is_shared) &&
-         numbers.hold_pairs(given.J22, D * D, problem.J22_is_shared) &&
-         numbers.hold_steps(given.node_J, problem.dense_nodes ? D * D : D) &&
-         numbers.hold_steps(given.node_h, D) &&
-         numbers.hold_samples(problem.noise, problem.num_samples, D);
 }
 
 // Results of a pack that are numbers, and stay such if those of all N are summed.
@@ -167,19 +143,6 @@ bool hold_results(const PackNumbers& numbers, const Problem& problem,
          numbers.hold_steps(readable(result.stats.node_J),
                             problem.dense_nodes ? D * D : D) &&
          numbers.hold_samples(readable(result.samples), problem.num_samples, D);
-}
-
-bool are_summable(const GaussianProblem& problem, const GaussianResult& result,
-                  Index first, Index stop) {
-  const PackNumbers numbers = summable(problem, first, stop);
-  const auto sums_hold = [&](const Rows<double>& sums, bool is_shared) {
-    const Index size = problem.latent_dim * problem.latent_dim;
-    return !is_shared || numbers.hold_pairs(readable(sums), size, true);
-  };
-  return hold_results(numbers, problem, result) &&
-         sums_hold(result.stats.J11, problem.J11_is_shared) &&
-         sums_hold(result.stats.J12, problem.J12_is_shared) &&
-         sums_hold(result.stats.J22, problem.J22_is_shared);
 }
 
 bool are_summable(const SwitchingProblem& problem, const SwitchingResult& result,
@@ -223,7 +186,7 @@ py::tuple gaussian_chain(const Arrays& potentials, const std::optional<Array>& n
     result.samples = output(drawn, 2);
     samples = drawn;
   }
-  const Packs packs = packs_of(problem, sizes);
+  const Packs packs = packs_of(problem, sizes.T);
   AllRight all_right, all_summable;
   const auto compute = [&](Index first, Index stop, const auto& chain) {
     if (!all_right.and_also(!limit || are_numbers(problem, *limit, first, stop))) return;
@@ -421,7 +384,7 @@ py::tuple switching_chain(const NodeArrays& nodes, const Array& rows,
     result.samples = output(drawn, 2);
     samples = drawn;
   }
-  const Packs packs = packs_of(problem, sizes);
+  const Packs packs = packs_of(problem, sizes.T);
   AllRight all_summable;
   run(
       problem, sizes, failed_step,
@@ -487,6 +450,32 @@ py::tuple switching_chain_vjp(const NodeArrays& nodes, const Array& rows,
 }
 
 }  // namespace
+
+bool are_numbers(const GaussianProblem& problem, double limit, Index first, Index stop) {
+  const PackNumbers numbers({limit, false}, problem.lengths, first, stop);
+  const GaussianArrays<const double>& given = problem.potentials;
+  const Index D = problem.latent_dim;
+  return numbers.hold(given.init_J, D * D) && numbers.hold(given.init_h, D) &&
+         numbers.hold_pairs(given.J11, D * D, problem.J11_is_shared) &&
+         numbers.hold_pairs(given.J12, D * D, problem.J12_is_shared) &&
+         numbers.hold_pairs(given.J22, D * D, problem.J22_is_shared) &&
+         numbers.hold_steps(given.node_J, problem.dense_nodes ? D * D : D) &&
+         numbers.hold_steps(given.node_h, D) &&
+         numbers.hold_samples(problem.noise, problem.num_samples, D);
+}
+
+bool are_summable(const GaussianProblem& problem, const GaussianResult& result,
+                  Index first, Index stop) {
+  const PackNumbers numbers = summable(problem, first, stop);
+  const auto sums_hold = [&](const Rows<double>& sums, bool is_shared) {
+    const Index size = problem.latent_dim * problem.latent_dim;
+    return !is_shared || numbers.hold_pairs(readable(sums), size, true);
+  };
+  return hold_results(numbers, problem, result) &&
+         sums_hold(result.stats.J11, problem.J11_is_shared) &&
+         sums_hold(result.stats.J12, problem.J12_is_shared) &&
+         sums_hold(result.stats.J22, problem.J22_is_shared);
+}
 
 void bind_gaussian_chain(py::module_& module) {
   const auto exact = [](const char* name) { return py::arg(name).noconvert(); };

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "bindings/arrays.hpp"
+#include "bindings/chains.hpp"
 #include "bindings/markov_chunks.hpp"
 #include "bindings/numbers.hpp"
 #include "bindings/packs.hpp"
@@ -81,27 +82,6 @@ Rows<Index> path_rows(IntArray& paths, Index outer) {
                         outer);
 }
 
-Packs packs_of(const Sizes& sizes) {
-  const double K = double(sizes.K);
-  Packs packs{};
-  packs.num_sequences = sizes.N;
-  packs.lanes = kernels().lanes;
-  packs.few = kernels().few_markov_chains(sizes.K);
-  packs.num_timesteps = sizes.T;
-  packs.work = 4 * K * K + 50 * K;
-  return packs;
-}
-
-// Whether the potentials of the sequences first, ..., stop - 1 are numbers.
-bool are_numbers(const MarkovProblem& problem, double limit, Index first, Index stop) {
-  const PackNumbers numbers({limit, true}, problem.lengths, first, stop);
-  const MarkovArrays<const double>& given = problem.potentials;
-  const Index K = problem.num_states;
-  return numbers.hold(given.init, K) &&
-         numbers.hold_pairs(given.pair, K * K, problem.pair_is_shared) &&
-         numbers.hold_steps(given.node, K);
-}
-
 py::tuple markov_chain(Array init, Array pair, Array node, IntArray lengths,
                        std::optional<double> limit) {
   const Sizes sizes = sizes_of(node);
@@ -114,7 +94,7 @@ py::tuple markov_chain(Array init, Array pair, Array node, IntArray lengths,
   result.log_normalizer = log_normalizer.mutable_data();
   result.stats = outputs(stats, shapes, are_full(lengths, sizes.T));
   result.failed_step = failed_step.data();
-  const Packs packs = packs_of(sizes);
+  const Packs packs = packs_of(problem, sizes.T);
   AllRight all_right;
   const auto look = [&](Index first, Index stop) {
     return all_right.and_also(!limit || are_numbers(problem, *limit, first, stop));
@@ -145,9 +125,10 @@ py::tuple markov_chain_vjp(Array init, Array pair, Array node, IntArray lengths,
   adjoint.stats_bar = inputs(stats_bar, shapes);
   adjoint.potentials_bar = outputs(potentials_bar, shapes, are_full(lengths, sizes.T));
   adjoint.failed_step = failed_step.data();
-  run_packs(packs_of(sizes), kError, failed_step, [&](Index first, Workspace& workspace) {
-    kernels().markov_chain_vjp(problem, adjoint, first, workspace);
-  });
+  run_packs(packs_of(problem, sizes.T), kError, failed_step,
+            [&](Index first, Workspace& workspace) {
+              kernels().markov_chain_vjp(problem, adjoint, first, workspace);
+            });
   return py::tuple(py::cast(potentials_bar));
 }
 
@@ -170,9 +151,10 @@ py::tuple markov_filter(Array init, Array pair, Array node, IntArray lengths) {
   const py::tuple filtered = prefixes_of(sizes, are_filled, result.filtered);
   const py::tuple predicted = prefixes_of(sizes, are_filled, result.predicted);
   result.failed_step = failed_step.data();
-  run_packs(packs_of(sizes), kError, failed_step, [&](Index first, Workspace& workspace) {
-    kernels().markov_filter(problem, result, first, workspace);
-  });
+  run_packs(packs_of(problem, sizes.T), kError, failed_step,
+            [&](Index first, Workspace& workspace) {
+              kernels().markov_filter(problem, result, first, workspace);
+            });
   return py::make_tuple(filtered, predicted);
 }
 
@@ -187,9 +169,10 @@ py::tuple viterbi(Array init, Array pair, Array node, IntArray lengths) {
   decoding.paths = path_rows(paths, 1);
   decoding.log_weight = log_weight.mutable_data();
   decoding.failed_step = failed_step.data();
-  run_packs(packs_of(sizes), kError, failed_step, [&](Index first, Workspace& workspace) {
-    kernels().viterbi(problem, decoding, first, workspace);
-  });
+  run_packs(packs_of(problem, sizes.T), kError, failed_step,
+            [&](Index first, Workspace& workspace) {
+              kernels().viterbi(problem, decoding, first, workspace);
+            });
   return py::make_tuple(paths, log_weight);
 }
 
@@ -207,13 +190,23 @@ IntArray sample_markov_chain(Array init, Array pair, Array node, Array uniforms,
   sampling.uniforms = input("uniforms", uniforms, shape, 2);
   sampling.paths = path_rows(paths, 2);
   sampling.failed_step = failed_step.data();
-  run_packs(packs_of(sizes), kError, failed_step, [&](Index first, Workspace& workspace) {
-    kernels().sample_markov_chain(problem, sampling, first, workspace);
-  });
+  run_packs(packs_of(problem, sizes.T), kError, failed_step,
+            [&](Index first, Workspace& workspace) {
+              kernels().sample_markov_chain(problem, sampling, first, workspace);
+            });
   return paths;
 }
 
 }  // namespace
+
+bool are_numbers(const MarkovProblem& problem, double limit, Index first, Index stop) {
+  const PackNumbers numbers({limit, true}, problem.lengths, first, stop);
+  const MarkovArrays<const double>& given = problem.potentials;
+  const Index K = problem.num_states;
+  return numbers.hold(given.init, K) &&
+         numbers.hold_pairs(given.pair, K * K, problem.pair_is_shared) &&
+         numbers.hold_steps(given.node, K);
+}
 
 void bind_markov_chain(py::module_& module) {
   const auto exact = [](const char* name) { return py::arg(name).noconvert(); };

@@ -382,6 +382,9 @@ def test_failures_name_sequence_and_step(chains, rng):
         FAILURE, match=r"NotPositiveDefinite: sequence \[1, 0\], step 2"
     ):
         jax.block_until_ready(jax.vmap(chain)(J[:, None], h[:, None]))
+    with pytest.raises(FAILURE, match="FloatingPointError: sequence 2: its log norm"):
+        large = h + 1e200 * (np.arange(3) == 2)[:, None, None]
+        jax.block_until_ready(chain(-np.ones_like(J), large))
     h[2, 3, 1] = np.nan
     with pytest.raises(FAILURE, match="node h of sequence 2, step 3 holds what is no"):
         jax.block_until_ready(chain(J, h))

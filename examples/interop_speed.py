@@ -46,8 +46,8 @@ from svae.interop.jax import gaussian_chain, markov_chain  # noqa: E402
 MOST_BYTES = 2e9  # of the elements of an associative scan
 
 
-# Linear dynamical systems: x_1 ~ N(0, I), x_{t+1} ~ N(A x_t, Q), y_t ~ N(x_t, R_t). R is
-# diagonal, and of each sequence, as an encoder's: no covariance is that of all sequences.
+# Linear dynamical systems: x_1 ~ N(0, I), x_{t+1} ~ N(A x_t, Q), y_t ~ N(x_t, R_t). R
+# is diagonal, and of each sequence, as an encoder's: so are all covariances.
 
 
 def lds_problem(rng, N, T, D):

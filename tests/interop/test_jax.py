@@ -430,6 +430,11 @@ def test_without_the_library_the_import_says_how_to_build_it(run_python):
     assert "python -m svae.interop.build_jax" in done.stderr
 
 
+def test_without_jax_the_import_says_how_to_get_it(run_python):
+    done = run_python("import sys; sys.modules['jax'] = None; import svae.interop.jax")
+    assert "needs jax, which is not installed (pip install jax)" in done.stderr
+
+
 def test_numbers_of_threads_change_no_digit(chains, rng):
     problem = gaussian_problem(rng, N=33, T=20, D=4, S=0)
     before = kernels.get_num_threads()

@@ -23,14 +23,19 @@ The library that they call is built against the JAX that is installed::
 [2.0794]
 """
 
-from svae.interop.jax.chains import (
+from svae.errors import needing
+
+with needing("jax", "svae.interop.jax"):
+    import jax as _jax  # noqa: F401
+
+from svae.interop.jax.chains import (  # noqa: E402
     gaussian_chain,
     markov_chain,
     sample_markov_chain,
     viterbi,
 )
-from svae.interop.jax.extension import register
-from svae.interop.jax.standard import (
+from svae.interop.jax.extension import register  # noqa: E402
+from svae.interop.jax.standard import (  # noqa: E402
     hmm_log_likelihood,
     hmm_smoother,
     hmm_viterbi,

@@ -247,9 +247,8 @@ def states_and_frames(rng: np.random.Generator, num_frames: int) -> np.ndarray:
 def parameters() -> tuple[Any, Any, Any]:
     """Return transition, means and scale, in the model that is being made."""
     transition = pm.Dirichlet("transition", np.ones((3, 3)))
-    ordered = pm.distributions.transforms.ordered
-    start = np.array([-1.0, 0.0, 1.0])
-    means = pm.Normal("means", 0.0, 3.0, shape=3, transform=ordered, initval=start)
+    lowest, gaps = pm.Normal("lowest", 0.0, 3.0), pm.HalfNormal("gaps", 3.0, shape=2)
+    means = pt.concatenate((lowest[None], lowest + pt.cumsum(gaps)))
     return transition, means, pm.HalfNormal("scale", 1.0)
 
 

@@ -2,6 +2,7 @@
 
 import doctest
 import re
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -284,3 +285,15 @@ def test_an_axis_of_unknown_length_may_be_shared(rng):
     want = outputs(*arrays)[1]
     slopes = cotangents(outputs, arrays, [np.arange(3.0), np.zeros(want.shape)])
     assert_close(found, [want, slopes[0]], rtol=1e-11)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_the_example_samples(tmp_path, monkeypatch):
+    pytest.importorskip("pymc_extras")
+    small = "--num-years 2 --num-frames 20 --draws 5 1 --only svae"
+    monkeypatch.setattr("sys.argv", ["", str(tmp_path), *small.split()])
+    path = Path(__file__).parents[2] / "examples" / "interop_pytensor.py"
+    runpy.run_path(str(path), run_name="__main__")
+    lines = (tmp_path / "nuts.csv").read_text().splitlines()
+    assert len(lines) == 3

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
 
-__all__ = ["Impossible", "NotFitted", "NotPositiveDefinite", "needing", "overflow"]
+__all__ = [
+    "Impossible",
+    "NotFitted",
+    "NotPositiveDefinite",
+    "Unavailable",
+    "needing",
+    "not_fitted",
+    "overflow",
+]
 
 
 class _AtStep(Exception):
@@ -65,6 +74,26 @@ class Impossible(_AtStep, ValueError):
 
 class NotFitted(ValueError, AttributeError):
     """A method that needs a fitted model was called before its ``fit``."""
+
+
+def not_fitted(message: str) -> NotFitted:
+    """Return a `NotFitted`, which is scikit-learn's error too where that is loaded.
+
+    Its callers catch ``sklearn.exceptions.NotFittedError``, which has the same bases.
+    """
+    exceptions = sys.modules.get("sklearn.exceptions")
+    if exceptions is None:
+        return NotFitted(message)
+    both = (NotFitted, exceptions.NotFittedError)
+    # a class made on the way has no name that pickle finds, so it is made again
+    again = {"__reduce__": lambda error: (not_fitted, error.args)}
+    kind = type("NotFitted", both, {"__module__": __name__, **again})
+    error: NotFitted = kind(message)
+    return error
+
+
+class Unavailable(TypeError, AttributeError):
+    """A method has no meaning for the latent model; `hasattr` denies it."""
 
 
 def overflow(name: str, index: int) -> FloatingPointError:

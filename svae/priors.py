@@ -323,7 +323,7 @@ class PriorArgument(Generic[Model]):
 
     def __init__(self, default: NaturalPrior | None = None) -> None:
         """Take the default prior from a function, or from the model's method."""
-        self.default = default or (lambda model: model.default_prior())
+        self.default = default or _default_prior
 
     @overload
     def __get__(self, model: None, owner: type) -> None: ...
@@ -342,6 +342,11 @@ class PriorArgument(Generic[Model]):
         if isinstance(given, Mapping):
             given = dict(given) or None
         vars(model)["prior"] = given
+
+
+def _default_prior(model: Any) -> Any:
+    """Return what the model's method says; `pickle` finds a function by its name."""
+    return model.default_prior()
 
 
 class HasPrior:

@@ -33,6 +33,8 @@ OPTIONAL = {
     "jax",
     "torch",
     "pytensor",
+    "pandas",
+    "sklearn",
 }
 TRUTH = PACKAGE / "crosscheck" / "truth"  # a script, which is of no use without flint
 GROUND = [path for path in modules() if room_of(path) in FLOORS[0]]

@@ -82,7 +82,7 @@ LEAVES = {
 
 @pytest.mark.parametrize("page", pages_with("python"))
 def test_the_python_blocks_run_in_their_order(page, folder):
-    for name in ("matplotlib", "tqdm", "h5py"):
+    for name in ("matplotlib", "tqdm", "h5py", "sklearn", "pandas"):
         pytest.importorskip(name)
     write_files_of_ones_own(folder)
     namespace = {}

@@ -58,6 +58,8 @@ def as_sequences(data: Any) -> list[Any]:
         If the data has another shape, is empty or not numeric, if sequences differ in
         P, or if a value is infinite; the message names the place.
     """
+    if hasattr(data, "nnz") and hasattr(data, "toarray"):
+        raise ValueError("data is sparse, expected a dense array: data.toarray()")
     shape = _shape(data)
     if hasattr(data, "shape") and len(shape) not in (2, 3):
         hints = {

@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from svae import data as data_
 from svae import likelihoods
-from svae.errors import NotFitted
-from svae.estimators.params import Params
+from svae.errors import not_fitted
+from svae.estimators.scikit_learn import Estimator, available_if, takes_labels
 from svae.likelihoods import Likelihood
 from svae.models.base import check_positive_int
 from svae.networks.units import NONE, Units
@@ -47,7 +47,12 @@ NUM_DRAWS = 100
 """Of x one step ahead."""
 
 
-class Queries(Params):
+has_states = available_if(
+    lambda model: hasattr(model.latent, "num_states"), "{} has no discrete states"
+)
+
+
+class Queries(Estimator):
     """Questions to a fitted model; each raises NotFitted before `fit`."""
 
     latent: Any
@@ -107,7 +112,7 @@ class Queries(Params):
 
     def transform(self, data: Any) -> Any:
         """Return posterior means of x: (T, D), (N, T, D) or a list of (T_n, D)."""
-        return _field(self.infer(data, num_samples=1), "mean")
+        return self._in_container(data, _field(self.infer(data, num_samples=1), "mean"))
 
     @overload
     def reconstruct(
@@ -156,14 +161,12 @@ class Queries(Params):
     @overload
     def predict(self, data: object) -> Integers | list[Integers]: ...
 
+    @has_states
     def predict(self, data: Any) -> Any:
         """Return the most likely path of discrete states: (T,) int64, (N, T) or a list.
 
         Viterbi's path in q(z); of a mixture, each row's most likely component.
         """
-        if not hasattr(self.latent, "num_states"):
-            name = type(self.latent).__name__
-            raise TypeError(f"predict: {name} has no discrete states")
         parameters, sequences = self._fitted(), self._sequences(data)
         paths = most_likely_states(
             self._generative(), parameters, sequences, np.random.default_rng(0)
@@ -209,6 +212,7 @@ class Queries(Params):
         ahead: int | None = None,
     ) -> float | ImportanceScore: ...
 
+    @takes_labels
     def score(
         self,
         data: Any,
@@ -238,6 +242,8 @@ class Queries(Params):
         Parameters
         ----------
         data : as in `fit`
+        y : ignored
+            As in `fit`.
         num_samples : int, optional
             Samples of x in the bound, 10 by default, and of gamma where it has a
             Gaussian q(gamma); one step ahead as in `predict_next`.
@@ -605,12 +611,16 @@ class Queries(Params):
         units = getattr(self, "units_", NONE)
         return model if units.are_trivial else in_units(model, units)
 
+    def _takes_missing(self) -> bool:
+        return True
+
     def _fitted(self) -> Parameters:
         if not hasattr(self, "parameters_"):
-            raise NotFitted("this SVAE is not fitted yet: call fit(data) first")
+            raise not_fitted("this SVAE is not fitted yet: call fit(data) first")
         return self.parameters_
 
     def _sequences(self, data: Any) -> list[np.ndarray]:
+        self._check_columns(data)
         sequences = data_.as_sequences(data)
         check_data(self._generative(), sequences)
         if sequences[0].shape[1] != self.obs_dim_:

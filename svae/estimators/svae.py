@@ -17,6 +17,8 @@ from svae.autodiff.trees import check_alike
 from svae.errors import Impossible, NotPositiveDefinite
 from svae.estimators import parts
 from svae.estimators.queries import Queries
+from svae.estimators.scikit_learn import check_columns, takes_labels
+from svae.estimators.scikit_learn import columns as named_columns
 from svae.likelihoods import Gaussian, Likelihood
 from svae.models import ConvergenceWarning
 from svae.models.base import check_positive_int
@@ -120,8 +122,10 @@ class SVAE(Queries):
     ended_ : {"steps", "patience", "interrupted", "failed", "running"}
         Why training ended: all steps were taken, no better score was found, Ctrl-C, or
         an error; it had not when a checkpoint was written.
-    obs_dim_ : int
+    obs_dim_, n_features_in_ : int
         P.
+    feature_names_in_ : (P,) array of str
+        Names of the columns, of data that are data frames.
     fill_ : (P,) array
         Mean of the training data, which the encoder gets for a missing entry.
     sees_mask_ : bool
@@ -165,6 +169,7 @@ class SVAE(Queries):
         self.natural_gradient = natural_gradient
         self.inference = inference
 
+    @takes_labels
     def fit(
         self,
         data: Any,
@@ -209,6 +214,9 @@ class SVAE(Queries):
             NaN where a value is missing: an entry, or a whole frame.  For `Gaussian`,
             `GMM` and `StudentMixture` all rows are independent.  Memory maps and HDF5
             datasets are read window by window, after one pass for the mean of the data.
+        y : ignored
+            Labels or None, as scikit-learn gives them.  Settings by position may also
+            follow the data: ``fit(data, 500)`` takes 500 steps.
         num_steps : int
         batch_size : int, optional
             Rows (independent models, default 50) or windows (chains, default 8) in a
@@ -337,6 +345,8 @@ class SVAE(Queries):
             raise ValueError("resume: there is no folder to resume from (checkpoint=)")
         if resume and overwrite:
             raise ValueError("resume, overwrite: a fit is resumed, or it is replaced")
+        names = named_columns(data)
+        check_columns(held_out, names)
         arguments = {} if checkpoint is None else parts.arguments(self)
         plan = make_plan(
             self._constructed(),
@@ -388,6 +398,7 @@ class SVAE(Queries):
                 progress_bars(plan.num_frames, progress) as show,
             ):
                 self.obs_dim_, self.ended_ = plan.obs_dim, "running"
+                self._keep_columns(names)
                 self.fill_, self.sees_mask_ = plan.model.fill, plan.model.sees_mask
                 self.units_, self.prior_ = plan.model.units, dict(plan.training.prior)
                 run(plan, training, evaluate, generator, show, visit, keep)
@@ -426,7 +437,7 @@ class SVAE(Queries):
             min(plan.settings.batch_size, num_windows),
             getattr(self.latent, "max_iterations", 0),
         )
-        diagnostics.tell(unconverged, ConvergenceWarning, stacklevel=3)
+        diagnostics.tell(unconverged, ConvergenceWarning, stacklevel=4)
         halvings = history["backtracks"], LESS_HALVING
         messages = diagnostics.of_natural_steps(*halvings)
         messages = messages or course.of_halvings(*halvings)
@@ -446,7 +457,7 @@ class SVAE(Queries):
                 plan.num_frames,
                 BETTER_STEPS,
             )
-        diagnostics.tell(messages, stacklevel=3)
+        diagnostics.tell(messages, stacklevel=4)
 
     def _as_start(self) -> Fitted:
         """Return what another fit needs of this one to go on from it."""
@@ -502,6 +513,7 @@ class SVAE(Queries):
             "best_step": self.best_step_,
             "ended": self.ended_,
             "arguments": parts.arguments(self),
+            **self._save_columns(),
         }
         store.save(path, tree, meta)
 
@@ -519,6 +531,7 @@ class SVAE(Queries):
         model: SVAE = parts.restore(cls, meta, known)
         model.obs_dim_, model.sees_mask_ = meta["obs_dim"], meta["sees_mask"]
         check_positive_int(obs_dim=model.obs_dim_)
+        model._restore_columns(meta)
         if type(model.sees_mask_) is not bool:
             raise ValueError(f"sees_mask is {model.sees_mask_!r}")
         check_alike(tree["fill"], np.zeros(model.obs_dim_), "fill")

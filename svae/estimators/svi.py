@@ -19,7 +19,7 @@ and is halved until it does not (see `svae.conjugate`).
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple, cast, overload
 
 import autograd.numpy as np
 import numpy as onp
@@ -36,9 +36,14 @@ from svae.conjugate.exact_models import (
     observed_model,
 )
 from svae.data import Windows
-from svae.errors import NotFitted
+from svae.errors import not_fitted
 from svae.estimators import parts
-from svae.estimators.params import Params
+from svae.estimators.scikit_learn import (
+    Estimator,
+    available_if,
+    columns,
+    takes_labels,
+)
 from svae.families import product
 from svae.models import LinearEmission
 from svae.models.base import check_positive_int
@@ -84,7 +89,16 @@ class Schedule(NamedTuple):
         return float((step + self.delay) ** -self.forgetting)
 
 
-class SVI(Params):
+has_emission = available_if(
+    lambda model: isinstance(model._model(), Emitted),
+    "the data themselves are the x of {}",
+)
+has_states = available_if(
+    lambda model: isinstance(model._model(), Known), "{} has no discrete states"
+)
+
+
+class SVI(Estimator):
     r"""Conjugate model of the data, fitted by stochastic variational inference.
 
     For `GMM`, `StudentMixture` and `HMM` the data are x, for `SLDS` too, which makes it
@@ -109,8 +123,10 @@ class SVI(Params):
         for the whole data (estimated from a minibatch), ``step_size`` after
         ``backtracks`` halvings, which only degrees of freedom that are learned need,
         and ``seconds``.
-    obs_dim_ : int
+    obs_dim_, n_features_in_ : int
         P.
+    feature_names_in_ : (P,) array of str
+        Names of the columns, of data that are data frames.
 
     Examples
     --------
@@ -125,6 +141,7 @@ class SVI(Params):
         self.latent = latent
         self.emission = emission
 
+    @takes_labels
     def fit(
         self,
         data: Any,
@@ -150,6 +167,9 @@ class SVI(Params):
         data : (T, P), (N, T, P) or list of (T_n, P) arrays
             For a mixture all rows are independent.  A frame may be missing (NaN in
             every dimension), except in the data of an `SLDS`; a single entry may not.
+        y : ignored
+            Labels or None, as scikit-learn gives them.  Settings by position may also
+            follow the data: ``fit(data, 500)`` takes 500 steps.
         num_steps : int
         batch_size : int, optional
             Rows (mixtures) or windows (chains) in a step; default: all data, which are
@@ -193,6 +213,7 @@ class SVI(Params):
             Of data that can hardly be meant so, and of states that are not told apart.
         """
         model, sequences = self._model(), data_.as_sequences(data)
+        names = columns(data)
         check_positive_int(num_steps=num_steps, num_restarts=num_restarts)
         schedule = make_schedule(batch_size, step_size, delay, forgetting)
         check_tolerance(tolerance, batch_size)
@@ -201,7 +222,7 @@ class SVI(Params):
         summary = data_.summarize(sequences)  # refuses data without any
         num_states = getattr(self.latent, "num_states", None)
         diagnostics.tell(
-            diagnostics.of_data(summary, num_states=num_states), stacklevel=2
+            diagnostics.of_data(summary, num_states=num_states), stacklevel=3
         )
         num_frames = summary.num_frames
         if window is None:
@@ -215,6 +236,7 @@ class SVI(Params):
         start = model.start(prior, points, rng, num_restarts)
         scale = len(windows) / len(few)
         self.obs_dim_ = sequences[0].shape[1]
+        self._keep_columns(names)
         self.natparams_ = conjugate.extrapolate(model.family, prior, start, scale)
         records: list[dict[str, float]] = []
         source = minibatches(sequences, windows, batch_size, rng)
@@ -241,7 +263,7 @@ class SVI(Params):
             states = self._states(model, sequences, excerpt(sequences, windows))
             is_chain = not self.latent.independent
             messages = diagnostics.of_states(states, is_chain, BETTER_STATES)
-            diagnostics.tell(messages, stacklevel=2)
+            diagnostics.tell(messages, stacklevel=3)
         return self
 
     @overload
@@ -287,6 +309,7 @@ class SVI(Params):
     @overload
     def transform(self, data: object) -> Array | list[Array]: ...
 
+    @has_emission
     def transform(self, data: Any) -> Any:
         """Return posterior means of x: (T, D), (N, T, D) or a list of (T_n, D).
 
@@ -295,13 +318,11 @@ class SVI(Params):
         TypeError
             If the data are x.
         """
-        if not isinstance(self._model(), Emitted):
-            name = type(self.latent).__name__
-            raise TypeError(f"transform: the data themselves are the x of {name}")
         posteriors = self.infer(data)
         if isinstance(posteriors, list):
-            return [posterior.mean for posterior in posteriors]
-        return posteriors.mean
+            means = [posterior.mean for posterior in posteriors]
+            return self._in_container(data, means)
+        return self._in_container(data, posteriors.mean)
 
     @overload
     def predict(self, data: NDArray[Any]) -> Integers: ...
@@ -312,6 +333,7 @@ class SVI(Params):
     @overload
     def predict(self, data: object) -> Integers | list[Integers]: ...
 
+    @has_states
     def predict(self, data: Any) -> Any:
         """Return the most likely path of discrete states: (T,) int64, (N, T) or a list.
 
@@ -320,10 +342,7 @@ class SVI(Params):
         TypeError
             If there are no discrete states.
         """
-        model = self._model()
-        if not isinstance(model, Known):
-            name = type(self.latent).__name__
-            raise TypeError(f"predict: {name} has no discrete states")
+        model = cast(Known, self._model())
         stats, results = self._stats("posterior"), []
         for points in self._chunks(data):
             paths = model.most_likely_states(stats, points)
@@ -393,6 +412,7 @@ class SVI(Params):
             results += [Prediction(*fields) for fields in self._cut(points, steps)]
         return arrange(data, results)
 
+    @takes_labels
     def score(
         self, data: Any, theta: str = "posterior", *, ahead: int | None = None
     ) -> float:
@@ -401,6 +421,8 @@ class SVI(Params):
         Parameters
         ----------
         data : as in `fit`
+        y : ignored
+            As in `fit`.
         theta : {"posterior", "mean"}
             The local bound on ``log E_q(theta) p(y | theta)`` of each sequence, or the
             exact ``log p(y | theta)`` at the mean of q(theta).
@@ -442,6 +464,7 @@ class SVI(Params):
             "class": parts.name_of(type(self)),
             "obs_dim": self.obs_dim_,
             "arguments": parts.arguments(self),
+            **self._save_columns(),
         }
         store.save(path, tree, meta)
 
@@ -459,6 +482,7 @@ class SVI(Params):
         model: SVI = parts.restore(cls, meta, known)
         model.obs_dim_ = meta["obs_dim"]
         check_positive_int(obs_dim=model.obs_dim_)
+        model._restore_columns(meta)
         observed = model._model()
         natparams = tree["natparams"]
         check_alike(natparams, observed.prior(model.obs_dim_), "natparams")
@@ -491,7 +515,7 @@ class SVI(Params):
 
     def _fitted(self) -> Any:
         if not hasattr(self, "natparams_"):
-            raise NotFitted("this SVI is not fitted yet: call fit(data) first")
+            raise not_fitted("this SVI is not fitted yet: call fit(data) first")
         return self.natparams_
 
     def _stats(self, theta: str) -> Any:
@@ -502,6 +526,7 @@ class SVI(Params):
 
     def _chunks(self, data: Any) -> Iterator[Windows]:
         """Yield the data in chunks of sequences, or the rows of one sequence each."""
+        self._check_columns(data)
         sequences = data_.as_sequences(data)
         obs_dim = sequences[0].shape[1]
         if obs_dim != self.obs_dim_:

@@ -138,7 +138,7 @@ class Checkpoint:
             warnings.warn(
                 f"{self.folder} has a fit with {'; '.join(changed)}: it goes on, but "
                 "last digits may differ",
-                stacklevel=4,
+                stacklevel=5,
             )
         return training
 

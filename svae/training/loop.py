@@ -217,7 +217,7 @@ def run(
         warnings.warn(
             f"interrupted in step {training.state.step + 1} of the "
             f"{training.phase}: the model is what was fitted so far",
-            stacklevel=3,
+            stacklevel=4,
         )
     finally:
         keep(training, ended)

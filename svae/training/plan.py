@@ -294,7 +294,7 @@ def _tell_what_is_odd(plan: TrainingPlan, summary: data_.Summary) -> None:
     messages += diagnostics.of_settings(
         max(settings.learning_rates), settings.context, plan.longest, is_cut
     )
-    diagnostics.tell(messages, stacklevel=4)
+    diagnostics.tell(messages, stacklevel=5)
 
 
 def _fingerprint(sequences: Sequence[Any], summary: data_.Summary) -> dict[str, Any]:

@@ -148,8 +148,22 @@ class Estimator(Params):
         ----------
         input_features : sequence of str, optional
             Names of the columns of the data, which those of latents do not follow.
+
+        Raises
+        ------
+        ValueError
+            If they are not as many as the columns that were fitted, or other names.
         """
         self._fitted()
+        if input_features is not None:
+            given = list(np.asarray(input_features, dtype=object))
+            if given != list(getattr(self, "feature_names_in_", given)):
+                raise ValueError("input_features is not equal to feature_names_in_")
+            if len(given) != self.obs_dim_:
+                raise ValueError(
+                    "input_features should have length equal to number of features "
+                    f"({self.obs_dim_}), got {len(given)}"
+                )
         prefix = type(self).__name__.lower()
         names = [f"{prefix}{number}" for number in range(self.latent.latent_dim)]
         return np.array(names, dtype=object)

@@ -18,7 +18,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, TimeSeriesSplit, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.estimator_checks import check_estimator
+from sklearn.utils import estimator_checks
 from sklearn.utils.validation import check_is_fitted
 
 NETWORKS = {"encoder": svae.MLP((4,)), "decoder": svae.MLP((4,))}
@@ -93,7 +93,7 @@ OF_NETWORKS = {
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_the_checks_of_scikit_learn(model, expected):
     expected = EXPECTED | expected
-    results = check_estimator(
+    results = estimator_checks.check_estimator(
         model, expected_failed_checks=expected, on_skip=None, on_fail=None
     )
     status = {}
@@ -104,6 +104,24 @@ def test_the_checks_of_scikit_learn(model, expected):
     assert status["xfail"].keys() == expected.keys()  # and none of them passes
     assert status.get("skipped", {}).keys() <= {"check_array_api_input"}
     assert len(status["passed"]) >= 29
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        estimator_checks.check_set_output_transform,
+        estimator_checks.check_set_output_transform_pandas,
+        estimator_checks.check_global_output_transform_pandas,
+        estimator_checks.check_transformer_get_feature_names_out,
+        estimator_checks.check_transformer_get_feature_names_out_pandas,
+    ],
+    ids=lambda check: check.__name__,
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_the_checks_of_names_and_containers(check):
+    pytest.importorskip("pandas")
+    check("SVAE", SVAE(svae.HMM(2, 2), **NETWORKS))
+    check("SVI", SVI(svae.LDS(2)))
 
 
 SETTINGS = {"num_steps": 4, "rng": 0}

@@ -103,6 +103,12 @@ def test_values_are_known_to_thirty_digits(case):
 
 
 @each_case
+def test_no_condition_number_excuses_every_answer(case):
+    for name, quantity in case.quantities.items():
+        assert 1.0 <= quantity.get("condition", 1.0) < 1e13, name
+
+
+@each_case
 def test_a_case_says_what_it_is(case):
     assert case.kind in cases.KINDS
     assert case.name == case.name.lower() or "R-1e" in case.name

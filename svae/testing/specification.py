@@ -7,8 +7,8 @@ anew::
 
     python -m svae.testing.specification
 
-It fails, and names the statement, where code or a test is gone.  For a checkout; an
-installed package has neither the pages nor the tests.
+It fails, and names the statement, where code or a test is gone.  It is run in a
+checkout: an installed package has neither the pages nor the tests.
 """
 
 import re
@@ -18,7 +18,6 @@ from typing import NamedTuple
 
 __all__ = ["PAGES", "Statement", "numbered", "statements"]
 
-ROOT = Path(__file__).parents[2]
 PAGES = ("docs/specification.md", "docs/errata.md")
 STATEMENT = re.compile(
     r"^\*\*(?P<number>[SE]\d+)\.\*\*(?P<text>.*?)\n\n"
@@ -49,7 +48,7 @@ def statements(page: str) -> list[Statement]:
     ]
 
 
-def line_of(file: str, code: str) -> int:
+def line_of(path: Path, code: str) -> int:
     """Return the number of the only line of a file with this code.
 
     Raises
@@ -57,15 +56,15 @@ def line_of(file: str, code: str) -> int:
     LookupError
         If no line, or more than one, has it.
     """
-    lines = (ROOT / file).read_text(encoding="utf-8").splitlines()
+    lines = path.read_text(encoding="utf-8").splitlines()
     found = [number for number, line in enumerate(lines, 1) if code in line]
     if len(found) != 1:
-        raise LookupError(f"{file} has {len(found)} lines with {code!r}")
+        raise LookupError(f"{path} has {len(found)} lines with {code!r}")
     return found[0]
 
 
-def numbered(page: str) -> str:
-    """Return a page with the numbers of lines as they are now.
+def numbered(page: str, root: Path = Path()) -> str:
+    """Return a page with the numbers of lines as they are now in a checkout.
 
     Raises
     ------
@@ -77,8 +76,8 @@ def numbered(page: str) -> str:
         file, code = found["file"], found["code"]
         path, _, test = found["test"].partition("::")
         try:
-            line = line_of(file, code)
-            line_of(path, f"def {test}(")
+            line = line_of(root / file, code)
+            line_of(root / path, f"def {test}(")
         except (LookupError, FileNotFoundError) as error:
             raise LookupError(f"{found['number']}: {error}") from None
         return found[0].replace(f"{file}:{found['line']}  ", f"{file}:{line}  ")
@@ -89,7 +88,7 @@ def numbered(page: str) -> str:
 def main() -> None:
     """Write the numbers of lines on both pages anew."""
     for name in PAGES:
-        path = ROOT / name
+        path = Path(name)
         path.write_text(numbered(path.read_text(encoding="utf-8")), encoding="utf-8")
 
 

@@ -104,13 +104,14 @@ def test_optional_packages_may_be_missing(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("command", [["crosscheck", "list"], ["info"]])
-def test_a_reader_who_has_seen_enough_is_no_error(command):
+def test_a_reader_who_has_seen_enough_is_no_error(command, tmp_path):
     read, write = os.pipe()
     os.close(read)
     process = subprocess.run(
         command_of(*command),
         stdout=write,
         stderr=subprocess.PIPE,
+        cwd=tmp_path,
         timeout=60,
     )
     os.close(write)

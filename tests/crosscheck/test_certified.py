@@ -2,7 +2,6 @@
 
 import functools
 import json
-import os
 
 import numpy as np
 import pytest
@@ -22,30 +21,8 @@ each_set = pytest.mark.parametrize("isa", instruction_sets())
 
 @pytest.fixture(scope="module")
 def errors_of():
-    """Return our errors on an instruction set, found in a process of its own."""
-    import subprocess
-    import sys
-
-    @functools.cache
-    def run(isa):
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.helpers.certified"],
-            env={
-                **os.environ,
-                "SVAE_ISA": isa,
-                "PYTHONPATH": os.pathsep.join(sys.path),
-            },
-            cwd=certified.ROOT,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert done.returncode == 0, done.stderr
-        ran, found = json.loads(done.stdout)
-        assert ran == isa
-        return found
-
-    return run
+    """Return what finds our errors on an instruction set, once for each."""
+    return functools.cache(certified.errors_on)
 
 
 def ratios(case, errors):

@@ -1,12 +1,13 @@
 """Every statement of the specification has its line of code and its test."""
 
 import re
+from pathlib import Path
 
 import pytest
 
 from svae.testing import specification
 
-ROOT = specification.ROOT
+ROOT = Path(__file__).parents[2]
 
 
 def page(name):
@@ -17,7 +18,7 @@ def page(name):
 def test_lines_and_tests_are_those_of_the_checkout(name):
     text = page(name)
     stale = "run python -m svae.testing.specification"
-    assert specification.numbered(text) == text, stale
+    assert specification.numbered(text, ROOT) == text, stale
 
 
 @pytest.mark.parametrize("name", specification.PAGES)
@@ -32,12 +33,12 @@ def test_every_number_is_a_statement_and_there_once(name):
 @pytest.mark.parametrize(
     "change, message",
     [
-        (("log_det + onp.shape", "log_det * onp.shape"), "S1: svae/families/gaussian"),
-        (("test_gaussian_density", "test_no_such"), "S4: tests/families"),
+        (("log_det + onp.shape", "log_det * onp.shape"), "S1: .*gaussian.py"),
+        (("test_gaussian_density", "test_no_such"), "S4: .*test_densities.py"),
         (("svae/families/wishart.py", "svae/families/none.py"), "S2: .*none.py"),
     ],
 )
 def test_what_is_gone_is_named(change, message):
     changed = page("docs/specification.md").replace(*change)
     with pytest.raises(LookupError, match=message):
-        specification.numbered(changed)
+        specification.numbered(changed, ROOT)

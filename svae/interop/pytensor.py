@@ -54,9 +54,12 @@ from svae.interop.rules import (
     Density,
     Moments,
     event,
+    gaussian_arguments,
+    gaussian_results,
 )
 from svae.kernels.arguments import wrong_shape
 from svae.standard import HMMSmoothed, LinearGaussian, Smoothed
+from svae.standard.records import check_effects, check_record
 
 __all__ = [
     "gaussian_chain",
@@ -82,14 +85,8 @@ def gaussian_chain(
     `svae.kernels.gaussian_chain` has parameters, results and errors.  The log
     normalizer has two derivatives, everything else one.
     """
-    values = *_several(init, "init J, h"), *_several(pair, "pair J11, J12, J22")
-    values = *values, *_several(node, "node J, h")
-    chain = GAUSSIAN_CHAIN
-    if noise is not None:
-        chain, values = GAUSSIAN_CHAIN_WITH_SAMPLES, (*values, noise)
-    logZ, *outputs = _call(chain, values, lengths)
-    stats = tuple(outputs[:2]), tuple(outputs[2:5]), tuple(outputs[5:7])
-    return logZ, stats, None if noise is None else outputs[7]
+    chain, values = gaussian_arguments(init, pair, node, noise)
+    return gaussian_results(_call(chain, values, lengths))
 
 
 def markov_chain(
@@ -189,12 +186,9 @@ def hmm_smoother(
 
 def _state_space(params: LinearGaussian, y: Any, u: Any) -> list[Any]:
     """Return arguments of a state-space model, of which B and D may be zero."""
-    if not isinstance(params, LinearGaussian):
-        raise TypeError(f"params is {type(params).__name__}, wanted a LinearGaussian")
+    check_record(params)
+    check_effects(params, u)
     *matrices, B, D = params
-    if (u is None) != (B is None and D is None):
-        what = "B or D" if u is None else "u"
-        raise ValueError(f"{what} is given without {'u' if u is None else 'B or D'}")
     if u is None:
         return [*matrices, y]
     A, C, u = map(pt.as_tensor_variable, (params.A, params.C, u))
@@ -211,14 +205,6 @@ def _smoothed(
     inputs = _tensors(moments, values)
     lengths = _as_lengths(lengths, inputs[moments.data])
     return _Moments(moments.name, form)(*inputs, lengths), is_single
-
-
-def _several(values: Iterable[Any], names: str) -> Sequence[Any]:
-    """Return as many values as there are names."""
-    values = list(values)
-    if len(values) != names.count(",") + 1:
-        raise ValueError(f"got {len(values)} tensors, wanted {names}")
-    return values
 
 
 def _float64(name: str, x: Any) -> Any:

@@ -20,7 +20,7 @@ only for unequal cotangents there is another pass.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,6 +46,8 @@ __all__ = [
     "LOG_LIKELIHOOD",
     "LOG_LIKELIHOOD_WITH_INPUTS",
     "event",
+    "gaussian_arguments",
+    "gaussian_results",
     "hessian_product",
     "pull_back",
 ]
@@ -220,6 +222,32 @@ MARKOV_CHAIN = Chain(
     _markov_forward,
     _markov_adjoint,
 )
+
+
+def gaussian_arguments(
+    init: Iterable[Any], pair: Iterable[Any], node: Iterable[Any], noise: Any
+) -> tuple[Chain, Sequence[Any]]:
+    """Return the rule of a Gaussian chain, and its arguments in a row."""
+    values = *_several(init, "init J, h"), *_several(pair, "pair J11, J12, J22")
+    values = *values, *_several(node, "node J, h")
+    if noise is None:
+        return GAUSSIAN_CHAIN, values
+    return GAUSSIAN_CHAIN_WITH_SAMPLES, (*values, noise)
+
+
+def gaussian_results(outputs: Sequence[Any]) -> tuple[Any, tuple[Any, Any, Any], Any]:
+    """Nest the outputs of a Gaussian chain as `svae.kernels.gaussian_chain` does."""
+    logZ, *stats = outputs
+    samples = stats[7] if len(stats) > 7 else None
+    return logZ, (tuple(stats[:2]), tuple(stats[2:5]), tuple(stats[5:7])), samples
+
+
+def _several(values: Iterable[Any], names: str) -> Sequence[Any]:
+    """Return as many values as there are names."""
+    values = list(values)
+    if len(values) != names.count(",") + 1:
+        raise ValueError(f"got {len(values)} tensors, wanted {names}")
+    return values
 
 
 class Density(NamedTuple):

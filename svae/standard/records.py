@@ -6,7 +6,7 @@ record inside of the function that is differentiated.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from svae.types import Array
 
@@ -18,6 +18,8 @@ __all__ = [
     "Predicted",
     "Sampled",
     "Smoothed",
+    "check_effects",
+    "check_record",
 ]
 
 
@@ -119,3 +121,16 @@ class HMMSmoothed(NamedTuple):
     """Expected numbers of transitions (K, K): pairs, summed over all sequences."""
     log_likelihood: Array
     """(N,)."""
+
+
+def check_record(params: Any) -> None:
+    """Raise TypeError if parameters are no `LinearGaussian`."""
+    if not isinstance(params, LinearGaussian):
+        raise TypeError(f"params is {type(params).__name__}, wanted a LinearGaussian")
+
+
+def check_effects(params: LinearGaussian, u: Any) -> None:
+    """Raise ValueError if inputs have no effects, or effects no inputs."""
+    if (u is None) != (params.B is None and params.D is None):
+        what = "B or D" if u is None else "u"
+        raise ValueError(f"{what} is given without {'u' if u is None else 'B or D'}")

@@ -17,7 +17,7 @@ from svae.kernels.arguments import (
     wrong_shape,
 )
 from svae.standard.algebra import apply
-from svae.standard.records import LinearGaussian
+from svae.standard.records import LinearGaussian, check_effects, check_record
 from svae.types import Array, Integers, Mask
 
 __all__ = ["NUM_ARRAYS", "Sums", "System", "as_system", "at_step", "singular"]
@@ -104,8 +104,7 @@ def as_system(
     TypeError
         If the parameters are no `LinearGaussian`.
     """
-    if not isinstance(params, LinearGaussian):
-        raise TypeError(f"params is {type(params).__name__}, wanted a LinearGaussian")
+    check_record(params)
     y, is_single = _batched("y", y, "P")
     N, T, P = value_of(y).shape
     lengths = as_lengths(lengths, N, T)
@@ -121,9 +120,7 @@ def as_system(
     C = check.of_steps("C", params.C, T, (P, D))
     R = check.of_steps("R", params.R, T, (P, P), covariance=True)
     b, d = onp.zeros((1, 1, D)), onp.zeros((1, 1, P))
-    if (u is None) != (params.B is None and params.D is None):
-        what = "B or D" if u is None else "u"
-        raise ValueError(f"{what} is given without {'u' if u is None else 'B or D'}")
+    check_effects(params, u)
     if u is not None:
         given = as_array("u", u)
         u, _ = _batched("u", given, "U")

@@ -22,7 +22,13 @@ from svae.interop.jax import chains
 from svae.interop.jax.chains import as_array, as_arrays, as_lengths
 from svae.kernels.arguments import require_shape, wrong_shape
 from svae.standard.information import Natural
-from svae.standard.records import HMMSmoothed, LinearGaussian, Smoothed
+from svae.standard.records import (
+    HMMSmoothed,
+    LinearGaussian,
+    Smoothed,
+    check_effects,
+    check_record,
+)
 
 __all__ = [
     "hmm_log_likelihood",
@@ -243,8 +249,7 @@ def _system(
     params: LinearGaussian, y: Any, u: Any, lengths: Any, missing: bool | None
 ) -> System:
     """Bring parameters and data to one shape."""
-    if not isinstance(params, LinearGaussian):
-        raise TypeError(f"params is {type(params).__name__}, wanted a LinearGaussian")
+    check_record(params)
     (y,) = as_arrays([y], "y")
     if y.ndim not in (2, 3) or 0 in y.shape[-2:]:
         raise wrong_shape("y", y, "(N, T, P) or (T, P)")
@@ -272,9 +277,7 @@ def _system(
     C = steps("C", params.C, T, (P, D))
     R = steps("R", params.R, T, (P, P))
     b = jnp.zeros((1, 1, D))
-    if (u is None) != (params.B is None and params.D is None):
-        what = "B or D" if u is None else "u"
-        raise ValueError(f"{what} is given without {'u' if u is None else 'B or D'}")
+    check_effects(params, u)
     if u is not None:
         u = as_array("u", u)
         u = u[None] if u.ndim == 2 else u

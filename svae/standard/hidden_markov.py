@@ -127,9 +127,7 @@ def hmm_filter(
     HMMFiltered
         With ``probabilities`` (N, T, K) and ``log_likelihood`` (N,).
     """
-    model = as_hmm(start, transition, log_likelihoods, lengths)
-    parts = _filtered(model.start, model.transition, *model[2:4])
-    return HMMFiltered(_alone(model, parts[0]), _alone(model, _total(model)))
+    return _ahead(as_hmm(start, transition, log_likelihoods, lengths), 0)
 
 
 def hmm_predict(
@@ -147,9 +145,13 @@ def hmm_predict(
     HMMFiltered
         With ``probabilities`` (N, T, K) and ``log_likelihood`` (N,).
     """
-    model = as_hmm(start, transition, log_likelihoods, lengths)
+    return _ahead(as_hmm(start, transition, log_likelihoods, lengths), 1)
+
+
+def _ahead(model: HMM, part: int) -> HMMFiltered:
+    """Return filtered (0) or predicted (1) probabilities, with the likelihood."""
     parts = _filtered(model.start, model.transition, *model[2:4])
-    return HMMFiltered(_alone(model, parts[1]), _alone(model, _total(model)))
+    return HMMFiltered(_alone(model, parts[part]), _alone(model, _total(model)))
 
 
 def hmm_smoother(

@@ -189,7 +189,8 @@ def require_shape(name: str, x: Array, *shapes: tuple[Any, ...]) -> None:
             for want, got in zip(shape, actual, strict=True)
         ):
             return
-    raise wrong_shape(name, x, " or ".join(map(_shape_text, shapes)))
+    wanted = dict.fromkeys(map(_shape_text, shapes))  # those of one sequence coincide
+    raise wrong_shape(name, x, " or ".join(wanted))
 
 
 def _shape_text(shape: tuple[Any, ...]) -> str:

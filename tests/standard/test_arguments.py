@@ -40,6 +40,14 @@ def test_shapes(name, problem):
         log_likelihood(params._replace(**{name: wrong}), y, u)
 
 
+def test_a_shape_that_would_do_is_said_once(problem):
+    params, y, u, _ = problem
+    with pytest.raises(ValueError) as refused:  # of one sequence two of them coincide
+        log_likelihood(params._replace(A=np.ones((2, 3))), y[:1], u[:1])
+    wanted = str(refused.value).split("wanted ")[1].split(" or ")
+    assert len(wanted) == len(set(wanted)) > 1
+
+
 @pytest.mark.parametrize("name", ["Q", "R", "P0"])
 def test_covariances(name, problem):
     params, y, u, _ = problem

@@ -41,7 +41,7 @@ struct GaussianConditional {
   typename Pack::LowerMatrix L;
   typename Pack::FullMatrix G;
   Vector<typename Pack::V> mean;   // mf
-  Vector<typename Pack::V> roots;  // d^-1/2
+  Vector<typename Pack::V> roots;  // d^-1/2, if they are asked for
 };
 
 // Steps up; keeps the conditionals of a segment for the way back.
@@ -59,25 +59,31 @@ class GaussianFilter {
         A_(pack.template take<Symmetric>()),
         W_(pack.template take<Full>()),
         h_(pack.take_vector()),
+        roots_(pack.take_vector()),
         kept_(segments, kept_size(pack), pack.workspace),
         A_checkpoints_(segments, A_.data, A_.size(), pack.workspace),
         h_checkpoints_(segments, h_.data, pack.padded_dim(), pack.workspace) {}
 
   static Index kept_size(const Pack& pack) {
     return pack.template size_of<Lower>() + pack.template size_of<Full>() +
-           2 * pack.padded_dim();
+           pack.padded_dim();
   }
 
   GaussianConditional<Pack> at(Index t) const {
     V* kept = kept_.at(t);
     const Lower L = pack_.template matrix<Lower>(kept);
     const Full G = pack_.template matrix<Full>(kept + L.size());
-    V* mean = G.data + G.size();
-    return {L, G, {mean}, {mean + pack_.padded_dim()}};
+    return {L, G, {G.data + G.size()}, roots_};
+  }
+  // The same with its roots, until those of another step are asked for.
+  SVAE_ALWAYS_INLINE GaussianConditional<Pack> with_roots(Index t) const {
+    const GaussianConditional<Pack> given = at(t);
+    find_roots(given.L, roots_);
+    return given;
   }
 
   SVAE_ALWAYS_INLINE void step(Index t, Pass pass) {
-    const auto [L, G, mean, roots] = at(t);
+    const auto [L, G, mean, roots] = at(t);  // without roots
     A_checkpoints_.pass(t, pass);
     h_checkpoints_.pass(t, pass);
     if (t == 0) terms_.set_init(A_, h_);
@@ -86,7 +92,7 @@ class GaussianFilter {
     pack_.complete_diagonal(t, A_);
 
     LogProduct<V> determinant = inverse_determinant_;
-    const V success = factorise(A_, L, roots, determinant);
+    const V success = factorise(A_, L, determinant);
     solve(L, h_);  // w
     divide_by_pivots(L, h_, mean);
     if (pass == Pass::first) {
@@ -106,7 +112,7 @@ class GaussianFilter {
 
   V log_normalizer() const {
     constexpr double kHalfLog2Pi = 0.91893853320467274178;
-    return 0.5 * quadratic_ + inverse_determinant_.value() +
+    return 0.5 * (quadratic_ + inverse_determinant_.value()) +
            pack_.owned * (kHalfLog2Pi * double(pack_.dim()));
   }
 
@@ -122,7 +128,7 @@ class GaussianFilter {
   GaussianTerms<Pack> terms_;
   Symmetric A_;
   Full W_;
-  Vector<V> h_;
+  Vector<V> h_, roots_;
   KeptSteps<V> kept_;
   Checkpoints<V> A_checkpoints_, h_checkpoints_;
   V quadratic_ = broadcast<V>(0.0);
@@ -190,6 +196,7 @@ class GaussianSampler {
       const Vector<V> sample = pack_.vector_of(x, s);
       const Vector<V> noise_of_sample = pack_.vector_of(noise, s);
       copy(streams_[s].at(t), noise_of_sample.data, pack_.dim());
+#pragma GCC unroll 5
       for (Index i = 0; i < size; ++i) sample[i] = noise_of_sample[i] * given.roots[i];
       solve(transposed(given.L), sample);
       copy(given.mean.data, mean.data, size);
@@ -245,7 +252,7 @@ void gaussian_chain(const typename Pack::Problem& problem, const Result& result,
           output.store(pack.own_steps, ExxT(smoother), smoother.mean, ExxnT(smoother));
       },
       [&](Index t) {
-        const GaussianConditional<Pack> given = filter.at(t);
+        const GaussianConditional<Pack> given = filter.with_roots(t);
         smoother.step(t, given);
         output.store(t, ExxT(smoother), smoother.mean, ExxnT(smoother));
         sampler.step(t, given);

@@ -161,8 +161,9 @@ class GaussianSamplerReverse {
   V* r(Index t) const { return kept_.at(t); }
   V* u(Index t) const { return r(t) + kept_size(pack_) / 2; }
 
-  SVAE_ALWAYS_INLINE void step(Index t, Pass pass,
-                               const GaussianConditional<Pack>& given) {
+  SVAE_ALWAYS_INLINE void step(Index t, Pass pass, const GaussianFilter<Pack>& filter) {
+    if (pack_.problem.num_samples == 0) return;
+    const GaussianConditional<Pack> given = filter.with_roots(t);
     const Index size = pack_.padded_dim();
     checkpoints_.pass(t, pass);
     for (Index s = 0; s < pack_.problem.num_samples; ++s) {
@@ -274,8 +275,8 @@ class GaussianSmootherAdjoint {
     fill_zero(whitened_.data, whitened_.size());
     for (Index s = 0; s < pack_.problem.num_samples; ++s) {
       const Vector<V> x = pack_.vector_of(noise, s), y = pack_.vector_of(r, s);
-      for_entries(whitened_, [&](Index k, Index i, Index j) {
-        whitened_.data[k] = multiply_add(x[i], y[j], whitened_.data[k]);
+      set_entries(whitened_, [&](Index k, Index i, Index j) SVAE_INLINE {
+        return multiply_add(x[i], y[j], whitened_.data[k]);
       });
     }
   }
@@ -284,8 +285,8 @@ class GaussianSmootherAdjoint {
   static void add_twice_symmetric_outer(Vector<V> x,           // (D,)
                                         Vector<V> y,           // (D,)
                                         const Symmetric& A) {  // (D, D)
-    for_entries(A, [&](Index k, Index i, Index j) {
-      A.data[k] = multiply_add(y[i], x[j], multiply_add(x[i], y[j], A.data[k]));
+    set_entries(A, [&](Index k, Index i, Index j) SVAE_INLINE {
+      return multiply_add(y[i], x[j], multiply_add(x[i], y[j], A.data[k]));
     });
   }
 
@@ -301,19 +302,20 @@ class GaussianSmootherAdjoint {
     // B: dG P' + G Q' + dm m'' + m dm'' + u x'' + mf hb''
     multiply<Update::set>(dG, smoother.next_cov, J12_bar);
     multiply<Update::set>(G, next_Q_, product_);
-    for_entries(J12_bar, [&](Index k, Index i, Index j) {
-      const V product = product_.data[k];
-      half_.data[k] = multiply_add(broadcast<V>(0.5), product, J12_bar.data[k]);
-      V sum = J12_bar.data[k] + product;
+    set_entries(half_, [&](Index k, Index, Index) SVAE_INLINE {
+      return multiply_add(broadcast<V>(0.5), product_.data[k], J12_bar.data[k]);
+    });
+    set_entries(J12_bar, [&](Index k, Index i, Index j) SVAE_INLINE {
+      V sum = J12_bar.data[k] + product_.data[k];
       sum = multiply_add(dm[i], smoother.next_mean[j], sum);
       sum = multiply_add(smoother.mean[i], next_dm_[j], sum);
-      J12_bar.data[k] = multiply_add(given.mean[i], next_hb_[j], sum);
+      return multiply_add(given.mean[i], next_hb_[j], sum);
     });
     for (Index s = 0; s < pack_.problem.num_samples; ++s) {
       const Vector<V> u_of_sample = pack_.vector_of(u, s);
       const Vector<V> next_x = pack_.vector_of(sampler.next_x, s);
-      for_entries(J12_bar, [&](Index k, Index i, Index j) {
-        J12_bar.data[k] = multiply_add(u_of_sample[i], next_x[j], J12_bar.data[k]);
+      set_entries(J12_bar, [&](Index k, Index i, Index j) SVAE_INLINE {
+        return multiply_add(u_of_sample[i], next_x[j], J12_bar.data[k]);
       });
     }
 
@@ -348,7 +350,7 @@ void gaussian_chain_vjp(const typename Pack::Problem& problem, const Adjoint& ad
   GaussianOutput<Pack> output(pack, adjoint.potentials_bar);
   const GaussianEntry<Pack> entry(pack);
   const auto down = [&](Index t) {
-    const GaussianConditional<Pack> given = filter.at(t);
+    const GaussianConditional<Pack> given = filter.with_roots(t);
     smoother.step(t, given);
     sampler.step(t, given);
     bars.step(t, given, tangent.at(t), smoother, sampler, reverse.r(t), reverse.u(t));
@@ -364,7 +366,7 @@ void gaussian_chain_vjp(const typename Pack::Problem& problem, const Adjoint& ad
       [&](Index t, Pass pass) {
         filter.step(t, pass);
         tangent.step(t, pass, filter.at(t));
-        reverse.step(t, pass, filter.at(t));
+        reverse.step(t, pass, filter);
       },
       [&] {
         filter.store_failures(adjoint.failed_step);

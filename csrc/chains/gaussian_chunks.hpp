@@ -45,7 +45,7 @@ void gaussian_elimination(const typename Pack::Problem& problem,
   const auto W = pack.template take<Full>(), G = pack.template take<Full>();
   const auto scaled_Y = pack.template take<Full>();
   const Vector<V> g = pack.take_vector(), h = pack.take_vector();
-  const Vector<V> mean = pack.take_vector(), roots = pack.take_vector();
+  const Vector<V> mean = pack.take_vector();
   LogProduct<V> determinant;  // which the second pass finds again
   FirstFailure<V> failure;
 
@@ -62,7 +62,7 @@ void gaussian_elimination(const typename Pack::Problem& problem,
     terms.add_node(t, A, h);
     if (has_next) terms.pairs.add_left(t, A, h);
     pack.complete_diagonal(t, A);
-    failure.note(t, factorise(A, L, roots, determinant));
+    failure.note(t, factorise(A, L, determinant));
     solve(L, h);
     divide_by_pivots(L, h, mean);
     solve(L, F, Y, scaled_Y);
@@ -128,7 +128,7 @@ void gaussian_edges(const GaussianProblem& problem, const GaussianEdges& edges,
         filter.store_failures(failed_step);
       },
       [&](Index t) {
-        const GaussianConditional<Pack> given = filter.at(t);
+        const GaussianConditional<Pack> given = filter.with_roots(t);
         smoother.step(t, given);
         set_rows(AsPotential<Symmetric, V>{smoother.cov}, D, cov_J.at(t));
         copy(smoother.mean.data, mean.at(t), D);
@@ -161,7 +161,7 @@ void gaussian_tangents(const typename Pack::Problem& problem, const Adjoint& adj
   for (Index t = 0; t < pack.own_steps; ++t) {
     filter.step(t, Pass::first);
     tangent.step(t, Pass::first, filter.at(t));
-    reverse.step(t, Pass::first, filter.at(t));
+    reverse.step(t, Pass::first, filter);
   }
 
   const GaussianEdgeAdjoint& edges = *adjoint.edges;

@@ -40,7 +40,8 @@ class GaussianEntry {
   void find_samples(const Filter& filter, Sampler& sampler) const {
     const Index num_samples = pack_.problem.num_samples;
     if (!edges_ || num_samples == 0) return;
-    for (Index t = pack_.own_steps - 1; t >= 0; --t) sampler.step(t, filter.at(t));
+    for (Index t = pack_.own_steps - 1; t >= 0; --t)
+      sampler.step(t, filter.with_roots(t));
     from_the_last(*edges_->relay, [&](Index w, Index c, bool is_last) {
       for (Index s = 0; s < num_samples; ++s)
         hand_down(w, c, is_last, pack_.vector_of(sampler.x, s),

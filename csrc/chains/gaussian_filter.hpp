@@ -19,7 +19,7 @@
 namespace svae {
 namespace SVAE_ISA_NAMESPACE {
 
-// Terms of log Z, twice the sum of quadratic ones apart from determinants.
+// Terms of log Z, twice their sum: quadratic ones, and those of determinants.
 template <class V>
 struct LogIntegral {
   V quadratic = broadcast<V>(0.0);
@@ -27,7 +27,7 @@ struct LogIntegral {
 
   // `constant` is that of the dimensions integrated out.
   V value(V constant) const {
-    return 0.5 * quadratic + inverse_determinant.value() + constant;
+    return 0.5 * (quadratic + inverse_determinant.value()) + constant;
   }
 };
 
@@ -60,11 +60,12 @@ class GaussianMoments {
     const Index D = pack_.dim();
     copy(A.data, A_.data, A_.size());
     copy(h.data, w_.data, pack_.padded_dim());
-    const V success = factorise(A_, L_, roots_, integral.inverse_determinant);
+    const V success = factorise(A_, L_, integral.inverse_determinant);
     solve(L_, w_);
     divide_by_pivots(L_, w_, mean_);
     for (Index i = 0; i < D; ++i) integral.quadratic += w_[i] * mean_[i];
     solve(transposed(L_), mean_);
+    find_roots(L_, roots_);
     invert(L_, roots_, R_);
     multiply<Update::set>(transposed(R_), R_, cov_);
     *log_normalizers_.at(t) =
@@ -101,7 +102,6 @@ void gaussian_filter(const GaussianProblem& problem, const GaussianFiltering& re
   const auto W = pack.template take<typename Pack::FullMatrix>();
   const auto G = pack.template take<typename Pack::FullMatrix>();  // d^-1 W
   const Vector<V> h = pack.take_vector(), mean = pack.take_vector();
-  const Vector<V> roots = pack.take_vector();
   LogIntegral<V> past;
   FirstFailure<V> failure;
 
@@ -113,7 +113,7 @@ void gaussian_filter(const GaussianProblem& problem, const GaussianFiltering& re
     failure.note(t, filtered.store(t, A, h, past));
     if (t + 1 == pack.num_timesteps) break;
     terms.pairs.add_left(t, A, h);
-    failure.note(t, factorise(A, L, roots, past.inverse_determinant));
+    failure.note(t, factorise(A, L, past.inverse_determinant));
     solve(L, h);
     divide_by_pivots(L, h, mean);
     for (Index i = 0; i < pack.dim(); ++i) past.quadratic += h[i] * mean[i];

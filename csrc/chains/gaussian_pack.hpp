@@ -34,7 +34,7 @@ struct GaussianPack : Pack<typename AlgebraT::V> {
         algebra(problem.latent_dim),
         workspace(workspace) {}
 
-  Index dim() const { return algebra.dim; }
+  Index dim() const { return algebra.dim(); }
   Index padded_dim() const { return algebra.padded_dim(); }
   // numbers in a row of node J: a matrix, or its diagonal
   Index node_J_size() const { return problem.dense_nodes ? dim() * dim() : dim(); }
@@ -243,8 +243,8 @@ class GaussianPairStatistic {
     if (!writer_.is_shared()) return set_rows(value, pack_.dim(), writer_.at(t));
     const V zero = broadcast<V>(0.0);
     if (t + 1 < pack_.shortest)
-      for_entries(sum_, [&](Index k, Index i, Index j)
-                            SVAE_INLINE { sum_.data[k] += value(k, i, j); });
+      set_entries(sum_, [&](Index k, Index i, Index j)
+                            SVAE_INLINE { return sum_.data[k] + value(k, i, j); });
     else
       for_entries(sum_, [&](Index k, Index i, Index j) SVAE_INLINE {
         sum_.data[k] += pack_.within(t + 1, value(k, i, j), zero);
@@ -290,8 +290,8 @@ class GaussianSquareStatistics {
       if (t + 1 < pack_.num_timesteps) J11_.add(t, value);
       if (t > 0) J22_.add(t - 1, value);
     } else if (t + 1 < pack_.shortest) {
-      for_entries(common_, [&](Index k, Index i, Index j)
-                               SVAE_INLINE { common_.data[k] += value(k, i, j); });
+      set_entries(common_, [&](Index k, Index i, Index j)
+                               SVAE_INLINE { return common_.data[k] + value(k, i, j); });
     } else {
       for_entries(common_, [&](Index k, Index i, Index j) SVAE_INLINE {
         const V entry = value(k, i, j), zero = broadcast<V>(0.0);

@@ -14,7 +14,7 @@ Index gaussian_lanes(Index latent_dim) {
 
 void run_gaussian_chain(const GaussianProblem& problem, const GaussianResult& result,
                         Index first, Workspace& workspace) {
-  with_pack(problem.latent_dim, [&](auto pack) {
+  with_pack<true>(problem.latent_dim, [&](auto pack) {
     gaussian_chain<typename decltype(pack)::type>(problem, result, first, workspace);
   });
 }
@@ -22,7 +22,7 @@ void run_gaussian_chain(const GaussianProblem& problem, const GaussianResult& re
 void run_gaussian_chain_vjp(const GaussianProblem& problem,
                             const GaussianAdjoint& adjoint, Index first,
                             Workspace& workspace) {
-  with_pack(problem.latent_dim, [&](auto pack) {
+  with_pack<true>(problem.latent_dim, [&](auto pack) {
     gaussian_chain_vjp<typename decltype(pack)::type>(problem, adjoint, first, workspace);
   });
 }

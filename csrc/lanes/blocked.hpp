@@ -41,18 +41,20 @@ struct BlockedAlgebra {
   using LowerMatrix = BlockedLower;
   using SymmetricMatrix = BlockedSymmetric;
 
-  explicit BlockedAlgebra(Index dim) : dim(dim) {}
+  explicit BlockedAlgebra(Index dim) : dim_(dim) {}
 
   template <class Matrix>
   Matrix matrix(double* data) const {
     Matrix A;
     A.data = data;
-    A.dim = dim;
+    A.dim = dim_;
     return A;
   }
-  Index padded_dim() const { return dim; }
+  Index dim() const { return dim_; }
+  Index padded_dim() const { return dim_; }
 
-  Index dim;
+ private:
+  Index dim_;
 };
 
 // op(A) as Fortran takes it
@@ -121,7 +123,7 @@ inline void add_twice_symmetric(Operand left, Operand right, const BlockedSymmet
 
 // A = L d L' with d = 1: Cholesky's factor. Zeros are above its diagonal.
 inline double factorise(const BlockedSymmetric& A, const BlockedLower& L,
-                        Vector<double> roots, LogProduct<double>& inverse_determinant) {
+                        LogProduct<double>& inverse_determinant) {
   for (Index i = 0; i < A.dim; ++i)
     for (Index j = 0; j < A.dim; ++j) L(i, j) = j <= i ? A(i, j) : 0.0;
   char upper = 'U';
@@ -129,11 +131,16 @@ inline double factorise(const BlockedSymmetric& A, const BlockedLower& L,
   lapack.dpotrf(&upper, &dim, L.data, &dim, &info);
   bool success = info == 0;
   for (Index i = 0; i < L.dim; ++i) {
-    roots[i] = 1.0;
     success = success && L(i, i) < __builtin_inf();  // false for NaN
+    // that of A, by the squares of the diagonal
+    if (success) inverse_determinant.multiply(1.0 / L(i, i));
     if (success) inverse_determinant.multiply(1.0 / L(i, i));
   }
   return success ? 1.0 : 0.0;
+}
+
+inline void find_roots(const BlockedLower& L, Vector<double> roots) {
+  for (Index i = 0; i < L.dim; ++i) roots[i] = 1.0;
 }
 
 // X' = B' L'^-1 or B' L^-1: `transposed` as Fortran sees L.
@@ -213,6 +220,12 @@ template <class Body>
 SVAE_ALWAYS_INLINE void for_entries(const BlockedSymmetric& A, const Body& body) {
   for (Index i = 0; i < A.dim; ++i)
     for (Index j = 0; j < A.dim; ++j) body(i * A.dim + j, max(i, j), i < j ? i : j);
+}
+
+// A(i, j) = value(k, i, j), which may read A at data[k].
+template <class Matrix, class Value>
+SVAE_ALWAYS_INLINE void set_entries(const Matrix& A, const Value& value) {
+  for_entries(A, [&](Index k, Index i, Index j) { A.data[k] = value(k, i, j); });
 }
 
 // body(k, i) for the entries (i, i), at data[k]

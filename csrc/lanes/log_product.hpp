@@ -10,7 +10,8 @@ namespace SVAE_ISA_NAMESPACE {
 template <class V>
 class LogProduct {
  public:
-  // For 1e-160 < factor < 1e160, as square roots are.
+  // For factors within kSmallest and kLargest.
+  static constexpr double kSmallest = 0x1p-1022, kLargest = 0x1p1022;
   SVAE_ALWAYS_INLINE void multiply(V factor) {
     constexpr std::int64_t kMantissa = (std::int64_t(1) << 52) - 1;
     constexpr std::int64_t kOne = std::int64_t(1023) << 52;

@@ -22,6 +22,7 @@ template <class V>
 SVAE_ALWAYS_INLINE void copy(const V* from,  // (size,)
                              V* to,          // (size,)
                              Index size) {
+#pragma GCC unroll 5
   for (Index k = 0; k < size; ++k) to[k] = from[k];
 }
 
@@ -29,6 +30,7 @@ template <class V>
 SVAE_ALWAYS_INLINE void add_terms(const V* term,  // (size,)
                                   V* to,          // (size,)
                                   Index size) {
+#pragma GCC unroll 5
   for (Index k = 0; k < size; ++k) to[k] += term[k];
 }
 

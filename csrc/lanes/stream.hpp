@@ -48,35 +48,45 @@ class RowBlocks {
     if (k < count) body(count - width<V>);
   }
 
-  SVAE_ALWAYS_INLINE void enter(Index block) {
-    direction_ = block < block_ ? -1 : 1;
-    block_ = block;
+  // Whether the block has step t: asked at every step of every array, so no division.
+  SVAE_ALWAYS_INLINE bool has(Index t) const {
+    return t >= begin_ && t < begin_ + num_steps_;
   }
 
-  // Fetches a part of the block that comes next if steps go on as they do, at every step
-  // the rows of another sequence: so many sequences are too many streams for the hardware
-  // to foresee, and all of a block at once is too much for it to wait for.
-  template <int kWrite, class T>
-  SVAE_ALWAYS_INLINE void prefetch(const Rows<T>& rows, Index step) const {
-    const Index begin = (block_ + direction_) * num_steps_;
-    const Index bytes = num_steps_ * size_ * Index(sizeof(double));
-    for (Index w = step; w < width<V>; w += num_steps_) {
-      if (begin < 0 || !is_in_place(rows, num_valid(w, begin))) continue;
-      const char* row = reinterpret_cast<const char*>(rows.at(pack_->sequence[w], begin));
-      for (Index byte = 0; byte < bytes; byte += kCacheLine)
-        __builtin_prefetch(row + byte, kWrite, 2);
+  // Enters the block of step t, and finds that which comes next if steps go on as they
+  // do.
+  template <class T>
+  SVAE_ALWAYS_INLINE void enter(Index t, const Rows<T>& rows) {
+    const Index begin = t / num_steps_ * num_steps_;
+    const Index next = begin < begin_ ? begin - num_steps_ : begin + num_steps_;
+    begin_ = begin;
+    for (Index w = 0; w < width<V>; ++w) {
+      const bool is_there = next >= 0 && is_in_place(rows, num_valid(w, next));
+      next_[w] = is_there ? rows.at(pack_->sequence[w], next) : nullptr;
     }
   }
 
-  static constexpr Index kCacheLine = 64;
+  // Fetches a part of that block, at every step the rows of another sequence: so many
+  // sequences are too many streams for the hardware to foresee, and all of a block at
+  // once is too much for it to wait for.
+  template <int kWrite>
+  SVAE_ALWAYS_INLINE void prefetch(Index step) const {
+    const Index count = num_steps_ * size_;
+    for (Index w = step; w < width<V>; w += num_steps_)
+      for (Index k = 0; next_[w] && k < count; k += kLineOfCache)
+        __builtin_prefetch(next_[w] + k, kWrite, 2);
+  }
+
+  static constexpr Index kLineOfCache = 64 / sizeof(double);
   static constexpr Index kLargestBlock = 512;
+  static constexpr Index kNone = -kStepsOfBlock;
 
   const Pack<V>* pack_;
   Index size_, ahead_, num_steps_;
   V* values_;
   double* copies_;
-  Index block_ = -1;  // the one in values_
-  Index direction_ = 1;
+  Index begin_ = kNone;           // the first step of those in values_
+  const double* next_[width<V>];  // its rows in the next one, null: elsewhere
 };
 
 // Row t of every sequence that has the step t + ahead, zeros for the others.
@@ -90,18 +100,17 @@ class RowReader : RowBlocks<V> {
   }
 
   SVAE_ALWAYS_INLINE const V* at(Index t) {
-    const Index block = t / this->num_steps_;
-    if (block != this->block_) load(block);
-    const Index step = t - block * this->num_steps_;
-    this->template prefetch<0>(rows_, step);
+    if (!this->has(t)) load(t);
+    const Index step = t - this->begin_;
+    this->template prefetch<0>(step);
     return this->values_ + step * this->size_;
   }
 
  private:
-  SVAE_NO_INLINE void load(Index block) {
-    this->enter(block);
+  SVAE_NO_INLINE void load(Index t) {
+    this->enter(t, rows_);
     const double* row[width<V>];
-    for (Index w = 0; w < width<V>; ++w) row[w] = row_of(w, block * this->num_steps_);
+    for (Index w = 0; w < width<V>; ++w) row[w] = row_of(w, this->begin_);
     this->for_squares([&](Index k) {
       V square[width<V>];
 #pragma GCC unroll 8
@@ -139,26 +148,25 @@ class RowWriter : RowBlocks<V> {
 
   // For the caller to fill, before it asks for a row of another block.
   SVAE_ALWAYS_INLINE V* at(Index t) {
-    const Index block = t / this->num_steps_;
-    if (block != this->block_) {
+    if (!this->has(t)) {
       store();
-      this->enter(block);
+      this->enter(t, rows_);
     }
-    const Index step = t - block * this->num_steps_;
-    this->template prefetch<1>(rows_, step);
+    const Index step = t - this->begin_;
+    this->template prefetch<1>(step);
     return this->values_ + step * this->size_;
   }
 
   // Call it after the last row.
   void finish() {
     store();
-    this->block_ = -1;
+    this->begin_ = this->kNone;
   }
 
  private:
   SVAE_NO_INLINE void store() {
-    if (this->block_ < 0) return;
-    const Index begin = this->block_ * this->num_steps_;
+    if (this->begin_ < 0) return;
+    const Index begin = this->begin_;
     double* row[width<V>];
     for (Index w = 0; w < width<V>; ++w)
       row[w] = this->is_in_place(rows_, this->num_valid(w, begin))

@@ -32,6 +32,7 @@ using Flipped = Flag<kValue>;
 template <class V, int kTile, int kTiles>
 struct Grid {
   static constexpr int kTileSize = kTile * kTile;
+  static constexpr bool kIsSingle = kTiles == 1;
   V* data;
   Index num_tiles;  // along a side; kTiles says it earlier unless that is 0
 
@@ -93,6 +94,7 @@ struct Symmetric : LowerGrid<V, kTile, kTiles> {
 template <class Matrix>
 struct Transposed {
   static constexpr bool kHasLower = Matrix::kHasUpper, kHasUpper = Matrix::kHasLower;
+  static constexpr bool kIsSingle = Matrix::kIsSingle;
   Matrix of;
 
   template <class Body>
@@ -148,8 +150,17 @@ struct Sums {
     });
   }
 
-  // Adds or subtracts columns first, first + 1, .. of the product of two tiles.
-  template <bool kSubtract, bool kFlipA, bool kFlipB>
+  // Whether entry (r, c) of a matrix that is a single tile is zero by its shape. The
+  // zeros of larger matrices are few, and not worth the code without them.
+  template <class Matrix>
+  static constexpr bool is_zero(int r, int c) {
+    return Matrix::kIsSingle &&
+           ((!Matrix::kHasUpper && r < c) || (!Matrix::kHasLower && r > c));
+  }
+
+  // Adds or subtracts columns first, first + 1, .. of the product of two tiles, of A and
+  // of B.
+  template <bool kSubtract, class A, class B, bool kFlipA, bool kFlipB>
   SVAE_ALWAYS_INLINE void add_tiles(const V* a, Flipped<kFlipA>, const V* b,
                                     Flipped<kFlipB>, int first) {
 #pragma GCC unroll 5
@@ -164,6 +175,7 @@ struct Sums {
 #pragma GCC unroll 5
         for (int c = 0; c < kColumns; ++c) {
           if (kLowerOnly && r < first + c) continue;
+          if (is_zero<A>(r, k) || is_zero<B>(k, first + c)) continue;
           if (kSubtract)
             sum[r][c] -= left * right[c];
           else
@@ -180,7 +192,7 @@ struct Sums {
     for (Index K = begin; K < end; ++K)
       left.visit(I, K, [&](const V* a, auto flip_a) SVAE_INLINE {
         right.visit(K, J, [&](const V* b, auto flip_b) SVAE_INLINE {
-          add_tiles<kSubtract>(a, flip_a, b, flip_b, first);
+          add_tiles<kSubtract, A, B>(a, flip_a, b, flip_b, first);
         });
       });
   }
@@ -226,9 +238,8 @@ enum class Update { set, add, subtract };
 // C.
 template <Update kUpdate, class A, class B, template <class, int, int> class C, class V,
           int kTile, int kTiles>
-SVAE_NO_INLINE void multiply(const A& left, const B& right,
-                             const C<V, kTile, kTiles>& from,
-                             const C<V, kTile, kTiles>& to) {
+void multiply(const A& left, const B& right, const C<V, kTile, kTiles>& from,
+              const C<V, kTile, kTiles>& to) {
   for_tiles(to, [&](V* tile, Index I, Index J, auto first, auto columns, auto lower)
                     SVAE_INLINE {
                       Index begin = 0, end = to.tiles();
@@ -257,9 +268,9 @@ SVAE_ALWAYS_INLINE void multiply(const A& left, const B& right,
 
 // C = C0 + A B + (A B)'
 template <class A, class B, class V, int kTile, int kTiles>
-SVAE_NO_INLINE void add_twice_symmetric(const A& left, const B& right,
-                                        const Symmetric<V, kTile, kTiles>& from,
-                                        const Symmetric<V, kTile, kTiles>& to) {
+void add_twice_symmetric(const A& left, const B& right,
+                         const Symmetric<V, kTile, kTiles>& from,
+                         const Symmetric<V, kTile, kTiles>& to) {
   const auto left_transposed = transposed(left);
   const auto right_transposed = transposed(right);
   for_tiles(to, [&](V* tile, Index I, Index J, auto first, auto columns,
@@ -328,15 +339,15 @@ struct DiagonalTile {
 
 // A = L d L' with ones on the diagonal of L, which leaves one division for each pivot on
 // the way from one to the next: no square root, and none of the solves below waits for
-// one. In place of its ones the diagonal of L holds 1 / d; `roots` is d^-1/2, and what is
-// multiplied to inverse_determinant. A is overwritten. Returns 1 in the lanes in which
-// all pivots were positive and finite, 0 in the others.
+// one. In place of its ones the diagonal of L holds 1 / d, and so is what is multiplied
+// to inverse_determinant. A is overwritten. Returns 1 in the lanes in which all pivots
+// were positive, and finite as their reciprocals, 0 in the others.
 template <class V, int kTile, int kTiles>
-SVAE_NO_INLINE V factorise(const Symmetric<V, kTile, kTiles>& A,
-                           const Lower<V, kTile, kTiles>& L, Vector<V> roots,
-                           LogProduct<V>& inverse_determinant) {
-  const V zero = broadcast<V>(0.0), infinity = broadcast<V>(__builtin_inf());
-  V sum = zero, smallest = infinity;
+V factorise(const Symmetric<V, kTile, kTiles>& A, const Lower<V, kTile, kTiles>& L,
+            LogProduct<V>& inverse_determinant) {
+  using Product = LogProduct<V>;
+  const V zero = broadcast<V>(0.0), one = broadcast<V>(1.0);
+  V sum = zero, smallest = one;
   const auto subtract_left = [&](Index I, Index J) SVAE_INLINE {
     for_columns<kTile>([&](auto first, auto columns) SVAE_INLINE {
       Sums<V, kTile, columns.value> sums;
@@ -355,14 +366,24 @@ SVAE_NO_INLINE V factorise(const Symmetric<V, kTile, kTiles>& A,
     }
 #pragma GCC unroll 5
     for (int c = 0; c < kTile; ++c) {
-      const V root = sqrt(diagonal.inverse[c]);  // NaN, infinite or zero of a bad pivot
-      roots[J * kTile + c] = root;
-      inverse_determinant.multiply(root);
-      sum += root;
-      smallest = root < smallest ? root : smallest;
+      const V inverse = diagonal.inverse[c];  // of a bad pivot NaN, infinite or negative
+      inverse_determinant.multiply(inverse);
+      sum += inverse;
+      smallest = inverse < smallest ? inverse : smallest;
     }
   }
-  return select(smallest > zero, select(sum < infinity, broadcast<V>(1.0), zero), zero);
+  const V finite = select(sum < broadcast<V>(Product::kLargest), one, zero);
+  return select(smallest >= broadcast<V>(Product::kSmallest), finite, zero);
+}
+
+// d^-1/2. Square roots keep the unit that divides busy for longer than divisions do: they
+// are not taken where divisions wait for each other, on the way up a chain.
+template <class V, int kTile, int kTiles>
+SVAE_ALWAYS_INLINE void find_roots(const Lower<V, kTile, kTiles>& L, Vector<V> roots) {
+  for (Index J = 0; J < L.tiles(); ++J)
+#pragma GCC unroll 5
+    for (int c = 0; c < kTile; ++c)
+      roots[J * kTile + c] = sqrt(L.tile(J, J)[c * kTile + c]);
 }
 
 // Solves a tile of L X = B or L'X = B in its sums, which hold B less what the tiles that
@@ -383,10 +404,8 @@ SVAE_ALWAYS_INLINE void solve_tile(const V* l, Sums<V, kTile, kColumns>& x) {
 
 // X = L^-1 B and Y = d^-1 X. X may be B.
 template <class V, int kTile, int kTiles>
-SVAE_NO_INLINE void solve(const Lower<V, kTile, kTiles>& L,
-                          const Full<V, kTile, kTiles>& B,
-                          const Full<V, kTile, kTiles>& X,
-                          const Full<V, kTile, kTiles>& Y) {
+void solve(const Lower<V, kTile, kTiles>& L, const Full<V, kTile, kTiles>& B,
+           const Full<V, kTile, kTiles>& X, const Full<V, kTile, kTiles>& Y) {
   for_tiles(X,
             [&](V* tile, Index I, Index J, auto first, auto columns, auto) SVAE_INLINE {
               Sums<V, kTile, columns.value> sums;
@@ -403,8 +422,8 @@ SVAE_NO_INLINE void solve(const Lower<V, kTile, kTiles>& L,
 
 // X = L^-T X
 template <class V, int kTile, int kTiles>
-SVAE_NO_INLINE void solve(const Transposed<Lower<V, kTile, kTiles>>& L,
-                          const Full<V, kTile, kTiles>& X) {
+void solve(const Transposed<Lower<V, kTile, kTiles>>& L,
+           const Full<V, kTile, kTiles>& X) {
   for (Index I = X.tiles() - 1; I >= 0; --I)
     for (Index J = 0; J < X.tiles(); ++J)
       for_columns<kTile>([&](auto first, auto columns) SVAE_INLINE {
@@ -418,8 +437,8 @@ SVAE_NO_INLINE void solve(const Transposed<Lower<V, kTile, kTiles>>& L,
 
 // R = d^-1/2 L^-1, so that A^-1 = R'R; with its zeros on the diagonal's tiles
 template <class V, int kTile, int kTiles>
-SVAE_NO_INLINE void invert(const Lower<V, kTile, kTiles>& L, Vector<V> roots,
-                           const Lower<V, kTile, kTiles>& R) {
+void invert(const Lower<V, kTile, kTiles>& L, Vector<V> roots,
+            const Lower<V, kTile, kTiles>& R) {
   const Index n = R.tiles();
   for (Index I = 0; I < n; ++I)
     for (Index J = 0; J <= I; ++J)
@@ -470,21 +489,19 @@ SVAE_ALWAYS_INLINE void multiply_rows(const A& matrix, Index tiles, const V* x, 
 // y = A x,  y += A x  or  y -= A x
 template <Update kUpdate, template <class, int, int> class A, class V, int kTile,
           int kTiles>
-SVAE_NO_INLINE void multiply(const A<V, kTile, kTiles>& matrix, Vector<V> x,
-                             Vector<V> y) {
+void multiply(const A<V, kTile, kTiles>& matrix, Vector<V> x, Vector<V> y) {
   multiply_rows<kUpdate>(matrix, matrix.tiles(), x.data, y.data, Constant<kTile>{});
 }
 
 template <Update kUpdate, template <class, int, int> class A, class V, int kTile,
           int kTiles>
-SVAE_NO_INLINE void multiply(const Transposed<A<V, kTile, kTiles>>& matrix, Vector<V> x,
-                             Vector<V> y) {
+void multiply(const Transposed<A<V, kTile, kTiles>>& matrix, Vector<V> x, Vector<V> y) {
   multiply_rows<kUpdate>(matrix, matrix.of.tiles(), x.data, y.data, Constant<kTile>{});
 }
 
 // x = L^-1 x
 template <class V, int kTile, int kTiles>
-SVAE_NO_INLINE void solve(const Lower<V, kTile, kTiles>& L, Vector<V> x) {
+void solve(const Lower<V, kTile, kTiles>& L, Vector<V> x) {
   for (Index J = 0; J < L.tiles(); ++J) {
     V part[kTile];
     const V* l = L.tile(J, J);
@@ -512,7 +529,7 @@ SVAE_NO_INLINE void solve(const Lower<V, kTile, kTiles>& L, Vector<V> x) {
 
 // x = L^-T x
 template <class V, int kTile, int kTiles>
-SVAE_NO_INLINE void solve(const Transposed<Lower<V, kTile, kTiles>>& L, Vector<V> x) {
+void solve(const Transposed<Lower<V, kTile, kTiles>>& L, Vector<V> x) {
   for (Index I = L.of.tiles() - 1; I >= 0; --I) {
     V part[kTile];
     const V* l = L.of.tile(I, I);
@@ -582,6 +599,25 @@ SVAE_ALWAYS_INLINE void for_entries(const LowerGrid<V, kTile, kTiles>& A,
   }
 }
 
+// A(i, j) = value(k, i, j), which may read A at data[k]. The values of a tile are in
+// registers before the first is stored: of what a store could have changed the compiler
+// would read everything again. Of a symmetric matrix i >= j.
+template <template <class, int, int> class Matrix, class V, int kTile, int kTiles,
+          class Value>
+SVAE_ALWAYS_INLINE void set_entries(const Matrix<V, kTile, kTiles>& A,
+                                    const Value& value) {
+  for_tiles(A, [&](V* tile, Index I, Index J, auto first, auto columns, auto lower)
+                   SVAE_INLINE {
+                     Sums<V, kTile, columns.value, lower.value> sums;
+                     const Index k = tile - A.data + first.value;
+                     const Index i = I * kTile, j = J * kTile + first.value;
+                     sums.for_each(first.value, [&](int r, int c) SVAE_INLINE {
+                       sums.sum[r][c] = value(k + r * kTile + c, i + r, j + c);
+                     });
+                     sums.store(tile, first.value);
+                   });
+}
+
 // body(k, i) for the entries (i, i), at data[k]
 template <class V, int kTile, int kTiles, class Body>
 SVAE_ALWAYS_INLINE void for_diagonal(const LowerGrid<V, kTile, kTiles>& A,
@@ -600,18 +636,29 @@ struct TileAlgebra {
   using LowerMatrix = Lower<V, kTile, kTiles>;
   using SymmetricMatrix = Symmetric<V, kTile, kTiles>;
 
-  explicit TileAlgebra(Index dim) : dim(dim), num_tiles((dim + kTile - 1) / kTile) {}
+  explicit TileAlgebra(Index dim) : dim_(dim), num_tiles_((dim + kTile - 1) / kTile) {}
 
   template <class Matrix>
   Matrix matrix(V* data) const {
     Matrix A;
     A.data = data;
-    A.num_tiles = num_tiles;
+    A.num_tiles = num_tiles_;
     return A;
   }
-  Index padded_dim() const { return num_tiles * kTile; }
+  Index dim() const { return dim_; }
+  SVAE_ALWAYS_INLINE Index padded_dim() const {
+    return (kTiles > 0 ? kTiles : num_tiles_) * kTile;
+  }
 
-  Index dim, num_tiles;
+ private:
+  Index dim_, num_tiles_;
+};
+
+// Matrices of a single tile without padding, whose dimension the compiler knows.
+template <class LanesT, int kTile>
+struct FullTileAlgebra : TileAlgebra<LanesT, kTile, 1> {
+  using TileAlgebra<LanesT, kTile, 1>::TileAlgebra;
+  static constexpr Index dim() { return kTile; }
 };
 
 }  // namespace SVAE_ISA_NAMESPACE

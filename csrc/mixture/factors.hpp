@@ -37,7 +37,7 @@ struct MixturePack : Pack<typename AlgebraT::V> {
       lane(observed, w) = problem.observed ? problem.observed[this->sequence[w]] : 1.0;
   }
 
-  Index dim() const { return algebra.dim; }
+  Index dim() const { return algebra.dim(); }
   Index num_states() const { return problem.num_states; }
   Index matrix_size() const { return algebra.template matrix<Symmetric>(nullptr).size(); }
   Index terms_size() const { return matrix_size() + algebra.padded_dim(); }
@@ -210,13 +210,14 @@ class MixtureGaussian {
     copy(terms.matrix.data, A_.data, A_.size());
     copy(terms.vector.data, h_.data, size);
     inverse_determinant_ = LogProduct<V>();
-    const V success = factorise(A_, L, roots, inverse_determinant_);
+    const V success = factorise(A_, L, inverse_determinant_);
     const Vector<V> mean = moments.vector;
     solve(L, h_);
     divide_by_pivots(L, h_, mean);
     quadratic_ = broadcast<V>(0.0);
     for (Index i = 0; i < pack_.dim(); ++i) quadratic_ += h_[i] * mean[i];
     solve(transposed(L), mean);
+    find_roots(L, roots);
     invert(L, roots, R);
     multiply<Update::set>(transposed(R), R, moments.matrix);
     for_entries(moments.matrix, [&](Index k, Index i, Index j) {
@@ -225,12 +226,12 @@ class MixtureGaussian {
     return success;
   }
 
-  V half_log_det() const { return -inverse_determinant_.value(); }
+  V half_log_det() const { return -0.5 * inverse_determinant_.value(); }
 
   // log Z_x. The standard normal law of a point without data is a factor, no potential.
   V log_normalizer() const {
     constexpr double kHalfLog2Pi = 0.91893853320467274178;
-    return 0.5 * quadratic_ + inverse_determinant_.value() +
+    return 0.5 * (quadratic_ + inverse_determinant_.value()) +
            pack_.observed * (kHalfLog2Pi * double(pack_.dim()));
   }
 

@@ -323,11 +323,18 @@ def summarise(model: svae.SVAE, num_frames: int, shown: list[Any]) -> dict[str, 
     the sequences that are ``shown``.
     """
     history = model.history_
+    if not len(history["objective"]) and model.start_ is not None:
+        # a trial has told to take no step
+        history = {name: np.zeros(1) for name in history}
+        history |= {part: np.array([model.start_[part]]) for part in PARTS}
     last = max(1, len(history["objective"]) // 10)
     result = {part: history[part][-last:].mean() / num_frames for part in PARTS}
     if model.start_ is not None:
-        result["start"] = {k: float(v) / num_frames for k, v in model.start_.items()}
-    result["steps_averaged"] = last
+        bound = {k: v for k, v in model.start_.items() if k != "held_out"}
+        result["start"] = {k: float(v) / num_frames for k, v in bound.items()}
+    result["steps_averaged"] = min(last, len(model.history_["objective"]))
+    if model.trial_ is not None:
+        result["trial"] = {name: x.tolist() for name, x in model.trial_.items()}
     result["seconds_per_step"] = float(np.median(history["seconds"]))
     for name in ("iterations", "gradient_iterations"):
         result[name] = float(history[name][-last:].mean())
@@ -339,6 +346,17 @@ def summarise(model: svae.SVAE, num_frames: int, shown: list[Any]) -> dict[str, 
     return result
 
 
+def of_trial(step: list[int], score: list[float]) -> str:
+    """Say what a trial came to."""
+    scores = np.array(score)
+    best = int(np.nanargmax(scores)) if np.isfinite(scores).any() else 0
+    return (
+        f"trial: of {step[-1]} steps on four fifths of the data, {step[best]} had the "
+        f"best score of the rest: {scores[best]:.4f} per frame, {scores[0]:.4f} at the "
+        f"start, {scores[-1]:.4f} at the end (--num-steps N takes N steps)"
+    )
+
+
 def describe(result: dict[str, Any], say: Say) -> None:
     """Print a summary."""
     if "start" in result:
@@ -346,12 +364,16 @@ def describe(result: dict[str, Any], say: Say) -> None:
             f"step 0: bound {result['start']['objective']:.4f} per frame; linear model "
             f"(principal components) {result['start']['linear']:.4f}"
         )
+    if "trial" in result:
+        say(of_trial(**result["trial"]))
     say(
         f"bound {result['objective']:.4f} = "
         f"reconstruction {result['reconstruction']:.4f} "
         f"- local KL {result['local_kl']:.4f} - global KL {result['global_kl']:.4f}"
     )
-    say(f"  (nats per frame, mean of the last {result['steps_averaged']} steps)")
+    steps = result["steps_averaged"]
+    when = f"mean of the last {steps} steps" if steps else "before the first step"
+    say(f"  (nats per frame, {when})")
     if "num_states" in result:
         used, all_of_them = result["states_used"], result["num_states"]
         say(f"states in use: {used} of {all_of_them} (in 1 % of the frames or more)")
@@ -360,7 +382,8 @@ def describe(result: dict[str, Any], say: Say) -> None:
             f"iterations: {result['iterations']:.1f} of inference, "
             f"{result['gradient_iterations']:.1f} of its gradient"
         )
-    say(f"time per step: {1e3 * result['seconds_per_step']:.1f} ms")
+    if steps:
+        say(f"time per step: {1e3 * result['seconds_per_step']:.1f} ms")
     if result["unconverged"]:
         say(f"sequences whose inference did not converge: {result['unconverged']}")
     if result["backtracks"]:

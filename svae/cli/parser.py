@@ -29,6 +29,7 @@ from svae.networks import ACTIVATIONS, DECODER_POSTERIORS, MEANS
 from svae.objective.bound import NATURAL_GRADIENTS, PARTS
 from svae.objective.model import INFERENCES
 from svae.queries.posteriors import THETAS
+from svae.training.plan import MOST_STEPS
 from svae.training.settings import LEARNING_RATES
 
 __all__ = ["parse"]
@@ -288,8 +289,11 @@ def add_training_options(add: Add) -> None:
     """Add what training takes: steps, batches, windows, rates."""
     chains = ", ".join(name for name, model in MODELS.items() if not model.independent)
     points = ", ".join(name for name, model in MODELS.items() if model.independent)
-    about = f"of training; default: {FIT['num_steps']}"
-    add("--num-steps", type=int, metavar="N", help=about)
+    about = (
+        "of training; default: auto, after a linear start as many as a trial on four "
+        f"fifths of the data tells, else {MOST_STEPS}"
+    )
+    add("--num-steps", type=steps, metavar="N", help=about)
     about = f"points ({points}) or windows in a step"
     add("--batch-size", type=int, metavar="N", help=about)
     about = f"frames that sequences are cut into ({chains})"
@@ -362,7 +366,10 @@ def add_selection_options(add: Add) -> None:
     add("--n-init", type=positive, metavar="N", help="starts, of which the best stays")
     about = "data to score the model on; the best parameters are kept"
     add("--held-out", metavar="DATA", help=about)
-    about = f"steps between scores of held-out data; default: {FIT['score_every']}"
+    about = (
+        "steps between scores of data that are held out, or that a trial leaves out; "
+        f"default: {FIT['score_every']}"
+    )
     add("--score-every", type=positive, metavar="N", help=about)
     about = "scores without a better one after which training stops"
     add("--patience", type=positive, metavar="N", help=about)
@@ -473,6 +480,11 @@ def at_least(least: int, text: str) -> int:
 def warmup(text: str) -> int | str:
     """Parse a number from 0 on, ``auto`` or ``none``."""
     return text if text in ("auto", "none") else at_least(0, text)
+
+
+def steps(text: str) -> int | str:
+    """Parse a number of steps or ``auto``."""
+    return text if text == AUTO else int(text)
 
 
 def number_or_auto(text: str) -> float | str:

@@ -279,7 +279,7 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 def clear(folder: Path) -> None:
     """Remove what a run has written into its folder; the record of it first."""
-    names = (RECORD, SCALING, *checkpoint.FILES, *PRODUCTS)
+    names = (RECORD, SCALING, *checkpoint.FILES, checkpoint.TRIAL, *PRODUCTS)
     for path in [*(folder / name for name in names), *folder.glob("figures/*.png")]:
         path.unlink(missing_ok=True)
 

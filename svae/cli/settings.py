@@ -210,7 +210,7 @@ def defaults(name: str, network: str | None = None) -> dict[str, Any]:
     But perhaps of what kind its networks are.
     """
     model = MODELS[name]
-    fit = ("num_steps", "num_samples", "natural_step")
+    fit = ("num_samples", "natural_step")
     constructor = CONSTRUCTOR.keys() - {"encoder", "decoder", "likelihood"}
     sizes = {"latent_dim", "num_states"} & _fields_of(model).keys()
     of_model = MODEL_CHOSEN.get(name, {})
@@ -219,7 +219,7 @@ def defaults(name: str, network: str | None = None) -> dict[str, Any]:
         of_model = {k: v for k, v in of_model.items() if k != "weight_scale"}
     return (
         {word: FIT[word] for word in fit}
-        | {"learning_rate": AUTO, "start": AUTO}
+        | {"num_steps": AUTO, "learning_rate": AUTO, "start": AUTO}
         | {"likelihood": "gaussian", "variance": CONSTRUCTOR["likelihood"].variance}
         | {word: CONSTRUCTOR[word] for word in sorted(constructor)}
         | {word: _fields_of(model)[word] for word in sorted(sizes)}
@@ -265,9 +265,11 @@ def choose_settings(options: argparse.Namespace) -> dict[str, Any]:
     given = written | {k: value for k, value in typed.items() if value is not None}
     refuse_idle_words(options, given)
     settings |= given
-    for word in ("score_every", "patience"):
-        if word in settings and "held_out" not in settings:
-            refuse(options, word, "only with --held-out")
+    if "patience" in settings and "held_out" not in settings:
+        refuse(options, "patience", "only with --held-out")
+    scores = "held_out" in settings or settings["num_steps"] == AUTO
+    if "score_every" in settings and not scores:
+        refuse(options, "score_every", "only with --held-out, or without --num-steps")
     if settings.get("tails") == "sampled" and settings["inference"] != "sin":
         refuse(options, "tails", "sampled ones need --inference sin")
     return settings
@@ -393,7 +395,7 @@ def fit_words(settings: dict[str, Any]) -> dict[str, Any]:
     words = {word: settings[word] for word in FIT if word in settings}
     if words.get("warmup") == "none":
         words["warmup"] = None
-    for word in ("start", "learning_rate"):
+    for word in ("num_steps", "start", "learning_rate"):
         if words.get(word) == AUTO:
             words[word] = None
     return words

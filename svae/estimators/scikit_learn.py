@@ -32,18 +32,20 @@ CONTAINERS = ("default", "pandas")
 COLUMNS = "feature_names"
 
 
-def takes_labels(method: Method) -> Method:
+def takes_labels(method: Method, none_is_label: bool = False) -> Method:
     """Let a method take scikit-learn's ``y`` after the data, and ignore it.
 
     Its pipelines and searches call ``fit(X, y, **settings)`` and ``score(X, y)``, where
     y are labels or None.  Methods of this package may have a setting in this place,
     ``fit(data, 500)``, which is not mistaken for labels: these are an array or a list
-    with an entry for each row of the data, or each sequence.
+    with an entry for each row of the data, or each sequence.  Of None in this place,
+    before other settings, ``none_is_label`` says which it is, if None is a value of the
+    setting.
     """
     signature = inspect.signature(method)
     of_model, of_data, *others = signature.parameters.values()
     labels = inspect.Parameter("y", of_data.kind, default=None)
-    none_is_no_setting = others[0].default is not None
+    none_is_no_setting = none_is_label or others[0].default is not None
 
     @functools.wraps(method)
     def called(

@@ -7,6 +7,7 @@ and every other method needs them.  The work is done in `svae.training` and in
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,21 @@ from svae.objective.model import check_natparams, check_parameters
 from svae.queries.posteriors import mean_bound, state_probabilities
 from svae.training import course, diagnostics
 from svae.training.batches import excerpt
-from svae.training.checkpoint import Checkpoint, alone, begin
+from svae.training.checkpoint import (
+    TRIAL,
+    Checkpoint,
+    alone,
+    began_without,
+    begin,
+)
 from svae.training.continuation import Fitted
-from svae.training.history import check_first, check_history, columns, write_csv
+from svae.training.history import (
+    check_first,
+    check_history,
+    check_trial,
+    columns,
+    write_csv,
+)
 from svae.training.loop import (
     TRAINING,
     TrainingState,
@@ -41,6 +54,7 @@ from svae.training.loop import (
 )
 from svae.training.plan import TrainingPlan, make_plan
 from svae.training.progress import progress_bars
+from svae.training.trial import Trial, hold_trial
 from svae.training.workers import evaluation
 
 __all__ = ["SVAE"]
@@ -52,7 +66,8 @@ BETTER_STEPS = (
     "take smaller steps (learning_rate, natural_step), or more frames in each "
     "(batch_size, num_samples)"
 )
-ENDINGS = ("steps", "patience", "interrupted", "failed", "running")
+INTERRUPTED = "interrupted"
+ENDINGS = ("steps", "patience", INTERRUPTED, "failed", "running")
 LESS_HALVING = (
     "start from the linear model of the data (start='linear') with one variance for "
     "all columns (likelihood=svae.likelihoods.Gaussian(variance='shared')), fit fewer "
@@ -139,7 +154,11 @@ class SVAE(Queries):
     start_ : dict of float, or None
         After a linear start the bound before the first step and its parts, named as in
         ``history_``, and ``linear``, the log likelihood of the principal components as
-        which the networks began; all in nats for the whole data.
+        which the networks began; all in nats for the whole data.  With ``held_out``
+        data also their score, in nats for each frame.
+    trial_ : dict of (K,) arrays, or None
+        Of a fit that was told no number of steps: ``score``, in nats for each frame
+        that the trial left out, and the ``step`` before it.
 
     Examples
     --------
@@ -169,11 +188,11 @@ class SVAE(Queries):
         self.natural_gradient = natural_gradient
         self.inference = inference
 
-    @takes_labels
+    @partial(takes_labels, none_is_label=True)
     def fit(
         self,
         data: Any,
-        num_steps: int = 1000,
+        num_steps: int | None = None,
         batch_size: int | None = None,
         window: int | None = None,
         rng: Any = None,
@@ -217,7 +236,11 @@ class SVAE(Queries):
         y : ignored
             Labels or None, as scikit-learn gives them.  Settings by position may also
             follow the data: ``fit(data, 500)`` takes 500 steps.
-        num_steps : int
+        num_steps : int, optional
+            By default 1000; after a linear start without ``held_out`` data as many as a
+            trial tells, none at least and 1000 at most.  The trial is a fit to all but
+            a fifth of the data, scored on the fifth every ``score_every`` steps, that
+            ends after 3 scores without a better one.
         batch_size : int, optional
             Rows (independent models, default 50) or windows (chains, default 8) in a
             step.
@@ -292,8 +315,8 @@ class SVAE(Queries):
             Data to score the model on (`score`, with 10 samples and a fixed seed).  The
             parameters with the best score are kept.
         score_every : int
-            Steps between scores; the parameters before the first step and after the
-            last are scored too.
+            Steps between scores, also those of a trial; the parameters before the first
+            step and after the last are scored too.
         patience : int, optional
             Number of scores without a better one after which training stops.
         executor : concurrent.futures.Executor, dask client or callable, optional
@@ -335,7 +358,8 @@ class SVAE(Queries):
         UserWarning
             When Ctrl-C ended training, or when other versions of the package or of what
             it needs began it.  Of data and settings that can hardly be meant so, of
-            natural steps that were halved more than once on average.  After 100 steps
+            natural steps that were halved more than once on average, of a trial in
+            which no step improved the score.  After 100 steps
             or more also of states that are not in use, not told apart, or lost in
             training, and of a held-out score that falls while the bound rises.
         ConvergenceWarning
@@ -374,10 +398,13 @@ class SVAE(Queries):
             hide=hide,
             warm_start=warm_start,
         )
-        saved = None
+        saved, of_trial = None, None
         if checkpoint is not None:
-            identity = {"model": arguments, **plan.identity}
-            saved = Checkpoint(Path(checkpoint), identity, checkpoint_interval)
+            folder, identity = Path(checkpoint), {"model": arguments, **plan.identity}
+            saved = Checkpoint(folder, identity, checkpoint_interval)
+            if plan.trial is not None:
+                identity = {"model": arguments, **plan.trial.identity}
+                of_trial = Checkpoint(folder, identity, checkpoint_interval, TRIAL)
 
         def visit(training: TrainingState) -> None:
             if training.phase == TRAINING and training.record is not None:
@@ -388,9 +415,19 @@ class SVAE(Queries):
                 keep(training, "running")
 
         def keep(training: TrainingState, ended: str) -> None:
+            if trial is not None and trial.ended == INTERRUPTED:
+                ended = INTERRUPTED
             self._keep(plan, training, ended, saved)
 
+        trial: Trial | None = None
         with alone(saved):
+            if saved is not None and not (resume or overwrite):
+                saved.refuse_another()
+            if plan.trial is not None and not (resume and began_without(of_trial)):
+                how = resume, overwrite, executor, num_workers, progress
+                trial = hold_trial(plan.trial, rng, of_trial, *how)
+                plan, overwrite = plan._replace(num_steps=trial.num_steps), False
+            self.trial_ = trial and {"step": trial.step, "score": trial.score}
             training, generator = begin(plan, rng, saved, resume, overwrite)
             with (
                 evaluation(plan, executor, num_workers) as evaluate,
@@ -402,7 +439,7 @@ class SVAE(Queries):
                 self.fill_, self.sees_mask_ = plan.model.fill, plan.model.sees_mask
                 self.units_, self.prior_ = plan.model.units, dict(plan.training.prior)
                 run(plan, training, evaluate, generator, show, visit, keep)
-        if self.ended_ != "interrupted":
+        if self.ended_ != INTERRUPTED:
             self._look_back(plan)
         return self
 
@@ -418,7 +455,7 @@ class SVAE(Queries):
         if saved is not None:
             saved.save(training)
         best = result(plan, training)
-        if best is None and ended == "interrupted":
+        if best is None and ended == INTERRUPTED:
             best = result_of_warm_up(plan, training)
         if best is None:  # there is no q(theta) yet
             return
@@ -457,6 +494,8 @@ class SVAE(Queries):
                 plan.num_frames,
                 BETTER_STEPS,
             )
+        if self.trial_ is not None and len(history["objective"]) == 0:
+            messages += course.of_trial(self.trial_["step"], self.trial_["score"])
         diagnostics.tell(messages, stacklevel=4)
 
     def _as_start(self) -> Fitted:
@@ -502,6 +541,7 @@ class SVAE(Queries):
             "units": self.units_._asdict(),
             "prior": self.prior_,
             "start": self.start_,
+            "trial": self.trial_,
             "history": self.history_,
             "fill": self.fill_,
         }
@@ -543,6 +583,7 @@ class SVAE(Queries):
         if "prior" in tree:
             model.prior_ = check_natparams(latent, tree["prior"], "prior")
         model.start_ = check_first(tree.get("start"))
+        model.trial_ = check_trial(tree.get("trial"))
         model.parameters_ = check_parameters(
             model._generative(), tree["parameters"], model.obs_dim_
         )

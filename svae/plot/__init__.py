@@ -8,6 +8,7 @@ from svae.plot.charts import (
     forecast,
     mixture,
     transitions,
+    trial,
 )
 from svae.plot.gallery import manifold, onsets, state_frames
 
@@ -22,4 +23,5 @@ __all__ = [
     "onsets",
     "state_frames",
     "transitions",
+    "trial",
 ]

@@ -100,6 +100,33 @@ def bound(
     return figure
 
 
+def trial(scores: dict[str, Any]) -> "Figure":
+    """Show how data that a trial left out were scored, and which step that chose.
+
+    Parameters
+    ----------
+    scores : dict of (K,) arrays
+        ``trial_`` of a fitted `svae.SVAE`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One axes: the score over the steps of the trial, a dashed line at the best.
+    """
+    figure = drawing.new_figure(6.0, 3.5)
+    ax = figure.subplots()
+    step, score = np.asarray(scores["step"]), np.asarray(scores["score"])
+    ax.plot(step, score, color=drawing.color_of(0), marker="o", markersize=4)
+    if np.isfinite(score).any():
+        best = int(step[np.nanargmax(score)])
+        ax.axvline(best, color="black", linewidth=0.8, linestyle="dashed")
+        ax.set_title(
+            f"trial: the best score of what was left out is after {best} steps"
+        )
+    ax.set(xlabel="step", ylabel="nats per frame left out")
+    return figure
+
+
 def mixture(
     model: Any,
     data: Any,
@@ -640,7 +667,11 @@ def figures(
     units: dict[str, Any] = {"undo": undo, "label": label}
     total = sum(map(len, sequences))
     num_frames = num_frames or data_.frames_with_data(sequences)
-    drawn = {"bound": bound(model.history_, num_frames, model.start_)}
+    drawn = {}
+    if len(model.history_["objective"]):
+        drawn["bound"] = bound(model.history_, num_frames, model.start_)
+    if getattr(model, "trial_", None) is not None:
+        drawn["trial"] = trial(model.trial_)
     planar = model.latent.latent_dim > 1 and sequences[0].shape[1] > 1
     if planar and "dynamics" not in family:
         drawn["mixture"] = mixture(model, head, undo=undo)

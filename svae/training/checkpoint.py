@@ -45,14 +45,18 @@ __all__ = [
     "FILES",
     "FINISHED",
     "MODEL",
+    "TRIAL",
     "UNFINISHED",
     "Checkpoint",
     "alone",
+    "began_without",
     "begin",
     "content",
 ]
 
 FILE, KIND = "checkpoint.npz", "svae.checkpoint"
+TRIAL = "trial.npz"
+"""The checkpoint of the trial before a fit; see `svae.training.trial`."""
 FILES = ("model.npz", "history.csv", FILE)
 """What a fit leaves in its folder; of these the checkpoint is removed last."""
 LATER = {
@@ -78,6 +82,8 @@ class Checkpoint:
         is refused.
     interval : float
         Seconds from one checkpoint to the next.
+    file : str
+        Its name in the folder.
 
     Raises
     ------
@@ -85,10 +91,17 @@ class Checkpoint:
         If the interval is negative.
     """
 
-    def __init__(self, folder: Path, identity: dict[str, Any], interval: float) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        identity: dict[str, Any],
+        interval: float,
+        file: str = FILE,
+    ) -> None:
         if not interval >= 0:
             raise ValueError(f"checkpoint_interval must be from 0 on, got {interval!r}")
         self.folder, self.interval = folder, interval
+        self.path = folder / file
         # tuples are lists there
         self._identity = json.loads(json.dumps(identity, default=_plain))
         self._written = -np.inf
@@ -114,10 +127,10 @@ class Checkpoint:
         UserWarning
             If it was written with other versions: last digits may differ.
         """
-        if not (self.folder / FILE).is_file():
+        if not self.path.is_file():
             return None
-        tree, meta = _read(self.folder)
-        with naming(str(self.folder / FILE)):
+        tree, meta = _read(self.path)
+        with naming(str(self.path)):
             was, now = _comparable(meta["job"], self._identity)
             old, new = dict(meta["versions"]), _versions()
             if not all(type(version) is str for version in old.values()):
@@ -128,7 +141,7 @@ class Checkpoint:
                     f"resume: {self.folder} has a fit with {name} = {was.get(name)}, "
                     f"not {now.get(name)}"
                 )
-        with naming(str(self.folder / FILE)):
+        with naming(str(self.path)):
             training = _with_later_records(plan, _from_tree(tree))
             check_training_state(plan, training)
         changed = [
@@ -164,7 +177,7 @@ class Checkpoint:
             If weights of a network are nested in a way that cannot be saved.
         """
         store.check(_to_tree(training))
-        for name in FILES if overwrite else ():
+        for name in (TRIAL, *FILES) if overwrite else ():
             (self.folder / name).unlink(missing_ok=True)
 
     def is_due(self) -> bool:
@@ -180,13 +193,20 @@ class Checkpoint:
             "phase": training.phase,
             "versions": _versions(),
         }
-        store.save(self.folder / FILE, _to_tree(training), meta)
+        store.save(self.path, _to_tree(training), meta)
         self._written = time.monotonic()
 
 
 def alone(checkpoint: Checkpoint | None) -> AbstractContextManager[None]:
     """Have the folder of a checkpoint alone, if there is one."""
     return nullcontext() if checkpoint is None else checkpoint.alone()
+
+
+def began_without(trial: Checkpoint | None) -> bool:
+    """Whether the fit in a folder began without a trial, of which this is the place."""
+    if trial is None or trial.path.is_file():
+        return False
+    return (trial.folder / FILE).is_file()
 
 
 def begin(
@@ -212,16 +232,13 @@ def begin(
     Raises
     ------
     ValueError
-        If the folder has a fit that is neither resumed nor overwritten, or one that is
-        damaged or another.
+        If the folder has a fit to resume that is damaged or another.
     TypeError
         If weights of a network are nested in a way that cannot be saved.
     """
     resumed = None
     if checkpoint is not None and resume:
         resumed = checkpoint.load(plan)
-    elif checkpoint is not None and not overwrite:
-        checkpoint.refuse_another()
     if resumed is not None:
         generator = generator_at(resumed.rng)
         training = reopen(plan, resumed)
@@ -244,16 +261,18 @@ def content(folder: Path) -> str | None:
         If there is a checkpoint that is damaged, or none.
     """
     if not (folder / FILE).is_file():
-        return MODEL if (folder / "model.npz").is_file() else None
-    _, meta = _read(folder)
+        if (folder / "model.npz").is_file():
+            return MODEL
+        return UNFINISHED if (folder / TRIAL).is_file() else None
+    _, meta = _read(folder / FILE)
     with naming(str(folder / FILE)):
         return FINISHED if meta["phase"] == ENDED else UNFINISHED
 
 
-def _read(folder: Path) -> tuple[Any, dict[str, Any]]:
-    tree, meta = store.load(folder / FILE)
+def _read(path: Path) -> tuple[Any, dict[str, Any]]:
+    tree, meta = store.load(path)
     if meta.get("kind") != KIND:
-        raise ValueError(f"{folder / FILE}: not a checkpoint")
+        raise ValueError(f"{path}: not a checkpoint")
     return tree, meta
 
 

@@ -8,7 +8,13 @@ import numpy as np
 
 from svae.training.diagnostics import SHORT
 
-__all__ = ["below_start", "of_falling_states", "of_halvings", "of_held_out"]
+__all__ = [
+    "below_start",
+    "of_falling_states",
+    "of_halvings",
+    "of_held_out",
+    "of_trial",
+]
 
 OFTEN = 1.0
 """Halvings of a natural step, on average, from which directions are worth a word."""
@@ -106,6 +112,26 @@ def of_held_out(
         f"fallen by {lost:.3g} nats for each frame while the bound on the training "
         f"data rose by {gained:.3g}: the networks learn the training frames by heart; "
         f"the parameters of step {best_step} are kept. To do better, {remedy}"
+    ]
+
+
+def of_trial(steps: np.ndarray, scores: np.ndarray) -> list[str]:
+    """Say of a trial that no step was worth taking, and what the model is now.
+
+    Parameters
+    ----------
+    steps : (K,) int array
+        Before each score.
+    scores : (K,) array
+        Nats for each frame that was left out, the first before the first step.
+    """
+    return [
+        f"num_steps: in a trial on four fifths of the data no step improved the score "
+        f"of the fifth that was left out ({scores[0]:.6g} nats for each frame before "
+        f"the first step, {scores[-1]:.6g} after {steps[-1]}), so that none was taken: "
+        "the model is the linear one of its start, with q(theta) fitted to what that "
+        "says. More data, fewer latent dimensions or a lower learning_rate may change "
+        "that; num_steps=N takes N steps all the same"
     ]
 
 

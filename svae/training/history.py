@@ -16,6 +16,7 @@ __all__ = [
     "Record",
     "check_first",
     "check_history",
+    "check_trial",
     "columns",
     "records",
     "write_csv",
@@ -82,6 +83,25 @@ def check_first(record: Any) -> Record | None:
         raise ValueError(f"step 0 is {record!r}")
     check_alike(record, dict.fromkeys(record, 0.0), "step 0")
     return record
+
+
+def check_trial(trial: Any) -> dict[str, np.ndarray] | None:
+    """Return the scores of a trial that were read back; None of a fit without one.
+
+    Raises
+    ------
+    ValueError
+        If they are no columns ``step`` and ``score`` of one length.
+    """
+    if trial is None:
+        return None
+    if not isinstance(trial, dict) or trial.keys() != {"step", "score"}:
+        raise ValueError(f"the trial is {trial!r}")
+    step, score = trial["step"], trial["score"]
+    check_alike(step, np.zeros(np.shape(step), dtype=np.int64), "steps of the trial")
+    if np.shape(score) != np.shape(step) or np.ndim(step) != 1:
+        raise ValueError("the trial has no score for each step")
+    return trial
 
 
 def check_history(history: Any) -> dict[str, np.ndarray]:

@@ -91,7 +91,8 @@ class TrainingState(NamedTuple):
     record: Record | None = None
     """Of the last step; None where there was another thing to do."""
     first: Record | None = None
-    """Of the bound before the first step of this start, if that is a linear one."""
+    """Of the bound before the first step of this start, if that is a linear one; with
+    its score on held-out data, if there are any."""
 
 
 def start(
@@ -285,9 +286,11 @@ def _training_step(
     rng: np.random.Generator,
 ) -> TrainingState:
     """Take a step of training, and score where it leads if it is time to."""
-    best = training.best_so_far
+    best, first = training.best_so_far, training.first
     if plan.score is not None and training.state.step == 0 and best is None:
         best = _scored_start(plan.score, training.state.parameters)
+        if first is not None and best is not None:
+            first = first | {"held_out": best.score}
     state, record = step_.step(plan.training, training.state, evaluate, rng)
     if plan.score is not None:
         record["held_out"] = np.nan
@@ -300,7 +303,7 @@ def _training_step(
     del records[training.state.step :]
     records.append(record)
     return training._replace(
-        state=state, records=records, best_so_far=best, record=record
+        state=state, records=records, best_so_far=best, record=record, first=first
     )
 
 
@@ -328,7 +331,9 @@ def _next_start(
 
 def _title(plan: TrainingPlan, training: TrainingState) -> tuple[str | None, int]:
     """Return what to call the stage of a state, and how many steps it has."""
-    number = f"start {training.restart + 1}/{plan.n_init}" if plan.n_init > 1 else ""
+    number = plan.name or ""
+    if plan.n_init > 1:
+        number = f"start {training.restart + 1}/{plan.n_init}"
     if training.phase == WARM_UP:
         assert training.warmup is not None
         return f"{number} {WARM_UP}".strip(), training.warmup

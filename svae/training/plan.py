@@ -24,6 +24,7 @@ from svae.training.continuation import (
     seeing_as,
 )
 from svae.training.history import HISTORY, STATES_IN_USE
+from svae.training.left_out import PATIENCE, read, without_a_fifth
 from svae.training.linear_start import (
     STARTS,
     LinearStart,
@@ -45,6 +46,9 @@ from svae.training.step import Stage
 __all__ = ["Score", "TrainingPlan", "make_plan"]
 
 Score = Callable[[Parameters], float]
+
+MOST_STEPS = 1000
+"""Steps of a fit that is told no number; a trial may have it take fewer."""
 
 
 class TrainingPlan(NamedTuple):
@@ -75,6 +79,11 @@ class TrainingPlan(NamedTuple):
     encoded: data_.Windows | None = None
     """Latents of some windows, as the networks that begin encode them, if p(theta) is
     centred on them."""
+    name: str | None = None
+    """What bars call it, if it is not the fit itself."""
+    trial: "TrainingPlan | None" = None
+    """The plan of a fit to less data that tells the number of steps; see
+    `svae.training.trial`."""
 
     @property
     def model(self) -> Generative:
@@ -118,7 +127,7 @@ def make_plan(
     model: Generative,
     data: Any,
     *,
-    num_steps: int,
+    num_steps: int | None,
     start: str | Fitted | None,
     warmup: int | None | str,
     n_init: int,
@@ -162,6 +171,8 @@ def make_plan(
     settings = make_settings(
         model.latent.independent, model.inference, start != "random", **options
     )
+    steps_are_told = num_steps is not None
+    num_steps = MOST_STEPS if num_steps is None else num_steps
     check_positive_int(num_steps=num_steps, n_init=n_init, score_every=score_every)
     settings = _over_steps(settings, num_steps)
     if patience is not None:
@@ -171,12 +182,10 @@ def make_plan(
     summary = data_.summarize(sequences, digest=identify)
     model = model._replace(fill=summary.mean, sees_mask=summary.partly_observed)
     windows = data_.windows(sequences, window_length(model, sequences, settings.window))
-    model, linear, encoder = _beginning(model, start, fitted, sequences, windows)
-    encoded = _encoded(model, encoder, sequences, windows)
-    family = model.latent.family
-    prior = with_log_normalizers(family, _prior(model.latent, encoded))
+    begin = partial(_beginning, model, start, fitted, sequences)
+    beginning = begin(windows)
     plan = TrainingPlan(
-        Stage(model, prior, windows, settings),
+        Stage(beginning.model, beginning.prior, windows, settings),
         sequences,
         num_steps,
         warmup_steps(model.latent, warmup, num_steps, start != "random"),
@@ -184,9 +193,9 @@ def make_plan(
         score_every=score_every,
         patience=patience,
         num_frames=summary.num_frames,
-        linear=linear,
+        linear=beginning.linear,
         fitted=fitted,
-        encoded=encoded,
+        encoded=beginning.encoded,
     )
     check_stretch(settings.hide, plan.longest)
     check_frozen(model.latent, settings.freeze)
@@ -199,7 +208,43 @@ def make_plan(
         "data": _fingerprint(sequences, summary),
     }
     plan = plan._replace(identity=identity)
-    return plan if held_out is None else _scored(plan, held_out, score, identify)
+    if held_out is not None:
+        return _scored(plan, held_out, score, identify)
+    if steps_are_told or plan.linear is None:
+        return plan
+    return plan._replace(trial=_trial(plan, begin, score))
+
+
+def _trial(
+    plan: TrainingPlan,
+    begin: Callable[[np.ndarray], "_Beginning"],
+    score: Callable[..., float],
+) -> TrainingPlan | None:
+    """Return the plan of a trial, of windows that leave a fifth of the data out.
+
+    None if there are too few data for that.
+    """
+    kept, left_out = without_a_fifth(plan.training.windows, plan.model.latent)
+    if kept is None:
+        return None
+    sequences = read(plan.sequences, left_out, plan.model.latent)
+    if not data_.frames_with_data(sequences):
+        return None
+    beginning = begin(kept)
+    stage = plan.training._replace(
+        model=beginning.model, prior=beginning.prior, windows=kept
+    )
+    trial = plan._replace(
+        training=stage,
+        n_init=1,
+        score=partial(score, beginning.model, sequences=sequences),
+        patience=PATIENCE,
+        identity={**plan.identity, "trial": {"score_every": plan.score_every}},
+        linear=beginning.linear,
+        encoded=beginning.encoded,
+        name="trial",
+    )
+    return trial if plan.settings.hide < trial.longest else None
 
 
 def _word_of(
@@ -226,7 +271,34 @@ def _over_steps(settings: Settings, num_steps: int) -> Settings:
     )
 
 
+class _Beginning(NamedTuple):
+    """What training on some windows begins with."""
+
+    model: Generative
+    """In its units."""
+    prior: Any
+    """Natural parameters of p(theta), which latents may have a part in."""
+    linear: LinearStart | None
+    encoded: data_.Windows | None
+
+
 def _beginning(
+    model: Generative,
+    start: str,
+    fitted: Fitted | None,
+    sequences: Sequence[Any],
+    windows: np.ndarray,
+) -> _Beginning:
+    """Return what training on windows begins with."""
+    model, linear, encoder = _networks(model, start, fitted, sequences, windows)
+    encoded = _encoded(model, encoder, sequences, windows)
+    latent: Any = model.latent
+    prior = latent.prior() if encoded is None else latent.empirical_prior(encoded)
+    prior = with_log_normalizers(latent.family, prior)
+    return _Beginning(model, prior, linear, encoded)
+
+
+def _networks(
     model: Generative,
     start: str,
     fitted: Fitted | None,
@@ -256,11 +328,6 @@ def _encoded(
         return None
     few = spread(windows, conjugate.MAX_FRAMES)
     return warmup_.encode(model, encoder, sequences, few)
-
-
-def _prior(latent: Any, encoded: data_.Windows | None) -> Any:
-    """Return natural parameters of p(theta), which latents may have a part in."""
-    return latent.prior() if encoded is None else latent.empirical_prior(encoded)
 
 
 def _scored(

@@ -335,3 +335,48 @@ def test_forecast_of_switching_models_has_states(slds_run, gappy, capsys):
         np.testing.assert_array_equal(forecast["states"], expected.states[None])
         np.testing.assert_allclose(forecast["mean"][0], mean + scale * expected.mean)
     assert (run / "figures" / "prediction.png").is_file()
+
+
+@pytest.fixture
+def few_steps(monkeypatch):
+    monkeypatch.setattr("svae.training.plan.MOST_STEPS", 8)
+
+
+def auto(frames, tmp_path, *options):
+    np.save(tmp_path / "a.npy", frames)
+    words = ["--latent-dim", "2", "--hidden", "4", "--score-every", "2", *options]
+    source, out = str(tmp_path / "a.npy"), str(tmp_path / "run")
+    return main(["fit", "lds", source, "--out", out, *words])
+
+
+def test_without_a_number_of_steps_a_trial_tells_it(
+    tmp_path, frames, few_steps, capsys
+):
+    assert auto(frames, tmp_path) == 0
+    model = svae.load(tmp_path / "run" / "model.npz")
+    trial = model.trial_
+    best = trial["step"][np.argmax(trial["score"])]
+    assert len(model.history_["objective"]) == best
+    said = f"trial: of {trial['step'][-1]} steps on four fifths of the data, {best} had"
+    assert said in capsys.readouterr().out
+    record = json.loads((tmp_path / "run" / runs.RECORD).read_text())
+    assert record["settings"]["num_steps"] == "auto"
+    assert record["result"]["trial"]["score"] == trial["score"].tolist()
+    assert main(["fit", "--resume", str(tmp_path / "run")]) == 0  # it is there already
+    number = str(len(model.history_["objective"]) + 2)
+    assert main(["fit", "--resume", str(tmp_path / "run"), "--num-steps", number]) == 0
+    more = svae.load(tmp_path / "run" / "model.npz").history_["objective"]
+    assert len(more) == int(number)
+    np.testing.assert_array_equal(more[:best], model.history_["objective"])
+
+
+@pytest.mark.filterwarnings("always:num_steps")
+def test_a_fit_of_no_step_is_told_and_drawn(tmp_path, frames, few_steps, capsys):
+    assert auto(frames, tmp_path, "--learning-rate", "0.1") == 0
+    out, err = capsys.readouterr()
+    assert "no step improved the score" in err
+    assert "(nats per frame, before the first step)" in out
+    assert "time per step" not in out
+    names = {path.name for path in (tmp_path / "run" / "figures").iterdir()}
+    assert "trial.png" in names and "bound.png" not in names
+    assert auto(frames, tmp_path, "--learning-rate", "0.1", "--force") == 0

@@ -70,3 +70,19 @@ def test_figures_leave_pyplot_alone(gmm, lds, points, frames):
     plot.figures(gmm, [points])
     plot.figures(lds, [frames])
     assert ("matplotlib.pyplot" in sys.modules) == loaded
+
+
+def test_a_trial_is_shown_and_a_fit_without_steps_has_no_bound(frames, tmp_path):
+    network = svae.Residual((4,), weight_scale=None)
+    model = svae.SVAE(svae.LDS(2), network, network)
+    model.fit(frames, score_every=1000, rng=0)
+    drawn = plot.figures(model, [frames])
+    assert set(drawn) - {"bound"} == {"dynamics", "forecast", "trial"}
+    (ax,) = drawn["trial"].axes
+    curve, best = ax.lines
+    np.testing.assert_array_equal(curve.get_xdata(), model.trial_["step"])
+    np.testing.assert_array_equal(curve.get_ydata(), model.trial_["score"])
+    assert best.get_xdata()[0] == model.trial_["step"][np.argmax(model.trial_["score"])]
+    assert saved(drawn["trial"], tmp_path / "trial.png") > 5_000
+    model.history_ = {name: x[:0] for name, x in model.history_.items()}
+    assert "bound" not in plot.figures(model, [frames])

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from svae.errors import Impossible, NotPositiveDefinite
 from svae.training.checkpoint import Checkpoint, begin
 from svae.training.generators import generator_at
 from svae.training.loop import TrainingState, on_few_threads, result, run
@@ -22,6 +23,9 @@ from svae.training.progress import progress_bars
 from svae.training.workers import evaluation
 
 __all__ = ["Trial", "hold_trial"]
+
+FAILURES = FloatingPointError, NotPositiveDefinite, Impossible
+"""What ends a trial, but no fit that might do without."""
 
 
 class Trial(NamedTuple):
@@ -60,15 +64,11 @@ def hold_trial(
     resume, overwrite, executor, num_workers, progress
         As in `svae.SVAE.fit`.
 
-    Raises
-    ------
-    FloatingPointError
-        If training failed before there was a score.
-
     Warns
     -----
     UserWarning
-        If training failed later: the fit ends before that.
+        If training or a score failed.  The fit then ends before that, or, if there was
+        no score yet, takes all steps.
     """
     reached, why = begin(plan, copy.deepcopy(rng), saved, resume, overwrite)[0], ""
 
@@ -92,10 +92,12 @@ def hold_trial(
     ):
         try:
             run(plan, reached, evaluate, generator, show, visit, keep)
-        except FloatingPointError as error:
-            if reached.best_so_far is None:
-                raise
-            warnings.warn(f"trial: {error}; the fit ends before that", stacklevel=3)
+        except FAILURES as error:
+            steps = _outcome(plan, reached, why).num_steps
+            warnings.warn(
+                f"trial: {error}; the fit takes {steps} steps (num_steps=N takes N)",
+                stacklevel=3,
+            )
     return _outcome(plan, reached, why)
 
 
@@ -107,5 +109,6 @@ def _outcome(plan: TrainingPlan, training: TrainingState, ended: str) -> Trial:
     for step, record in enumerate(best.records, 1):
         if not np.isnan(record["held_out"]):
             scored[step] = record["held_out"]
-    num_steps = 0 if ended == "interrupted" else best.step
+    num_steps = best.step if training.best_so_far else plan.num_steps
+    num_steps = 0 if ended == "interrupted" else num_steps
     return Trial(num_steps, np.array([*scored]), np.array([*scored.values()]), ended)

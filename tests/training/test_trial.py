@@ -199,16 +199,32 @@ def test_more_steps_go_on_from_the_fit(frames, tmp_path):
     )
 
 
-def test_a_trial_that_fails_ends_the_fit_before_that(frames, monkeypatch):
+def fail_at(monkeypatch, count):
     take, taken = loop.step_.step, []
 
     def failing(*arguments):
         taken.append(1)
-        if len(taken) == 11:
-            raise FloatingPointError("step 10: the bound is nan")
+        if len(taken) == count:
+            raise FloatingPointError(f"step {count - 1}: the bound is nan")
         return take(*arguments)
 
     monkeypatch.setattr(step, "step", failing)
-    with pytest.warns(UserWarning, match="trial: step 10: the bound is nan"):
+
+
+def test_a_trial_that_fails_ends_the_fit_before_that(frames, monkeypatch):
+    fail_at(monkeypatch, 11)
+    with pytest.warns(UserWarning, match="trial: step 10: the bound is nan; the fit"):
         model = make().fit(frames, **FEW)
-    assert 0 < len(model.history_["objective"]) <= 8
+    best = model.trial_["step"][np.argmax(model.trial_["score"])]
+    assert 0 < len(model.history_["objective"]) == best <= 8
+
+
+def test_a_trial_that_has_no_score_decides_nothing(frames, monkeypatch):
+    def score(*arguments, **words):
+        raise FloatingPointError("frame 3: no")
+
+    monkeypatch.setattr("svae.estimators.svae.mean_bound", score)
+    with pytest.warns(UserWarning, match="frame 3: no; the fit takes 24 steps"):
+        model = make().fit(frames, **FEW)
+    assert len(model.history_["objective"]) == 24
+    assert np.isnan(model.trial_["score"]).all()

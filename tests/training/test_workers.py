@@ -341,3 +341,22 @@ def test_the_command_line_has_workers(tmp_path):
     assert main(shared) == 0
     a, b = (svae.load(tmp_path / name / "model.npz") for name in "ab")
     assert_same_fit(b, a)
+
+
+def test_workers_share_the_steps_of_a_trial(monkeypatch):
+    """Both fits, of four fifths of the data and of all, have shards of their own."""
+    monkeypatch.setattr("svae.training.plan.MOST_STEPS", 8)
+    network = svae.Residual((6,), weight_scale=None)
+    angle = np.linspace(0.0, 40.0, 180)[:, None] * np.arange(1, 7)
+    bent = 5 * np.cos(angle) + 0.2 * np.random.default_rng(0).standard_normal((180, 6))
+    options = {"batch_size": 2, "window": 60, "score_every": 2, "rng": 0}
+    options["learning_rate"] = 1e-2
+    alone, shared = (
+        svae.SVAE(svae.LDS(2), network, network).fit(bent, executor=each, **options)
+        for each in (None, Here())
+    )
+    assert len(alone.history_["objective"]) > 0
+    scores = [model.trial_["score"] for model in (alone, shared)]
+    np.testing.assert_allclose(*scores, rtol=1e-9)
+    objectives = [model.history_["objective"] for model in (alone, shared)]
+    np.testing.assert_allclose(*objectives, rtol=1e-9)

@@ -349,7 +349,11 @@ def summarise(model: svae.SVAE, num_frames: int, shown: list[Any]) -> dict[str, 
 def of_trial(step: list[int], score: list[float]) -> str:
     """Say what a trial came to."""
     scores = np.array(score)
-    best = int(np.nanargmax(scores)) if np.isfinite(scores).any() else 0
+    if not np.isfinite(scores).any():
+        return (
+            "trial: no score on the fifth of the data that was left out, so all steps"
+        )
+    best = int(np.nanargmax(scores))
     return (
         f"trial: of {step[-1]} steps on four fifths of the data, {step[best]} had the "
         f"best score of the rest: {scores[best]:.4f} per frame, {scores[0]:.4f} at the "

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import svae
+from svae import likelihoods
 from svae.cli import config, runs
+from svae.networks.architectures import starts_affine
 from svae.training.linear_start import STARTS as OWN_STARTS
 from svae.training.settings import default_batch_size
 
@@ -267,12 +269,23 @@ def choose_settings(options: argparse.Namespace) -> dict[str, Any]:
     settings |= given
     if "patience" in settings and "held_out" not in settings:
         refuse(options, "patience", "only with --held-out")
-    scores = "held_out" in settings or settings["num_steps"] == AUTO
-    if "score_every" in settings and not scores:
-        refuse(options, "score_every", "only with --held-out, or without --num-steps")
+    if "score_every" in settings and not (
+        "held_out" in settings or holds_trial(settings)
+    ):
+        why = "only with --held-out, or for a trial: without --num-steps, linear start"
+        refuse(options, "score_every", why)
     if settings.get("tails") == "sampled" and settings["inference"] != "sin":
         refuse(options, "tails", "sampled ones need --inference sin")
     return settings
+
+
+def holds_trial(settings: dict[str, Any]) -> bool:
+    """Whether a trial tells the number of steps, which it does of a linear start."""
+    decoder = NETWORKS[settings["network"]](mean=settings["decoder_mean"])
+    is_anew = settings["start"] != "random" and "start_from" not in settings
+    law = likelihoods.named(likelihood_of(settings))
+    can_start = starts_affine(decoder) and hasattr(law, "rescaled")
+    return settings["num_steps"] == AUTO and is_anew and can_start
 
 
 def words_of_origin(options: argparse.Namespace, folder: str) -> dict[str, Any]:

@@ -45,17 +45,16 @@ from svae.training.history import (
     write_csv,
 )
 from svae.training.loop import (
+    INTERRUPTED,
     TRAINING,
     TrainingState,
-    on_few_threads,
+    equipped,
     result,
     result_of_warm_up,
     run,
 )
 from svae.training.plan import TrainingPlan, make_plan
-from svae.training.progress import progress_bars
 from svae.training.trial import Trial, hold_trial
-from svae.training.workers import evaluation
 
 __all__ = ["SVAE"]
 
@@ -66,7 +65,6 @@ BETTER_STEPS = (
     "take smaller steps (learning_rate, natural_step), or more frames in each "
     "(batch_size, num_samples)"
 )
-INTERRUPTED = "interrupted"
 ENDINGS = ("steps", "patience", INTERRUPTED, "failed", "running")
 LESS_HALVING = (
     "start from the linear model of the data (start='linear') with one variance for "
@@ -420,20 +418,16 @@ class SVAE(Queries):
             self._keep(plan, training, ended, saved)
 
         trial: Trial | None = None
+        how = executor, num_workers, progress
         with alone(saved):
             if saved is not None and not (resume or overwrite):
                 saved.refuse_another()
             if plan.trial is not None and not (resume and began_without(of_trial)):
-                how = resume, overwrite, executor, num_workers, progress
-                trial = hold_trial(plan.trial, rng, of_trial, *how)
+                trial = hold_trial(plan.trial, rng, of_trial, resume, overwrite, *how)
                 plan, overwrite = plan._replace(num_steps=trial.num_steps), False
             self.trial_ = trial and {"step": trial.step, "score": trial.score}
             training, generator = begin(plan, rng, saved, resume, overwrite)
-            with (
-                evaluation(plan, executor, num_workers) as evaluate,
-                on_few_threads(plan, training),
-                progress_bars(plan.num_frames, progress) as show,
-            ):
+            with equipped(plan, training, *how) as (evaluate, show):
                 self.obs_dim_, self.ended_ = plan.obs_dim, "running"
                 self._keep_columns(names)
                 self.fill_, self.sees_mask_ = plan.model.fill, plan.model.sees_mask

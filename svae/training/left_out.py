@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["PATIENCE", "read", "without_a_fifth"]
+from svae.training.batches import spread
 
-PATIENCE = 3
-"""Scores without a better one after which a trial ends."""
+__all__ = ["read", "without_a_fifth"]
+
 MANY = 10
 """Windows from which every fifth is left out, rather than the end of each."""
 SHORTEST = 5
@@ -63,10 +63,8 @@ def read(sequences: Sequence[Any], windows: np.ndarray, latent: Any) -> list[Any
     -------
     list of (T, P) arrays
     """
-    longest = int((windows[:, 2] - windows[:, 1]).max())
-    number = min(len(windows), max(1, FRAMES // longest))
-    some = windows[np.linspace(0, len(windows) - 1, number).astype(int)]
     frames = [
-        sequences[n][start : min(stop, start + FRAMES)] for n, start, stop in some
+        sequences[n][start : min(stop, start + FRAMES)]
+        for n, start, stop in spread(windows, FRAMES)
     ]
     return [np.concatenate(frames)] if latent.independent else frames

@@ -26,17 +26,19 @@ from svae.training.gradients import Evaluate
 from svae.training.history import Record
 from svae.training.linear_start import first_record, linear_networks
 from svae.training.plan import Score, TrainingPlan
-from svae.training.progress import Show
+from svae.training.progress import Show, progress_bars
 from svae.training.step import Stage, State
+from svae.training.workers import evaluation
 
 __all__ = [
     "ENDED",
+    "INTERRUPTED",
     "TRAINING",
     "WARM_UP",
     "BestRestart",
     "BestSoFar",
     "TrainingState",
-    "on_few_threads",
+    "equipped",
     "reopen",
     "result",
     "run",
@@ -48,6 +50,8 @@ WORTH_THREADS = 2**25
 """Multiply-adds in a product from which threads share it: a core's millisecond."""
 
 WARM_UP, TRAINING, ENDED = "warm-up", "training", "ended"
+INTERRUPTED = "interrupted"
+"""How training ended that Ctrl-C has stopped."""
 
 
 class BestSoFar(NamedTuple):
@@ -155,7 +159,24 @@ def reopen(plan: TrainingPlan, training: TrainingState) -> TrainingState:
 
 
 @contextmanager
-def on_few_threads(plan: TrainingPlan, training: TrainingState) -> Iterator[None]:
+def equipped(
+    plan: TrainingPlan,
+    training: TrainingState,
+    executor: Any,
+    num_workers: int | None,
+    progress: bool,
+) -> Iterator[tuple[Evaluate, Show]]:
+    """Yield what `run` needs to take steps, and to show them."""
+    with (
+        evaluation(plan, executor, num_workers) as evaluate,
+        _on_few_threads(plan, training),
+        progress_bars(plan.num_frames, progress) as show,
+    ):
+        yield evaluate, show
+
+
+@contextmanager
+def _on_few_threads(plan: TrainingPlan, training: TrainingState) -> Iterator[None]:
     """Keep BLAS to one thread if the products of a step are small.
 
     Threads that wait for each other make small steps many times slower, most of all
@@ -214,7 +235,7 @@ def run(
         all_taken = len(training.best_restart.records) >= plan.num_steps
         ended = "steps" if all_taken else "patience"
     except KeyboardInterrupt:
-        ended = "interrupted"
+        ended = INTERRUPTED
         warnings.warn(
             f"interrupted in step {training.state.step + 1} of the "
             f"{training.phase}: the model is what was fitted so far",

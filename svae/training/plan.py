@@ -24,7 +24,7 @@ from svae.training.continuation import (
     seeing_as,
 )
 from svae.training.history import HISTORY, STATES_IN_USE
-from svae.training.left_out import PATIENCE, read, without_a_fifth
+from svae.training.left_out import read, without_a_fifth
 from svae.training.linear_start import (
     STARTS,
     LinearStart,
@@ -49,6 +49,8 @@ Score = Callable[[Parameters], float]
 
 MOST_STEPS = 1000
 """Steps of a fit that is told no number; a trial may have it take fewer."""
+PATIENCE = 3
+"""Scores without a better one after which a trial ends."""
 
 
 class TrainingPlan(NamedTuple):

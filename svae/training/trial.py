@@ -16,11 +16,8 @@ import numpy as np
 
 from svae.errors import Impossible, NotPositiveDefinite
 from svae.training.checkpoint import Checkpoint, begin
-from svae.training.generators import generator_at
-from svae.training.loop import TrainingState, on_few_threads, result, run
+from svae.training.loop import INTERRUPTED, TrainingState, equipped, result, run
 from svae.training.plan import TrainingPlan
-from svae.training.progress import progress_bars
-from svae.training.workers import evaluation
 
 __all__ = ["Trial", "hold_trial"]
 
@@ -70,7 +67,8 @@ def hold_trial(
         If training or a score failed.  The fit then ends before that, or, if there was
         no score yet, takes all steps.
     """
-    reached, why = begin(plan, copy.deepcopy(rng), saved, resume, overwrite)[0], ""
+    reached, generator = begin(plan, copy.deepcopy(rng), saved, resume, overwrite)
+    why = ""
 
     def visit(training: TrainingState) -> None:
         nonlocal reached
@@ -84,12 +82,8 @@ def hold_trial(
         if saved is not None:
             saved.save(training)
 
-    generator = generator_at(reached.rng)
-    with (
-        evaluation(plan, executor, num_workers) as evaluate,
-        on_few_threads(plan, reached),
-        progress_bars(plan.num_frames, progress) as show,
-    ):
+    how = executor, num_workers, progress
+    with equipped(plan, reached, *how) as (evaluate, show):
         try:
             run(plan, reached, evaluate, generator, show, visit, keep)
         except FAILURES as error:
@@ -110,5 +104,5 @@ def _outcome(plan: TrainingPlan, training: TrainingState, ended: str) -> Trial:
         if not np.isnan(record["held_out"]):
             scored[step] = record["held_out"]
     num_steps = best.step if training.best_so_far else plan.num_steps
-    num_steps = 0 if ended == "interrupted" else num_steps
+    num_steps = 0 if ended == INTERRUPTED else num_steps
     return Trial(num_steps, np.array([*scored]), np.array([*scored.values()]), ended)

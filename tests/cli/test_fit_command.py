@@ -380,3 +380,17 @@ def test_a_fit_of_no_step_is_told_and_drawn(tmp_path, frames, few_steps, capsys)
     names = {path.name for path in (tmp_path / "run" / "figures").iterdir()}
     assert "trial.png" in names and "bound.png" not in names
     assert auto(frames, tmp_path, "--learning-rate", "0.1", "--force") == 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--network", "mlp"], ["--start", "random"], ["--decoder-mean", "sigmoid"]],
+)
+def test_scores_of_a_trial_that_is_not_held_are_refused(
+    tmp_path, frames, few_steps, capsys, options
+):
+    with pytest.raises(SystemExit):
+        auto(frames, tmp_path, *options)
+    said = "argument --score-every: only with --held-out, or for a trial"
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

@@ -87,7 +87,7 @@ def test_where_no_step_helps_the_model_is_its_start():
     assert model.best_step_ == 0
     assert len(model.history_["objective"]) == 0
     assert model.ended_ == "steps"
-    assert len(model.trial_["score"]) == 1 + left_out.PATIENCE
+    assert len(model.trial_["score"]) == 1 + plan.PATIENCE
     assert np.argmax(model.trial_["score"]) == 0
     tiny = {"learning_rate": 1e-12, "natural_step": 1e-12}
     started = make().fit(frames, num_steps=1, rng=5, **tiny)

@@ -13,6 +13,7 @@ from svae.queries.forecasts import forecast
 from svae.queries.importance import importance_scores
 from svae.queries.trailing import trimmed
 from svae.testing import assert_identical, relative_error, typical_natparams
+from svae.training import loop
 from tests.helpers.exact import (
     CHAINS,
     known_theta,
@@ -244,13 +245,13 @@ def batch_of(sequences):
 def test_bounds_per_frame_of_a_fit_count_frames_with_data(rng, monkeypatch):
     """Progress bars and the score divide by the same number."""
     told = []
-    honest = svae.estimators.svae.progress_bars
+    honest = loop.progress_bars
 
     def spy(num_frames, show):
         told.append(num_frames)
         return honest(num_frames, show)
 
-    monkeypatch.setattr(svae.estimators.svae, "progress_bars", spy)
+    monkeypatch.setattr(loop, "progress_bars", spy)
     frames = longer(rng.standard_normal((9, 3)), 30)
     network = svae.MLP((4,))
     model = svae.SVAE(svae.LDS(2), network, network).fit(frames, num_steps=2, rng=0)

@@ -154,6 +154,18 @@ bool are_summable(const SwitchingProblem& problem, const SwitchingResult& result
          (!sums.data || numbers.hold_pairs(readable(sums), size_of_rows(problem), true));
 }
 
+bool are_summable(const GaussianProblem& problem, const GaussianFiltering& result,
+                  Index first, Index stop) {
+  const PackNumbers numbers = summable(problem, first, stop);
+  const Index D = problem.latent_dim;
+  const auto hold = [&](const GaussianPrefixes& prefixes) {
+    return numbers.hold_steps(readable(prefixes.log_normalizer), 1) &&
+           numbers.hold_steps(readable(prefixes.mean), D) &&
+           numbers.hold_steps(readable(prefixes.cov), D * D);
+  };
+  return hold(result.filtered) && hold(result.predicted);
+}
+
 // Raises FloatingPointError for the first sequence whose results are not.
 template <class Problem, class Result>
 void raise_overflow(const Problem& problem, const Result& result) {
@@ -267,11 +279,22 @@ py::tuple gaussian_filter(const Arrays& potentials, const IntArray& lengths) {
   const py::tuple filtered = prefixes_of(sizes, are_filled, result.filtered);
   const py::tuple predicted = prefixes_of(sizes, are_filled, result.predicted);
   result.failed_step = failed_step.data();
+  const Packs packs = packs_of(problem, sizes.T);
+  AllRight all_summable;
+  const auto look = [&](Index first, Index stop) {
+    all_summable.and_also(are_summable(problem, result, first, stop));
+  };
   run(
-      problem, sizes, failed_step, [&] { run_filter_in_chunks(problem, result); },
+      problem, sizes, failed_step,
+      [&] {
+        run_filter_in_chunks(problem, result);
+        look(0, sizes.N);
+      },
       [&](Index first, Workspace& workspace) {
         kernels().gaussian_filter(problem, result, first, workspace);
+        look(first, packs.stop(first));
       });
+  if (!all_summable) raise_overflow(problem, result);
   return py::make_tuple(filtered, predicted);
 }
 

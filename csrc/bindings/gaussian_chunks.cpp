@@ -15,9 +15,10 @@
 namespace svae {
 namespace {
 
-// Measured with AVX-512 at D = 4: with so many steps the chain of edges and the second
-// pass cost what full lanes gain. A sequence among three wastes less.
-constexpr Index kMostSequences = 3, kFewestSteps = 64;
+// Measured with AVX-512: with so many steps the chain of edges and the second pass cost
+// what full lanes gain. A sequence among three wastes less.
+constexpr Index kMostSequences = 3;
+Index fewest_steps(Index latent_dim) { return latent_dim < 9 ? 64 : 32; }
 // Shorter chunks have more edges between them, longer ones leave the caches; and what the
 // adjoint keeps of large matrices takes memory.
 constexpr Index kLongestChunk = 128, kLongestOfLarge = 64, kLargeDim = 48;
@@ -25,7 +26,8 @@ constexpr Index kFewestChunks = 8;  // fill all lanes of any instruction set
 constexpr Index kStepsOfBlock = 8;  // rows that are read at a time, if they are all there
 
 bool goes_in_chunks(Index num_sequences, Index latent_dim, Index length) {
-  return num_sequences <= kMostSequences && length >= num_sequences * kFewestSteps &&
+  return num_sequences <= kMostSequences &&
+         length >= num_sequences * fewest_steps(latent_dim) &&
          kernels().gaussian_lanes(latent_dim) > 1;
 }
 

@@ -259,6 +259,24 @@ class StepMatrix {
   Form entries_, rows_, columns_;
 };
 
+// The lowest of some log weights, relative to the largest, and the lowest that is
+// possible.
+template <class V>
+struct Lowest {
+  V of_all, of_possible;
+};
+
+template <class V>
+Lowest<V> lowest(const V* log_weights,  // (size,)
+                 Index size, V shift) {
+  const V infinity = broadcast<V>(kInfinity);
+  const auto possible = [&](Index k) {
+    return select(log_weights[k] == -infinity, infinity, log_weights[k]);
+  };
+  const V of_all = fold<V>(size, [&](Index k) { return log_weights[k]; }, Minimum());
+  return {of_all - shift, fold<V>(size, possible, Minimum()) - shift};
+}
+
 // A_ij = exp(pair_ij - shift), relative to the largest.
 template <class V, class E>
 class PairWeights : public StepMatrix<PairWeights<V, E>, V, E> {
@@ -271,6 +289,12 @@ class PairWeights : public StepMatrix<PairWeights<V, E>, V, E> {
 
   // That of the step asked for last
   V shift() const { return in_lanes<V>(shift_); }
+
+  // Of the same step
+  SVAE_NO_INLINE Lowest<V> lowest_at(Index t) {
+    const Lowest<E> entries = lowest(rows_.at(t), size_, shift_);
+    return {in_lanes<V>(entries.of_all), in_lanes<V>(entries.of_possible)};
+  }
 
   SVAE_NO_INLINE void make(Index t, E* weights) {  // (K, K)
     const E* potentials = rows_.at(t);

@@ -53,7 +53,7 @@ void run_gaussian_edges(const GaussianProblem& problem, const GaussianEdges& edg
 
 void run_gaussian_filter(const GaussianProblem& problem, const GaussianFiltering& result,
                          Index first, Workspace& workspace) {
-  with_pack(problem.latent_dim, [&](auto pack) {
+  with_pack<true>(problem.latent_dim, [&](auto pack) {
     gaussian_filter<typename decltype(pack)::type>(problem, result, first, workspace);
   });
 }

@@ -110,11 +110,40 @@ SVAE_ALWAYS_INLINE V min(V a, V b) {
   return a < b ? a : b;
 }
 
+// The logarithm, within one unit in the last place:
+//
+//   log(x) = n log 2 + log(1 + f),   1 + f = x / 2^n within sqrt(1/2) and sqrt(2)
+//   log(1 + f) = 2 atanh(s) = 2 s + s z p(z),   s = f / (2 + f),  z = s^2
+//              = f - f^2/2 + s (f^2/2 + z p(z))
+//
+// with p through the Chebyshev points of the interval (relative error 4.7e-18). The last
+// form has the exact f as its only large term. Zero has -inf, and what is below it NaN.
 template <class V>
 SVAE_ALWAYS_INLINE V log(V x) {
-  V y;
-  for (Index w = 0; w < width<V>; ++w) lane(y, w) = __builtin_log(lane(x, w));
-  return y;
+  constexpr double kSeries[] = {0x1.2b5900de53b32p-3, 0x1.39fe51a7c18f9p-3,
+                                0x1.7462b51cb66b1p-3, 0x1.c71c62e3f11e6p-3,
+                                0x1.2492492df281ap-2, 0x1.99999999952d7p-2,
+                                0x1.5555555555558p-1};
+  using Bits = typename LaneBits<V>::unsigned_type;
+  constexpr std::uint64_t kMantissa = (std::uint64_t(1) << 52) - 1;
+  constexpr std::uint64_t kRootOfHalf = 0x3fe6a09e667f3bcd;
+  const V one = broadcast<V>(1.0), zero = broadcast<V>(0.0);
+  const auto is_subnormal = x < broadcast<V>(0x1p-1022);
+  const Bits bits = bits_as<Bits>(select(is_subnormal, x * broadcast<V>(0x1p54), x)) -
+                    kRootOfHalf + (std::uint64_t(1023) << 52);
+  const V f = bits_as<V>((bits & kMantissa) + kRootOfHalf) - one;
+  const V biased = bits_as<V>((bits >> 52) + bits_as<std::uint64_t>(0x1p52)) -
+                   broadcast<V>(0x1p52 + 1023.0);
+  const V n = biased - select(is_subnormal, broadcast<V>(54.0), zero);
+  const V s = f / (broadcast<V>(2.0) + f), z = s * s;
+  const V half_square = broadcast<V>(0.5) * f * f;
+  const V rest = s * (half_square + z * polynomial(z, kSeries));
+  const V value = n * broadcast<V>(kLogTwoHigh) +
+                  (f - (half_square - (rest + n * broadcast<V>(kLogTwoLow))));
+  const V of_none =
+      select(x == zero, broadcast<V>(-__builtin_inf()), broadcast<V>(__builtin_nan("")));
+  const V of_all = select(x > zero, value, of_none);
+  return select(x < broadcast<V>(__builtin_inf()), of_all, x);
 }
 
 // log(1 + x)

@@ -108,6 +108,13 @@ struct Maximum {
   }
 };
 
+struct Minimum {
+  template <class V>
+  SVAE_ALWAYS_INLINE V operator()(V a, V b) const {
+    return a < b ? a : b;
+  }
+};
+
 // The same of term(0), .., term(size - 1), four at a time; next(value, k) is both(value,
 // term(k)).
 template <class V, class Term, class Next, class Operation>

@@ -277,6 +277,26 @@ def test_long_chains_lose_no_digits(rng):
     assert relative_error(filtered[0][:, -1], logZ) < 1e-14
 
 
+def test_logarithms_have_all_their_digits(rng):
+    """A step of a single dimension has log Z = log(pi / -J) / 2."""
+    J = -np.exp(rng.uniform(-300.0, 300.0, (4000, 1, 1)))
+    J[:2000] = -rng.uniform(0.7, 1.5, (2000, 1, 1))
+    node = np.zeros(J.shape), np.zeros(J.shape)
+    filtered, _ = kernels.gaussian_filter(
+        (J, np.zeros((4000, 1))), (np.zeros((1, 1)),) * 3, node
+    )
+    want = 0.5 * np.log(np.pi / -np.asarray(J, onp.longdouble))[..., 0]
+    error = np.abs(filtered[0] - want) / np.maximum(np.abs(want), 1.0)
+    assert np.max(error) < 3 * np.finfo(float).eps
+
+
+def test_a_filter_too_large_for_a_float_is_refused(rng):
+    init, pair, (J, h) = gaussian_problem(rng)
+    h[1, 3] = 1e160
+    with pytest.raises(FloatingPointError, match="sequence 1"):
+        kernels.gaussian_filter(init, pair, (J, h))
+
+
 def test_malformed_arguments_are_named(rng):
     init, pair, (J, h) = gaussian_problem(rng)
     with pytest.raises(ValueError, match="node J has shape"):

@@ -60,6 +60,12 @@ def test_one_sequence(kernels, reference, rng, T, D):
     check(kernels, reference, rng, gaussian_problem(rng, N=1, T=T, D=D, S=1))
 
 
+@pytest.mark.parametrize("D", [9, 10, 21])
+@pytest.mark.parametrize("T", [31, 32, 33, 50, 63])
+def test_one_short_sequence_of_many_dimensions(kernels, reference, rng, T, D):
+    check(kernels, reference, rng, gaussian_problem(rng, N=1, T=T, D=D, S=1))
+
+
 @pytest.mark.parametrize("dense", [False, True])
 @pytest.mark.parametrize("sharing", ["shared", "sequence", "time", "step", "mixed"])
 def test_potentials_of_every_kind(kernels, reference, rng, sharing, dense):

@@ -150,6 +150,30 @@ def test_gradients_equal_the_definition(kernels, reference, rng, make):
 
 
 @all_problems
+def test_filters_equal_the_definition(kernels, reference, rng, make):
+    problem = make(rng)[:3]
+    got, want = (m.markov_filter(*problem) for m in (kernels, reference))
+    for (logZ, law), (logZ_want, law_want) in zip(got, want, strict=True):
+        assert_close(logZ, logZ_want, 1e-12)
+        np.testing.assert_allclose(law, law_want, rtol=1e-9, atol=1e-100)
+        np.testing.assert_allclose(law.sum(axis=-1), 1.0, rtol=1e-14)
+
+
+def test_a_filter_remembers_what_it_had_all_but_lost(kernels, reference):
+    """A class of weight 1e-320 that wins in the end, by ten harmless steps."""
+    node = np.zeros((1, 12, 2))
+    node[0, 0, 1] = -737.0
+    node[0, 1:, 0] = -100.0
+    got, want = (
+        m.markov_filter(np.zeros(2), UNCONNECTED, node) for m in (kernels, reference)
+    )
+    assert want[0][1][0, 7, 0] > 1.0 - 1e-9
+    assert want[0][1][0, 8, 1] > 1.0 - 1e-9
+    for a, b in zip([*got[0], *got[1]], [*want[0], *want[1]], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-100)
+
+
+@all_problems
 def test_harmless_company_changes_nothing(kernels, rng, make):
     """Bit for bit alone as in a ragged batch, at any place; and so its company."""
     problem = make(rng)
@@ -171,7 +195,10 @@ def test_harmless_company_changes_nothing(kernels, rng, make):
 
 
 def everything(kernels, problem):
-    """Values and cotangents per sequence, the latter for sums of what is smooth."""
+    """Values and cotangents per sequence, the latter for sums of what is smooth.
+
+    And what prefixes say.
+    """
     f, args = outputs(kernels, problem.lengths), problem[:3]
     _, _, pair, node = arrays = f(*args)
     steps, states = np.arange(node.shape[1]), np.arange(node.shape[2])
@@ -180,7 +207,8 @@ def everything(kernels, problem):
         np.arange(pair.shape[1])[:, None, None] + 0.7 * states + 0.3 * states[:, None]
     )
     bars = [0 * arrays[0], 0 * arrays[1], pair_bar + np.zeros_like(pair), node_bar]
-    return [*arrays, *cotangents(f, args, bars)]
+    prefixes = leaves(kernels.markov_filter(*args, problem.lengths))
+    return [*arrays, *cotangents(f, args, bars), *prefixes]
 
 
 @pytest.mark.parametrize("make", PROBLEMS[:2] + PROBLEMS[4:9], ids=name_of)

@@ -25,6 +25,13 @@ def test_one_sequence(kernels, reference, rng, T, D, K, affine):
 
 
 @each_kind
+@pytest.mark.parametrize("T", [32, 50])
+def test_one_short_sequence_of_many_dimensions(kernels, reference, rng, T, affine):
+    problem = switching_problem(rng, 1, T, 10, 3, affine=affine, S=1)
+    check(problem, chain(kernels, problem), chain(reference, problem), rng)
+
+
+@each_kind
 @pytest.mark.parametrize(
     "lengths", [[200, 64], [64, 200, 199], [200, 1, 193], [3, 200, 192]], ids=str
 )

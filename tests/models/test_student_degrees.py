@@ -85,7 +85,7 @@ def test_degrees_of_freedom_are_learned_behind_a_network(dof, low, high, rng):
     frames = x @ C + 0.1 * rng.standard_normal((3000, 5))
     latent = StudentMixture(1, 2, learn_dof=True)
     model = SVAE(latent, svae.Linear(), svae.Linear(), inference="sin")
-    model.fit(frames, num_steps=1000, batch_size=200, learning_rate=2e-2, rng=0)
+    model.fit(frames, num_steps=1000, batch_size=200, learning_rate=5e-3, rng=0)
     median, width = medians(model.parameters_.natparams)
     assert low < median[0] < high
     assert width[0] < 0.5

@@ -309,7 +309,7 @@ def test_a_dask_cluster_that_loses_a_worker():
     alone = make("slds").fit(SEQUENCES, **options)
     quiet = {"dashboard_address": None, "silence_logs": 50}
     with (
-        distributed.LocalCluster(2, threads_per_worker=1, **quiet) as cluster,
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, **quiet) as cluster,
         distributed.Client(cluster) as client,
     ):
         assert default_num_workers(client) == 2

@@ -129,7 +129,7 @@ def dask(number: int) -> Iterator[Any]:
 
     quiet = {"dashboard_address": None, "silence_logs": 50}
     with (
-        LocalCluster(number, threads_per_worker=1, **quiet) as cluster,
+        LocalCluster(n_workers=number, threads_per_worker=1, **quiet) as cluster,
         Client(cluster) as client,
     ):
         yield client, number, lambda: list(client.run(os.getpid).values())

@@ -100,21 +100,8 @@ def latent() -> svae.SLDS:
 
 
 def fit(frames: np.ndarray, num_steps: int, seed: int) -> svae.SVAE:
-    """Fit an autoencoder whose networks start as linear maps."""
-    network = svae.Residual((40, 40))
-    model = svae.SVAE(latent(), network, network, likelihood="gaussian")
-    return model.fit(
-        frames,
-        num_steps,
-        batch_size=4,
-        window=200,
-        context=20,
-        learning_rate=5e-3,
-        start="random",
-        rng=seed,
-        warmup=1000,
-        progress=True,
-    )
+    """Fit an autoencoder, whose networks begin as the principal components."""
+    return svae.SVAE(latent()).fit(frames, num_steps, rng=seed, progress=True)
 
 
 def average(results: list[dict[str, Any]], kind: str, key: str) -> float:

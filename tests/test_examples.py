@@ -39,7 +39,7 @@ SMALL = {
     "outliers": "--num-steps 2 --num-seeds 1 --prior published",
     "behaviour": "--num-steps 2 --num-seeds 1",
     "bees": "--num-steps 2 --num-seeds 1",
-    "depth": "--num-frames 230 --num-steps 1 --warmup 1",
+    "depth": "--num-frames 230 --num-steps 1",
     "streaming": "--gigabytes 0.01 --num-steps 2",
     "extending": "--num-steps 5",
     "workers": "--num-steps 2 --batch-sizes 2 --num-windows 4 --num-pixels 20",

@@ -243,7 +243,8 @@ class SVAE(Queries):
             Rows (independent models, default 50) or windows (chains, default 8) in a
             step.
         window : int, optional
-            Length of the windows that sequences are cut into; default: not cut.
+            Length of the windows that sequences are cut into; by default 200 if one is
+            longer than 1000 frames, else they are not cut.
         rng : int or numpy.random.Generator, optional
         progress : bool
             Show a progress bar with the bound and its parts, per frame.

@@ -33,6 +33,7 @@ __all__ = [
     "Minibatch",
     "assemble",
     "context_belief",
+    "default_window",
     "draw",
     "excerpt",
     "hidden_stretches",
@@ -46,6 +47,23 @@ __all__ = [
 
 EXCERPT = 2**12
 """Frames that show what states are like."""
+
+
+LONG = 1000
+"""Frames of a sequence that a step takes whole by default, if none is longer."""
+WINDOW = 200
+"""Frames of the windows that sequences are cut into if one is."""
+
+
+def default_window(model: Generative, sequences: Sequence[Any]) -> int | None:
+    """Return the length of the windows of a fit that is told none; None: not cut.
+
+    A step of a few windows learns as much as one of all frames of a long recording, and
+    takes a fraction of the time.
+    """
+    if model.latent.independent or max(map(len, sequences)) <= LONG:
+        return None
+    return WINDOW
 
 
 def window_length(

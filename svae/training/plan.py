@@ -15,7 +15,7 @@ from svae.models.base import check_positive_int
 from svae.objective.model import Generative, Parameters, check_data, in_units
 from svae.training import diagnostics
 from svae.training import warmup as warmup_
-from svae.training.batches import spread, window_length
+from svae.training.batches import default_window, spread, window_length
 from svae.training.continuation import (
     Fitted,
     check_fits,
@@ -173,6 +173,8 @@ def make_plan(
     settings = make_settings(
         model.latent.independent, model.inference, start != "random", **options
     )
+    if settings.window is None:
+        settings = settings._replace(window=default_window(model, sequences))
     steps_are_told = num_steps is not None
     num_steps = MOST_STEPS if num_steps is None else num_steps
     check_positive_int(num_steps=num_steps, n_init=n_init, score_every=score_every)

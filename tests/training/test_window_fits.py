@@ -8,6 +8,7 @@ import pytest
 
 import svae
 from svae import data as data_
+from svae.autodiff.trees import leaves
 from svae.families import product
 from svae.objective.batch import Noise
 from svae.objective.bound import bound
@@ -248,3 +249,15 @@ def test_errors_name_the_argument(name, rng):
     for independent in ("gmm", "gaussian"):
         with pytest.raises(ValueError, match=name):
             make(independent).fit(frames, num_steps=1, **{name: 2})
+
+
+@pytest.mark.parametrize(
+    "lengths, window", [((1001, 30), 200), ((1000, 30), 1000)], ids=["long", "short"]
+)
+def test_long_sequences_are_cut_by_default(lengths, window, rng):
+    frames = [rng.standard_normal((T, 2)) for T in lengths]
+    fits = [
+        make("lds").fit(frames, num_steps=2, batch_size=3, window=given, rng=0)
+        for given in (None, window)
+    ]
+    assert_identical(*(leaves(fit.parameters_) for fit in fits))

@@ -12,9 +12,8 @@
 //   dense   all A_ij >= 1e-100, and sum alpha >= 1e-60 at all steps: a step loses less
 //           than 1e-300, which is 1e-240 of its sum, and every p'_j has at least 1e-100
 //           of that; so it is off by less than 1e-130 of itself, whatever follows
-//   kept    all initial weights, A_ij and alpha_j that are possible are >= 1e-150: then
-//   no
-//           product of two is lost
+//   kept    all initial weights, A_ij and alpha_j that are possible are >= 1e-150:
+//           then no product of two of them is lost
 //
 // A sequence with neither is done once more in log space; it alone decides that.
 #pragma once

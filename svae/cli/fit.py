@@ -354,10 +354,13 @@ def of_trial(step: list[int], score: list[float]) -> str:
             "trial: no score on the fifth of the data that was left out, so all steps"
         )
     best = int(np.nanargmax(scores))
+    remedy = "--num-steps N takes N steps"
+    if best == len(scores) - 1:
+        remedy = f"still rising at the end: {remedy}, which may be more"
     return (
         f"trial: of {step[-1]} steps on four fifths of the data, {step[best]} had the "
         f"best score of the rest: {scores[best]:.4f} per frame, {scores[0]:.4f} at the "
-        f"start, {scores[-1]:.4f} at the end (--num-steps N takes N steps)"
+        f"start, {scores[-1]:.4f} at the end ({remedy})"
     )
 
 

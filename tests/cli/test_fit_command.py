@@ -13,6 +13,7 @@ from svae import store
 from svae.__main__ import main
 from svae.autodiff.trees import leaves
 from svae.cli import runs
+from svae.cli.fit import of_trial
 from tests.helpers.commands import (
     LOUD,
     LOUD_LDS,
@@ -368,6 +369,12 @@ def test_without_a_number_of_steps_a_trial_tells_it(
     more = svae.load(tmp_path / "run" / "model.npz").history_["objective"]
     assert len(more) == int(number)
     np.testing.assert_array_equal(more[:best], model.history_["objective"])
+
+
+def test_a_trial_that_ends_while_its_score_rises_says_so():
+    assert "still rising" in of_trial([0, 100, 200], [-3.0, -2.0, -1.0])
+    assert "still rising" not in of_trial([0, 100, 200], [-3.0, -1.0, -2.0])
+    assert "no score" in of_trial([0], [np.nan])
 
 
 @pytest.mark.filterwarnings("always:num_steps")

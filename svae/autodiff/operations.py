@@ -145,9 +145,14 @@ defvjp_argnums(
 
 @primitive
 def multiply(left: Array, right: Array) -> Array:
-    """Multiply (..., M) by (M, N): one matrix product."""
+    """Multiply (..., M) by (M, N): one matrix product, of many rows and few columns.
+
+    As its transpose, and so in the VJP: BLAS takes up to five times as long for a tall
+    matrix on the left.
+    """
     rows = left.reshape(-1, left.shape[-1])
-    return onp.dot(rows, right).reshape(*left.shape[:-1], right.shape[-1])
+    product = onp.dot(right.T, rows.T).T
+    return product.reshape(*left.shape[:-1], right.shape[-1])
 
 
 def _multiply_vjp(argnums: Sequence[int], ans: Any, args: Any, kwargs: Any) -> VJP:
@@ -157,7 +162,7 @@ def _multiply_vjp(argnums: Sequence[int], ans: Any, args: Any, kwargs: Any) -> V
         rows, of_rows = left.reshape(-1, left.shape[-1]), g.reshape(-1, g.shape[-1])
         cotangents = {
             0: lambda: np.dot(of_rows, right.T).reshape(left.shape),
-            1: lambda: np.dot(rows.T, of_rows),
+            1: lambda: np.dot(of_rows.T, rows).T,
         }
         return [cotangents[argnum]() for argnum in argnums]
 

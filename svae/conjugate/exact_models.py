@@ -16,7 +16,7 @@ import numpy as onp
 
 from svae import conjugate, data, kernels
 from svae.autodiff.trees import tree_map
-from svae.conjugate.initialization import log_density
+from svae.conjugate.initialization import density_of
 from svae.data import Windows
 from svae.families.arrays import outer
 from svae.models import LDS, Evidence, LinearEmission
@@ -84,7 +84,7 @@ class Known:
 
     def local(self, stats: Message, points: Windows) -> Any:
         """Return l(m) of each sequence, (N,), differentiable in m = ``stats``."""
-        return self._scored(log_density(self.latent, stats, points), points)
+        return self._scored(density_of(self.latent, points)(stats), points)
 
     def posterior(self, stats: Message, points: Windows) -> tuple[Any, Any, Any, Any]:
         """Return mean and covariance of x, unknown nowhere, p(z) and l(m)."""

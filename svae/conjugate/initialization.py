@@ -1,7 +1,7 @@
 """Where q(theta) starts from: coordinate ascent from clusterings of known latents."""
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import autograd.numpy as np
@@ -58,9 +58,10 @@ def initialize(
     bound : float
         On the log evidence of the latents.
     """
+    density = density_of(latent, points)
 
     def local(stats: Any) -> Any:
-        return np.sum(log_density(latent, stats, points))
+        return np.sum(density(stats))
 
     def ends(begun: Iterable[Any], num_steps: int) -> list[tuple[Any, float]]:
         sure = getattr(latent, "ascends", True)
@@ -95,10 +96,18 @@ def _rounded(bound: float) -> float:
     return float(f"{bound:.9g}")
 
 
-def log_density(latent: Any, stats: Any, points: Windows, **options: Any) -> Any:
-    """Return log p(x | theta) of known latents, (N,); see `LatentModel.log_density`."""
-    frames = points.observed_frames
-    return latent.log_density(stats, points.values, points.lengths, frames, **options)
+def density_of(latent: Any, points: Windows) -> Callable[..., Any]:
+    """Return log p(x | theta) of known latents, (N,), as a function of t(theta).
+
+    See `LatentModel.log_density`.  A class that defines it may also define
+    ``density_of``, which makes once what depends on the latents alone; a subclass with
+    a density of its own is asked for that.
+    """
+    known = points.values, points.lengths, points.observed_frames
+    defining = next(c for c in type(latent).__mro__ if "log_density" in vars(c))
+    if "density_of" in vars(defining):
+        return latent.density_of(*known)
+    return lambda stats, **options: latent.log_density(stats, *known, **options)
 
 
 def starts(
@@ -109,14 +118,14 @@ def starts(
     num_restarts: int,
 ) -> Iterator[Any]:
     """Yield natural parameters of q(theta) given the labels of each clustering."""
+    density, sure = density_of(latent, points), latent.ascends
     for _ in range(num_restarts):
         for labels in clusterings(latent, points, rng):
             states = onp.eye(latent.num_states, dtype=bool)[labels]
 
             def complete(stats: Any, states: onp.ndarray = states) -> Any:
-                return np.sum(log_density(latent, stats, points, states=states))
+                return np.sum(density(stats, states=states))
 
-            sure = latent.ascends
             yield climb(complete, latent.family, prior, prior, ascends=sure)[0]
 
 

@@ -11,6 +11,7 @@ a Gaussian chain, so q(x) is exact: one call of `svae.kernels.gaussian_chain`,
 differentiable in all its potentials.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -220,14 +221,28 @@ class LDS(HasPrior):
         observed: Mask | None = None,
     ) -> Array:
         """Return log p(x | theta), (N,); see `LatentModel.log_density`."""
+        return self.density_of(latents, lengths, observed)(stats)
+
+    def density_of(
+        self,
+        latents: Array,
+        lengths: Integers | None = None,
+        observed: Mask | None = None,
+    ) -> Callable[[Message], Array]:
+        """Return `log_density` of these latents, a function of stats."""
         switch = Dynamics(self.latent_dim, self.affine)
-        natparams = switch.natparams(_one_state(stats))
-        linear = switch.linear_potentials(switch.of_points(latents), natparams)
-        densities = switch.state_potentials(linear, natparams)[..., 0]
+        features = switch.of_points(latents)
         scored = valid_steps(lengths, latents)
         if observed is not None:
             scored = scored & switch.scored_points(observed)
-        return np.sum(np.where(scored, densities, 0.0), axis=1)
+
+        def density(stats: Message) -> Array:
+            natparams = switch.natparams(_one_state(stats))
+            linear = switch.linear_potentials(features, natparams)
+            densities = switch.state_potentials(linear, natparams)[..., 0]
+            return np.sum(np.where(scored, densities, 0.0), axis=1)
+
+        return density
 
     def draw(
         self,

@@ -125,19 +125,43 @@ class Switching(HasPrior):
 
         ``states`` (N, T, K) bool says which states are possible; all by default.
         """
-        init, pair = markov_potentials(stats)
-        potentials = self.state_potentials(stats, latents, observed)
-        if states is not None:
-            potentials = np.where(states, potentials, -onp.inf)
-        return kernels.markov_chain(init, pair, potentials, lengths)[0]
+        return self.density_of(latents, lengths, observed)(stats, states)
+
+    def density_of(
+        self,
+        latents: Array,
+        lengths: Integers | None = None,
+        observed: Mask | None = None,
+    ) -> Callable[..., Array]:
+        """Return `log_density` of these latents, a function of stats and ``states``.
+
+        Their features are made once: an ascent asks again and again.
+        """
+        features = self.switch.of_points(latents)
+        scored = self.switch.scored_points(observed)
+
+        def density(stats: Message, states: Array | None = None) -> Array:
+            init, pair = markov_potentials(stats)
+            potentials = self._state_potentials(stats, features, scored)
+            if states is not None:
+                potentials = np.where(states, potentials, -onp.inf)
+            return kernels.markov_chain(init, pair, potentials, lengths)[0]
+
+        return density
 
     def state_potentials(
         self, stats: Message, latents: Array, observed: Mask | None = None
     ) -> Array:
         """Return the node potentials (N, T, K) of z given x (N, T, D)."""
+        features = self.switch.of_points(latents)
+        scored = self.switch.scored_points(observed)
+        return self._state_potentials(stats, features, scored)
+
+    def _state_potentials(
+        self, stats: Message, features: Any, scored: Mask | None
+    ) -> Array:
         switch, natparams = self.switch, self.switch.natparams(stats)
-        linear = switch.linear_potentials(switch.of_points(latents), natparams)
-        scored = switch.scored_points(observed)
+        linear = switch.linear_potentials(features, natparams)
         return where_scored(scored, switch.state_potentials(linear, natparams))
 
     def most_likely_states(

@@ -178,6 +178,29 @@ void raise_overflow(const Problem& problem, const Result& result) {
   }
 }
 
+// The same as `run`, each pack's results looked at by the thread that has made them.
+template <class Problem, class Result, class InChunks, class Task>
+void run_to_numbers(const Problem& problem, const Sizes& sizes,
+                    const std::vector<Index>& failed_step, const Result& result,
+                    const InChunks& in_chunks, const Task& task) {
+  const Packs packs = packs_of(problem, sizes.T);
+  AllRight all_summable;
+  const auto look = [&](Index first, Index stop) {
+    all_summable.and_also(are_summable(problem, result, first, stop));
+  };
+  run(
+      problem, sizes, failed_step,
+      [&] {
+        in_chunks();
+        look(0, sizes.N);
+      },
+      [&](Index first, Workspace& workspace) {
+        task(first, workspace);
+        look(first, packs.stop(first));
+      });
+  if (!all_summable) raise_overflow(problem, result);
+}
+
 py::tuple gaussian_chain(const Arrays& potentials, const std::optional<Array>& noise,
                          const IntArray& lengths, std::optional<double> limit) {
   const Sizes sizes = sizes_of(potentials[kNodeH]);
@@ -279,22 +302,11 @@ py::tuple gaussian_filter(const Arrays& potentials, const IntArray& lengths) {
   const py::tuple filtered = prefixes_of(sizes, are_filled, result.filtered);
   const py::tuple predicted = prefixes_of(sizes, are_filled, result.predicted);
   result.failed_step = failed_step.data();
-  const Packs packs = packs_of(problem, sizes.T);
-  AllRight all_summable;
-  const auto look = [&](Index first, Index stop) {
-    all_summable.and_also(are_summable(problem, result, first, stop));
-  };
-  run(
-      problem, sizes, failed_step,
-      [&] {
-        run_filter_in_chunks(problem, result);
-        look(0, sizes.N);
-      },
+  run_to_numbers(
+      problem, sizes, failed_step, result, [&] { run_filter_in_chunks(problem, result); },
       [&](Index first, Workspace& workspace) {
         kernels().gaussian_filter(problem, result, first, workspace);
-        look(first, packs.stop(first));
       });
-  if (!all_summable) raise_overflow(problem, result);
   return py::make_tuple(filtered, predicted);
 }
 
@@ -407,19 +419,11 @@ py::tuple switching_chain(const NodeArrays& nodes, const Array& rows,
     result.samples = output(drawn, 2);
     samples = drawn;
   }
-  const Packs packs = packs_of(problem, sizes.T);
-  AllRight all_summable;
-  run(
-      problem, sizes, failed_step,
-      [&] {
-        run_in_chunks(problem, result);
-        all_summable.and_also(are_summable(problem, result, 0, sizes.N));
-      },
+  run_to_numbers(
+      problem, sizes, failed_step, result, [&] { run_in_chunks(problem, result); },
       [&](Index first, Workspace& workspace) {
         kernels().switching.chain(problem, result, first, workspace);
-        all_summable.and_also(are_summable(problem, result, first, packs.stop(first)));
       });
-  if (!all_summable) raise_overflow(problem, result);
   return py::make_tuple(log_normalizer, py::cast(stats), of_pair, sums, samples);
 }
 

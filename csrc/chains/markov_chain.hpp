@@ -78,7 +78,7 @@ class MarkovFilter {
   V log_normalizer() {
     if (pack_.problem.pair_is_shared && pack_.num_timesteps > 1)
       log_scale_.add_times(pack_.lengths - broadcast<V>(1.0), pair_.shift());
-    log_scale_.add_times(exponent_, broadcast<V>(0x1.62e42fefa39efp-1));  // log 2
+    log_scale_.add_times(exponent_, broadcast<V>(kLogTwo));
     log_scale_.add(log(last_sum_));
     return log_scale_.value();
   }
@@ -349,16 +349,35 @@ void rescue_out_of_range(const MarkovPack<V>& pack, const bool* is_in_range,  //
   if (any) rescue(pack.only(chosen));
 }
 
+// Calls in_weights(entry), an entry being a number of the matrices of pairs: one for all
+// lanes where the sequences share them.
+template <class V, class InWeights>
+void with_entry(const MarkovPack<V>& pack, const InWeights& in_weights) {
+  if (pack.problem.potentials.pair.sequence_stride == 0)
+    in_weights(0.0);
+  else
+    in_weights(V{});
+}
+
+// Calls in_weights(entry, is_in_range), which says of each lane whether doubles were wide
+// enough, then in_logs(pack) for those that need it.
+template <class V, class InWeights, class InLogs>
+void in_weights_or_logs(const MarkovPack<V>& pack, const InWeights& in_weights,
+                        const InLogs& in_logs) {
+  bool is_in_range[width<V>];
+  with_entry(pack, [&](auto entry) { in_weights(entry, is_in_range); });
+  rescue_out_of_range(pack, is_in_range, in_logs);
+}
+
 // Log normalizer and expected statistics of one pack.
 template <class V>
 void markov_chain(const MarkovProblem& problem, const MarkovResult& result, Index first,
                   Workspace& workspace) {
   const MarkovPack<V> pack(problem, first);
   bool is_in_range[width<V>];
-  if (problem.potentials.pair.sequence_stride == 0)
-    markov_chain_in_weights<V, double>(pack, result, is_in_range, workspace);
-  else
-    markov_chain_in_weights<V, V>(pack, result, is_in_range, workspace);
+  with_entry(pack, [&](auto entry) {
+    markov_chain_in_weights<V, decltype(entry)>(pack, result, is_in_range, workspace);
+  });
   if (problem.end.data)
     for (Index w = 0; w < width<V>; ++w)
       result.failed_step[pack.sequence[w]] = is_in_range[w] ? -1 : 0;

@@ -72,7 +72,7 @@ class PrefixScale {
   // of weights with that sum
   SVAE_ALWAYS_INLINE V log_normalizer(V sum) const {
     CompensatedSum<V> total = shifts_;
-    total.add_times(exponent_, broadcast<V>(0x1.62e42fefa39efp-1));  // log 2
+    total.add_times(exponent_, broadcast<V>(kLogTwo));
     total.add(log(sum));
     return total.value();
   }
@@ -224,14 +224,13 @@ template <class V>
 void markov_filter(const MarkovProblem& problem, const MarkovFiltering& result,
                    Index first, Workspace& workspace) {
   const MarkovPack<V> pack(problem, first);
-  bool is_in_range[width<V>];
-  if (problem.potentials.pair.sequence_stride == 0)
-    markov_filter_in_weights<V, double>(pack, result, is_in_range, workspace);
-  else
-    markov_filter_in_weights<V, V>(pack, result, is_in_range, workspace);
-  rescue_out_of_range(pack, is_in_range, [&](const MarkovPack<V>& part) {
-    markov_filter_in_logs(part, result, workspace);
-  });
+  in_weights_or_logs(
+      pack,
+      [&](auto entry, bool* is_in_range) {
+        markov_filter_in_weights<V, decltype(entry)>(pack, result, is_in_range,
+                                                     workspace);
+      },
+      [&](const MarkovPack<V>& part) { markov_filter_in_logs(part, result, workspace); });
 }
 
 }  // namespace SVAE_ISA_NAMESPACE

@@ -239,14 +239,12 @@ template <class V>
 void sample_markov_chain(const MarkovProblem& problem, const MarkovSampling& sampling,
                          Index first, Workspace& workspace) {
   const MarkovPack<V> pack(problem, first);
-  bool is_in_range[width<V>];
-  if (problem.potentials.pair.sequence_stride == 0)
-    sample_in_weights<V, double>(pack, sampling, is_in_range, workspace);
-  else
-    sample_in_weights<V, V>(pack, sampling, is_in_range, workspace);
-  rescue_out_of_range(pack, is_in_range, [&](const MarkovPack<V>& part) {
-    sample_in_logs(part, sampling, workspace);
-  });
+  in_weights_or_logs(
+      pack,
+      [&](auto entry, bool* is_in_range) {
+        sample_in_weights<V, decltype(entry)>(pack, sampling, is_in_range, workspace);
+      },
+      [&](const MarkovPack<V>& part) { sample_in_logs(part, sampling, workspace); });
 }
 
 }  // namespace SVAE_ISA_NAMESPACE

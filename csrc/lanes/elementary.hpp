@@ -31,6 +31,7 @@ SVAE_ALWAYS_INLINE To bits_as(From from) {
 // number below 2^20 is exact.
 constexpr double kLogTwoHigh = 0x1.62e42feep-1;
 constexpr double kLogTwoLow = 0x1.a39ef35793c76p-33;
+constexpr double kLogTwo = 0x1.62e42fefa39efp-1;
 
 template <class V, int kCount>
 SVAE_ALWAYS_INLINE V polynomial(V x, const double (&coefficients)[kCount]) {
@@ -47,6 +48,13 @@ template <class V>
 SVAE_ALWAYS_INLINE V power_of_two(V n_shifted) {
   using Bits = typename LaneBits<V>::unsigned_type;
   return bits_as<V>((bits_as<Bits>(n_shifted) + 1023) << 52);
+}
+
+// The exponent in the bits of a normal number without its sign.
+template <class V, class Bits>
+SVAE_ALWAYS_INLINE V exponent_of(Bits bits) {
+  return bits_as<V>((bits >> 52) + bits_as<std::uint64_t>(0x1p52)) -
+         broadcast<V>(0x1p52 + 1023.0);
 }
 
 // The exponential, of which the functions below differ in how 2^n gets in:
@@ -105,11 +113,6 @@ SVAE_ALWAYS_INLINE V exp(V x) {
   return (half + half * e.rest) * power_of_two(rest_shifted);
 }
 
-template <class V>
-SVAE_ALWAYS_INLINE V min(V a, V b) {
-  return a < b ? a : b;
-}
-
 // The logarithm, within one unit in the last place:
 //
 //   log(x) = n log 2 + log(1 + f),   1 + f = x / 2^n within sqrt(1/2) and sqrt(2)
@@ -132,9 +135,7 @@ SVAE_ALWAYS_INLINE V log(V x) {
   const Bits bits = bits_as<Bits>(select(is_subnormal, x * broadcast<V>(0x1p54), x)) -
                     kRootOfHalf + (std::uint64_t(1023) << 52);
   const V f = bits_as<V>((bits & kMantissa) + kRootOfHalf) - one;
-  const V biased = bits_as<V>((bits >> 52) + bits_as<std::uint64_t>(0x1p52)) -
-                   broadcast<V>(0x1p52 + 1023.0);
-  const V n = biased - select(is_subnormal, broadcast<V>(54.0), zero);
+  const V n = exponent_of<V>(bits) - select(is_subnormal, broadcast<V>(54.0), zero);
   const V s = f / (broadcast<V>(2.0) + f), z = s * s;
   const V half_square = broadcast<V>(0.5) * f * f;
   const V rest = s * (half_square + z * polynomial(z, kSeries));
@@ -167,9 +168,7 @@ SVAE_ALWAYS_INLINE V reciprocal_power(V x) {
 template <class V>
 SVAE_ALWAYS_INLINE V log2_of_power(V x) {
   using Bits = typename LaneBits<V>::unsigned_type;
-  const Bits biased = bits_as<Bits>(x) >> 52;
-  const Bits shift = bits_as<Bits>(broadcast<V>(0x1p52));
-  return bits_as<V>(biased + shift) - broadcast<V>(0x1p52 + 1023.0);
+  return exponent_of<V>(bits_as<Bits>(x));
 }
 
 // A sum with the rounding of every addition carried along (Knuth's two-sum).

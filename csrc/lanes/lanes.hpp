@@ -42,6 +42,11 @@ SVAE_ALWAYS_INLINE V max(V a, V b) {
   return a > b ? a : b;
 }
 
+template <class V>
+SVAE_ALWAYS_INLINE V min(V a, V b) {
+  return a < b ? a : b;
+}
+
 // a b + c, rounded once where the machine can. The compiler may contract any product and
 // sum by itself, but of a product that it uses twice it decides by the code around it,
 // and where it copies a loop two copies may differ: where a sequence could take either,

@@ -27,7 +27,7 @@ class LogProduct {
     V exponent;
     const std::int64_t* exponents = reinterpret_cast<const std::int64_t*>(&exponent_);
     for (Index w = 0; w < width<V>; ++w) lane(exponent, w) = double(exponents[w]);
-    return exponent * broadcast<V>(0x1.62e42fefa39efp-1) + log(mantissa_);  // log 2
+    return exponent * broadcast<V>(kLogTwo) + log(mantissa_);
   }
 
  private:

@@ -111,7 +111,7 @@ struct Maximum {
 struct Minimum {
   template <class V>
   SVAE_ALWAYS_INLINE V operator()(V a, V b) const {
-    return a < b ? a : b;
+    return min(a, b);
   }
 };
 
